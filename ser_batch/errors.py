@@ -1,0 +1,86 @@
+"""The exceptions of ser-batch; every message says what came, what was expected and what to do.
+
+::
+
+    SerBatchError
+    ├── UsageError          the call itself is wrong: an option, a value, a path that is not there (exit status 2)
+    │   └── JobError        a job file with unknown keys or values of the wrong type
+    ├── InputError          there is nothing to work on, or a labels file or table that cannot be used
+    ├── RecordingError      one recording cannot be used; it becomes a row of rejects.parquet
+    ├── OutputError         the output cannot be written, or belongs to another run
+    ├── BundleError         a model folder is incomplete, altered or of another version
+    └── DownloadError       an archive cannot be fetched or is not what it should be
+"""
+
+
+def printable(text: object) -> str:
+    r"""Return `text` with control characters and undecodable bytes escaped, safe for a terminal and a log line.
+
+    >>> printable("a\x1b[31m\nb.wav")
+    'a\\x1b[31m\\nb.wav'
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(text)
+    )
+
+
+class SerBatchError(Exception):
+    """Root of all errors that ser-batch raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What came, what was expected, what to do. File names inside it are made printable.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(printable(line) for line in message.split("\n")))
+
+
+class UsageError(SerBatchError):
+    """The call is wrong: an option, a value, or a path that is not there."""
+
+    exit_code = 2
+
+
+class JobError(UsageError):
+    """A job file holds unknown keys or values of the wrong type."""
+
+
+class InputError(SerBatchError):
+    """There is nothing to work on, or a labels file or table cannot be used."""
+
+
+class RecordingError(SerBatchError):
+    """One recording cannot be used.
+
+    Parameters
+    ----------
+    stage
+        Where it failed: ``walk``, ``open``, ``decode``, ``segment``.
+    message
+        What came, what was expected, what to do.
+    """
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+    def __reduce__(self) -> tuple[type["RecordingError"], tuple[str, str]]:
+        """Let the error travel between processes with both of its arguments."""
+        return type(self), (self.stage, str(self))
+
+
+class OutputError(SerBatchError):
+    """The output cannot be written, or belongs to a run with other settings."""
+
+
+class BundleError(SerBatchError):
+    """A model folder is incomplete, altered, or of a version this program does not read."""
+
+
+class DownloadError(SerBatchError):
+    """An archive cannot be fetched, or is not what it should be."""
