@@ -127,7 +127,13 @@ class AudioReader:
         try:
             if not os.stat(file).st_size:  # noqa: PTH116 - pathlib knows no bytes
                 raise self._error("open", "it is empty (0 bytes)")
-            return soundfile.SoundFile(file)
+            try:
+                return soundfile.SoundFile(file)
+            except soundfile.LibsndfileError:
+                if not file.lower().endswith(b".gsm"):
+                    raise
+                # GSM 6.10 as telephone systems write it has no header; its rate is always 8000 Hz
+                return soundfile.SoundFile(file, samplerate=8000, channels=1, format="RAW", subtype="GSM610")
         except OSError as error:
             raise self._error("open", f"it cannot be opened ({error.strerror})") from error
         except soundfile.SoundFileError as error:

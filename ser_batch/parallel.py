@@ -32,7 +32,7 @@ import threadpoolctl
 
 from ser_batch.config import RunOptions
 from ser_batch.corpus import Recording, Reject
-from ser_batch.errors import OutputError, RecordingError
+from ser_batch.errors import OutputError, RecordingError, SerBatchError
 from ser_batch.tables import (
     REJECTS,
     atomic_path,
@@ -127,8 +127,8 @@ class _ShardRun:
                         rows, seconds = parts.add(self._work.tables(recording, content_hash))
                     except RecordingError as error:
                         self._reject(recording, error.stage, error, parts)
-                    except (OutputError, pa.ArrowException):
-                        raise  # the output is at fault, not the recording
+                    except (SerBatchError, pa.ArrowException):
+                        raise  # the output or the model is at fault, not the recording
                     except Exception as error:  # noqa: BLE001 - whatever a decoder thinks up costs its recording, not the run
                         self._reject(recording, "worker", error, parts)
                 n_rows, audio_s = n_rows + rows, audio_s + seconds

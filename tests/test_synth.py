@@ -1,4 +1,4 @@
-"""The made-up corpus: its names, the same bytes every time, and emotions that a model can learn, though not all."""
+"""The made-up corpus: its names, the same bytes every time, and emotions that a model learns, not all."""
 
 import re
 from collections import Counter
@@ -48,7 +48,7 @@ def pitch_hz(samples: np.ndarray, sampling_rate: int = 16000) -> float:
     """Median over the louder frames of the highest peak of the autocorrelation between 60 and 600 Hz."""
     power = spectra(samples)
     power = power[power.sum(axis=1) > np.median(power.sum(axis=1))]
-    correlation = np.fft.irfft(power)
+    correlation = np.fft.irfft(power**0.25)  # compressed, or a formant would win over the pitch
     shortest, longest = sampling_rate // 600, sampling_rate // 60
     return float(np.median(sampling_rate / (shortest + correlation[:, shortest:longest].argmax(axis=1))))
 
@@ -95,10 +95,10 @@ def test_sound_format(corpus, clips):
         assert level_dbfs(samples) > -55
 
 
-def test_the_same_call_gives_the_same_bytes(corpus, tmp_path):
-    again = synth(tmp_path / "again")
-    assert contents(again.folder) == contents(corpus.folder)
-    assert (again.n_recordings, again.audio_s) == (corpus.n_recordings, corpus.audio_s)
+def test_the_same_call_gives_the_same_bytes(tmp_path):
+    first, again = (synth(tmp_path / name, actors=1, repetitions=1, seed=7) for name in ("first", "again"))
+    assert contents(first.folder) == contents(again.folder)
+    assert (first.n_recordings, first.audio_s) == (again.n_recordings, again.audio_s)
 
 
 def test_a_clip_does_not_depend_on_how_many_others_there_are(corpus, tmp_path):
@@ -108,13 +108,16 @@ def test_a_clip_does_not_depend_on_how_many_others_there_are(corpus, tmp_path):
 
 
 def test_another_seed_and_every_clip_differ(corpus, tmp_path):
-    mine, other = contents(corpus.folder), contents(synth(tmp_path / "b", actors=1, seed=1).folder)
+    mine, other = (
+        contents(corpus.folder),
+        contents(synth(tmp_path / "b", actors=1, repetitions=1, seed=1).folder),
+    )
     assert len(set(mine.values())) == 240
     assert not set(mine.values()) & set(other.values())
     assert other.keys() < mine.keys()
 
 
-@pytest.mark.parametrize("sampling_rate", [8000, 44100, 96000])
+@pytest.mark.parametrize("sampling_rate", [8000, 22050, 96000])
 def test_other_sampling_rates(tmp_path, sampling_rate):
     summary = synth(tmp_path, actors=1, repetitions=1, sampling_rate=sampling_rate)
     path = next(tmp_path.rglob("*.wav"))
@@ -151,7 +154,7 @@ def test_strong_intensity_exaggerates(clips):
 
 
 def test_women_are_higher_than_men(clips):
-    pitches = mean_by(clips, pitch_hz, 6)
+    pitches = mean_by([clip for clip in clips if clip[1][2] == NEUTRAL], pitch_hz, 6)
     assert min(pitches[2], pitches[4]) > 1.2 * max(pitches[1], pitches[3])
 
 

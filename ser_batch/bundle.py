@@ -1,0 +1,303 @@
+"""A model folder: save it, load it, check it. JSON, .keras and skops; never pickle."""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import importlib.resources
+import json
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.config import FeatureSpec, Segmentation, canonical_json
+from ser_batch.errors import BundleError, UsageError
+from ser_batch.tables import atomic_path, write_json, write_text
+
+BUNDLE_FILE = "bundle.json"
+CARD_FILE = "MODEL_CARD.md"
+MODEL_FILES = {"cnn": "network.keras", "svm": "estimator.skops", "forest": "estimator.skops", "logistic": "estimator.skops"}
+DEFAULT_MODEL = "research"
+# what may differ between two saves of one and the same model
+_NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds")
+# the only types that a skops file of ours holds beyond those skops trusts by itself
+_TRUSTED = ["sklearn.tree._tree.Tree", "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"]
+
+Probabilities = npt.NDArray[np.float64]
+# scaled to one call: MFCCs (n, n_frames, n_mfcc) padded with 0.0, and the number of real frames (n,)
+Predictor = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], Probabilities]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaler:
+    """Mean and deviation of each coefficient, fitted on the real frames of the training part.
+
+    Parameters
+    ----------
+    mean, scale
+        One number a coefficient.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def transform(
+        self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again."""
+        mean, scale = (np.asarray(values, dtype=np.float32) for values in (self.mean, self.scale))
+        scaled = (mfcc - mean) / scale
+        scaled[np.arange(mfcc.shape[1]) >= n_frames[:, None]] = 0
+        return np.asarray(scaled, dtype=np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A checked model folder.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    values
+        bundle.json as it stands.
+    """
+
+    folder: Path
+    values: Mapping[str, Any]
+
+    @property
+    def model_id(self) -> str:
+        """16 hex digits that stand for network, scaler, labels and spec."""
+        return str(self.values["model_id"])
+
+    @property
+    def estimator(self) -> str:
+        """``cnn``, ``svm``, ``forest`` or ``logistic``."""
+        return str(self.values["estimator"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the probabilities."""
+        return tuple(self.values["labels"])
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """How features are computed for this model."""
+        return FeatureSpec.from_dict(self.values["feature_spec"])
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How the training recordings were cut."""
+        return Segmentation.from_dict(self.values["segmentation"])
+
+    def predictor(self) -> Predictor:
+        """Load the network or estimator and return what turns MFCCs into probabilities.
+
+        Raises
+        ------
+        BundleError
+            Network and bundle.json do not belong together.
+        """
+        path = self.folder / MODEL_FILES[self.estimator]
+        if self.estimator == "cnn":
+            from ser_batch import network
+
+            keras_network = network.load(path)
+            contents = network_contents(*network.description(keras_network))
+            scaler = Scaler(**{name: tuple(values) for name, values in self.values["scaler"].items()})
+            temperature = float(self.values["temperature"])
+            predict: Predictor = lambda mfcc, n_frames: tempered(  # noqa: E731 - two closures of one type
+                network.predict(keras_network, scaler.transform(mfcc, n_frames)), temperature
+            )
+        else:
+            import skops.io
+
+            contents = path.read_bytes()
+            try:
+                estimator = skops.io.load(path, trusted=_TRUSTED)
+            except Exception as error:  # skops raises whatever its parts do on a broken file
+                raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
+            predict = lambda mfcc, n_frames: np.asarray(  # noqa: E731 - as above
+                estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
+            )
+        if _model_id(contents, self.values) != self.model_id:
+            raise BundleError(
+                f"{self.folder}: {BUNDLE_FILE} and {path.name} are not those that were saved together; "
+                "copy the whole folder again, or train again"
+            )
+        return predict
+
+
+def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Return probabilities with logits divided by `temperature` (Guo et al. 2017), shape (n, labels)."""
+    if temperature == 1.0:
+        return probabilities
+    logits = np.log(np.maximum(probabilities, 1e-12)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def summary_features(
+    mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
+    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
+    for i, n in enumerate(n_frames):
+        frames = mfcc[i, :n]
+        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
+    return out
+
+
+def network_contents(configuration: str, weights: Any) -> bytes:
+    """Return what identifies a network: a .keras file's own bytes differ from save to save."""
+    digest = hashlib.sha256(configuration.encode())
+    for weight in weights:
+        digest.update(f"{weight.dtype}{weight.shape}".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.digest()
+
+
+def _model_id(contents: bytes, values: Mapping[str, Any]) -> str:
+    kept = {name: value for name, value in values.items() if name not in _NOT_IN_ID}
+    return hashlib.sha256(contents + canonical_json(kept).encode()).hexdigest()[:16]
+
+
+def save(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bundle:
+    """Write a model folder's network or estimator, bundle.json and card.
+
+    Parameters
+    ----------
+    folder
+        Exists; bundle.json is written last.
+    values
+        bundle.json without model_id, created, versions and files.
+    model
+        A Keras network, or a scikit-learn estimator.
+    card
+        MODEL_CARD.md; ``{model_id}`` in it is filled in.
+    """
+    path = folder / MODEL_FILES[values["estimator"]]
+    with atomic_path(path) as temporary:
+        if values["estimator"] == "cnn":
+            from ser_batch import network
+
+            named = temporary.with_name(temporary.name + ".keras")  # Keras goes by the suffix
+            network.save(model, named)
+            named.replace(temporary)
+            contents = network_contents(*network.description(model))
+        else:
+            import skops.io
+
+            skops.io.dump(model, temporary)
+            contents = temporary.read_bytes()
+    # through JSON once: the id is that of the numbers as they will be read back
+    plain = json.loads(canonical_json(dict(values)))
+    model_id = _model_id(contents, plain)
+    complete = plain | {
+        "model_id": model_id,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+    }
+    write_text(folder / CARD_FILE, card.replace("{model_id}", model_id))
+    write_json(folder / BUNDLE_FILE, complete)
+    return Bundle(folder, complete)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and the libraries that decide the numbers."""
+    packages = ("ser-batch", "numpy", "scipy", "soxr", "soundfile", "scikit-learn", "keras", "jax", "jaxlib", "skops")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def load(folder: Path) -> Bundle:
+    """Check a model folder and read its bundle.json; the network itself is read by `Bundle.predictor`.
+
+    Raises
+    ------
+    BundleError
+        A file is missing or altered, or the folder was written by a newer version.
+    """
+    path = folder / BUNDLE_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{folder}: no {BUNDLE_FILE}; expected a folder made by `ser-batch train`") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read as JSON ({error}); copy the folder again") from error
+    missing = [name for name in _REQUIRED if not isinstance(values, dict) or name not in values]
+    if missing:
+        raise BundleError(f"{path}: no {missing[0]}; it is not complete, copy the folder again or train again")
+    if values["schema_version"] != 1:
+        raise BundleError(
+            f"{path}: schema version {values['schema_version']!r}, this program reads 1; upgrade ser-batch"
+        )
+    if values["estimator"] not in MODEL_FILES:
+        raise BundleError(f"{path}: estimator {values['estimator']!r}; expected one of {', '.join(MODEL_FILES)}")
+    _check_file(folder, MODEL_FILES[values["estimator"]], values["files"])
+    bundle = Bundle(folder, values)
+    try:
+        if bundle.spec.digest() != values["feature_spec_hash"]:
+            raise BundleError(f"{path}: feature_spec was altered after training; copy the folder again")
+        _ = bundle.segmentation
+    except (UsageError, TypeError) as error:
+        raise BundleError(f"{path}: {error}; upgrade ser-batch, or train again") from error
+    return bundle
+
+
+_REQUIRED = (
+    "schema_version",
+    "model_id",
+    "estimator",
+    "labels",
+    "feature_spec",
+    "feature_spec_hash",
+    "segmentation",
+    "scaler",
+    "temperature",
+    "files",
+    "metrics",
+)
+
+
+def _check_file(folder: Path, name: str, hashes: Mapping[str, str]) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise BundleError(f"{path}: missing; copy the whole folder again, or train again")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != hashes.get(name):
+        raise BundleError(f"{path}: altered since it was saved; copy the whole folder again, or train again")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the models in the package, by name."""
+    root = Path(str(importlib.resources.files("ser_batch") / "models"))
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{BUNDLE_FILE}"))}
+
+
+def find(model: str | None) -> Bundle:
+    """Return the model that scoring uses.
+
+    Parameters
+    ----------
+    model
+        A folder, or the name of a shipped model. None: ``model`` in the working directory if it is there,
+        else the model that ships in the package.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder or name.
+    """
+    if model is None:
+        local = Path("model")
+        return load(local if (local / BUNDLE_FILE).is_file() else shipped()[DEFAULT_MODEL])
+    if model in shipped() and not Path(model).is_dir():
+        return load(shipped()[model])
+    if not Path(model).is_dir():
+        raise UsageError(f"--model {model}: no such folder; expected one, or {', '.join(shipped())}")
+    return load(Path(model))

@@ -1,0 +1,216 @@
+"""Who is held out: stratified, by speaker, by published folds. A recording's rows always stay together."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ser_batch.errors import InputError, UsageError
+
+TEST_SHARE = 0.2
+
+# Held-out actors of RAVDESS. EmoBox: Ma et al. 2024, arXiv 2406.07162. Luna: Luna-Jimenez et al. 2022,
+# https://doi.org/10.3390/app12010327.
+PUBLISHED_FOLDS: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    "emobox": (
+        (1, 11, 20, 21),
+        (4, 10, 12, 14),
+        (8, 9, 19, 23),
+        (3, 5, 7, 24),
+        (2, 15, 16, 18),
+        (6, 13, 17, 22),
+    ),
+    "luna": (
+        (2, 5, 14, 15, 16),
+        (3, 6, 7, 13, 18),
+        (10, 11, 12, 19, 20),
+        (8, 17, 21, 23, 24),
+        (1, 4, 9, 22),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One way to hold rows out.
+
+    Parameters
+    ----------
+    name
+        As in the column fold of predictions.parquet.
+    train, test
+        Row numbers, int64, shape (n,); together all rows for folds that cover the table.
+    """
+
+    name: str
+    train: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A protocol applied to a table.
+
+    Parameters
+    ----------
+    folds
+        One for a hold-out, several for cross-validation, none for ``none``.
+    is_cross_validation
+        Whether the final network is trained once more, on all rows.
+    """
+
+    folds: tuple[Fold, ...]
+    is_cross_validation: bool
+
+
+def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
+    """Apply a protocol.
+
+    Parameters
+    ----------
+    rows
+        With dataset, path, content_hash, emotion, speaker, sex, corpus and actor; every emotion known. Rows of one
+        recording, and of recordings with the same bytes, stay on the same side.
+    protocol
+        ``stratified`` (random 80/20 by recording), ``speaker`` (a fifth of the speakers, sexes balanced), ``emobox``
+        or ``luna`` (published folds of RAVDESS actors), ``none``, or a CSV or Parquet file with the columns fold
+        and path or speaker.
+    seed
+        Of the random protocols.
+
+    Raises
+    ------
+    UsageError
+        There is no such protocol.
+    InputError
+        The table does not allow it: too few recordings of a label, fewer than two speakers, no RAVDESS.
+    """
+    if protocol == "none":
+        return Split((), is_cross_validation=True)
+    if protocol == "stratified":
+        test = _stratified(rows, seed)
+    elif protocol == "speaker":
+        test = _held_out_speakers(rows, seed)
+    elif protocol in PUBLISHED_FOLDS:
+        return Split(_folds(rows, _published(rows, protocol)), is_cross_validation=True)
+    elif Path(protocol).suffix.lower() in (".csv", ".parquet"):
+        return Split(_folds(rows, _from_file(rows, Path(protocol))), is_cross_validation=True)
+    else:
+        raise UsageError(
+            f"--split {protocol!r}; expected stratified, speaker, {', '.join(PUBLISHED_FOLDS)}, none, "
+            "or a file that ends in .csv or .parquet"
+        )
+    return Split((_fold(protocol, test),), is_cross_validation=False)
+
+
+def shared_speakers(rows: pl.DataFrame, fold: Fold) -> int:
+    """Return how many speakers stand on both sides of a fold; 0 where no speaker is known."""
+    train, test = (set(rows["speaker"][side].drop_nulls()) for side in (fold.train, fold.test))
+    return len(train & test)
+
+
+def _fold(name: str, test: npt.NDArray[np.bool_]) -> Fold:
+    return Fold(name, np.flatnonzero(~test), np.flatnonzero(test))
+
+
+def _recordings(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Number the recordings; those that share their bytes share a number. Shape (rows,)."""
+    return rows.select(pl.col("content_hash").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+
+
+def _stratified(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
+    from sklearn.model_selection import train_test_split
+
+    recordings = _recordings(rows)
+    numbers, first = np.unique(recordings, return_index=True)
+    labels = rows["emotion"].to_numpy()[first]
+    names, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise InputError(
+            f"label {names[counts.argmin()]!r} has 1 recording; a stratified split needs 2 of each label. "
+            "Label more recordings, or give --split none"
+        )
+    if math.ceil(TEST_SHARE * len(numbers)) < len(names):
+        raise InputError(
+            f"{len(numbers)} recordings with {len(names)} labels; a fifth of them cannot hold each label. "
+            "Label more recordings, or give --split none"
+        )
+    _, test = train_test_split(numbers, test_size=TEST_SHARE, stratify=labels, random_state=seed)
+    return np.isin(recordings, test)
+
+
+def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
+    """Hold out a fifth of the speakers, women and men in the same number where the sex is known."""
+    speakers = rows.select("speaker", "sex").drop_nulls("speaker").unique("speaker").sort("speaker")
+    unknown = rows["speaker"].null_count()
+    if len(speakers) < 2:
+        raise InputError(
+            f"{len(speakers)} speakers are known; holding out speakers needs 2 or more. Give the labels file a "
+            "column speaker, or use --split stratified"
+        )
+    if unknown:
+        raise InputError(
+            f"{unknown} rows have no speaker, so they could stand on either side; give the labels file a column "
+            "speaker, or use --split stratified"
+        )
+    generator = np.random.default_rng(seed)
+    wanted = max(1, round(TEST_SHARE * len(speakers)))
+    queues = [
+        list(generator.permutation(group["speaker"].to_numpy()))
+        for _, group in speakers.group_by("sex", maintain_order=True)
+    ]
+    generator.shuffle(queues)  # which sex has one more where the number is odd
+    held_out = []
+    while len(held_out) < wanted:
+        queues = [queue for queue in queues if queue]
+        for queue in queues[: wanted - len(held_out)]:
+            held_out.append(queue.pop())
+    return rows["speaker"].is_in(held_out).to_numpy()
+
+
+def _published(rows: pl.DataFrame, protocol: str) -> pl.Series:
+    others = rows.filter(pl.col("corpus").ne_missing("ravdess"))
+    if len(others):
+        raise InputError(
+            f"--split {protocol} is made of RAVDESS actors; {len(others)} rows are of other recordings, such as "
+            f"{others['path'][0]}. Featurize RAVDESS alone, or use --split speaker"
+        )
+    fold_of = {
+        actor: f"{protocol}-{number}"
+        for number, actors in enumerate(PUBLISHED_FOLDS[protocol], start=1)
+        for actor in actors
+    }
+    return rows["actor"].replace_strict(fold_of, return_dtype=pl.String)
+
+
+def _from_file(rows: pl.DataFrame, file: Path) -> pl.Series:
+    try:
+        table = pl.read_parquet(file) if file.suffix.lower() == ".parquet" else pl.read_csv(file, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{file}: cannot be read ({error})") from error
+    key = next((name for name in ("path", "speaker") if name in table.columns), None)
+    if key is None or "fold" not in table.columns:
+        raise InputError(f"{file}: has {', '.join(table.columns)}; expected the columns fold and path or speaker")
+    table = table.select(pl.col(key).cast(pl.String), pl.col("fold").cast(pl.String)).drop_nulls()
+    twice = table[key].filter(table[key].is_duplicated())
+    if len(twice):
+        raise InputError(f"{file}: {key} {twice[0]} stands there twice; one row each")
+    folds = rows.select(key).join(table, on=key, how="left", maintain_order="left")["fold"]
+    if folds.null_count():
+        raise InputError(f"{file}: gives no fold for {key} {rows.filter(folds.is_null())[key][0]}; add a row for it")
+    return folds
+
+
+def _folds(rows: pl.DataFrame, fold_of: pl.Series) -> tuple[Fold, ...]:
+    # copies of a recording follow its first row, or a copy would stand on both sides
+    recordings = _recordings(rows)
+    _, first, inverse = np.unique(recordings, return_index=True, return_inverse=True)
+    names = fold_of.to_numpy()[first][inverse]
+    folds = tuple(_fold(str(name), names == name) for name in sorted(set(names)))
+    if len(folds) < 2:
+        raise InputError(f"all rows fall into the fold {folds[0].name}; cross-validation needs 2 or more folds")
+    return folds
