@@ -153,7 +153,8 @@ class AudioReader:
         shortened = _SHORTENED.search(file.extra_info)
         if shortened and int(shortened[2]) < int(shortened[1]) < _UNKNOWN_SIZE:
             raise self._error(
-                "open", f"it is cut off: {shortened[2]} bytes of sound, where its header announces {shortened[1]}"
+                "open",
+                f"it is cut off: {shortened[2]} bytes of sound, where its header announces {shortened[1]}",
             )
         return sound
 
@@ -196,9 +197,7 @@ class Resampler:
     def __init__(self, from_rate: int, to_rate: int) -> None:
         self._ratio = to_rate / from_rate
         self._stream = (
-            None
-            if from_rate == to_rate
-            else soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
+            None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
         )
         self._given = self._returned = 0
 

@@ -20,12 +20,21 @@ from ser_batch.tables import atomic_path, write_json, write_text
 
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
-MODEL_FILES = {"cnn": "network.keras", "svm": "estimator.skops", "forest": "estimator.skops", "logistic": "estimator.skops"}
+MODEL_FILES = {
+    "cnn": "network.keras",
+    "svm": "estimator.skops",
+    "forest": "estimator.skops",
+    "logistic": "estimator.skops",
+}
 DEFAULT_MODEL = "research"
 # what may differ between two saves of one and the same model
 _NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds")
 # the only types that a skops file of ours holds beyond those skops trusts by itself
-_TRUSTED = ["sklearn.tree._tree.Tree", "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration"]
+_TRUSTED = [
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+]
 
 Probabilities = npt.NDArray[np.float64]
 # scaled to one call: MFCCs (n, n_frames, n_mfcc) padded with 0.0, and the number of real frames (n,)
@@ -45,9 +54,7 @@ class Scaler:
     mean: tuple[float, ...]
     scale: tuple[float, ...]
 
-    def transform(
-        self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
+    def transform(self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again."""
         mean, scale = (np.asarray(values, dtype=np.float32) for values in (self.mean, self.scale))
         scaled = (mfcc - mean) / scale
@@ -142,9 +149,7 @@ def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def summary_features(
-    mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
+def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
     out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
     for i, n in enumerate(n_frames):
@@ -211,7 +216,18 @@ def save(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bund
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and the libraries that decide the numbers."""
-    packages = ("ser-batch", "numpy", "scipy", "soxr", "soundfile", "scikit-learn", "keras", "jax", "jaxlib", "skops")
+    packages = (
+        "ser-batch",
+        "numpy",
+        "scipy",
+        "soxr",
+        "soundfile",
+        "scikit-learn",
+        "keras",
+        "jax",
+        "jaxlib",
+        "skops",
+    )
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 

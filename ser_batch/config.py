@@ -247,9 +247,7 @@ class FeaturizeOptions(RunOptions):
     @property
     def segmentation(self) -> Segmentation:
         """How recordings are cut."""
-        return Segmentation(
-            mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels
-        )
+        return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -305,9 +303,7 @@ class ScoreOptions(RunOptions):
     @property
     def segmentation(self) -> Segmentation:
         """How recordings are cut."""
-        return Segmentation(
-            mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels
-        )
+        return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
 
     @property
     def role_of_channel(self) -> dict[int, str]:
@@ -316,9 +312,7 @@ class ScoreOptions(RunOptions):
         for item in self.channel_roles.split(",") if self.channel_roles else ():
             number, equals, role = (part.strip() for part in item.partition("="))
             if not (number.isdecimal() and equals and role):
-                raise UsageError(
-                    f"--channel-roles {self.channel_roles!r}; expected such as 0=agent,1=customer"
-                )
+                raise UsageError(f"--channel-roles {self.channel_roles!r}; expected such as 0=agent,1=customer")
             roles[int(number)] = role
         return roles
 
@@ -351,11 +345,11 @@ class Job:
     synth
         Folder to make the small made-up corpus in, or None.
     steps
-        Stage name, its input (None stands for the stage's default) and its options.
+        What a stage works on (a folder; for train a tuple of them) and its options.
     """
 
     synth: Path | None
-    steps: tuple[tuple[str, Any, FeaturizeOptions | TrainOptions | ScoreOptions], ...]
+    steps: tuple[tuple[Any, FeaturizeOptions | TrainOptions | ScoreOptions], ...]
 
 
 def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
@@ -399,8 +393,8 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
     return Job(Path(synth["folder"]) if synth else None, tuple(steps))
 
 
-def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[str, Any, Any]:
-    """Turn one table of a job into (stage, input, options)."""
+def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
+    """Turn one table of a job into (input, options)."""
     options_type, input_key = STAGES[stage], STAGE_INPUTS[stage]
     where = f"{path}: [{stage}]"
     hints = typing.get_type_hints(options_type)
@@ -414,10 +408,10 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[str, Any, Any]
         folders = [source] if isinstance(source, str) else source or []
         if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
             raise JobError(f'{where}: {input_key} is {source!r}; expected a folder or a list, ["features"]')
-        return stage, tuple(Path(folder) for folder in folders), options_type(**values)
+        return tuple(Path(folder) for folder in folders), options_type(**values)
     if not isinstance(source, str):
         raise JobError(f'{where}: expected {input_key} = "folder", the recordings to work on')
-    return stage, Path(source), options_type(**values)
+    return Path(source), options_type(**values)
 
 
 def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
@@ -433,9 +427,7 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
         isinstance(choice, type) and isinstance(value, choice) for choice in choices
     ):
         return value
-    expected = " or ".join(
-        getattr(choice, "__name__", repr(choice)) for choice in choices if choice is not type(None)
-    )
+    expected = " or ".join(getattr(choice, "__name__", repr(choice)) for choice in choices if choice is not type(None))
     raise JobError(f"{where}: {key} is {value!r}; expected {expected}")
 
 

@@ -54,12 +54,12 @@ class LabelRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One audio file of the manifest.
+    r"""One audio file of the manifest.
 
     Parameters
     ----------
     path
-        Relative to the root, with ``/``; undecodable bytes written ``\\xNN``. The key in every table.
+        Relative to the root, with ``/``; undecodable bytes written ``\xNN``. The key in every table.
     file
         The bytes to open the file by.
     size, mtime_ns
@@ -158,9 +158,7 @@ def walk(audio: Path) -> Manifest:
         seen.add(path)
         metadata = parse_name(path.rsplit("/", 1)[-1]) or Metadata()
         recordings.append(
-            Recording(
-                path=path, file=file, size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=metadata
-            )
+            Recording(path=path, file=file, size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=metadata)
         )
     if not recordings and not rejects:
         others = f"; it holds {sum(passed_over.values())} other files" if passed_over else ""
@@ -189,7 +187,7 @@ def _files(root: bytes, rejects: list[Reject]) -> Iterator[bytes]:
                 path = _table_path(os.path.relpath(folder, root))
                 rejects.append(Reject(path, "walk", type(error).__name__, f"{printable(path)}: {error.strerror}"))
                 continue
-            below = []
+            below: list[bytes] = []
             for entry in entries:
                 if entry.is_dir():
                     (linked if entry.is_symlink() else below).append(entry.path)
@@ -329,9 +327,7 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -
     warnings = []
     unknown = [name for name in columns if name not in _LABEL_COLUMNS]
     if unknown:
-        warnings.append(
-            f"{labels}: columns not used: {', '.join(unknown)} (known: {', '.join(_LABEL_COLUMNS)})"
-        )
+        warnings.append(f"{labels}: columns not used: {', '.join(unknown)} (known: {', '.join(_LABEL_COLUMNS)})")
     known = {recording.path for recording in recordings}
     warnings += _some(
         [path for path in rows if path not in known],

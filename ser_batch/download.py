@@ -24,7 +24,7 @@ import requests
 
 from ser_batch.errors import DownloadError, OutputError, UsageError
 
-__all__ = ["RAVDESS", "Archive", "DownloadSummary", "download_ravdess"]
+__all__ = ["RAVDESS", "ZENODO", "Archive", "DownloadSummary", "download_ravdess"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Archive:
     n_recordings: int
 
 
+ZENODO = "https://zenodo.org/records/1188976/files"
 RAVDESS: tuple[Archive, ...] = (
     Archive("Audio_Speech_Actors_01-24.zip", "bc696df654c87fed845eb13823edef8a", 1440),
     Archive("Audio_Song_Actors_01-24.zip", "5411230427d67a21e18aa4d466e6d1b9", 1012),
@@ -89,7 +90,7 @@ _SAFE_NAME = re.compile(rf"{_NAME_PART}(?:/{_NAME_PART})*", re.ASCII)
 def download_ravdess(
     out: Path,
     *,
-    url: str = "https://zenodo.org/records/1188976/files",
+    url: str = ZENODO,
     archives: Sequence[Archive] = RAVDESS,
     report: _Report | None = None,
 ) -> DownloadSummary:

@@ -155,9 +155,7 @@ def _cut(samples: Samples, first: int, interval: _Interval, rate: int) -> Sample
     return samples[start:end]
 
 
-def segments(
-    recording: Recording, spec: FeatureSpec, segmentation: Segmentation
-) -> Iterator[tuple[Sound, Segment]]:
+def segments(recording: Recording, spec: FeatureSpec, segmentation: Segmentation) -> Iterator[tuple[Sound, Segment]]:
     """Decode one recording and yield its segments as they are complete.
 
     Parameters
@@ -181,9 +179,7 @@ def segments(
         sound = reader.sound
         plan = _intervals(recording, segmentation, sound.n_channels)
         segmenters = {
-            channel: _ChannelSegmenter(
-                sound, kernel(spec), channel, intervals, is_exact=segmentation.mode != "windows"
-            )
+            channel: _ChannelSegmenter(sound, kernel(spec), channel, intervals, is_exact=segmentation.mode != "windows")
             for channel, intervals in plan.items()
         }
         # one block is held back, because the resampler wants to be told of the last one
@@ -198,9 +194,7 @@ def segments(
         _check_labels_inside(recording, reader.n_samples / sound.sampling_rate)
 
 
-def _intervals(
-    recording: Recording, segmentation: Segmentation, n_channels: int
-) -> dict[int, Iterator[_Interval]]:
+def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, Iterator[_Interval]]:
     """Return the stretches to cut from each channel, by start."""
     rows = {channel: [] for channel in segmentation.channel_numbers(n_channels)}  # type: dict[int, list[LabelRow]]
     if any(label.channel is not None for label in recording.labels):
@@ -225,10 +219,9 @@ def _channel_intervals(labels: Sequence[LabelRow], segmentation: Segmentation) -
     elif segmentation.mode == "clip":
         yield _Interval(0, 0.0, None, labels[0] if labels else None)
     else:
-        label = labels[0] if labels else None
         for index in itertools.count():
             start_s = index * segmentation.hop_s
-            yield _Interval(index, start_s, start_s + segmentation.window_s, label)
+            yield _Interval(index, start_s, start_s + segmentation.window_s, labels[0] if labels else None)
 
 
 def _check_labels_inside(recording: Recording, duration_s: float) -> None:
@@ -266,9 +259,7 @@ class FeaturizeWork(Work):
         if rows:
             yield MAIN, self._table(recording, content_hash, rows)
 
-    def _table(
-        self, recording: Recording, content_hash: str, rows: Sequence[tuple[Sound, Segment]]
-    ) -> pa.Table:
+    def _table(self, recording: Recording, content_hash: str, rows: Sequence[tuple[Sound, Segment]]) -> pa.Table:
         spec = self.spec
         sounds, segments_ = zip(*rows, strict=True)
         n = len(rows)
@@ -299,9 +290,7 @@ class FeaturizeWork(Work):
             columns[name] = [said[name]] * n
         columns["emotion"] = [emotion_of(recording, segment.label) for segment in segments_]
         columns["speaker"] = [speaker_of(recording, segment.label) for segment in segments_]
-        arrays = [
-            pa.array(columns[field.name], field.type) if field.name in columns else None for field in schema
-        ]
+        arrays = [pa.array(columns[field.name], field.type) if field.name in columns else None for field in schema]
         row = schema.field("mfcc_mean").type
         frames_ = pa.FixedSizeListArray.from_arrays(mfcc.reshape(-1), type=row)
         arrays[schema.get_field_index("mfcc")] = pa.FixedSizeListArray.from_arrays(
@@ -486,7 +475,7 @@ def _label_of(
     recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int
 ) -> LabelRow | None:
     """Return the label row that a segment of the table has."""
-    for interval in _intervals(recording, segmentation, n_channels).get(channel, ()):
+    for interval in _intervals(recording, segmentation, n_channels).get(channel, iter(())):
         if interval.index == segment:
             return interval.label
     return None
@@ -515,8 +504,6 @@ def _verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple
         )
         frames = np.asarray(row["mfcc"], dtype=np.float32)[: row["n_frames"]]
         if expected.T[: spec.n_frames].shape != frames.shape:
-            raise SerBatchError(
-                f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}"
-            )
+            raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")
         largest = max(largest, float(np.abs(expected.T[: spec.n_frames] - frames).max()))
     return len(drawn), largest

@@ -129,7 +129,7 @@ class _ShardRun:
                         self._reject(recording, error.stage, error, parts)
                     except (SerBatchError, pa.ArrowException):
                         raise  # the output or the model is at fault, not the recording
-                    except Exception as error:  # noqa: BLE001 - whatever a decoder thinks up costs its recording, not the run
+                    except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
                         self._reject(recording, "worker", error, parts)
                 n_rows, audio_s = n_rows + rows, audio_s + seconds
                 entries.append(
@@ -147,7 +147,12 @@ class _ShardRun:
         rejects = [dataclasses.asdict(reject) for reject in self._rejects.values()]
         write_json(
             _ledger_path(self._work.folder, self._shard.name),
-            {"rows": n_rows, "seconds": time.monotonic() - started, "recordings": entries, "rejects": rejects},
+            {
+                "rows": n_rows,
+                "seconds": time.monotonic() - started,
+                "recordings": entries,
+                "rejects": rejects,
+            },
         )
         return ShardSummary(len(entries), n_rows, len(rejects), audio_s)
 
@@ -546,7 +551,7 @@ def _progress(title: str, n_files: int) -> Iterator[Callable[[ShardSummary], Non
         if now - said >= SECONDS_BETWEEN_LINES:
             said = now
             rate = files / (now - started)
-            print(  # noqa: T201 - progress is what this function is for
+            print(
                 f"{title}: {files} of {n_files} files, {audio_s / 3600:.2f} h of audio, {rate:.1f} files/s, "
                 f"{(n_files - files) / rate:.0f} s left",
                 file=sys.stderr,

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from ser_batch.errors import UsageError
-from ser_batch.tables import SCHEMA_VERSION, write_text
+from ser_batch.tables import write_text
 
 SUMMARY_ROWS = ("accuracy", "macro_avg", "weighted_avg")
 
@@ -104,7 +104,9 @@ def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[s
     )
 
 
-def predictions_report(segments: pl.DataFrame, calls: pl.DataFrame, labels: Sequence[str], *, timed: bool) -> pl.DataFrame:
+def predictions_report(
+    segments: pl.DataFrame, calls: pl.DataFrame, labels: Sequence[str], *, timed: bool
+) -> pl.DataFrame:
     """Return the frame of preds.report.parquet.
 
     Parameters
@@ -176,21 +178,6 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
-def write_frame(frame: pl.DataFrame, path: Path) -> None:
-    """Write a frame as Parquet with the version of the tables, atomically."""
-    from ser_batch.tables import write_table
-
-    table = frame.to_arrow()
-    # Polars hands over large strings; other readers are happier with plain ones
-    import pyarrow as pa
-
-    fields = [
-        pa.field(field.name, pa.string() if pa.types.is_large_string(field.type) else field.type)
-        for field in table.schema
-    ]
-    write_table(path, table.cast(pa.schema(fields, metadata={"schema_version": SCHEMA_VERSION})))
-
-
 def write_page(source: Path, out: Path) -> None:
     """Write the HTML page of a model folder or of preds.parquet.
 
@@ -216,6 +203,14 @@ def write_page(source: Path, out: Path) -> None:
             f"{source.stem}.calls.parquet beside it)"
         )
     write_text(out, page)
+
+
+def model_card(bundle: Mapping[str, Any]) -> str:
+    """Return MODEL_CARD.md of the values of a bundle.json.
+
+    ``{model_id}`` stands in it where the id goes, which is not known before the model is saved.
+    """
+    return _render("model_card.md.j2", bundle=bundle, metrics=bundle["metrics"], training=bundle["training"])
 
 
 def _model_page(folder: Path) -> str:
@@ -268,7 +263,8 @@ def _render(template: str, **values: Any) -> str:
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ser_batch", "templates"),
-        autoescape=True,  # names of files and labels are data
+        # names of files and labels are data; Markdown has no use for HTML's escapes
+        autoescape=jinja2.select_autoescape(("html.j2",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -118,7 +118,7 @@ def _fold(name: str, test: npt.NDArray[np.bool_]) -> Fold:
 
 
 def _recordings(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
-    """Number the recordings; those that share their bytes share a number. Shape (rows,)."""
+    """Return a number for each row's recording, shape (rows,); copies with the same bytes share one."""
     return rows.select(pl.col("content_hash").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
 
 
@@ -164,7 +164,7 @@ def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
         for _, group in speakers.group_by("sex", maintain_order=True)
     ]
     generator.shuffle(queues)  # which sex has one more where the number is odd
-    held_out = []
+    held_out: list[str] = []
     while len(held_out) < wanted:
         queues = [queue for queue in queues if queue]
         for queue in queues[: wanted - len(held_out)]:

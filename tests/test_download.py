@@ -33,9 +33,7 @@ class Server:
     ranges: bool = True
     wrong_start: bool = False  # a range other than the one asked for
     says_length: bool = True
-    stop_after: list[int] = field(
-        default_factory=list
-    )  # bytes of the next answers, then the connection closes
+    stop_after: list[int] = field(default_factory=list)  # bytes of the next answers, then the connection closes
     always_stop_after: int | None = None
     statuses: list[int] = field(default_factory=list)  # of the next answers
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # name, Range header
@@ -170,9 +168,7 @@ def test_the_record_is_the_official_one() -> None:
     ]
 
 
-def test_both_archives_share_one_folder_an_actor(
-    server: Server, speech: Archive, fetch: Fetch, tmp_path: Path
-) -> None:
+def test_both_archives_share_one_folder_an_actor(server: Server, speech: Archive, fetch: Fetch, tmp_path: Path) -> None:
     song = offer(server, SONG, make_zip(tmp_path / "made.zip", recordings("02")))
     seen: list[tuple[str, int, int]] = []
 
@@ -202,9 +198,7 @@ def test_pooch_is_quiet_and_speaks_again_afterwards(speech: Archive, fetch: Fetc
         logger.removeHandler(listener)
 
 
-def test_the_second_call_asks_for_nothing(
-    server: Server, speech: Archive, fetch: Fetch, tmp_path: Path
-) -> None:
+def test_the_second_call_asks_for_nothing(server: Server, speech: Archive, fetch: Fetch, tmp_path: Path) -> None:
     fetch(speech)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "audio").rglob("*.wav")}
     summary = fetch(speech)
@@ -260,9 +254,7 @@ def test_a_lost_recording_is_restored_without_the_network(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"md5": 1, "files": []}', "\x00"])
-def test_a_damaged_marker_means_unpack_again(
-    speech: Archive, fetch: Fetch, tmp_path: Path, text: str
-) -> None:
+def test_a_damaged_marker_means_unpack_again(speech: Archive, fetch: Fetch, tmp_path: Path, text: str) -> None:
     fetch(speech)
     marker = tmp_path / "audio" / ".archives" / f"{SPEECH}.json"
     good = json.loads(marker.read_text(encoding="utf-8"))
@@ -292,9 +284,7 @@ def test_a_broken_transfer_goes_on_where_it_stopped(
     assert waits == [1, 2]
 
 
-def test_what_was_kept_by_an_earlier_call_is_used(
-    server: Server, large: Archive, fetch: Fetch, tmp_path: Path
-) -> None:
+def test_what_was_kept_by_an_earlier_call_is_used(server: Server, large: Archive, fetch: Fetch, tmp_path: Path) -> None:
     def interrupt(_name: str, bytes_done: int, _bytes_total: int) -> None:
         if bytes_done > 500_000:
             raise KeyboardInterrupt
@@ -311,9 +301,7 @@ def test_what_was_kept_by_an_earlier_call_is_used(
     assert not list(kept.glob("*.part"))
 
 
-def test_a_server_without_ranges_sends_all_again(
-    server: Server, large: Archive, fetch: Fetch, tmp_path: Path
-) -> None:
+def test_a_server_without_ranges_sends_all_again(server: Server, large: Archive, fetch: Fetch, tmp_path: Path) -> None:
     server.ranges = False
     server.stop_after = [400_000]
     fetch(large)
@@ -364,9 +352,7 @@ def test_a_server_that_does_not_say_the_length(server: Server, speech: Archive, 
     assert totals == {0}
 
 
-def test_a_busy_server_is_asked_again(
-    server: Server, speech: Archive, fetch: Fetch, waits: list[float]
-) -> None:
+def test_a_busy_server_is_asked_again(server: Server, speech: Archive, fetch: Fetch, waits: list[float]) -> None:
     server.statuses = [503, 429]
     fetch(speech)
     assert len(server.requests) == 3
@@ -558,9 +544,7 @@ def test_what_macos_adds_is_skipped(server: Server, fetch: Fetch, tmp_path: Path
 
 
 @pytest.mark.parametrize(("expected", "found"), [(4, 3), (2, 3)])
-def test_another_number_of_recordings(
-    server: Server, fetch: Fetch, tmp_path: Path, expected: int, found: int
-) -> None:
+def test_another_number_of_recordings(server: Server, fetch: Fetch, tmp_path: Path, expected: int, found: int) -> None:
     content = make_zip(tmp_path / "made.zip", recordings("01"))
     with pytest.raises(DownloadError, match=f"expected {expected} recordings, found {found}"):
         fetch(offer(server, SPEECH, content, n_recordings=expected))

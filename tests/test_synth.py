@@ -34,9 +34,7 @@ def clips(corpus):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def spectra(samples: np.ndarray, size: int = 1024) -> np.ndarray:
@@ -163,9 +161,7 @@ def test_a_simple_model_learns_but_not_everything(clips):
     emotions = np.array([codes[2] for _, codes in clips])
     actors = np.array([codes[6] for _, codes in clips])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    random_split = cross_val_predict(
-        model, features, emotions, cv=StratifiedKFold(5, shuffle=True, random_state=0)
-    )
+    random_split = cross_val_predict(model, features, emotions, cv=StratifiedKFold(5, shuffle=True, random_state=0))
     held_out = cross_val_predict(model, features, emotions, groups=actors, cv=GroupKFold(4))
     assert np.mean(random_split == emotions) > 0.6  # chance is 0.13
     assert 0.35 < np.mean(held_out == emotions) < 0.95

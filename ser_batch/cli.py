@@ -1,0 +1,426 @@
+"""The commands: parse, one library call, print. Heavy imports stand in the bodies, so that --help comes at once."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ser_batch import __version__
+from ser_batch.errors import SerBatchError, printable
+
+if TYPE_CHECKING:
+    from ser_batch.corpus import Reject
+    from ser_batch.featurize import FeaturizeSummary
+    from ser_batch.score import ScoreSummary
+    from ser_batch.train import TrainSummary
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_PATH = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """Turns the errors of ser-batch into a message and an exit status, for every command."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SerBatchError as error:
+            click.echo(f"ser-batch: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nser-batch: stopped; finished parts are kept. Run the same command again to go on.",
+                err=True,
+            )
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ser-batch")
+def cli() -> None:
+    """Batch speech-emotion analytics: folders of speech to dataframes.
+
+    \b
+    ser-batch featurize ./audio                     recordings -> MFCCs in Parquet
+    ser-batch train                                 features -> a model and its evaluation
+    ser-batch score ./calls --out preds.parquet     recordings -> predictions and reports in Parquet
+    """
+
+
+def _segment_options(mode: str) -> Callable[[_Command], _Command]:
+    """Add the options on how recordings are cut and who does the work."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(
+            (
+                click.option(
+                    "--segments",
+                    type=click.Choice(["clip", "windows", "labels"]),
+                    default=mode,
+                    show_default=True,
+                    help="clip: the first 4.04 s of each recording. windows: all of it, in overlapping windows. "
+                    "labels: the rows of the labels file.",
+                ),
+                click.option(
+                    "--window",
+                    type=float,
+                    default=4.04,
+                    show_default=True,
+                    help="Length of a window, seconds.",
+                ),
+                click.option(
+                    "--hop",
+                    type=float,
+                    default=2.02,
+                    show_default=True,
+                    help="From window to window, seconds.",
+                ),
+                click.option(
+                    "--channels",
+                    metavar="mix|split|0,1",
+                    help="The mean of all channels, each by itself, or some of them.  [default: mix for clip, "
+                    "else split]",
+                ),
+                click.option(
+                    "--labels",
+                    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                    help="CSV or Parquet: path, emotion, and if known speaker, channel, start_s, end_s.",
+                ),
+                click.option("--jobs", type=int, help="Worker processes.  [default: all cores]"),
+                click.option(
+                    "--shard-size",
+                    type=int,
+                    default=64,
+                    show_default=True,
+                    help="Recordings a worker takes at a time, at most.",
+                ),
+                click.option("--overwrite", is_flag=True, help="Throw away what the output holds, start anew."),
+                click.option("--prune", is_flag=True, help="Drop the rows of recordings that are gone."),
+                click.option("--strict", is_flag=True, help="Exit with status 3 if anything was rejected."),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+@cli.command()
+@click.argument("audio", type=_PATH)
+@click.option("--out", type=_PATH, default="features", show_default=True, help="The features folder.")
+@click.option(
+    "--preset",
+    type=click.Choice(["ravdess", "telephone"]),
+    default="ravdess",
+    show_default=True,
+    help="How MFCCs are computed: at 22050 Hz, or at 8000 Hz.",
+)
+@click.option("--name", help="Name of the dataset in the tables.  [default: the folder's name]")
+@click.option(
+    "--verify", type=int, default=0, show_default=True, metavar="N", help="Compare N recordings with librosa."
+)
+@_segment_options("clip")
+def featurize(audio: Path, **options: Any) -> None:
+    """Turn AUDIO, a folder of recordings, into MFCCs: Parquet keyed by what the file names say.
+
+    \b
+    Example:
+      ser-batch featurize ./audio
+    """
+    from ser_batch.config import FeaturizeOptions
+    from ser_batch.featurize import featurize as run
+
+    made = FeaturizeOptions(**options)
+    _print_featurize(run(audio, made), strict=made.strict)
+
+
+@cli.command()
+@click.argument("features", nargs=-1, type=_PATH)
+@click.option("--out", type=_PATH, default="model", show_default=True, help="The model folder.")
+@click.option(
+    "--estimator",
+    type=click.Choice(["cnn", "svm", "forest", "logistic"]),
+    default="cnn",
+    show_default=True,
+    help="A 1D CNN on the MFCCs, or a classical model on their mean and deviation.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["seed"]),
+    default="seed",
+    show_default=True,
+    help="How the CNN is built and trained.",
+)
+@click.option(
+    "--split",
+    default="stratified",
+    show_default=True,
+    metavar="stratified|speaker|emobox|luna|none|FILE.csv",
+    help="Who is held out: a random fifth, a fifth of the speakers, published folds of RAVDESS, nobody, or the "
+    "folds of a file (columns fold and path or speaker).",
+)
+@click.option("--epochs", type=int, default=100, show_default=True, help="Passes over the training data.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
+@click.option("--overwrite", is_flag=True, help="Replace another model in the output.")
+def train(features: tuple[Path, ...], **options: Any) -> None:
+    """Train a model on FEATURES (default: the folder features) and evaluate it on what is held out.
+
+    \b
+    Example:
+      ser-batch train --split speaker --out model-speaker
+    """
+    from ser_batch.config import TrainOptions
+    from ser_batch.train import train as run
+
+    _print_train(run(features, TrainOptions(**options)))
+
+
+@cli.command()
+@click.argument("audio", type=_PATH)
+@click.option(
+    "--out",
+    type=_PATH,
+    default="preds.parquet",
+    show_default=True,
+    help="The predictions; side tables lie beside them. Without .parquet: a folder of parts.",
+)
+@click.option(
+    "--model",
+    metavar="DIR|NAME",
+    help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else research]",
+)
+@click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.")
+@click.option("--roles", metavar="customer", help="Score only the channels of these roles.")
+@_segment_options("windows")
+def score(audio: Path, **options: Any) -> None:
+    """Score AUDIO, a folder of recordings: predictions by segment, by call and by emotion.
+
+    \b
+    Example:
+      ser-batch score ./calls --out preds.parquet --channel-roles 0=agent,1=customer
+    """
+    from ser_batch.config import ScoreOptions
+    from ser_batch.score import score as run
+
+    made = ScoreOptions(**options)
+    _print_score(run(audio, made), strict=made.strict)
+
+
+@cli.command()
+@click.argument("source", type=_PATH, metavar="MODEL_OR_PREDS")
+@click.option("--out", type=_PATH, default="report.html", show_default=True, help="The page.")
+def report(source: Path, out: Path) -> None:
+    """Write the HTML page of a model folder or of predictions.
+
+    \b
+    Example:
+      ser-batch report preds.parquet --out report.html
+    """
+    from ser_batch.report import write_page
+
+    write_page(source, out)
+    click.echo(f"{printable(out)}: the report of {printable(source)}")
+
+
+@cli.command("run")
+@click.argument("job", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="Override a key, such as train.epochs=2.",
+)
+def run_job(job: Path, overrides: tuple[str, ...]) -> None:
+    """Run JOB, a TOML file with the tables synth, featurize, train and score.
+
+    \b
+    Example:
+      ser-batch run jobs/ravdess-seed.toml --set train.epochs=2
+    """
+    from ser_batch.config import FeaturizeOptions, ScoreOptions, read_job
+
+    read = read_job(job, overrides)
+    if read.synth is not None:
+        from ser_batch.synth import synth as make
+
+        click.echo(_synth_line(make(read.synth, overwrite=True)))
+    for source, options in read.steps:
+        if isinstance(options, FeaturizeOptions):
+            from ser_batch.featurize import featurize as run_featurize
+
+            _print_featurize(run_featurize(source, options), strict=options.strict)
+        elif isinstance(options, ScoreOptions):
+            from ser_batch.score import score as run_score
+
+            _print_score(run_score(source, options), strict=options.strict)
+        else:
+            from ser_batch.train import train as run_train
+
+            _print_train(run_train(source, options))
+
+
+@cli.command()
+@click.argument("corpus", type=click.Choice(["ravdess"]))
+@click.option("--out", type=_PATH, default="audio", show_default=True, help="Where the recordings go.")
+@click.option("--url", help="A mirror that holds the two archives.  [default: Zenodo record 1188976]")
+def download(corpus: str, out: Path, url: str | None) -> None:
+    """Fetch the official archives of a corpus, verify their checksums and unpack them.
+
+    RAVDESS is 434 MB and licensed CC BY-NC-SA 4.0: not for commercial use.
+
+    \b
+    Example:
+      ser-batch download ravdess --out audio
+    """
+    from ser_batch.download import ZENODO, download_ravdess
+
+    assert corpus == "ravdess"
+    summary = download_ravdess(out, url=url or ZENODO, report=_download_progress())
+    for name in summary.fetched:
+        click.echo(f"{name}: fetched, checksum right")
+    for name in summary.already_here:
+        click.echo(f"{name}: already here")
+    click.echo(f"{printable(summary.folder)}: {summary.n_recordings} recordings")
+
+
+@cli.command()
+@click.argument("folder", type=_PATH)
+@click.option("--actors", type=int, default=4, show_default=True, help="Speakers, 1 to 24.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Other seeds make other voices.")
+@click.option("--overwrite", is_flag=True, help="Write over recordings of the same names.")
+def synth(folder: Path, **options: Any) -> None:
+    """Make a small made-up corpus in FOLDER, named as RAVDESS, so that everything runs offline.
+
+    \b
+    Example:
+      ser-batch synth audio
+    """
+    from ser_batch.synth import synth as make
+
+    click.echo(_synth_line(make(folder, **options)))
+
+
+def _synth_line(summary: Any) -> str:
+    return f"{printable(summary.folder)}: {summary.n_recordings} made-up recordings, {summary.audio_s / 60:.1f} minutes"
+
+
+def _print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
+    for warning in summary.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    _print_passed_over(summary.passed_over)
+    _print_rejects(summary.rejects)
+    click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    known = sorted((label, count) for label, count in summary.emotions.items() if label)
+    unknown = summary.emotions.get(None, 0)
+    listed = ", ".join(f"{label} {count}" for label, count in known) + (f", unknown {unknown}" if unknown else "")
+    click.echo(f"emotions: {listed.removeprefix(', ')}")
+    if summary.verified:
+        click.echo(
+            f"verified: {summary.verified[0]} recordings against librosa, largest difference "
+            f"{summary.verified[1]:.4f} (0.01 is allowed)"
+        )
+    if summary.n_vanished:
+        click.echo(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
+    _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
+
+
+def _print_train(summary: "TrainSummary") -> None:
+    from ser_batch.report import table_text
+
+    for warning in summary.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    if summary.report is not None:
+        click.echo(table_text(summary.report))
+        click.echo()
+        click.echo(summary.metrics["meaning"])
+    if summary.n_speakers:
+        click.echo(
+            f"speakers: {summary.shared_speakers} of {summary.n_speakers} stand on both sides of the split"
+            if summary.n_test
+            else f"speakers: {summary.n_speakers}, nothing held out"
+        )
+    how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"
+    click.echo(
+        f"{printable(summary.out)}: model {summary.model_id}, {summary.n_train} segments for training, "
+        f"{summary.n_test} held out; {how}"
+    )
+
+
+def _print_score(summary: "ScoreSummary", *, strict: bool) -> None:
+    from ser_batch.report import table_text
+    from ser_batch.score import known_truth
+
+    for warning in summary.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    _print_passed_over(summary.passed_over)
+    _print_rejects(summary.rejects)
+    model = summary.model
+    click.echo(f"model: {printable(model.folder)} ({model.model_id})")
+    metrics = model.values["metrics"]
+    if metrics:
+        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {metrics['meaning']}")
+    else:
+        click.echo("its figures: none, nothing was held out when it was trained")
+    if model.values["licence"]:
+        click.echo(f"its licence: {model.values['licence']}")
+    columns = ["n_predicted", "share", "mean_confidence"]
+    if known_truth(summary.report):
+        columns += ["precision", "recall", "f1", "support"]
+    together = summary.report.filter(summary.report["role"].is_null())
+    click.echo(table_text(together if "f1" in columns else together.head(-3), columns))
+    click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
+
+
+def _print_passed_over(passed_over: Any) -> None:
+    if passed_over:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(passed_over.items()))
+        click.echo(f"passed over: {sum(passed_over.values())} other files ({kinds})", err=True)
+
+
+def _print_rejects(rejects: "tuple[Reject, ...]") -> None:
+    for reject in rejects[:10]:
+        click.echo(f"rejected ({reject.stage}): {printable(reject.message)}", err=True)
+    if len(rejects) > 10:
+        click.echo(f"rejected: {len(rejects) - 10} more, all of them in the rejects table", err=True)
+
+
+def _print_last(
+    n_done: int,
+    n_already: int,
+    audio_s: float,
+    seconds: float,
+    rejects: "tuple[Reject, ...]",
+    *,
+    strict: bool,
+) -> None:
+    """Print the closing line; exit with status 3 where that was asked for."""
+    already = f", {n_already} were done already" if n_already else ""
+    click.echo(
+        f"done: {n_done} recordings in {seconds:.1f} s{already}; {audio_s / 3600:.2f} h of audio in all, "
+        f"{len(rejects)} rejected"
+    )
+    if strict and rejects:
+        sys.exit(3)
+
+
+def _download_progress() -> Callable[[str, int, int], None]:
+    """Return what reports a transfer: a line every tenth of an archive."""
+    said: dict[str, int] = {}
+
+    def report_bytes(name: str, done: int, total: int) -> None:
+        tenth = 10 * done // total if total else done // 50_000_000
+        if said.get(name) != tenth:
+            said[name] = tenth
+            of = f" of {total / 1e6:.0f}" if total else ""
+            click.echo(f"{name}: {done / 1e6:.0f}{of} MB", err=True)
+
+    return report_bytes
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="ser-batch")
