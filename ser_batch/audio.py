@@ -1,5 +1,6 @@
 """Decode, mix or split channels, resample; in blocks, so that hours of sound need no more memory than minutes."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -26,6 +27,10 @@ _INT16_SUBTYPES = frozenset(
 )
 _FULL_SCALE = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768, "PCM_S8": 127 / 128, "PCM_U8": 127 / 128}
 _INT16_SCALE = np.float32(1 / 32768)
+# float files whose samples were never scaled to 1.0 stay below; beyond, the power of a frame leaves float32
+_LOUDEST = np.float32(2.0**32)
+# each frame of headerless GSM begins with this half byte; libsndfile does not look at it
+_GSM_MAGIC = 0xD
 # libsndfile notes in its log what a header announced and what the file holds
 _SHORTENED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 # a recorder that streams writes such sizes because it cannot know the end; it is no sign of a cut file
@@ -43,7 +48,7 @@ class Sound:
     n_channels
         Channels of the source.
     n_samples
-        Samples a channel that the header announces; what comes in the end may differ a little.
+        Samples a channel that the header announces.
     subtype
         libsndfile's name of the encoding.
     """
@@ -114,8 +119,8 @@ class AudioReader:
             if not len(raw):
                 break
             block: Samples = raw * _INT16_SCALE if as_int16 else raw
-            if not as_int16 and not np.isfinite(block).all():
-                raise self._error("decode", "it holds samples that are NaN or infinite; write it again as PCM")
+            if not as_int16 and not (np.abs(block) <= _LOUDEST).all():
+                raise self._error("decode", "it holds samples that are NaN, infinite or absurd; write it again as PCM")
             self.n_samples += len(block)
             yield block
         if not self.n_samples:
@@ -142,7 +147,9 @@ class AudioReader:
 
     def _check(self) -> Sound:
         file = self._file
-        sound = Sound(int(file.samplerate), int(file.channels), int(file.frames), str(file.subtype))
+        if file.format == "RAW" and not self._is_gsm():
+            raise self._error("open", "it cannot be read as audio (it has no header)")
+        sound = Sound(int(file.samplerate), int(file.channels), self._n_samples(), str(file.subtype))
         if not MIN_SAMPLING_RATE <= sound.sampling_rate <= MAX_SAMPLING_RATE:
             raise self._error(
                 "open",
@@ -157,6 +164,22 @@ class AudioReader:
                 f"it is cut off: {shortened[2]} bytes of sound, where its header announces {shortened[1]}",
             )
         return sound
+
+    def _n_samples(self) -> int:
+        """Return the length; an MP3 need not tell it, and libsndfile's guess may be double, so it is counted."""
+        if self._file.format != "MP3":
+            return int(self._file.frames)
+        n = 0
+        with self._open(self._file.name) as file, contextlib.suppress(soundfile.SoundFileError):
+            while count := len(file.read(int(BLOCK_S * file.samplerate), dtype="float32")):
+                n += count
+        return n
+
+    def _is_gsm(self) -> bool:
+        """Whether a file without a header is GSM 6.10; libsndfile goes by the name alone there."""
+        with open(self._file.name, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
+            first = stream.read(1)
+        return self._file.subtype == "GSM610" and first[0] >> 4 == _GSM_MAGIC
 
     def _read_s(self) -> float:
         return self.n_samples / self.sound.sampling_rate

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def walk(audio: Path) -> Manifest:
     InputError
         It holds no audio file.
     """
-    if not audio.exists():
+    if not os.path.exists(audio):  # noqa: PTH110 - Path.exists raises where a name is too long
         raise UsageError(f"{audio}: no such folder or file; expected recordings, or a folder that holds some")
     single = audio.is_file()
     root = os.fsencode(audio.parent.resolve() if single else audio.resolve())
@@ -152,7 +152,12 @@ def walk(audio: Path) -> Manifest:
             continue
         if path in seen:
             rejects.append(
-                Reject(path, "walk", "DuplicatePath", f"{path}: another name is written the same way; rename one")
+                Reject(
+                    path,
+                    "walk",
+                    "DuplicatePath",
+                    f"{printable(path)}: another name is written the same way; rename one",
+                )
             )
             continue
         seen.add(path)
@@ -189,11 +194,19 @@ def _files(root: bytes, rejects: list[Reject]) -> Iterator[bytes]:
                 continue
             below: list[bytes] = []
             for entry in entries:
-                if entry.is_dir():
+                if _is_folder(entry):
                     (linked if entry.is_symlink() else below).append(entry.path)
                 else:
                     yield entry.path
             folders.extend(reversed(below))
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    """Whether an entry leads to a folder; a link that leads nowhere, or to itself, is no folder."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _table_path(relative: bytes) -> str:
@@ -314,30 +327,33 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -
     missing = [name for name in ("path", "emotion") if name not in columns]
     if missing:
         raise InputError(f"{labels}: no column {missing[0]}; it has {', '.join(columns)}; expected path, emotion")
-    for number, row in enumerate(table, start=2):
-        path, label = _label_row(labels, number, row)
+    known = {recording.path for recording in recordings}
+    for number, row in table:
+        path, label = _label_row(labels, number, row, known)
         if not timed and label.start_s is not None:
             raise InputError(
                 f"{labels}, row {number}: start_s is given, but segments do not follow the file; "
                 "add --segments labels, or remove start_s and end_s"
             )
-        if not timed and any(label.channel == other.channel for other in rows.get(path, [])):
+        # a row without a channel is about all of them
+        if not timed and any(
+            label.channel == other.channel or None in (label.channel, other.channel) for other in rows.get(path, [])
+        ):
             raise InputError(f"{labels}, row {number}: a second row for {path}; one row a recording and channel")
         rows.setdefault(path, []).append(label)
     warnings = []
     unknown = [name for name in columns if name not in _LABEL_COLUMNS]
     if unknown:
         warnings.append(f"{labels}: columns not used: {', '.join(unknown)} (known: {', '.join(_LABEL_COLUMNS)})")
-    known = {recording.path for recording in recordings}
     warnings += _some(
+        labels,
         [path for path in rows if path not in known],
-        f"{labels}: {{}} name no recording (paths are relative to the root, with /): {{}}",
-        "row paths",
+        "row paths name no recording (paths are relative to the root, with /)",
     )
     warnings += _some(
+        labels,
         [path for path in (recording.path for recording in recordings) if path not in rows],
-        f"{labels}: {{}} have no row: {{}}",
-        "recordings",
+        "recordings have no row",
     )
     joined = tuple(
         dataclasses.replace(recording, labels=tuple(rows.get(recording.path, ()))) for recording in recordings
@@ -345,8 +361,8 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -
     return Labels(joined, tuple(warnings))
 
 
-def _read_rows(labels: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
-    """Open a labels file; return its column names and its rows."""
+def _read_rows(labels: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
+    """Open a labels file; return its column names and its rows, numbered as `_label_row` tells them."""
     if labels.suffix.lower() == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -355,24 +371,44 @@ def _read_rows(labels: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
             table = pq.read_table(labels)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{labels}: cannot be read as Parquet ({error})") from error
-        return table.column_names, iter(table.to_pylist())
+        return table.column_names, enumerate(table.to_pylist(), start=1)
     try:
         # utf-8-sig: spreadsheets put a mark before the first column's name
         text = labels.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{labels}: cannot be read as CSV in UTF-8 ({error})") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    return list(reader.fieldnames or []), reader
+    try:
+        columns = list(reader.fieldnames or [])
+    except csv.Error as error:
+        raise InputError(f"{labels}, row 1: cannot be read as CSV ({error})") from error
+    return columns, _csv_rows(labels, reader)
 
 
-def _label_row(labels: Path, number: int, row: Mapping[str, Any]) -> tuple[str, LabelRow]:
-    """Check one row of a labels file; `number` counts from the header as 1, as editors do."""
+def _csv_rows(labels: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield rows with the number of the line they end on."""
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise InputError(
+            f"{labels}, row {reader.line_num}: cannot be read as CSV ({error}); is a quote left open?"
+        ) from error
+
+
+def _label_row(labels: Path, number: int, row: Mapping[str, Any], known: Container[str]) -> tuple[str, LabelRow]:
+    """Check one row of a labels file.
+
+    `number` is the line of a CSV file, the header being 1, as editors count, or the row of a Parquet file from 1.
+    A path may begin with spaces where one in `known` does.
+    """
     where = f"{labels}, row {number}"
     if None in row:
         raise InputError(f"{where}: more cells than the header has columns; quote a path that holds a comma")
     path, emotion, speaker = (_text(row.get(name)) for name in ("path", "emotion", "speaker"))
     if path is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
+    path = str(row["path"]) if str(row["path"]) in known else path
     if emotion is not None and (LABEL_PATTERN.fullmatch(emotion) is None or emotion in RESERVED_LABELS):
         raise InputError(
             f"{where}: emotion {emotion!r}; expected a lower-case word such as angry (a-z, 0-9, _), "
@@ -415,9 +451,9 @@ def _number(where: str, name: str, value: object) -> float | None:
     return number
 
 
-def _some(paths: list[str], sentence: str, what: str) -> list[str]:
-    """Return the sentence with the count and the first few paths, or nothing."""
+def _some(labels: Path, paths: list[str], what: str) -> list[str]:
+    """Return a sentence with the count and the first few paths, or nothing."""
     if not paths:
         return []
     shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-    return [sentence.format(f"{len(paths)} {what}", shown)]
+    return [f"{labels}: {len(paths)} {what}: {shown}"]

@@ -95,7 +95,7 @@ class _ChannelSegmenter:
     def feed(self, samples: Samples, *, last: bool = False) -> Iterator[Segment]:
         """Take the next samples of the source, shape (n,); yield the segments that are complete."""
         target = self._resampler.feed(samples, last=last)
-        self._begin(target)
+        self._begin(samples, target, last=last)
         for _, _, segment in self._open:
             self._measure(segment, samples)
             part = _cut(target, self._n_target, segment.interval, self._mfccs.spec.sampling_rate)
@@ -109,10 +109,18 @@ class _ChannelSegmenter:
             if self._is_wanted(segment.interval, last):
                 yield self._finish(segment)
 
-    def _begin(self, target: Samples) -> None:
-        """Open the segments that begin before the end of the new samples."""
-        rate = self._mfccs.spec.sampling_rate
-        while self._next is not None and round(self._next.start_s * rate) < self._n_target + len(target):
+    def _begin(self, samples: Samples, target: Samples, *, last: bool) -> None:
+        """Open the segments that begin before the end of the new samples.
+
+        The resampler lags behind: a segment is opened as soon as the source reaches it, for `_measure`. At the end
+        of the stream it has to have samples of both.
+        """
+        ends = (
+            (self._sound.sampling_rate, self._n_source + len(samples)),
+            (self._mfccs.spec.sampling_rate, self._n_target + len(target)),
+        )
+        is_reached = all if last else any
+        while self._next is not None and is_reached(round(self._next.start_s * rate) < end for rate, end in ends):
             end_s = float("inf") if self._next.end_s is None else self._next.end_s
             segment = _OpenSegment(self._next, self._mfccs.segment())
             heapq.heappush(self._open, (end_s, self._next.index, segment))
@@ -191,7 +199,9 @@ def segments(recording: Recording, spec: FeatureSpec, segmentation: Segmentation
                     yield sound, segment
             if following is not None:
                 block = following
-        _check_labels_inside(recording, reader.n_samples / sound.sampling_rate)
+        _check_labels_inside(
+            recording, reader.n_samples / sound.sampling_rate, min(sound.sampling_rate, spec.sampling_rate)
+        )
 
 
 def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, Iterator[_Interval]]:
@@ -220,17 +230,21 @@ def _channel_intervals(labels: Sequence[LabelRow], segmentation: Segmentation) -
         yield _Interval(0, 0.0, None, labels[0] if labels else None)
     else:
         for index in itertools.count():
-            start_s = index * segmentation.hop_s
-            yield _Interval(index, start_s, start_s + segmentation.window_s, labels[0] if labels else None)
+            # rounded to microseconds: 3 * 2.02 is 6.0600000000000005 to the machine
+            start_s = round(index * segmentation.hop_s, 6)
+            end_s = round(start_s + segmentation.window_s, 6)
+            yield _Interval(index, start_s, end_s, labels[0] if labels else None)
 
 
-def _check_labels_inside(recording: Recording, duration_s: float) -> None:
+def _check_labels_inside(recording: Recording, duration_s: float, sampling_rate: int) -> None:
     for label in recording.labels:
-        if label.start_s is not None and label.start_s >= duration_s:
+        if label.start_s is None or label.end_s is None:
+            continue
+        if round(label.start_s * sampling_rate) >= round(min(label.end_s, duration_s) * sampling_rate):
             raise RecordingError(
                 "segment",
-                f"{recording.path}: the labels have a row from {label.start_s:g} s, it ends at {duration_s:.2f} s; "
-                "correct the labels",
+                f"{recording.path}: the labels have a row from {label.start_s:g} to {label.end_s:g} s that covers none "
+                f"of its samples, it ends at {duration_s:.2f} s; correct the labels",
             )
 
 
@@ -377,9 +391,9 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     _check_combination(options)
     manifest = walk(audio)
     recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
-    dataset = options.name or manifest.root.name
+    dataset = _utf8(options.name or manifest.root.name)
     identity = {
-        "root": os.fsencode(manifest.root).decode("utf-8", errors="backslashreplace"),
+        "root": _utf8(manifest.root),
         "dataset": dataset,
         "feature_spec": spec.to_dict(),
         "segmentation": segmentation.to_dict(),
@@ -414,11 +428,21 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         audio_s=held.audio_s,
         rejects=held.rejects,
         passed_over=manifest.passed_over,
-        warnings=warnings,
+        warnings=(*warnings, *_without_rows(held.n_without_rows)),
         emotions={row["values"]: row["counts"] for row in emotions},
         seconds=time.monotonic() - started,
         verified=_verify(options, recordings) if options.verify else None,
     )
+
+
+def _utf8(name: str | Path) -> str:
+    r"""Return a name as the tables have it: undecodable bytes written ``\xNN``."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
+def _without_rows(n: int) -> Iterator[str]:
+    if n:
+        yield f"{n} recordings have none of the channels that were asked for and no rows (mono has channel 0)"
 
 
 def labelled(
@@ -485,9 +509,10 @@ def _verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple
     """Compare recordings drawn at random with what librosa itself computes for them."""
     import librosa
 
-    files = {recording.path: recording.file for recording in recordings}
+    # librosa cannot open GSM without a header
+    files = {recording.path: recording.file for recording in recordings if not recording.file.lower().endswith(b".gsm")}
     table = read_parts(options.out, ["path", "n_frames", "mfcc"])
-    table = table.filter(pc.is_in(table["path"], pa.array(list(files))))
+    table = table.filter(pc.is_in(table["path"], pa.array(list(files), pa.string())))
     drawn = np.random.default_rng().permutation(table.num_rows)[: options.verify]
     spec, largest = options.spec, 0.0
     for row in table.take(drawn).to_pylist():

@@ -169,7 +169,7 @@ def load(path: Path) -> Any:
 
 def description(network: Any) -> tuple[str, Sequence[npt.NDArray[Any]]]:
     """Return the configuration as JSON and the weights: what makes two networks the same."""
-    return json.dumps(network.get_config(), sort_keys=True), [np.asarray(weight) for weight in network.weights]
+    return json.dumps(network.get_config(), sort_keys=True), network.get_weights()
 
 
 def count_parameters(network: Any) -> int:

@@ -32,7 +32,7 @@ import threadpoolctl
 
 from ser_batch.config import RunOptions
 from ser_batch.corpus import Recording, Reject
-from ser_batch.errors import OutputError, RecordingError, SerBatchError
+from ser_batch.errors import OutputError, RecordingError, SerBatchError, printable
 from ser_batch.tables import (
     REJECTS,
     atomic_path,
@@ -121,16 +121,16 @@ class _ShardRun:
         with _Parts(self._work, self._shard.name) as parts:
             for recording in self._shard.recordings:
                 content_hash, rows, seconds = None, 0, 0.0
-                if recording.path not in self._rejects:
-                    try:
-                        content_hash = _content_hash(recording)
+                try:
+                    content_hash = _content_hash(recording)
+                    if recording.path not in self._rejects:
                         rows, seconds = parts.add(self._work.tables(recording, content_hash))
-                    except RecordingError as error:
-                        self._reject(recording, error.stage, error, parts)
-                    except (SerBatchError, pa.ArrowException):
-                        raise  # the output or the model is at fault, not the recording
-                    except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
-                        self._reject(recording, "worker", error, parts)
+                except RecordingError as error:
+                    self._reject(recording, error.stage, error, parts)
+                except (SerBatchError, pa.ArrowException):
+                    raise  # the output or the model is at fault, not the recording
+                except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
+                    self._reject(recording, "worker", error, parts)
                 n_rows, audio_s = n_rows + rows, audio_s + seconds
                 entries.append(
                     {
@@ -158,6 +158,8 @@ class _ShardRun:
 
     def _reject(self, recording: Recording, stage: str, error: Exception, parts: "_Parts") -> None:
         message = str(error) or type(error).__name__
+        if not isinstance(error, RecordingError):
+            message = f"{printable(recording.path)}: {message}; replace the file or remove it"
         reject = Reject(recording.path, stage, type(error).__name__, message)
         if not parts.forget():
             raise _WrittenInPartError(reject) from error
@@ -234,7 +236,11 @@ class _Parts:
             temporary = self._stack.enter_context(atomic_path(path))
             self._writers[table] = self._stack.enter_context(part_writer(temporary, self._schemas[table]))
         # one chunk a row group: the file is then the same however the rows came in
-        self._writers[table].write_table(pa.concat_tables(self._done[table]).combine_chunks())
+        rows = pa.concat_tables(self._done[table]).combine_chunks()
+        try:
+            self._writers[table].write_table(rows)
+        except OSError as error:  # it is not the recording's fault
+            raise OutputError(f"{self._paths[table]}: cannot be written ({error}); free some space") from error
         self._done[table] = []
 
 
@@ -346,7 +352,7 @@ class Store:
             ledger["rows"] = sum(entry["rows"] for entry in kept)
             write_json(_ledger_path(self.folder, name), ledger)
             for part in self._tables_of(name):
-                self.rewrite(part, lambda table: table.filter(~pc.is_in(table["path"], pa.array(paths))))
+                self.rewrite(part, lambda table: table.filter(pc.invert(pc.is_in(table["path"], pa.array(paths)))))
 
     def relabel(self, recordings: Iterable[Recording], change: Callable[[pa.Table], pa.Table]) -> None:
         """Rewrite the parts that hold `recordings` by `change`, and note their labels as joined."""
@@ -397,7 +403,10 @@ class Store:
         rejects += [reject for ledger in ledgers for reject in ledger["rejects"]]
         rejects.sort(key=lambda reject: reject["path"])
         write_table(self._meta / "rejects.parquet", rows_table(rejects, REJECTS))
+        rejected = {reject["path"] for reject in rejects}
+        entries = [entry for ledger in ledgers for entry in ledger["recordings"]]
         return StoreSummary(
+            n_without_rows=sum(not entry["rows"] and entry["path"] not in rejected for entry in entries),
             n_recordings=sum(len(ledger["recordings"]) for ledger in ledgers),
             n_rows=sum(ledger["rows"] for ledger in ledgers),
             audio_s=sum(entry["audio_s"] for ledger in ledgers for entry in ledger["recordings"]),
@@ -416,8 +425,7 @@ class Store:
         ledger = {}
         for path in sorted((self._meta / "ledger").glob("part-*.json")):
             entry = json.loads(path.read_text(encoding="utf-8"))
-            part = self.folder / f"{path.stem}.parquet"
-            if entry["rows"] == (pq.read_metadata(part).num_rows if part.exists() else 0):
+            if entry["rows"] == _count_rows(self.folder / f"{path.stem}.parquet"):
                 ledger[path.stem] = entry
         for part in [*self.parts(), *self._meta.glob("*/part-*.*")]:
             if part.stem not in ledger:
@@ -453,17 +461,31 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class StoreSummary:
-    """What a store holds in all."""
+    """What a store holds in all; `n_without_rows` recordings had no channel or segment that was asked for."""
 
     n_recordings: int
+    n_without_rows: int
     n_rows: int
     audio_s: float
     rejects: tuple[Reject, ...]
 
 
+def _count_rows(part: Path) -> int | None:
+    """Return the rows of a part: 0 where it is not there, None where it is broken."""
+    try:
+        return int(pq.read_metadata(part).num_rows)
+    except FileNotFoundError:
+        return 0
+    except (OSError, pa.ArrowException):
+        return None
+
+
 def _is_same(entry: Mapping[str, Any], recording: Recording) -> bool:
-    """Whether a recording is what the ledger remembers: size and time are the fast path, the hash decides."""
-    if entry["size"] != recording.size:
+    """Whether a recording is what the ledger remembers: size and time are the fast path, the hash decides.
+
+    One that could not be read at all is tried again.
+    """
+    if entry["content_hash"] is None or entry["size"] != recording.size:
         return False
     if entry["mtime_ns"] == recording.mtime_ns:
         return True
@@ -519,19 +541,43 @@ def _results(work: Work, shards: list[Shard], jobs: int) -> Iterator[ShardSummar
         yield from map(work, shards)
         return
     import joblib
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
-    results = joblib.Parallel(n_jobs=jobs, backend="loky", batch_size=1, return_as="generator_unordered")(
-        joblib.delayed(work)(shard) for shard in shards
-    )
     try:
+        with _interrupt_held():
+            # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
+            results = joblib.Parallel(n_jobs=jobs, backend="loky", batch_size=1, return_as="generator_unordered")(
+                joblib.delayed(work)(shard) for shard in shards
+            )
         yield from results
+    except TerminatedWorkerError as error:
+        remove_temporaries(work.folder)
+        raise SerBatchError(
+            "a worker process was killed, perhaps because memory ran out; finished parts are kept. Run the same "
+            "command again to go on, with fewer --jobs"
+        ) from error
     except KeyboardInterrupt:
-        from joblib.externals.loky import get_reusable_executor
-
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         remove_temporaries(work.folder)
         raise
+
+
+@contextlib.contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Keep Ctrl-C waiting; processes started meanwhile never see it, not even before they can ignore it."""
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
+
+    # these two, started later, would let the signal through again
+    resource_tracker.ensure_running()
+    loky_resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ser_batch.audio import Sound
 from ser_batch.bundle import Bundle, Predictor
 from ser_batch.config import ScoreOptions, Segmentation
 from ser_batch.corpus import Recording, Reject, walk
-from ser_batch.errors import InputError, OutputError
+from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.featurize import Segment, emotion_of, labelled, segments
 from ser_batch.parallel import MAIN, Store, Tables, Work, run_shards, worker_count
 from ser_batch.report import SUMMARY_ROWS, predictions_report
@@ -63,11 +63,12 @@ class ScoreWork(Work):
 
     def tables(self, recording: Recording, content_hash: str) -> Tables:
         """Yield rows of the predictions a batch at a time, the calls last."""
-        loaded, predict = _model(self.model)
+        loaded, predict = _model(self.model, self.model_id)
         calls: dict[int, _Call] = {}
         batch: list[tuple[Sound, Segment]] = []
         for sound, segment in segments(recording, loaded.spec, self.segmentation):
-            role = self.role_of_channel.get(segment.channel)
+            # the one channel of a mono recording is nobody's, or everybody's
+            role = self.role_of_channel.get(segment.channel) if sound.n_channels > 1 else None
             if self.wanted_roles and role not in self.wanted_roles:
                 continue
             calls.setdefault(segment.channel, _Call(sound, role, self.labels))
@@ -189,14 +190,16 @@ class _Call:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(folder: Path) -> tuple[Bundle, Predictor]:
-    """Load the model once a process."""
+def _model(folder: Path, model_id: str) -> tuple[Bundle, Predictor]:
+    """Load the model once a process; `model_id` is the one that the run was started with."""
     if multiprocessing.parent_process() is not None:
         # one thread for each of the workers, or they get in each other's way
         os.environ["XLA_FLAGS"] = (
             f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         )
     loaded = bundle.load(folder)
+    if loaded.model_id != model_id:
+        raise BundleError(f"{folder}: became another model while it was used; run the same command again")
     return loaded, loaded.predictor()
 
 
@@ -312,7 +315,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         audio_s=held.audio_s,
         report=tables.report,
         rejects=held.rejects,
-        warnings=(*warnings, *_low_rate_warning(tables.calls, model)),
+        warnings=(*warnings, *_warnings(tables.calls, model, held.n_without_rows)),
         passed_over=manifest.passed_over,
         seconds=time.monotonic() - started,
     )
@@ -345,7 +348,12 @@ def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: S
     return _Tables(calls, report)
 
 
-def _low_rate_warning(calls: pl.DataFrame, model: Bundle) -> Iterator[str]:
+def _warnings(calls: pl.DataFrame, model: Bundle, n_without_rows: int) -> Iterator[str]:
+    if n_without_rows:
+        yield (
+            f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
+            "(a mono recording has channel 0 and no role)"
+        )
     n = calls.filter(pl.col("status") == STATUS_LOW_RATE)["path"].n_unique()
     if n:
         yield (

@@ -145,7 +145,9 @@ def _stratified(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
 
 def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
     """Hold out a fifth of the speakers, women and men in the same number where the sex is known."""
-    speakers = rows.select("speaker", "sex").drop_nulls("speaker").unique("speaker").sort("speaker")
+    speakers = (
+        rows.drop_nulls("speaker").group_by("speaker").agg(pl.col("sex").drop_nulls().sort().first()).sort("speaker")
+    )
     unknown = rows["speaker"].null_count()
     if len(speakers) < 2:
         raise InputError(
@@ -169,7 +171,16 @@ def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
         queues = [queue for queue in queues if queue]
         for queue in queues[: wanted - len(held_out)]:
             held_out.append(queue.pop())
-    return rows["speaker"].is_in(held_out).to_numpy()
+    test: npt.NDArray[np.bool_] = rows["speaker"].is_in(held_out).to_numpy()
+    # copies of a recording under several speakers' names follow its first row
+    _, first, inverse = np.unique(_recordings(rows), return_index=True, return_inverse=True)
+    test = test[first][inverse]
+    if test.all() or not test.any():
+        raise InputError(
+            "the recordings of different speakers are copies of each other, so no speaker can be held out; "
+            "correct the speakers in the labels file, or use --split stratified"
+        )
+    return test
 
 
 def _published(rows: pl.DataFrame, protocol: str) -> pl.Series:

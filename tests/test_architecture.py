@@ -1,0 +1,130 @@
+"""The flow of the modules, and what each process loads: facts, not seconds."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+# in this order a module imports only those above it
+ORDER = (
+    "errors",
+    "config",
+    "tables",
+    "corpus",
+    "audio",
+    "vad",
+    "variants",
+    "mfcc",
+    "parallel",
+    "featurize",
+    "splits",
+    "network",
+    "bundle",
+    "report",
+    "train",
+    "score",
+    "synth",
+    "download",
+    "cli",
+)
+HEAVY = ("numpy", "polars", "pyarrow", "scipy", "librosa", "joblib", "sklearn", "keras", "jax")
+MODULES = sorted(path.stem for path in (Path(__file__).parent.parent / "ser_batch").glob("[!_]*.py"))
+
+
+def imported_by(module: str, root: Path) -> set[str]:
+    """Every name a module imports, at its top or in a function."""
+    names = set()
+    for node in ast.walk(ast.parse((root / "ser_batch" / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that are loaded after `code` ran in a new process."""
+    program = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stdout.split("\n"))
+
+
+def test_every_module_has_its_place_in_the_flow():
+    assert set(MODULES) <= set(ORDER)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_those_above_it(module, root):
+    own = {name.split(".")[1] for name in imported_by(module, root) if name.startswith("ser_batch.")}
+    above = set(ORDER[: ORDER.index(module)])
+    assert own - {"__version__"} <= above
+
+
+def test_mfcc_needs_errors_and_config_only(root):
+    own = {name.split(".")[1] for name in imported_by("mfcc", root) if name.startswith("ser_batch.")}
+    assert own <= {"errors", "config"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"network"}))
+def test_only_network_imports_keras_and_jax(module, root):
+    assert not {name for name in imported_by(module, root) if name.split(".")[0] in {"keras", "jax"}}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_pickled(module, root):
+    names = {name.split(".")[0] for name in imported_by(module, root)}
+    assert not names & {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
+    text = (root / "ser_batch" / f"{module}.py").read_text(encoding="utf-8")
+    assert "joblib.dump" not in text
+    assert "joblib.load" not in text
+    assert "allow_pickle=True" not in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = f"from ser_batch.cli import cli\ncli({arguments!r}, standalone_mode=False)"
+    assert not {name.split(".")[0] for name in loaded_by(code)} & set(HEAVY)
+
+
+def test_a_worker_of_featurize_stays_light(tmp_path):
+    code = f"""
+import pathlib
+import numpy as np, soundfile
+from ser_batch.config import PRESETS, Segmentation
+from ser_batch.corpus import walk
+from ser_batch.featurize import FeaturizeWork
+from ser_batch.parallel import Shard
+folder = pathlib.Path({str(tmp_path)!r})
+(folder / "audio").mkdir()
+soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, 48000)
+recordings = walk(folder / "audio").recordings
+(folder / "out" / "_meta" / "ledger").mkdir(parents=True)
+summary = FeaturizeWork(folder / "out", "d", PRESETS["ravdess"], Segmentation())(Shard("part-000001", recordings))
+assert summary.n_rows == 1 and summary.n_rejects == 0, summary
+"""
+    loaded = {name.split(".")[0] for name in loaded_by(code)}
+    assert not loaded & {"keras", "jax", "sklearn", "librosa", "numba", "polars", "joblib", "rich"}
+
+
+def test_the_wheel_holds_the_package_only(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["ser_batch"]
+
+
+def test_jobs_holds_toml_only(root):
+    assert {path.suffix for path in (root / "jobs").iterdir()} == {".toml"}
+
+
+def test_every_dependency_is_pinned(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.split("==")[0].lower() for line in lines if "==" in line}
+    assert {name.split(">=")[0] for name in wanted} <= pinned

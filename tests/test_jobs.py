@@ -1,0 +1,81 @@
+"""Every file of jobs/ runs, shortened."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from ser_batch.cli import cli
+from ser_batch.config import read_job
+
+JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.toml"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, small_corpus):
+    """A working directory with what the jobs take as input."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_corpus, "audio")
+    Path("calls").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(2):
+        soundfile.write(f"calls/{number}.wav", generator.normal(0, 0.05, (8000 * 7, 2)), 8000, subtype="ULAW")
+    return tmp_path
+
+
+def run(job: Path, *overrides: str) -> str:
+    arguments = ["run", str(job)]
+    for override in overrides:
+        arguments += ["--set", override]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_all_jobs_are_tested():
+    assert {job.name for job in JOBS} == {"demo.toml", "ravdess-seed.toml", "nightly-calls.toml"}
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_a_job_opens_with_purpose_inputs_and_outputs(job):
+    text = job.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert "# Inputs:" in text
+    assert "# Outputs:" in text
+    read_job(job)
+
+
+def test_demo(folder, root):
+    run(root / "jobs/demo.toml", "train.epochs=1", "featurize.jobs=1", "score.jobs=1")
+    assert len(pl.read_parquet("demo/preds.parquet")) == 240
+    assert Path("demo/model/report.html").is_file()
+    # the second run is a new one, not a complaint about the first
+    run(root / "jobs/demo.toml", "train.epochs=1", "featurize.jobs=1", "score.jobs=1")
+
+
+def test_ravdess_seed(folder, root):
+    output = run(root / "jobs/ravdess-seed.toml", "train.epochs=1", "featurize.jobs=1")
+    assert "weighted_avg" in output
+    assert pl.read_parquet("features/*.parquet")["dataset"].unique().to_list() == ["ravdess"]
+
+
+def test_nightly_calls(folder, root):
+    run(root / "jobs/nightly-calls.toml", "score.jobs=1")
+    rows = pl.read_parquet("preds.parquet")
+    assert rows["role"].unique().to_list() == ["customer"]
+    assert rows["channel"].unique().to_list() == [1]
+    soundfile.write("calls/new.wav", np.random.default_rng(1).normal(0, 0.05, (8000 * 7, 2)), 8000)
+    output = run(root / "jobs/nightly-calls.toml", "score.jobs=1")
+    assert "1 recordings in" in output
+    assert "2 were done already" in output
+    assert pl.read_parquet("preds.parquet")["path"].n_unique() == 3
+
+
+def test_set_overrides_a_key_and_refuses_an_unknown_one(folder, root):
+    result = CliRunner().invoke(cli, ["run", str(root / "jobs/demo.toml"), "--set", "train.epoch=1"])
+    assert result.exit_code == 2
+    assert "did you mean epochs?" in result.output

@@ -1,0 +1,200 @@
+"""The numeric kernel against librosa, which defines it: signals, lengths, chunks, and whole files of every kind."""
+
+import functools
+import os
+import random
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ser_batch.config import PRESETS, FeatureSpec, Segmentation
+from ser_batch.corpus import Metadata, Recording
+from ser_batch.featurize import segments
+from ser_batch.mfcc import kernel, mel_filterbank
+
+ALLOWED = 1e-2  # what the project promises; the kernel alone stays within a tenth of it
+SPECS = pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in PRESETS.items()])
+quick = settings(max_examples=20, deadline=None)
+
+pytestmark = [
+    # librosa says so of clips shorter than a frame; the numbers are right all the same
+    pytest.mark.filterwarnings("ignore:n_fft=.* is too large for input signal"),
+    # librosa.load imports them through audioread, which it does not use for these files
+    pytest.mark.filterwarnings("ignore:'(aifc|audioop|sunau)' is deprecated"),
+]
+
+
+def librosa_mfcc(samples: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+    """MFCCs by librosa, frames first, cut as a segment is."""
+    coefficients = librosa.feature.mfcc(
+        y=samples,
+        sr=spec.sampling_rate,
+        n_mfcc=spec.n_mfcc,
+        n_fft=spec.n_fft,
+        win_length=spec.win_length,
+        hop_length=spec.hop_length,
+        n_mels=spec.n_mels,
+    )
+    return coefficients.T[: spec.n_frames]
+
+
+def noise(n: int) -> np.ndarray:
+    return (0.1 * np.random.default_rng(n).standard_normal(n)).astype(np.float32)
+
+
+def sine(n: int) -> np.ndarray:
+    return (0.5 * np.sin(0.1 * np.arange(n))).astype(np.float32)
+
+
+def silence(n: int) -> np.ndarray:
+    return np.zeros(n, dtype=np.float32)
+
+
+def impulse(n: int) -> np.ndarray:
+    samples = silence(n)
+    samples[n // 3] = 1
+    return samples
+
+
+def loud_end(n: int) -> np.ndarray:
+    """Nearly silent but for its last tenth: in long clips the peak, and so the floor, lies past the kept frames."""
+    samples = 1e-4 * noise(n)
+    samples[-(n // 10 + 1) :] += sine(n // 10 + 1)
+    return samples
+
+
+SIGNALS = [noise, sine, silence, impulse, loud_end]
+
+
+@SPECS
+def test_the_mel_filterbank_is_librosas(spec):
+    expected = librosa.filters.mel(sr=spec.sampling_rate, n_fft=spec.n_fft, n_mels=spec.n_mels)
+
+    assert mel_filterbank(spec).shape == expected.shape == (spec.n_mels, spec.n_fft // 2 + 1)
+    np.testing.assert_allclose(mel_filterbank(spec), expected, rtol=1e-6, atol=1e-9)
+
+
+@SPECS
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.__name__)
+@pytest.mark.parametrize("length", [1, 2, 511, 512, 2047, 2048, 2049, 1.0, 4.04, 20.0])
+def test_mfccs_of_any_length_are_librosas(spec, signal, length):
+    samples = signal(round(length * spec.sampling_rate) if isinstance(length, float) else length)
+
+    mfcc, expected = kernel(spec).mfcc(samples), librosa_mfcc(samples, spec)
+
+    assert mfcc.dtype == np.float32
+    assert mfcc.shape == expected.shape
+    assert np.abs(mfcc - expected).max() <= ALLOWED / 5
+
+
+@functools.cache
+def whole(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of more than two blocks of frames and more than a segment keeps, and their MFCCs in one go."""
+    samples = loud_end(190 * spec.hop_length + 77)
+    return samples, kernel(spec).mfcc(samples)
+
+
+@SPECS
+@quick
+@given(st.data())
+def test_chunks_of_any_size_give_the_same_bits(spec, data):
+    samples, expected = whole(spec)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=12)))
+
+    segment = kernel(spec).segment()
+    for chunk in np.split(samples, cuts):  # empty ones among them
+        segment.feed(chunk)
+
+    np.testing.assert_array_equal(segment.finish(), expected)
+
+
+@SPECS
+@quick
+@given(n=st.integers(1, 100_000))
+def test_a_segment_has_a_frame_each_hop_and_one_more_but_no_more_than_the_spec(spec, n):
+    assert kernel(spec).mfcc(silence(n)).shape == (min(1 + n // spec.hop_length, spec.n_frames), spec.n_mfcc)
+
+
+# ---- from the file on: what featurize does with a recording against librosa.load and librosa.feature.mfcc ----
+
+
+def clip_mfcc(file: Path, spec: FeatureSpec) -> np.ndarray:
+    status = file.stat()
+    recording = Recording(
+        path=file.name,
+        file=os.fsencode(file),
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        metadata=Metadata(),
+    )
+    ((_, segment),) = segments(recording, spec, Segmentation())
+    return segment.mfcc
+
+
+def difference(file: Path, spec: FeatureSpec) -> float:
+    """Largest absolute difference to librosa's numbers for the very same file."""
+    mfcc, expected = clip_mfcc(file, spec), librosa_mfcc(librosa.load(file, sr=spec.sampling_rate)[0], spec)
+    assert mfcc.shape == expected.shape
+    return float(np.abs(mfcc - expected).max())
+
+
+@pytest.fixture(scope="module")
+def real(shared: Path) -> list[Path]:
+    """Twenty recordings of RAVDESS drawn at random, and all that are stereo."""
+    files = sorted((shared / "ravdess").rglob("*.flac"))
+    stereo = [file for file in files if soundfile.info(file).channels > 1]
+    assert len(stereo) == 5
+    return [*random.Random(7).sample(files, 20), *stereo]
+
+
+@SPECS
+def test_real_recordings_have_librosas_mfccs(spec, real):
+    assert max(difference(file, spec) for file in real) <= ALLOWED
+
+
+def voice(sampling_rate: int, duration_s: float = 2.5) -> np.ndarray:
+    """Something like speech, stereo: harmonics that come and go over a noise floor, silence before and after."""
+    time_s = np.arange(round(duration_s * sampling_rate)) / sampling_rate
+    phase = 2 * np.pi * (120 * time_s + 6 * np.sin(2 * np.pi * 0.9 * time_s))
+    tones = sum(np.sin(number * phase) / number for number in range(1, 12))
+    envelope = np.clip(np.sin(2 * np.pi * 1.7 * time_s), 0, None) * (time_s > 0.4) * (time_s < duration_s - 0.4)
+    left = 0.2 * tones * envelope + 3e-4 * np.random.default_rng(sampling_rate).standard_normal(len(time_s))
+    return np.stack([left, 0.3 * np.roll(left, sampling_rate // 50)], axis=1)
+
+
+@SPECS
+@pytest.mark.parametrize("sampling_rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000])
+def test_recordings_of_any_rate_have_librosas_mfccs(spec, sampling_rate, tmp_path):
+    file = tmp_path / "voice.wav"
+    soundfile.write(file, voice(sampling_rate), sampling_rate)
+
+    assert difference(file, spec) <= ALLOWED
+
+
+FORMATS = [
+    *(("wav", "WAV", subtype, 44100) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")),
+    *(("wav", "WAV", subtype, 8000) for subtype in ("ULAW", "ALAW", "GSM610", "IMA_ADPCM", "MS_ADPCM")),
+    ("flac", "FLAC", "PCM_16", 44100),
+    ("mp3", "MP3", "MPEG_LAYER_III", 44100),
+    ("ogg", "OGG", "VORBIS", 44100),
+    ("opus", "OGG", "OPUS", 48000),
+    ("au", "AU", "PCM_16", 44100),
+    ("aiff", "AIFF", "PCM_16", 44100),
+]
+
+
+@SPECS
+@pytest.mark.parametrize(("suffix", "container", "subtype", "sampling_rate"), FORMATS)
+def test_recordings_of_any_format_have_librosas_mfccs(spec, suffix, container, subtype, sampling_rate, tmp_path):
+    file = tmp_path / f"voice.{suffix}"
+    samples = voice(sampling_rate)
+    if subtype == "GSM610":
+        samples = samples[:, 0]  # knows no stereo
+    soundfile.write(file, samples, sampling_rate, format=container, subtype=subtype)
+
+    assert difference(file, spec) <= ALLOWED

@@ -1,0 +1,237 @@
+"""Scoring: rows for everything, right times, the network's own predictions again."""
+
+import shutil
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from ser_batch import bundle
+from ser_batch.config import ScoreOptions
+from ser_batch.errors import InputError, OutputError, UsageError
+from ser_batch.score import known_truth, score
+from ser_batch.tables import calls_schema, predictions_schema
+
+
+def run(audio, out, model, **options):
+    return score(audio, ScoreOptions(out=out, model=str(model), **({"jobs": 1} | options)))
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory, small_corpus):
+    """Two calls: stereo with one silent channel, mono of 9.5 s; both at 8000 Hz."""
+    folder = tmp_path_factory.mktemp("calls")
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:8]])[::2]
+    soundfile.write(folder / "stereo.wav", np.stack((voice[: 8000 * 10], np.zeros(8000 * 10)), axis=1), 8000)
+    soundfile.write(folder / "mono.wav", voice[: 8000 * 19 // 2], 8000, subtype="ULAW")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(calls, small_model, tmp_path_factory):
+    out = tmp_path_factory.mktemp("scored") / "preds.parquet"
+    return run(calls, out, small_model, channel_roles="0=agent,1=customer")
+
+
+def test_clips_of_the_training_audio_give_the_networks_own_predictions(small_corpus, small_model, tmp_path):
+    run(small_corpus, tmp_path / "preds.parquet", small_model, segments="clip")
+    mine = pl.read_parquet(tmp_path / "preds.parquet")
+    own = pl.read_parquet(small_model / "predictions.parquet")
+    both = own.join(mine, on="path", suffix="_scored")
+    assert len(both) == len(own)
+    labels = bundle.load(small_model).labels
+    np.testing.assert_array_equal(
+        both.select(f"p_{label}" for label in labels).to_numpy(),
+        both.select(f"p_{label}_scored" for label in labels).to_numpy(),
+    )
+
+
+def test_windows_and_channels(scored):
+    rows = pl.read_parquet(scored.out).sort("path", "channel", "segment")
+    mono = rows.filter(path="mono.wav")
+    assert mono["start_s"].to_list() == [0.0, 2.02, 4.04, 6.06]
+    assert mono["end_s"].to_list() == pytest.approx([4.04, 6.06, 8.08, 9.5])
+    assert mono["role"].to_list() == [None] * 4
+    stereo = rows.filter(path="stereo.wav")
+    assert stereo["channel"].to_list() == [0] * 4 + [1] * 4
+    assert stereo["role"].to_list() == ["agent"] * 4 + ["customer"] * 4
+
+
+def test_silent_segments_keep_their_row_without_a_prediction(scored):
+    silent = pl.read_parquet(scored.out).filter(path="stereo.wav", channel=1)
+    assert len(silent) == 4
+    for column in ("rms_dbfs", "predicted", "confidence", "p_angry", "abstained"):
+        assert silent[column].null_count() == 4
+    call = pl.read_parquet(scored.out.with_suffix(".calls.parquet")).filter(path="stereo.wav", channel=1)
+    assert call["status"].to_list() == ["silent"]
+    assert call["n_segments"].to_list() == [4]
+
+
+def test_columns_follow_from_the_probabilities(scored):
+    rows = pl.read_parquet(scored.out).drop_nulls("predicted")
+    p = rows.select(pl.col("^p_.*$")).to_numpy()
+    ordered = -np.sort(-p, axis=1)
+    np.testing.assert_allclose(rows["confidence"], ordered[:, 0])
+    np.testing.assert_allclose(rows["margin"], ordered[:, 0] - ordered[:, 1])
+    np.testing.assert_allclose(rows["entropy"], -(p * np.log(p)).sum(axis=1), rtol=1e-6)
+    assert not rows["abstained"].any()
+
+
+def test_calls_are_the_mean_of_their_segments_by_length(scored):
+    rows = pl.read_parquet(scored.out).filter(path="mono.wav")
+    call = pl.read_parquet(scored.out.with_suffix(".calls.parquet")).filter(path="mono.wav")
+    lengths = (rows["end_s"] - rows["start_s"]).to_numpy()
+    assert call["p_sad"].item() == pytest.approx(np.average(rows["p_sad"], weights=lengths))
+    assert call["share_sad"].item() == (rows["predicted"] == "sad").mean()
+    assert call["duration_s"].item() == 9.5
+    assert call["status"].item() == "low_rate"
+
+
+def test_tables_have_their_schema_and_version(scored, small_model):
+    labels = bundle.load(small_model).labels
+    for suffix, schema in ((".parquet", predictions_schema(labels)), (".calls.parquet", calls_schema(labels))):
+        found = pq.read_schema(scored.out.with_suffix(suffix))
+        assert found.equals(schema)
+        assert found.metadata[b"schema_version"] == b"1"
+    assert pq.read_schema(scored.out.with_suffix(".rejects.parquet")).names == ["path", "stage", "error", "message"]
+
+
+def test_low_rates_are_scored_with_one_warning(scored):
+    assert len(scored.warnings) == 1
+    assert "2 recordings are sampled below the 22050 Hz" in scored.warnings[0]
+
+
+def test_report_has_shares_by_role_and_no_metrics_without_truth(scored):
+    report = pl.read_parquet(scored.out.with_suffix(".report.parquet"))
+    assert report["role"].unique(maintain_order=True).to_list() == [None, "agent", "customer"]
+    everything = report.filter(pl.col("role").is_null())
+    assert everything["n_predicted"].sum() == 8
+    assert everything["share"].sum() == pytest.approx(1)
+    assert report["f1"].null_count() == len(report)
+    assert not known_truth(report)
+
+
+def test_report_has_metrics_where_names_say_the_truth(small_corpus, small_model, tmp_path):
+    summary = run(small_corpus, tmp_path / "preds.parquet", small_model)
+    calls = pl.read_parquet(tmp_path / "preds.calls.parquet")
+    accuracy = (calls["predicted"] == calls["emotion"]).mean()
+    assert known_truth(summary.report)
+    assert summary.report.filter(label="accuracy")["f1"].item() == pytest.approx(accuracy)
+    assert summary.report.filter(label="happy")["support"].item() == 16
+
+
+def test_two_jobs_give_the_very_same_tables(calls, scored, small_model, tmp_path):
+    run(calls, tmp_path / "preds.parquet", small_model, jobs=2, shard_size=1, channel_roles="0=agent,1=customer")
+    one, two = (
+        pl.read_parquet(path).sort("path", "channel", "segment") for path in (scored.out, tmp_path / "preds.parquet")
+    )
+    assert one.equals(two)
+
+
+def test_roles_score_only_their_channels(calls, small_model, tmp_path):
+    summary = run(calls, tmp_path / "preds.parquet", small_model, channel_roles="0=agent,1=customer", roles="agent")
+    rows = pl.read_parquet(tmp_path / "preds.parquet")
+    assert rows["role"].unique().to_list() == ["agent"]
+    assert any("1 recordings have none of the channels or roles" in warning for warning in summary.warnings)
+
+
+def test_a_second_run_scores_only_what_is_new(calls, small_model, tmp_path):
+    audio = shutil.copytree(calls, tmp_path / "calls")
+    out = tmp_path / "preds.parquet"
+    run(audio, out, small_model)
+    before = pl.read_parquet(out)
+    shutil.copy(audio / "mono.wav", audio / "later.wav")
+    again = run(audio, out, small_model)
+    assert (again.n_done, again.n_already) == (1, 2)
+    after = pl.read_parquet(out)
+    key = ["path", "channel", "segment"]
+    assert after.filter(pl.col("path") != "later.wav").sort(key).equals(before.sort(key))
+    assert after["path"].n_unique() == 3
+    assert len(pl.read_parquet(out.with_suffix(".calls.parquet"))) == 4
+
+
+def test_a_folder_as_output_holds_parts_and_tables(calls, small_model, tmp_path):
+    run(calls, tmp_path / "preds", small_model)
+    assert len(pl.read_parquet(tmp_path / "preds" / "*.parquet")) == 12
+    assert {path.name for path in (tmp_path / "preds" / "_tables").iterdir()} == {
+        "calls.parquet",
+        "report.parquet",
+        "rejects.parquet",
+    }
+
+
+def test_labels_with_times_are_scored_as_they_stand(calls, small_model, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,channel,start_s,end_s,emotion\nstereo.wav,0,1.0,3.5,angry\nstereo.wav,0,4,6,calm\n")
+    summary = run(calls, tmp_path / "preds.parquet", small_model, segments="labels", labels=labels)
+    rows = pl.read_parquet(tmp_path / "preds.parquet").sort("segment")
+    assert rows.select("path", "channel", "start_s", "end_s", "emotion").rows() == [
+        ("stereo.wav", 0, 1.0, 3.5, "angry"),
+        ("stereo.wav", 0, 4.0, 6.0, "calm"),
+    ]
+    assert summary.report.filter(pl.col("role").is_null(), label="accuracy")["support"].item() == 2
+
+
+def test_changed_labels_change_the_truth(calls, small_model, tmp_path):
+    labels = tmp_path / "labels.csv"
+    for emotion in ("angry", "sad"):
+        labels.write_text(f"path,emotion\nmono.wav,{emotion}\n")
+        run(calls, tmp_path / "preds.parquet", small_model, labels=labels)
+        rows = pl.read_parquet(tmp_path / "preds.parquet")
+        assert rows.filter(path="mono.wav")["emotion"].unique().to_list() == [emotion]
+        assert len(rows) == 12
+
+
+def test_another_model_into_the_same_output_is_refused(calls, scored, small_features, small_model, tmp_path):
+    from ser_batch.config import TrainOptions
+    from ser_batch.train import train
+
+    train([small_features], TrainOptions(out=tmp_path / "model", estimator="logistic"), say=lambda line: None)
+    with pytest.raises(OutputError, match=r"model_id was .* --overwrite"):
+        run(calls, scored.out, tmp_path / "model", channel_roles="0=agent,1=customer")
+
+
+def test_an_altered_model_stops_the_run_and_rejects_nobody(calls, small_model, tmp_path):
+    from ser_batch.errors import BundleError
+
+    model = shutil.copytree(small_model, tmp_path / "model")
+    text = (model / "bundle.json").read_text()
+    (model / "bundle.json").write_text(text.replace('"temperature": 1.0', '"temperature": 2.0'))
+    with pytest.raises(BundleError, match="saved together"):
+        run(calls, tmp_path / "preds.parquet", model)
+    assert not (tmp_path / "preds.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"window": 5.0}, UsageError, "choose --window 4.04"),
+        ({"channels": "left"}, UsageError, "mix, split"),
+        ({"channel_roles": "agent"}, UsageError, "0=agent,1=customer"),
+        ({"roles": "customer"}, UsageError, "--channel-roles"),
+        ({"segments": "labels"}, UsageError, "--labels"),
+        ({"channels": "7"}, InputError, "nothing could be scored"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(calls, small_model, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        run(calls, tmp_path / "preds.parquet", small_model, **options)
+    assert not (tmp_path / "preds.parquet").exists()
+
+
+def test_real_calls_have_rows_throughout(shared, tmp_path):
+    """A telephone call, its sides merged to stereo, with the model of the package."""
+    sides = [soundfile.read(shared / "calls" / f"call_40_{side}.wav", dtype="int16") for side in ("agent", "caller")]
+    rate = sides[0][1]
+    (tmp_path / "calls").mkdir()
+    stereo = np.stack([samples[: rate * 60] for samples, _ in sides], axis=1)
+    soundfile.write(tmp_path / "calls" / "call.wav", stereo, rate)
+    run(tmp_path / "calls", tmp_path / "preds.parquet", "research", channel_roles="0=agent,1=customer")
+    rows = pl.read_parquet(tmp_path / "preds.parquet").sort("channel", "segment")
+    for role in ("agent", "customer"):
+        own = rows.filter(role=role)
+        assert own["start_s"].to_list() == pytest.approx([2.02 * i for i in range(len(own))])
+        assert own["end_s"][-1] == pytest.approx(60)
+        assert own["predicted"].null_count() == own["rms_dbfs"].null_count()

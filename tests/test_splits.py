@@ -1,0 +1,316 @@
+"""Who is held out: sizes, determinism, and that nothing of the training part comes back in the test part."""
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
+
+from ser_batch.errors import InputError, UsageError
+from ser_batch.splits import PUBLISHED_FOLDS, Fold, shared_speakers, split
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+# as the papers print them
+EMOBOX = [{1, 11, 20, 21}, {4, 10, 12, 14}, {8, 9, 19, 23}, {3, 5, 7, 24}, {2, 15, 16, 18}, {6, 13, 17, 22}]
+LUNA = [{2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22}]
+
+
+def table(records: list[dict]) -> pl.DataFrame:
+    schema = {
+        "dataset": pl.String,
+        "path": pl.String,
+        "content_hash": pl.String,
+        "emotion": pl.String,
+        "speaker": pl.String,
+        "sex": pl.String,
+        "corpus": pl.String,
+        "actor": pl.Int16,
+    }
+    return pl.DataFrame(records, schema=schema)
+
+
+def recording(number: int, actor: int, emotion: str, content: str | None = None) -> dict:
+    return {
+        "dataset": "ravdess",
+        "path": f"Actor_{actor:02d}/{number}.wav",
+        "content_hash": content or f"hash{number}",
+        "emotion": emotion,
+        "speaker": f"ravdess-{actor:02d}",
+        "sex": "male" if actor % 2 else "female",
+        "corpus": "ravdess",
+        "actor": actor,
+    }
+
+
+def ravdess(actors: int = 20, repeats: int = 1, windows: int = 2) -> pl.DataFrame:
+    """Each actor says each emotion; a recording has several windows, which are spread over the table."""
+    records = [
+        recording(1000 * actor + 10 * repeat + number, actor, emotion)
+        for actor in range(1, actors + 1)
+        for number, emotion in enumerate(EMOTIONS)
+        for repeat in range(repeats)
+    ]
+    return table(records * windows)
+
+
+def only_fold(rows: pl.DataFrame, protocol: str, seed: int = 0) -> Fold:
+    result = split(rows, protocol, seed=seed)
+    assert not result.is_cross_validation
+    (fold,) = result.folds
+    assert fold.name == protocol
+    return fold
+
+
+# --- what holds for all of them -----------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["stratified", "speaker", "emobox", "luna"]))
+@settings(max_examples=60, deadline=None)
+def test_a_fold_takes_every_row_once_and_no_recording_or_copy_of_it_stands_on_both_sides(seed, protocol):
+    generator = np.random.default_rng(seed)
+    n = int(generator.integers(12, 50))
+    # few contents, so that many recordings are copies, also under other speakers' names and labels
+    contents = generator.integers(0, generator.integers(6, 2 * n), n)
+    records = [
+        recording(i, int(generator.integers(1, 25)), str(generator.choice(EMOTIONS[:2])), f"hash{contents[i]}")
+        for i in range(n)
+    ]
+    rows = table([record for record in records for _ in range(generator.integers(1, 4))]).sample(
+        fraction=1, shuffle=True, seed=seed
+    )
+    try:
+        result = split(rows, protocol, seed=seed)
+    except InputError:
+        return  # too few of something, and told so
+    tested = Counter()
+    for fold in result.folds:
+        assert len(fold.train) > 0
+        assert len(fold.test) > 0
+        assert sorted([*fold.train, *fold.test]) == list(range(len(rows)))
+        assert not set(rows["content_hash"][fold.train]) & set(rows["content_hash"][fold.test])
+        tested.update(fold.test.tolist())
+    if result.is_cross_validation:
+        assert tested == Counter(range(len(rows)))
+
+
+@pytest.mark.parametrize("protocol", ["stratified", "speaker"])
+def test_the_seed_alone_decides(protocol):
+    rows = ravdess()
+    folds = {seed: only_fold(rows, protocol, seed) for seed in range(4)}
+    for seed, fold in folds.items():
+        np.testing.assert_array_equal(only_fold(rows, protocol, seed).test, fold.test)
+    assert len({tuple(fold.test) for fold in folds.values()}) > 1
+
+
+@pytest.mark.parametrize("protocol", ["speaker", "emobox", "luna"])
+def test_no_speaker_stands_on_both_sides(protocol):
+    rows = ravdess(24)
+    for fold in split(rows, protocol, seed=3).folds:
+        assert shared_speakers(rows, fold) == 0
+
+
+def test_an_unknown_protocol_is_wrong_usage_and_the_known_ones_are_told():
+    with pytest.raises(UsageError, match="--split 'random'; expected stratified, speaker, emobox, luna, none"):
+        split(ravdess(), "random", seed=0)
+
+
+def test_none_holds_nothing_out():
+    result = split(ravdess(), "none", seed=0)
+    assert result.folds == ()
+
+
+# --- stratified ---------------------------------------------------------------------------------------------------
+
+
+def test_a_fifth_of_each_label_is_held_out_as_scikit_learn_does():
+    counts = dict(zip(EMOTIONS, (188, 376, 376, 376, 376, 376, 192, 192), strict=True))  # RAVDESS, speech and song
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    rows = table([recording(i, 1 + i % 24, label) for i, label in enumerate(labels)])
+    fold = only_fold(rows, "stratified")
+    supports = Counter(rows["emotion"][fold.test])
+    assert len(fold.test) == 491
+    assert supports == Counter(train_test_split(labels, test_size=0.2, stratify=labels, random_state=1)[1])
+    assert supports == {
+        "neutral": 38, "calm": 75, "happy": 75, "sad": 75, "angry": 75, "fearful": 75, "disgust": 39, "surprised": 39,
+    }  # fmt: skip
+
+
+def test_a_stratified_split_counts_recordings_and_not_their_windows():
+    long = [recording(0, 1, "sad")] * 100
+    rows = table(long + [recording(i, 2, "sad" if i % 2 else "calm") for i in range(1, 20)])
+    fold = only_fold(rows, "stratified")
+    assert rows["content_hash"][fold.test].n_unique() == 4
+
+
+def test_a_stratified_split_shares_speakers_and_says_how_many():
+    rows = ravdess(actors=4, repeats=5)
+    assert shared_speakers(rows, only_fold(rows, "stratified")) == 4
+
+
+def test_speakers_that_are_not_known_are_not_counted_as_shared():
+    rows = ravdess(actors=4, repeats=5).with_columns(speaker=pl.lit(None, pl.String))
+    assert shared_speakers(rows, only_fold(rows, "stratified")) == 0
+
+
+def test_a_label_with_one_recording_cannot_be_stratified_however_many_windows_it_has():
+    rows = table([recording(i, 1, "calm") for i in range(9)] + [recording(9, 1, "sad")] * 5)
+    with pytest.raises(InputError, match=r"label 'sad' has 1 recording.*--split none"):
+        split(rows, "stratified", seed=0)
+
+
+def test_too_few_recordings_to_hold_each_label_are_refused():
+    rows = table([recording(i, 1, EMOTIONS[i % 4]) for i in range(12)])
+    with pytest.raises(InputError, match="12 recordings with 4 labels"):
+        split(rows, "stratified", seed=0)
+
+
+# --- speakers -----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_of_twenty_speakers_two_women_and_two_men_are_held_out(seed):
+    rows = ravdess(windows=1)
+    held_out = rows[only_fold(rows, "speaker", seed).test].select("speaker", "sex").unique()
+    assert Counter(held_out["sex"]) == {"male": 2, "female": 2}
+
+
+@pytest.mark.parametrize(("actors", "held_out"), [(2, 1), (4, 1), (10, 2), (24, 5)])
+def test_a_fifth_of_the_speakers_is_held_out_and_one_at_least(actors, held_out):
+    rows = ravdess(actors)
+    fold = only_fold(rows, "speaker")
+    assert rows["speaker"][fold.test].n_unique() == held_out
+    assert rows["speaker"][fold.train].n_unique() == actors - held_out
+
+
+def test_speakers_of_unknown_sex_are_held_out_too():
+    rows = ravdess(10).with_columns(sex=pl.lit(None, pl.String))
+    assert rows["speaker"][only_fold(rows, "speaker").test].n_unique() == 2
+
+
+def test_the_order_of_the_rows_does_not_change_who_is_held_out():
+    rows = ravdess(10).with_columns(
+        sex=pl.when(pl.col("emotion") == "sad").then(None).otherwise(pl.col("sex"))  # said by some rows only
+    )
+    held_out = {
+        tuple(sorted(set(order["speaker"][only_fold(order, "speaker", 5).test])))
+        for order in (rows, rows.reverse(), rows.sample(fraction=1, shuffle=True, seed=1))
+    }
+    assert len(held_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (pl.lit("anna"), "1 speakers are known"),
+        (pl.lit(None, pl.String), "0 speakers are known"),
+        (pl.when(pl.col("emotion") != "sad").then(pl.col("speaker")), "40 rows have no speaker"),
+    ],
+)
+def test_speakers_that_cannot_be_held_out_are_an_input_error(change, told):
+    with pytest.raises(InputError, match=told):
+        split(ravdess().with_columns(speaker=change), "speaker", seed=0)
+
+
+def test_speakers_who_have_the_same_recordings_cannot_be_held_out():
+    rows = table([recording(i, actor, "sad", f"hash{i}") for i in range(5) for actor in (1, 2)])
+    for seed in range(4):
+        with pytest.raises(InputError, match="copies of each other"):
+            split(rows, "speaker", seed=seed)
+
+
+# --- published folds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("protocol", "published"), [("emobox", EMOBOX), ("luna", LUNA)])
+@pytest.mark.parametrize("actors", [20, 24])
+def test_published_folds_hold_out_the_published_actors(protocol, published, actors):
+    assert [set(fold) for fold in PUBLISHED_FOLDS[protocol]] == published
+    assert sorted(actor for fold in published for actor in fold) == list(range(1, 25))
+    rows = ravdess(actors)
+    result = split(rows, protocol, seed=0)
+    assert result.is_cross_validation
+    assert [fold.name for fold in result.folds] == [f"{protocol}-{i}" for i in range(1, len(published) + 1)]
+    for fold, held_out in zip(result.folds, published, strict=True):
+        assert set(rows["actor"][fold.test]) == {actor for actor in held_out if actor <= actors}
+    assert sorted(row for fold in result.folds for row in fold.test) == list(range(len(rows)))
+
+
+def test_published_folds_without_any_of_their_actors_are_left_out():
+    rows = ravdess().filter(pl.col("actor").is_in([1, 4, 8]))
+    assert [fold.name for fold in split(rows, "emobox", seed=0).folds] == ["emobox-1", "emobox-2", "emobox-3"]
+    with pytest.raises(InputError, match="all rows fall into the fold luna-1"):
+        split(ravdess().filter(pl.col("actor").is_in([2, 5])), "luna", seed=0)
+
+
+@pytest.mark.parametrize("corpus", [None, "crema_d"])
+def test_published_folds_refuse_other_recordings_by_name(corpus):
+    other = {**recording(7, 3, "sad"), "path": "call.wav", "corpus": corpus, "actor": None}
+    with pytest.raises(InputError, match=r"1 rows are of other recordings, such as call\.wav"):
+        split(pl.concat([ravdess(), table([other])]), "emobox", seed=0)
+
+
+# --- folds from a file --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows() -> pl.DataFrame:
+    return ravdess(actors=3)
+
+
+def test_a_file_gives_folds_by_path(tmp_path, rows):
+    paths = rows["path"].unique(maintain_order=True)
+    file = tmp_path / "folds.csv"
+    file.write_text("\ufeffpath,fold\n" + "".join(f"{path},{i % 2}\n" for i, path in enumerate(paths)) + "gone.wav,9\n")
+    result = split(rows, str(file), seed=0)
+    assert result.is_cross_validation
+    assert [fold.name for fold in result.folds] == ["0", "1"]
+    for number, fold in enumerate(result.folds):
+        assert set(rows["path"][fold.test]) == {path for i, path in enumerate(paths) if i % 2 == number}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".CSV"])
+def test_a_file_gives_folds_by_speaker_in_any_format(tmp_path, rows, suffix):
+    file = tmp_path / f"folds{suffix}"
+    frame = pl.DataFrame(
+        {"fold": [2, 1, 2], "speaker": ["ravdess-01", "ravdess-02", "ravdess-03"], "note": ["", "", ""]}
+    )
+    frame.write_parquet(file) if suffix == ".parquet" else frame.write_csv(file)
+    folds = split(rows, str(file), seed=0).folds
+    assert [(fold.name, set(rows["actor"][fold.test])) for fold in folds] == [("1", {2}), ("2", {1, 3})]
+
+
+def test_copies_follow_the_fold_of_the_first(tmp_path):
+    rows = table([recording(0, 1, "sad", "same"), recording(1, 2, "sad"), recording(2, 2, "sad", "same")])
+    file = tmp_path / "folds.csv"
+    file.write_text("speaker,fold\nravdess-01,a\nravdess-02,b\n")
+    assert [fold.test.tolist() for fold in split(rows, str(file), seed=0).folds] == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("speaker,fold\nravdess-01,1\nravdess-02,2\n", "gives no fold for speaker ravdess-03"),
+        ("speaker,fold\nravdess-01,1\nravdess-02,2\nravdess-03,\n", "gives no fold for speaker ravdess-03"),
+        ("speaker,fold\nravdess-01,1\nravdess-02,2\nravdess-03,1\nravdess-02,1\n", "ravdess-02 stands there twice"),
+        ("speaker,fold\nravdess-01,1\nravdess-02,1\nravdess-03,1\n", "all rows fall into the fold 1"),
+        ("file,fold\na.wav,1\n", "has file, fold; expected the columns fold and path or speaker"),
+        ("path,part\na.wav,1\n", "has path, part; expected"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_file_that_does_not_give_every_row_one_fold_is_refused(tmp_path, rows, text, told):
+    file = tmp_path / "folds.csv"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        split(rows, str(file), seed=0)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no.csv", "no.parquet"])
+def test_a_file_of_folds_that_is_not_there_is_refused_by_name(tmp_path, rows, name):
+    with pytest.raises(InputError, match=name):
+        split(rows, str(tmp_path / name), seed=0)
