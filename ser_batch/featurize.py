@@ -508,16 +508,22 @@ def _label_of(
 def _verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[int, float]:
     """Compare recordings drawn at random with what librosa itself computes for them."""
     import librosa
+    import soundfile
 
-    # librosa cannot open GSM without a header
-    files = {recording.path: recording.file for recording in recordings if not recording.file.lower().endswith(b".gsm")}
+    files = {recording.path: recording.file for recording in recordings}
     table = read_parts(options.out, ["path", "n_frames", "mfcc"])
     table = table.filter(pc.is_in(table["path"], pa.array(list(files), pa.string())))
-    drawn = np.random.default_rng().permutation(table.num_rows)[: options.verify]
-    spec, largest = options.spec, 0.0
-    for row in table.take(drawn).to_pylist():
-        with open(files[row["path"]], "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
-            samples, rate = librosa.load(stream, sr=spec.sampling_rate)
+    spec, n_compared, largest = options.spec, 0, 0.0
+    for number in np.random.default_rng().permutation(table.num_rows):
+        if n_compared == options.verify:
+            break
+        (row,) = table.slice(number, 1).to_pylist()
+        try:
+            with open(files[row["path"]], "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
+                samples, rate = librosa.load(stream, sr=spec.sampling_rate)
+        except (soundfile.SoundFileError, ValueError):
+            continue  # GSM, which librosa does not open
+        n_compared += 1
         expected = librosa.feature.mfcc(
             y=samples,
             sr=rate,
@@ -531,4 +537,4 @@ def _verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple
         if expected.T[: spec.n_frames].shape != frames.shape:
             raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")
         largest = max(largest, float(np.abs(expected.T[: spec.n_frames] - frames).max()))
-    return len(drawn), largest
+    return n_compared, largest

@@ -298,10 +298,13 @@ class Store:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+        if not str(folder).isascii() and os.fsencode(folder).decode("utf-8", errors="replace") != str(folder):
+            raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
         self.folder = folder
         self._meta = folder / "_meta"
         run_file = self._meta / "run.json"
-        if folder.is_dir() and any(folder.iterdir()) and not self._meta.is_dir():
+        is_ours = run_file.is_file() or (self._meta / "ledger").is_dir()
+        if folder.is_dir() and any(folder.iterdir()) and not is_ours:
             raise OutputError(
                 f"{folder}: holds something else than a run of ser-batch; choose another --out, or empty it"
             )
@@ -551,15 +554,14 @@ def _results(work: Work, shards: list[Shard], jobs: int) -> Iterator[ShardSummar
                 joblib.delayed(work)(shard) for shard in shards
             )
         yield from results
-    except TerminatedWorkerError as error:
-        remove_temporaries(work.folder)
-        raise SerBatchError(
-            "a worker process was killed, perhaps because memory ran out; finished parts are kept. Run the same "
-            "command again to go on, with fewer --jobs"
-        ) from error
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt) as error:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         remove_temporaries(work.folder)
+        if isinstance(error, TerminatedWorkerError):
+            raise SerBatchError(
+                "a worker process was killed, perhaps because memory ran out; finished parts are kept. Run the same "
+                "command again to go on, with fewer --jobs"
+            ) from error
         raise
 
 

@@ -42,7 +42,8 @@ def classification(truth: Sequence[str], predicted: Sequence[str], labels: Seque
     -------
     polars.DataFrame
         Columns label, precision, recall, f1 (accuracy stands in f1, as scikit-learn prints it) and support.
-        Precision and F1 are null for a label that occurs nowhere.
+        Precision is null for a label that is never predicted, recall for one that never occurs, F1 for one that
+        does neither.
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
@@ -165,12 +166,14 @@ def _report_of_role(segments: pl.DataFrame, units: pl.DataFrame, labels: Sequenc
 def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "recall", "f1", "support")) -> str:
     """Return a `classification` frame as the plain text table that people know from scikit-learn."""
     width = max(len(label) for label in report["label"])
-    lines = [" " * width + "".join(f"{name:>11}" for name in columns)]
+    widths = [max(11, len(name) + 2) for name in columns]
+    lines = [" " * width + "".join(f"{name:>{n}}" for name, n in zip(columns, widths, strict=True))]
     for row in report.iter_rows(named=True):
         if row["label"] == SUMMARY_ROWS[0]:
             lines.append("")
         cells = ["" if row[name] is None else _number(row[name]) for name in columns]
-        lines.append(f"{row['label']:>{width}}" + "".join(f"{cell:>11}" for cell in cells))
+        padded = "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True))
+        lines.append(f"{row['label']:>{width}}{padded}")
     return "\n".join(lines)
 
 

@@ -358,8 +358,8 @@ def _warnings(calls: pl.DataFrame, model: Bundle, n_without_rows: int) -> Iterat
     if n:
         yield (
             f"{n} recordings are sampled below the {model.spec.sampling_rate} Hz of the model: it hears nothing in "
-            "the upper bands it was trained with, so expect worse figures; a model trained with "
-            "--preset telephone suits them"
+            "the upper bands it was trained with, so expect worse figures; a model trained on features of "
+            "`featurize --preset telephone` suits them"
         )
 
 

@@ -19,7 +19,7 @@ from ser_batch.mfcc import kernel, mel_filterbank
 
 ALLOWED = 1e-2  # what the project promises; the kernel alone stays within a tenth of it
 SPECS = pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in PRESETS.items()])
-quick = settings(max_examples=20, deadline=None)
+quick = settings(max_examples=12, deadline=None)
 
 pytestmark = [
     # librosa says so of clips shorter than a frame; the numbers are right all the same
@@ -138,7 +138,13 @@ def clip_mfcc(file: Path, spec: FeatureSpec) -> np.ndarray:
 
 def difference(file: Path, spec: FeatureSpec) -> float:
     """Largest absolute difference to librosa's numbers for the very same file."""
-    mfcc, expected = clip_mfcc(file, spec), librosa_mfcc(librosa.load(file, sr=spec.sampling_rate)[0], spec)
+    if soundfile.info(file).subtype == "GSM610":  # librosa.load wants to seek, which GSM cannot
+        with soundfile.SoundFile(file) as stream:
+            native = stream.read(stream.frames, dtype="float32")
+        samples = librosa.resample(native, orig_sr=stream.samplerate, target_sr=spec.sampling_rate)
+    else:
+        samples, _ = librosa.load(file, sr=spec.sampling_rate)
+    mfcc, expected = clip_mfcc(file, spec), librosa_mfcc(samples, spec)
     assert mfcc.shape == expected.shape
     return float(np.abs(mfcc - expected).max())
 

@@ -1,0 +1,119 @@
+"""The commands as a user meets them: exit status, stdout, stderr, help."""
+
+import dataclasses
+import re
+import shutil
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ser_batch import __version__, config
+from ser_batch.cli import cli
+from ser_batch.synth import synth
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_version():
+    assert run("--version") == (0, f"ser-batch, version {__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_help_says_what_it_does_and_ends_with_an_example(name):
+    status, out, _ = run(name, "--help")
+    assert status == 0
+    assert f"Example:\n    ser-batch {name} " in out
+    for option in cli.commands[name].params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{name} {option.name} says nothing"
+
+
+@pytest.mark.parametrize("stage", sorted(config.STAGES))
+def test_options_and_defaults_are_those_of_the_library(stage):
+    fields = {field.name: field.default for field in dataclasses.fields(config.STAGES[stage])}
+    given = cli.commands[stage].make_context(stage, ["somewhere"]).params
+    del given[config.STAGE_INPUTS[stage]]
+    assert given == fields
+
+
+def test_the_three_lines_as_they_stand(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_corpus, "audio")
+    shutil.copytree(small_corpus / "Actor_01", "calls")
+    status, out, err = run("featurize", "./audio", "--jobs", 1)
+    assert status == 0
+    assert out.splitlines()[0] == "features: 120 segments of 120 recordings"
+    assert re.fullmatch(r"done: 120 recordings in \S+ s; 0\.05 h of audio in all, 0 rejected", out.splitlines()[-1])
+    status, out, err = run("train", "--epochs", 1)
+    assert status == 0
+    assert "speakers: 4 of 4 stand on both sides of the split" in out
+    assert "weighted_avg" in out
+    assert re.search(r"epoch 1/1  loss \d\.\d+  accuracy 0\.\d+", err)
+    status, out, err = run("score", "./calls", "--out", "preds.parquet", "--jobs", 1)
+    assert status == 0
+    assert "model: model (" in out
+    assert "precision" in out, "the names say the truth"
+    assert "preds.parquet: 30 segments of 30 recordings" in out
+    status, out, err = run("report", "preds.parquet")
+    assert status == 0
+    assert "default-src 'none'" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_score_works_right_after_installation(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_corpus / "Actor_01", "calls")
+    status, out, _ = run("score", "calls", "--jobs", 1)
+    assert status == 0
+    assert "models/research" in out
+    assert "not for commercial use" in out
+    assert "never heard" in out
+
+
+def test_names_are_text_in_the_page(small_model, tmp_path):
+    synth(tmp_path / "made", actors=1, repetitions=1)
+    (tmp_path / "audio").mkdir()
+    recording = next((tmp_path / "made").rglob("*.wav"))
+    shutil.copy(recording, tmp_path / "audio" / "<script>alert(1)<\\script>.wav")
+    out = tmp_path / "preds.parquet"
+    assert run("score", tmp_path / "audio", "--out", out, "--model", small_model, "--jobs", 1)[0] == 0
+    assert run("report", out, "--out", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_synth_refuses_a_folder_in_use(tmp_path):
+    assert run("synth", tmp_path / "audio", "--actors", 1)[0] == 0
+    status, _, err = run("synth", tmp_path / "audio", "--actors", 1)
+    assert status == 1
+    assert "--overwrite" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train", "--out", "m"], 1, "ser-batch featurize"),
+        (["train", "--epochs", "0"], 2, "--epochs 0"),
+        (["train", "--recipe", "best"], 2, "best"),
+        (["score", "nowhere"], 2, "nowhere: no such folder"),
+        (["score", ".", "--model", "nowhere"], 2, "--model nowhere"),
+        (["report", "nowhere"], 2, "neither a model folder"),
+        (["run", "nowhere.toml"], 2, "nowhere.toml"),
+        (["featurize", "nowhere"], 2, "nowhere: no such folder"),
+        (["download", "tess"], 2, "tess"),
+        (["download", "ravdess", "--url", "ftp://example.org"], 2, "http"),
+        (["featurise"], 2, "featurise"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_a_status(arguments, status, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    got, out, err = run(*arguments)
+    assert got == status
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,86 @@
+"""The documents tell the truth: their commands and code run, their tables are those of the code."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from ser_batch import tables
+from ser_batch.cli import cli
+from ser_batch.config import FeatureSpec
+
+ROOT = Path(__file__).parent.parent
+LABELS = ("angry", "sad")
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The lines after a $ in console blocks."""
+    blocks = re.findall(r"```console\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_the_commands_of_the_readme_run_in_their_order(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_corpus, "audio")
+    Path("calls").mkdir()
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:12]])[::2]
+    soundfile.write("calls/call_1.wav", np.stack((voice, voice[::-1]), axis=1), 8000)
+    soundfile.write("calls/call_2.wav", voice[::-1], 8000)
+    Path("labels.csv").write_text(
+        "path,speaker,channel,start_s,end_s,emotion\n"
+        + "".join(f"call_1.wav,anna,0,{i},{i + 1},{('angry', 'calm')[i % 2]}\n" for i in range(10))
+    )
+    ran = [line for line in commands(ROOT / "README.md") if line[0] == "ser-batch" and line[1] != "download"]
+    assert {line[1] for line in ran} >= {"featurize", "train", "score"}
+    for line in ran:
+        shorter = ["--epochs", "1"] if line[1] == "train" else []
+        result = CliRunner().invoke(cli, [*line[1:], *shorter], catch_exceptions=False)
+        assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def documented(heading: str) -> list[tuple[str, str]]:
+    """Names and dtypes of the table below a heading of docs/tables.md, patterns filled in."""
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {re.escape(heading)}.*?\n(.*?)(?=^## |\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    assert section, heading
+    columns = []
+    for name, dtype in re.findall(r"^\| `(\S+)` \| (\S+) \|", section[1], flags=re.MULTILINE):
+        if "<quarter>" in name:
+            filled = [name.replace("<quarter>", str(q)).replace("<label>", x) for q in (1, 2, 3, 4) for x in LABELS]
+        else:
+            filled = list(dict.fromkeys(re.sub("<(label|negative)>", label, name) for label in LABELS))
+        columns += [(column, dtype) for column in filled]
+    return columns
+
+
+@pytest.mark.parametrize(
+    ("heading", "schema"),
+    [
+        ("features/part-*.parquet", tables.features_schema(FeatureSpec())),
+        ("preds.parquet", tables.predictions_schema(LABELS)),
+        ("preds.calls.parquet", tables.calls_schema(LABELS)),
+        ("preds.rejects.parquet", tables.REJECTS),
+    ],
+)
+def test_tables_md_lists_every_column_in_order(heading, schema):
+    found = [(field.name, str(field.type).replace("element: ", "").replace("item: ", "")) for field in schema]
+    assert documented(heading) == [(name, kind.replace(" ", "")) for name, kind in found]
+
+
+def test_every_path_in_the_documents_is_there():
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        text = document.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:tests|jobs|docs|ser_batch)/[\w./-]+)`", text):
+            assert (ROOT / path).exists(), f"{document.name} names {path}"
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"

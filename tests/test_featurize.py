@@ -1,0 +1,849 @@
+"""Recordings to rows: the table, how recordings are cut, the same bits whatever the shards, and going on later."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import soxr
+import threadpoolctl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ser_batch import audio, parallel
+from ser_batch import featurize as stage
+from ser_batch.config import PRESETS, FeatureSpec, FeaturizeOptions, Segmentation
+from ser_batch.corpus import LabelRow, Metadata, Recording
+from ser_batch.errors import InputError, OutputError, RecordingError, UsageError
+from ser_batch.featurize import FeaturizeSummary, Segment, featurize, segments
+from ser_batch.mfcc import kernel
+from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
+
+TELEPHONE = PRESETS["telephone"]
+FEARFUL, SONG, PLAIN = "Actor_05/03-01-06-02-01-02-05.wav", "song/03-02-02-01-02-01-12.wav", "calls/a plain name.wav"
+
+
+def noise(n: int, n_channels: int = 1, seed: int = 0) -> np.ndarray:
+    """Shape (n, n_channels); the channels differ, and no two stretches are alike."""
+    samples = np.random.default_rng((n, n_channels, seed)).standard_normal((n, n_channels))
+    return (0.1 * samples * np.linspace(0.2, 1, n)[:, None]).astype(np.float32)
+
+
+def write(file: Path, samples: np.ndarray, sampling_rate: int = 8000, subtype: str = "FLOAT") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, samples, sampling_rate, subtype=subtype, format="WAV")
+    return file
+
+
+def write_labels(
+    file: Path, *rows: Iterable[object], columns: str = "path,emotion,speaker,channel,start_s,end_s"
+) -> Path:
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([columns.split(","), *rows])
+    return file
+
+
+def run(root: Path, out: Path, **options: object) -> FeaturizeSummary:
+    return featurize(root, FeaturizeOptions(out=out, **{"jobs": 1, "preset": "telephone", **options}))
+
+
+def table(out: Path) -> pa.Table:
+    """All rows, by key: what has to be the same whatever the shards and the order of work."""
+    rows = read_parts(out)
+    return rows.sort_by([(name, "ascending") for name in KEY])
+
+
+def mfcc_of(rows: pa.Table) -> np.ndarray:
+    return pl.from_arrow(rows)["mfcc"].to_numpy()
+
+
+def rows_of(out: Path, *columns: str) -> list[tuple[object, ...]]:
+    return list(zip(*(table(out)[name].to_pylist() for name in columns), strict=True))
+
+
+def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and times of all files: equal means that nothing was written."""
+    return {
+        file.relative_to(folder).as_posix(): (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def rejects_of(out: Path) -> list[dict[str, str]]:
+    return pq.read_table(out / "_meta" / "rejects.parquet").to_pylist()
+
+
+def recording_of(file: Path, *labels: LabelRow) -> Recording:
+    status = file.stat()
+    return Recording(
+        path=file.name,
+        file=os.fsencode(file),
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        metadata=Metadata(),
+        labels=labels,
+    )
+
+
+def cut(file: Path, spec: FeatureSpec, segmentation: Segmentation, *labels: LabelRow) -> list[Segment]:
+    return [segment for _, segment in segments(recording_of(file, *labels), spec, segmentation)]
+
+
+def places(found: list[Segment]) -> list[tuple[float, float]]:
+    return [(segment.start_s, segment.end_s) for segment in found]
+
+
+def expected_mfcc(samples: np.ndarray, rate: int, spec: FeatureSpec, start_s: float, end_s: float) -> np.ndarray:
+    """What the kernel makes of a stretch of the recording, resampled in one go."""
+    whole = samples if rate == spec.sampling_rate else soxr.resample(samples, rate, spec.sampling_rate, quality="HQ")
+    return kernel(spec).mfcc(whole[round(start_s * spec.sampling_rate) : round(end_s * spec.sampling_rate)])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in the workers: products by two threads differ in the last bits, and these tests compare bits."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Six usable recordings of several rates, lengths and channels, and one that is none."""
+    root = tmp_path_factory.mktemp("corpus") / "voices"
+    write(root / FEARFUL, noise(16_000), 16_000)
+    write(root / SONG, noise(9_600), 24_000, subtype="PCM_16")
+    write(root / PLAIN, noise(50_000, 2), 8000)
+    write(root / "b/long.wav", noise(60_000, seed=1), 8000, subtype="PCM_16")
+    write(root / "b/one sample.wav", noise(1), 8000)
+    write(root / "c.wav", noise(4_000, seed=2), 8000, subtype="ULAW")
+    (root / "text.wav").write_text("no recording")
+    return root
+
+
+@pytest.fixture(scope="module")
+def features(corpus, tmp_path_factory):
+    """The corpus in windows, one part a recording or two."""
+    out = tmp_path_factory.mktemp("features") / "features"
+    run(corpus, out, segments="windows", shard_size=2)
+    return out
+
+
+# ---- the table ----
+
+
+def test_the_table_has_its_columns_in_order_and_opens_as_an_array(features):
+    string, second = pl.String, pl.Float64
+    columns = {
+        **{"dataset": string, "path": string, "content_hash": string},
+        **{"channel": pl.Int16, "segment": pl.Int32, "variant": string},
+        **{"start_s": second, "end_s": second, "duration_s": second},
+        **{"sampling_rate": pl.Int32, "n_channels": pl.Int16, "n_frames": pl.Int16},
+        **{"corpus": string, "modality": string, "vocal_channel": string, "emotion": string, "intensity": string},
+        **{"statement": string, "repetition": pl.Int8, "actor": pl.Int16, "sex": string, "speaker": string},
+        **{"speech_ratio": pl.Float64, "mfcc": pl.Array(pl.Float32, (174, 40))},
+        **{"mfcc_mean": pl.Array(pl.Float32, 40), "mfcc_std": pl.Array(pl.Float32, 40)},
+    }
+
+    frame = pl.scan_parquet(features / "*.parquet").collect()
+
+    assert list(frame.schema.items()) == list(columns.items())
+    assert frame["mfcc"].to_numpy().shape == (len(frame), 174, 40)
+    for part in [*features.glob("part-*.parquet"), features / "_meta" / "rejects.parquet"]:
+        assert pq.read_schema(part).metadata.get(b"schema_version") == b"1", part
+
+
+def test_rows_are_unique_by_their_key(features):
+    frame = pl.from_arrow(table(features))
+
+    assert len(frame) > 8
+    assert not frame.select(KEY).is_duplicated().any()
+
+
+def test_a_row_tells_what_the_file_and_its_name_say(corpus, features):
+    frame = pl.from_arrow(table(features)).drop("mfcc", "mfcc_mean", "mfcc_std", "start_s", "end_s", "n_frames")
+
+    (fearful,) = frame.filter(path=FEARFUL).to_dicts()
+    assert fearful == {
+        "dataset": "voices",
+        "path": FEARFUL,
+        "content_hash": hashlib.sha256((corpus / FEARFUL).read_bytes()).hexdigest(),
+        "channel": 0,
+        "segment": 0,
+        "variant": "clean",
+        "duration_s": 1.0,
+        "sampling_rate": 16_000,
+        "n_channels": 1,
+        "corpus": "ravdess",
+        "modality": "audio",
+        "vocal_channel": "speech",
+        "emotion": "fearful",
+        "intensity": "strong",
+        "statement": "Kids are talking by the door",
+        "repetition": 2,
+        "actor": 5,
+        "sex": "male",
+        "speaker": "ravdess-05",
+        "speech_ratio": None,
+    }
+    (song,) = frame.filter(path=SONG).to_dicts()
+    told = ("vocal_channel", "emotion", "intensity", "statement", "sex", "speaker")
+    assert [song[name] for name in told] == [
+        *("song", "calm", "normal", "Dogs are sitting by the door"),
+        *("female", "ravdess-12"),
+    ]
+    plain = frame.filter(path=PLAIN)
+    assert plain.select("corpus", "emotion", "actor", "speaker").null_count().row(0) == (len(plain),) * 4
+    assert plain.select("n_channels", "duration_s").unique().rows() == [(2, 6.25)]
+
+
+def test_frames_beyond_the_real_ones_are_zero_and_the_statistics_leave_them_out(features):
+    rows = table(features)
+    mfcc, n_frames = mfcc_of(rows), rows["n_frames"].to_pylist()
+
+    assert min(n_frames) == 1
+    assert max(n_frames) == 174
+    for i, n in enumerate(n_frames):
+        assert not mfcc[i, n:].any()
+        np.testing.assert_array_equal(rows["mfcc_mean"][i].as_py(), mfcc[i, :n].mean(axis=0))
+        np.testing.assert_array_equal(rows["mfcc_std"][i].as_py(), mfcc[i, :n].std(axis=0))
+
+
+def test_a_clip_is_the_beginning_of_the_whole_recordings_mfccs(tmp_path):
+    samples = noise(48_000)[:, 0]  # louder and louder: the floor comes from past the kept frames
+    write(tmp_path / "audio/a.wav", samples)
+
+    run(tmp_path / "audio", tmp_path / "out")
+
+    rows = table(tmp_path / "out")
+    assert rows.num_rows == 1
+    assert (rows["start_s"][0].as_py(), rows["end_s"][0].as_py(), rows["n_frames"][0].as_py()) == (0.0, 6.0, 174)
+    np.testing.assert_array_equal(mfcc_of(rows)[0], kernel(TELEPHONE).mfcc(samples))
+
+
+def test_spec_json_says_how_it_was_made_and_its_hash_is_of_the_numbers_alone(corpus, features, tmp_path):
+    run(corpus, tmp_path / "clips", name="other")
+    run(corpus, tmp_path / "wide", preset="ravdess")
+
+    windows, clips, wide = (
+        json.loads((out / "spec.json").read_text()) for out in (features, tmp_path / "clips", tmp_path / "wide")
+    )
+
+    assert windows["feature_spec"] == TELEPHONE.to_dict()
+    assert (windows["segmentation"]["mode"], clips["segmentation"]["mode"]) == ("windows", "clip")
+    assert (windows["dataset"], clips["dataset"]) == ("voices", "other")
+    assert windows["feature_spec_hash"] == clips["feature_spec_hash"] != wide["feature_spec_hash"]
+
+
+# ---- windows ----
+
+
+@pytest.mark.parametrize("rate", [8000, 22050])
+@pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in PRESETS.items()])
+@pytest.mark.parametrize(
+    ("duration_s", "more", "starts"),
+    [
+        (0.5, 0, [0]),
+        (4.04, -1, [0]),
+        (4.04, 0, [0]),
+        (4.04, 1, [0, 2.02]),
+        (6.06, 0, [0, 2.02]),
+        (6.06, 1, [0, 2.02, 4.04]),
+        (9.0, 0, [0, 2.02, 4.04, 6.06]),
+    ],
+)
+def test_windows_follow_each_other_until_the_end_is_covered(rate, spec, duration_s, more, starts, tmp_path):
+    n = round(duration_s * rate) + more
+    file = write(tmp_path / "a.wav", np.zeros((n, 1)), rate, subtype="PCM_16")
+
+    found = cut(file, spec, Segmentation(mode="windows"))
+
+    assert [segment.index for segment in found] == list(range(len(starts)))
+    np.testing.assert_allclose(places(found), [(start, min(start + 4.04, n / rate)) for start in starts], atol=1e-9)
+    assert len(found[0].mfcc) == min(1 + round(min(n / rate, 4.04) * spec.sampling_rate) // spec.hop_length, 174)
+
+
+def test_a_hop_longer_than_the_window_leaves_gaps(tmp_path):
+    file = write(tmp_path / "a.wav", noise(28_000))
+
+    assert places(cut(file, TELEPHONE, Segmentation(mode="windows", window_s=0.5, hop_s=1.25))) == [
+        (0.0, 0.5),
+        (1.25, 1.75),
+        (2.5, 3.0),
+    ]
+
+
+SMALL = FeatureSpec(
+    sampling_rate=1000, n_mfcc=8, n_fft=128, win_length=100, hop_length=40, n_mels=16, n_frames=50
+)  # 2 s are too long for it
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate=st.sampled_from([1000, 1600, 4410]),
+    n=st.integers(1, 12_000),
+    window_s=st.integers(20, 1990).map(lambda ms: ms / 1000),
+    hop_s=st.integers(50, 2500).map(lambda ms: ms / 1000),
+    block=st.integers(300, 5000),
+)
+def test_any_windows_of_any_recording_hold_what_the_kernel_makes_of_their_own_samples(
+    rate, n, window_s, hop_s, block, tmp_path_factory
+):
+    samples = noise(n)[:, 0]
+    file = write(tmp_path_factory.getbasetemp() / "any.wav", samples, rate)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "BLOCK_S", block / rate)
+        found = cut(file, SMALL, Segmentation(mode="windows", window_s=window_s, hop_s=hop_s))
+
+    duration_s = n / rate
+    expected = [(i * hop_s, min(i * hop_s + window_s, duration_s)) for i in range(len(found))]
+    np.testing.assert_allclose(places(found), expected, atol=1e-9)
+    assert all(segment.start_s < duration_s for segment in found)
+    if hop_s <= window_s:  # to the end, and only one window ends there
+        assert found[-1].end_s == pytest.approx(duration_s, abs=1 / rate)
+        assert all(segment.end_s < duration_s for segment in found[:-1])
+    for segment in found:
+        end_s = segment.start_s + window_s
+        np.testing.assert_array_equal(segment.mfcc, expected_mfcc(samples, rate, SMALL, segment.start_s, end_s))
+        own = samples[round(segment.start_s * rate) : round(end_s * rate)]
+        assert segment.rms_dbfs == pytest.approx(10 * np.log10(np.mean(own.astype(np.float64) ** 2)), abs=1e-3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_windows_beyond_the_first_block_of_thirty_seconds_are_right(preset, tmp_path):
+    spec, samples = PRESETS[preset], noise(8000 * 63)[:, 0]
+    file = write(tmp_path / "a.wav", samples)
+
+    found = cut(file, spec, Segmentation(mode="windows", window_s=4.0, hop_s=9.9))
+
+    np.testing.assert_allclose(places(found), [(i * 9.9, min(i * 9.9 + 4, 63)) for i in range(7)], atol=1e-9)
+    for segment in found[2:]:
+        expected = expected_mfcc(samples, 8000, spec, segment.start_s, segment.start_s + 4)
+        np.testing.assert_array_equal(segment.mfcc, expected)
+
+
+def test_a_recording_shorter_than_a_window_is_the_same_as_a_clip(tmp_path):
+    for i, n in enumerate((1, 400, 8000, 32_320)):
+        write(tmp_path / f"audio/{i}.wav", noise(n))
+    run(tmp_path / "audio", tmp_path / "clips")
+    run(tmp_path / "audio", tmp_path / "windows", segments="windows")
+
+    assert table(tmp_path / "windows").equals(table(tmp_path / "clips"))
+
+
+# ---- channels ----
+
+
+@pytest.mark.parametrize(
+    ("options", "stereo", "mono"),
+    [
+        ({}, [-1], [0]),
+        ({"segments": "windows"}, [0, 1], [0]),
+        ({"channels": "split"}, [0, 1], [0]),
+        ({"segments": "windows", "channels": "mix"}, [-1], [0]),
+        ({"channels": "1"}, [1], []),
+        ({"channels": "1,0"}, [0, 1], [0]),
+    ],
+)
+def test_channels_are_mixed_split_or_chosen(options, stereo, mono, tmp_path):
+    samples = noise(4000, 2)
+    write(tmp_path / "audio/stereo.wav", samples)
+    write(tmp_path / "audio/mono.wav", samples[:, 0])
+
+    summary = run(tmp_path / "audio", tmp_path / "out", **options)
+
+    rows = table(tmp_path / "out")
+    assert rows_of(tmp_path / "out", "path", "channel") == [
+        *(("mono.wav", channel) for channel in mono),
+        *(("stereo.wav", channel) for channel in stereo),
+    ]
+    for path, channel, mfcc, n_frames in zip(
+        *(rows[name].to_pylist() for name in ("path", "channel")),
+        mfcc_of(rows),
+        rows["n_frames"].to_pylist(),
+        strict=True,
+    ):
+        own = samples.mean(axis=1) if channel == -1 else samples[:, 0 if path == "mono.wav" else channel]
+        np.testing.assert_array_equal(mfcc[:n_frames], kernel(TELEPHONE).mfcc(own.astype(np.float32)))
+    assert bool(summary.warnings) == (not mono)  # who has no row is not silently left out
+
+
+# ---- labels ----
+
+
+def test_a_labels_file_cuts_the_segments_and_names_channel_emotion_and_speaker(tmp_path):
+    samples = noise(24_000, 2)
+    write(tmp_path / "audio/calls/a.wav", samples)
+    write(tmp_path / "audio/unlabelled.wav", samples)
+    labels = write_labels(
+        tmp_path / "labels.csv",
+        ("calls/a.wav", "sad", "anna", 0, 0.5, 1.5),
+        ("calls/a.wav", "angry", "anna", 0, 1.0, 2.25),  # overlaps
+        ("calls/a.wav", "happy", "ben", 1, 2.5, 99),  # beyond the end
+        ("calls/a.wav", "calm", "", -1, 0, 0.25),
+    )
+
+    summary = run(tmp_path / "audio", tmp_path / "out", segments="labels", labels=labels)
+
+    rows = rows_of(tmp_path / "out", "path", "channel", "segment", "start_s", "end_s", "emotion", "speaker")
+    assert rows == [
+        ("calls/a.wav", -1, 0, 0.0, 0.25, "calm", None),
+        ("calls/a.wav", 0, 0, 0.5, 1.5, "sad", "anna"),
+        ("calls/a.wav", 0, 1, 1.0, 2.25, "angry", "anna"),
+        ("calls/a.wav", 1, 0, 2.5, 3.0, "happy", "ben"),
+    ]
+    found = table(tmp_path / "out")
+    for (_, channel, _, start_s, end_s, _, _), mfcc, n in zip(
+        rows, mfcc_of(found), found["n_frames"].to_pylist(), strict=True
+    ):
+        own = samples.mean(axis=1) if channel == -1 else samples[:, channel]
+        np.testing.assert_array_equal(mfcc[:n], expected_mfcc(own, 8000, TELEPHONE, start_s, end_s))
+    assert any("unlabelled.wav" in warning for warning in summary.warnings)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "channel"),
+    [
+        (3.0, 4.0, 0),  # begins where the recording ends
+        (2.99999, 4.0, 0),  # less than a sample before
+        (1.0, 1.00001, 0),  # between two samples
+        (1.0, 2.0, 1),  # a channel it does not have
+    ],
+)
+def test_a_label_that_covers_nothing_rejects_its_recording_and_no_other(start_s, end_s, channel, tmp_path):
+    for name in ("a.wav", "b.wav"):
+        write(tmp_path / "audio" / name, noise(24_000))
+    labels = write_labels(
+        tmp_path / "labels.csv",
+        ("a.wav", "sad", "", 0, 0.5, 1.5),
+        ("a.wav", "sad", "", channel, start_s, end_s),
+        ("b.wav", "angry", "", 0, 0.5, 1.5),
+    )
+
+    run(tmp_path / "audio", tmp_path / "out", segments="labels", labels=labels)
+
+    assert rows_of(tmp_path / "out", "path", "emotion") == [("b.wav", "angry")]
+    (reject,) = rejects_of(tmp_path / "out")
+    assert (reject["path"], reject["stage"], reject["error"]) == ("a.wav", "segment", "RecordingError")
+    assert "a.wav: " in reject["message"]
+    assert "correct the labels" in reject["message"]
+
+
+def test_labels_of_whole_clips_override_what_the_name_says_where_they_say_something(corpus, tmp_path):
+    labels = write_labels(
+        tmp_path / "labels.csv",
+        (FEARFUL, "bored", "eve"),
+        (SONG, "", ""),
+        (PLAIN, "sad", ""),
+        columns="path,emotion,speaker",
+    )
+
+    summary = run(corpus, tmp_path / "out", labels=labels)
+
+    said = {
+        path: (emotion, speaker) for path, emotion, speaker in rows_of(tmp_path / "out", "path", "emotion", "speaker")
+    }
+    assert said[FEARFUL] == ("bored", "eve")
+    assert said[SONG] == ("calm", "ravdess-12")
+    assert said[PLAIN] == ("sad", None)
+    assert summary.emotions == {"bored": 1, "calm": 1, "sad": 1, None: 3}
+
+
+def test_a_label_of_a_clip_chooses_its_channel(tmp_path):
+    samples = noise(4000, 2)
+    write(tmp_path / "audio/a.wav", samples)
+    labels = write_labels(tmp_path / "l.csv", ("a.wav", "sad", 1), columns="path,emotion,channel")
+
+    run(tmp_path / "audio", tmp_path / "out", labels=labels)
+
+    assert rows_of(tmp_path / "out", "channel", "emotion") == [(1, "sad")]
+    mfcc = mfcc_of(table(tmp_path / "out"))[0, : 1 + 4000 // TELEPHONE.hop_length]
+    np.testing.assert_array_equal(mfcc, kernel(TELEPHONE).mfcc(samples[:, 1]))
+
+
+# ---- level ----
+
+
+def test_level_and_clipping_are_measured_on_the_sources_samples(tmp_path):
+    tone = 0.5 * np.sin(2 * np.pi * 100 * np.arange(8000) / 8000)
+    square = np.where(np.arange(8000) % 4 < 3, 0.25, -1.0)  # a quarter of it at full scale
+    file = write(tmp_path / "a.wav", np.concatenate([tone, np.zeros(8000), square]), subtype="PCM_16")
+    seconds = [LabelRow(emotion="sad", start_s=float(i), end_s=float(i + 1)) for i in range(3)]
+
+    tone_, silence, square_ = cut(file, TELEPHONE, Segmentation(mode="labels"), *seconds)
+
+    assert tone_.rms_dbfs == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.01)
+    assert (tone_.clipped_ratio, silence.clipped_ratio) == (0, 0)
+    assert silence.rms_dbfs is None
+    assert square_.rms_dbfs == pytest.approx(10 * np.log10((3 * 0.25**2 + 1) / 4), abs=0.01)
+    assert square_.clipped_ratio == 0.25
+
+
+def test_nothing_is_left_out_of_the_level_where_a_segment_begins_just_before_a_block_ends(tmp_path):
+    samples = noise(8000 * 31)
+    samples[round(29.999 * 8000) : 30 * 8000] = 0.9  # the resampler has not let go of these when the block ends
+    file = write(tmp_path / "a.wav", samples)
+    label = LabelRow(emotion="sad", start_s=29.999, end_s=30.002)
+
+    (segment,) = cut(file, PRESETS["ravdess"], Segmentation(mode="labels"), label)
+
+    own = samples[round(29.999 * 8000) : round(30.002 * 8000)]
+    assert segment.rms_dbfs == pytest.approx(10 * np.log10(np.mean(own.astype(np.float64) ** 2)), abs=1e-3)
+
+
+# ---- whatever the shards ----
+
+
+def test_features_are_the_same_bit_for_bit_whatever_the_jobs_and_shards(corpus, features, tmp_path):
+    expected = table(features)
+    for jobs, shard_size in ((1, 64), (1, 1), (2, 3), (2, 1)):
+        out = tmp_path / f"{jobs}-{shard_size}"
+
+        summary = run(corpus, out, segments="windows", jobs=jobs, shard_size=shard_size)
+
+        assert table(out).equals(expected, check_metadata=True)
+        assert rejects_of(out) == rejects_of(features)
+        assert summary.n_segments == expected.num_rows
+
+
+# ---- again ----
+
+
+def remove_a_ledger_entry(out: Path) -> None:
+    min(out.glob("_meta/ledger/*.json")).unlink()
+
+
+def remove_all_ledger_entries(out: Path) -> None:
+    for entry in out.glob("_meta/ledger/*.json"):
+        entry.unlink()
+
+
+def remove_a_part(out: Path) -> None:
+    min(out.glob("part-*.parquet")).unlink()
+
+
+def truncate_a_part(out: Path) -> None:
+    part = min(out.glob("part-*.parquet"))
+    os.truncate(part, part.stat().st_size // 2)
+
+
+def empty_a_part(out: Path) -> None:
+    os.truncate(min(out.glob("part-*.parquet")), 0)
+
+
+def leave_temporaries(out: Path) -> None:
+    remove_a_ledger_entry(out)
+    (out / f".part-000009.parquet{TEMPORARY_MARK}1-abc").write_bytes(b"half a part")
+    (out / "_meta" / "ledger" / f".part-000009.json{TEMPORARY_MARK}1-abc").write_bytes(b"{")
+
+
+def lose_rejects(out: Path) -> None:
+    remove_a_part(out)
+    (out / "_meta" / "rejects.parquet").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        remove_a_ledger_entry,
+        remove_all_ledger_entries,
+        remove_a_part,
+        truncate_a_part,
+        empty_a_part,
+        leave_temporaries,
+        lose_rejects,
+    ],
+)
+def test_an_interrupted_run_goes_on_to_the_very_same_table(damage, corpus, features, tmp_path):
+    out = shutil.copytree(features, tmp_path / "features")
+    damage(out)
+
+    summary = run(corpus, out, segments="windows", shard_size=2)
+
+    assert summary.n_done > 0
+    assert (summary.n_already == 0) == (damage is remove_all_ledger_entries)  # the rest is not done again
+    assert table(out).equals(table(features))
+    assert rejects_of(out) == rejects_of(features)
+    assert not list(out.rglob(f"*{TEMPORARY_MARK}*"))
+
+
+def test_the_same_command_again_reads_no_recording(corpus, features, tmp_path, monkeypatch):
+    out = shutil.copytree(features, tmp_path / "features")
+    parts = {part.name: part.read_bytes() for part in out.glob("part-*")}
+    monkeypatch.setattr(stage, "segments", None)
+    monkeypatch.setattr(parallel, "_content_hash", None)
+
+    summary = run(corpus, out, segments="windows")
+
+    assert (summary.n_done, summary.n_already, summary.n_vanished) == (0, 7, 0)
+    assert (summary.n_recordings, summary.n_segments) == (7, table(features).num_rows)
+    assert {part.name: part.read_bytes() for part in out.glob("part-*")} == parts
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Four short recordings, done in two parts, and a reject."""
+    root = tmp_path / "audio"
+    for i in range(4):
+        write(root / f"{i}.wav", noise(800, seed=i))
+    (root / "text.wav").write_text("no recording")
+    run(root, tmp_path / "out", shard_size=2)
+    return root
+
+
+def fresh(root: Path, **options: object) -> pa.Table:
+    run(root, root.parent / "fresh", overwrite=True, **options)
+    return table(root.parent / "fresh")
+
+
+def test_added_recordings_are_done_and_no_others(small, tmp_path):
+    write(small / "later/4.wav", noise(800, seed=4))
+
+    summary = run(small, tmp_path / "out")
+
+    assert (summary.n_done, summary.n_already) == (1, 5)
+    assert table(tmp_path / "out").equals(fresh(small))
+
+
+def test_changed_recordings_are_done_again_even_at_the_same_size(small, tmp_path):
+    before = (small / "1.wav").stat()
+    write(small / "1.wav", noise(800, seed=11))
+    os.utime(small / "1.wav", ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert (small / "1.wav").stat().st_size == before.st_size
+
+    summary = run(small, tmp_path / "out")
+
+    assert (summary.n_done, summary.n_already) == (1, 4)
+    assert table(tmp_path / "out").equals(fresh(small))
+
+
+def test_a_recording_that_was_only_touched_is_not_done_again(small, tmp_path):
+    os.utime(small / "1.wav")
+    os.utime(small / "text.wav")
+    parts = files_of(tmp_path / "out")
+
+    summary = run(small, tmp_path / "out")
+
+    assert (summary.n_done, summary.n_already) == (0, 5)
+    assert {name: parts[name] for name in parts if name.startswith("part-")}.items() <= files_of(
+        tmp_path / "out"
+    ).items()
+
+
+def test_a_repaired_recording_leaves_the_rejects(small, tmp_path):
+    assert [reject["path"] for reject in rejects_of(tmp_path / "out")] == ["text.wav"]
+    write(small / "text.wav", noise(800, seed=5))
+
+    summary = run(small, tmp_path / "out")
+
+    assert (summary.n_done, summary.rejects, rejects_of(tmp_path / "out")) == (1, (), [])
+    assert table(tmp_path / "out").equals(fresh(small))
+
+
+def test_a_recording_that_breaks_leaves_the_table(small, tmp_path):
+    (small / "1.wav").write_bytes(b"")
+
+    run(small, tmp_path / "out")
+
+    assert [reject["path"] for reject in rejects_of(tmp_path / "out")] == ["1.wav", "text.wav"]
+    assert table(tmp_path / "out").equals(fresh(small))
+
+
+def test_a_recording_that_could_not_be_opened_is_tried_again(small, tmp_path, monkeypatch):
+    real = parallel._content_hash
+
+    def locked(recording: Recording) -> str:
+        if recording.path == "4.wav":
+            raise RecordingError("open", "4.wav: cannot be read (Permission denied)")
+        return real(recording)
+
+    write(small / "4.wav", noise(800, seed=4))
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel, "_content_hash", locked)
+        assert "4.wav" in {reject.path for reject in run(small, tmp_path / "out").rejects}
+
+    summary = run(small, tmp_path / "out")
+
+    assert (summary.n_done, [reject.path for reject in summary.rejects]) == (1, ["text.wav"])
+    assert table(tmp_path / "out").equals(fresh(small))
+
+
+def test_rows_of_vanished_recordings_stay_until_they_are_pruned(small, tmp_path):
+    before = table(tmp_path / "out")
+    (small / "1.wav").rename(small / "renamed.wav")
+    (small / "text.wav").unlink()
+
+    kept = run(small, tmp_path / "out")
+
+    assert (kept.n_done, kept.n_vanished) == (1, 2)
+    assert rows_of(tmp_path / "out", "path") == [(f"{name}.wav",) for name in (0, 1, 2, 3, "renamed")]
+    assert table(tmp_path / "out").slice(0, 4).equals(before)
+    assert [reject["path"] for reject in rejects_of(tmp_path / "out")] == ["text.wav"]
+
+    pruned = run(small, tmp_path / "out", prune=True)
+
+    assert (pruned.n_done, pruned.n_recordings) == (0, 4)
+    assert table(tmp_path / "out").equals(fresh(small))
+    assert rejects_of(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("segments_", ["clip", "windows", "labels"])
+def test_a_changed_labels_file_is_joined_anew_without_decoding(segments_, tmp_path, monkeypatch):
+    root = tmp_path / "audio"
+    write(root / FEARFUL, noise(9000), 8000)
+    write(root / "call.wav", noise(9000, 2), 8000)
+    times = (0.25, 0.75) if segments_ == "labels" else ("", "")
+    options = {"segments": segments_, "labels": tmp_path / "labels.csv", "window": 0.5, "hop": 0.25}
+    write_labels(options["labels"], (FEARFUL, "sad", "", 0, *times), ("call.wav", "calm", "ann", 1, *times))
+    run(root, tmp_path / "out", **options)
+    before = table(tmp_path / "out")
+    write_labels(options["labels"], (FEARFUL, "", "", 0, *times), ("call.wav", "angry", "zoe", 1, *times))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "segments", None)
+        patch.setattr(soundfile, "SoundFile", None)
+        summary = run(root, tmp_path / "out", **options)
+
+    after = table(tmp_path / "out")
+    assert (summary.n_done, summary.n_already) == (0, 2)
+    assert after.equals(fresh(root, **options))
+    assert after.drop_columns(["emotion", "speaker"]).equals(before.drop_columns(["emotion", "speaker"]))
+    assert set(rows_of(tmp_path / "out", "path", "emotion", "speaker")) == {
+        (FEARFUL, "fearful", "ravdess-05"),
+        ("call.wav", "angry", "zoe"),
+    }
+
+
+def test_labels_that_cut_otherwise_are_decoded_again(tmp_path):
+    root = tmp_path / "audio"
+    for name in ("a.wav", "b.wav"):
+        write(root / name, noise(9000))
+    options = {"segments": "labels", "labels": tmp_path / "labels.csv"}
+    write_labels(options["labels"], ("a.wav", "sad", "", 0, 0, 0.5), ("b.wav", "sad", "", 0, 0, 0.5))
+    run(root, tmp_path / "out", **options)
+    write_labels(options["labels"], ("a.wav", "sad", "", 0, 0, 0.5), ("b.wav", "sad", "", 0, 0.25, 1))
+
+    summary = run(root, tmp_path / "out", **options)
+
+    assert (summary.n_done, summary.n_already) == (1, 1)
+    assert table(tmp_path / "out").equals(fresh(root, **options))
+
+
+def test_labels_no_longer_given_leave_what_the_names_say(tmp_path):
+    root = write(tmp_path / "audio" / FEARFUL, noise(900)).parent.parent
+    labels = write_labels(tmp_path / "labels.csv", (FEARFUL, "sad"), columns="path,emotion")
+    run(root, tmp_path / "out", labels=labels)
+
+    run(root, tmp_path / "out")
+
+    assert rows_of(tmp_path / "out", "emotion") == [("fearful",)]
+
+
+# ---- another run into the same folder ----
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"root": "elsewhere"}, "root was .*audio'.* and is .*elsewhere'"),
+        ({"preset": "ravdess"}, "feature_spec.sampling_rate was 8000 and is 22050"),
+        ({"name": "other"}, "dataset was 'audio' and is 'other'"),
+        ({"segments": "windows"}, "segmentation.mode was 'clip' and is 'windows'"),
+        ({"channels": "split"}, "segmentation.channels was 'mix' and is 'split'"),
+    ],
+)
+def test_another_run_into_the_same_folder_is_refused_with_what_differs(change, differs, small, tmp_path):
+    shutil.copytree(small, tmp_path / "elsewhere")
+    root, options = tmp_path / change.get("root", "audio"), {key: change[key] for key in change if key != "root"}
+    before = files_of(tmp_path / "out")
+
+    with pytest.raises(OutputError, match=f"{differs}.*--overwrite"):
+        run(root, tmp_path / "out", **options)
+    assert files_of(tmp_path / "out") == before
+
+    run(root, tmp_path / "out", overwrite=True, **options)
+    run(root, tmp_path / "new", **options)
+    assert table(tmp_path / "out").equals(table(tmp_path / "new"))
+    assert rejects_of(tmp_path / "out") == rejects_of(tmp_path / "new")
+
+
+def test_options_that_change_no_value_are_no_other_run(small, tmp_path):
+    summary = run(small, tmp_path / "out", shard_size=1, jobs=2, strict=True)
+
+    assert (summary.n_done, summary.n_already) == (0, 5)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("content", ["thesis.txt", "part-000001.parquet", "_meta/notes.txt"])
+def test_a_folder_of_something_else_is_refused_and_left_alone(overwrite, content, small, tmp_path):
+    foreign = tmp_path / "foreign"
+    (foreign / content).parent.mkdir(parents=True)
+    (foreign / content).write_text("three years of work")
+    before = files_of(foreign)
+
+    with pytest.raises(OutputError, match=r"something else.*--out"):
+        run(small, foreign, overwrite=overwrite)
+
+    assert files_of(foreign) == before
+
+
+# ---- nothing to do ----
+
+
+def test_where_nothing_can_be_used_the_rejects_are_written_and_told(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_text("no recording")
+
+    with pytest.raises(InputError, match=r"2 rejected.*a\.wav"):
+        run(tmp_path, tmp_path / "out")
+
+    assert [(reject["path"], reject["stage"]) for reject in rejects_of(tmp_path / "out")] == [
+        ("a.wav", "open"),
+        ("b.wav", "open"),
+    ]
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_segments_by_labels_without_labels_and_a_verification_of_windows_are_wrong_usage(small, tmp_path):
+    with pytest.raises(UsageError, match="--labels"):
+        run(small, tmp_path / "new", segments="labels")
+    with pytest.raises(UsageError, match="--verify"):
+        run(small, tmp_path / "new", segments="windows", verify=1)
+    assert not (tmp_path / "new").exists()
+
+
+# ---- against librosa ----
+
+
+@pytest.mark.filterwarnings("ignore:'(aifc|audioop|sunau)' is deprecated", "ignore:n_fft=.* is too large")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_verify_compares_with_librosa_what_librosa_can_open(preset, corpus, tmp_path):
+    root = shutil.copytree(corpus, tmp_path / "audio")
+    soundfile.write(root / "bare.gsm", noise(1600), 8000, format="RAW", subtype="GSM610")
+    soundfile.write(root / "gsm.wav", noise(1600), 8000, format="WAV", subtype="GSM610")
+
+    summary = run(root, tmp_path / "out", preset=preset, verify=100)
+
+    n_compared, largest = summary.verified
+    assert (n_compared, summary.n_segments) == (6, 8)
+    assert 0 < largest <= 0.01
+
+
+@pytest.mark.filterwarnings("ignore:'(aifc|audioop|sunau)' is deprecated", "ignore:n_fft=.* is too large")
+def test_verify_sees_a_wrong_number(small, tmp_path, monkeypatch):
+    mfcc = stage.SegmentMfcc.finish
+    monkeypatch.setattr(stage.SegmentMfcc, "finish", lambda self: mfcc(self) + np.float32(0.5))
+
+    summary = run(small, tmp_path / "out", overwrite=True, verify=4)
+
+    assert summary.verified[0] == 4
+    assert summary.verified[1] == pytest.approx(0.5, abs=0.01)
