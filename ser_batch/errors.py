@@ -37,7 +37,7 @@ class SerBatchError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__("\n".join(printable(line) for line in message.split("\n")))
+        super().__init__(printable(message))
 
 
 class UsageError(SerBatchError):

@@ -298,7 +298,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        if not str(folder).isascii() and os.fsencode(folder).decode("utf-8", errors="replace") != str(folder):
+        if os.fsencode(folder).decode("utf-8", errors="replace") != str(folder):
             raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
         self.folder = folder
         self._meta = folder / "_meta"

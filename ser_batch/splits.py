@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.errors import InputError, UsageError
+from ser_batch.config import check_protocol
+from ser_batch.errors import InputError
 
 TEST_SHARE = 0.2
 
@@ -89,6 +90,7 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
     InputError
         The table does not allow it: too few recordings of a label, fewer than two speakers, no RAVDESS.
     """
+    check_protocol(protocol)
     if protocol == "none":
         return Split((), is_cross_validation=True)
     if protocol == "stratified":
@@ -97,13 +99,8 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         test = _held_out_speakers(rows, seed)
     elif protocol in PUBLISHED_FOLDS:
         return Split(_folds(rows, _published(rows, protocol)), is_cross_validation=True)
-    elif Path(protocol).suffix.lower() in (".csv", ".parquet"):
-        return Split(_folds(rows, _from_file(rows, Path(protocol))), is_cross_validation=True)
     else:
-        raise UsageError(
-            f"--split {protocol!r}; expected stratified, speaker, {', '.join(PUBLISHED_FOLDS)}, none, "
-            "or a file that ends in .csv or .parquet"
-        )
+        return Split(_folds(rows, _from_file(rows, Path(protocol))), is_cross_validation=True)
     return Split((_fold(protocol, test),), is_cross_validation=False)
 
 

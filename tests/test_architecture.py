@@ -31,19 +31,27 @@ ORDER = (
     "cli",
 )
 HEAVY = ("numpy", "polars", "pyarrow", "scipy", "librosa", "joblib", "sklearn", "keras", "jax")
-MODULES = sorted(path.stem for path in (Path(__file__).parent.parent / "ser_batch").glob("[!_]*.py"))
+PACKAGE = Path(__file__).parent.parent / "ser_batch"
+# a module is a file, or a folder of files
+MODULES = sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("[!_]*.py")})
 
 
-def imported_by(module: str, root: Path) -> set[str]:
-    """Every name a module imports, at its top or in a function."""
+def sources(module: str) -> list[Path]:
+    """The files of a module."""
+    return [*PACKAGE.glob(f"{module}.py"), *PACKAGE.glob(f"{module}/*.py")]
+
+
+def imported_by(module: str) -> set[str]:
+    """Every name a module imports from outside of itself, at its top or in a function."""
     names = set()
-    for node in ast.walk(ast.parse((root / "ser_batch" / f"{module}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: imports are absolute"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    for source in sources(module):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{source}: imports are absolute"
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if not name.startswith(f"ser_batch.{module}.")}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -58,27 +66,27 @@ def test_every_module_has_its_place_in_the_flow():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_those_above_it(module, root):
-    own = {name.split(".")[1] for name in imported_by(module, root) if name.startswith("ser_batch.")}
+def test_a_module_imports_only_those_above_it(module):
+    own = {name.split(".")[1] for name in imported_by(module) if name.startswith("ser_batch.")}
     above = set(ORDER[: ORDER.index(module)])
     assert own - {"__version__"} <= above
 
 
-def test_mfcc_needs_errors_and_config_only(root):
-    own = {name.split(".")[1] for name in imported_by("mfcc", root) if name.startswith("ser_batch.")}
+def test_mfcc_needs_errors_and_config_only():
+    own = {name.split(".")[1] for name in imported_by("mfcc") if name.startswith("ser_batch.")}
     assert own <= {"errors", "config"}
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"network"}))
-def test_only_network_imports_keras_and_jax(module, root):
-    assert not {name for name in imported_by(module, root) if name.split(".")[0] in {"keras", "jax"}}
+def test_only_network_imports_keras_and_jax(module):
+    assert not {name for name in imported_by(module) if name.split(".")[0] in {"keras", "jax"}}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_nothing_is_pickled(module, root):
-    names = {name.split(".")[0] for name in imported_by(module, root)}
+def test_nothing_is_pickled(module):
+    names = {name.split(".")[0] for name in imported_by(module)}
     assert not names & {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
-    text = (root / "ser_batch" / f"{module}.py").read_text(encoding="utf-8")
+    text = "".join(source.read_text(encoding="utf-8") for source in sources(module))
     assert "joblib.dump" not in text
     assert "joblib.load" not in text
     assert "allow_pickle=True" not in text

@@ -68,9 +68,9 @@ def test_whatever_the_text_its_printable_form_can_be_written_and_stays_as_it_is(
     assert printable(shown) == shown
 
 
-def test_a_message_keeps_its_lines_and_loses_its_escapes():
+def test_a_message_is_one_line_without_escapes():
     error = SerBatchError("first\x1b[2J line\nsecond \udcff line")
-    assert str(error) == "first\\x1b[2J line\nsecond \\udcff line"
+    assert str(error) == "first\\x1b[2J line\\nsecond \\udcff line"
 
 
 def test_a_recording_error_travels_between_processes_with_its_stage():

@@ -95,8 +95,18 @@ def recording_of(file: Path, *labels: LabelRow) -> Recording:
     )
 
 
+# products by two threads differ in the last bits; a worker has one, so whoever compares bits with it has one too
+one_thread = threadpoolctl.threadpool_limits.wrap(limits=1)
+
+
+@one_thread
 def cut(file: Path, spec: FeatureSpec, segmentation: Segmentation, *labels: LabelRow) -> list[Segment]:
     return [segment for _, segment in segments(recording_of(file, *labels), spec, segmentation)]
+
+
+@one_thread
+def mfcc_by_kernel(samples: np.ndarray, spec: FeatureSpec = TELEPHONE) -> np.ndarray:
+    return kernel(spec).mfcc(samples)
 
 
 def places(found: list[Segment]) -> list[tuple[float, float]]:
@@ -106,14 +116,7 @@ def places(found: list[Segment]) -> list[tuple[float, float]]:
 def expected_mfcc(samples: np.ndarray, rate: int, spec: FeatureSpec, start_s: float, end_s: float) -> np.ndarray:
     """What the kernel makes of a stretch of the recording, resampled in one go."""
     whole = samples if rate == spec.sampling_rate else soxr.resample(samples, rate, spec.sampling_rate, quality="HQ")
-    return kernel(spec).mfcc(whole[round(start_s * spec.sampling_rate) : round(end_s * spec.sampling_rate)])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in the workers: products by two threads differ in the last bits, and these tests compare bits."""
-    with threadpoolctl.threadpool_limits(1):
-        yield
+    return mfcc_by_kernel(whole[round(start_s * spec.sampling_rate) : round(end_s * spec.sampling_rate)], spec)
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +161,11 @@ def test_the_table_has_its_columns_in_order_and_opens_as_an_array(features):
 
     assert list(frame.schema.items()) == list(columns.items())
     assert frame["mfcc"].to_numpy().shape == (len(frame), 174, 40)
-    for part in [*features.glob("part-*.parquet"), features / "_meta" / "rejects.parquet"]:
-        assert pq.read_schema(part).metadata.get(b"schema_version") == b"1", part
+
+
+def test_every_parquet_file_carries_the_version_of_its_schema(features):
+    for file in features.rglob("*.parquet"):
+        assert (pq.read_schema(file).metadata or {}).get(b"schema_version") == b"1", file
 
 
 def test_rows_are_unique_by_their_key(features):
@@ -227,7 +233,7 @@ def test_a_clip_is_the_beginning_of_the_whole_recordings_mfccs(tmp_path):
     rows = table(tmp_path / "out")
     assert rows.num_rows == 1
     assert (rows["start_s"][0].as_py(), rows["end_s"][0].as_py(), rows["n_frames"][0].as_py()) == (0.0, 6.0, 174)
-    np.testing.assert_array_equal(mfcc_of(rows)[0], kernel(TELEPHONE).mfcc(samples))
+    np.testing.assert_array_equal(mfcc_of(rows)[0], mfcc_by_kernel(samples))
 
 
 def test_spec_json_says_how_it_was_made_and_its_hash_is_of_the_numbers_alone(corpus, features, tmp_path):
@@ -373,7 +379,7 @@ def test_channels_are_mixed_split_or_chosen(options, stereo, mono, tmp_path):
         strict=True,
     ):
         own = samples.mean(axis=1) if channel == -1 else samples[:, 0 if path == "mono.wav" else channel]
-        np.testing.assert_array_equal(mfcc[:n_frames], kernel(TELEPHONE).mfcc(own.astype(np.float32)))
+        np.testing.assert_array_equal(mfcc[:n_frames], mfcc_by_kernel(own.astype(np.float32)))
     assert bool(summary.warnings) == (not mono)  # who has no row is not silently left out
 
 
@@ -467,7 +473,7 @@ def test_a_label_of_a_clip_chooses_its_channel(tmp_path):
 
     assert rows_of(tmp_path / "out", "channel", "emotion") == [(1, "sad")]
     mfcc = mfcc_of(table(tmp_path / "out"))[0, : 1 + 4000 // TELEPHONE.hop_length]
-    np.testing.assert_array_equal(mfcc, kernel(TELEPHONE).mfcc(samples[:, 1]))
+    np.testing.assert_array_equal(mfcc, mfcc_by_kernel(samples[:, 1]))
 
 
 # ---- level ----

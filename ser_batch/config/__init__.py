@@ -1,0 +1,38 @@
+"""The frozen settings that travel along the pipeline: how features are computed, how recordings are cut.
+
+Everything that changes a value lives in one of these classes, is validated when it is made, and can be
+written to JSON and compared. There is no global configuration.
+"""
+
+from ser_batch.config.job import Job, read_job
+from ser_batch.config.options import (
+    STAGE_INPUTS,
+    STAGES,
+    Estimator,
+    FeaturizeOptions,
+    Recipe,
+    RunOptions,
+    ScoreOptions,
+    TrainOptions,
+    check_protocol,
+)
+from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode, canonical_json
+
+__all__ = [
+    "PRESETS",
+    "STAGES",
+    "STAGE_INPUTS",
+    "Estimator",
+    "FeatureSpec",
+    "FeaturizeOptions",
+    "Job",
+    "Recipe",
+    "RunOptions",
+    "ScoreOptions",
+    "SegmentMode",
+    "Segmentation",
+    "TrainOptions",
+    "canonical_json",
+    "check_protocol",
+    "read_job",
+]

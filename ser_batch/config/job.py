@@ -1,0 +1,136 @@
+"""A job file: TOML whose tables are the options of the stages."""
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ser_batch.config.options import STAGE_INPUTS, STAGES, FeaturizeOptions, ScoreOptions, TrainOptions
+from ser_batch.errors import JobError
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A job file: what to run, in this order; paths are relative to the working directory.
+
+    Parameters
+    ----------
+    synth
+        Folder to make the small made-up corpus in, or None.
+    steps
+        What a stage works on (a folder; for train a tuple of them) and its options.
+    """
+
+    synth: Path | None
+    steps: tuple[tuple[Any, FeaturizeOptions | TrainOptions | ScoreOptions], ...]
+
+
+def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
+    """Read a job file into the options of its stages.
+
+    Parameters
+    ----------
+    path
+        TOML with the tables ``[[featurize]]`` (may repeat; ``[featurize]`` is fine too), ``[train]`` and
+        ``[score]``, whose keys are the options of the command, and ``[synth]`` with ``folder``.
+    overrides
+        ``table.key=value`` with a TOML value (a bare word is taken as a string).
+
+    Raises
+    ------
+    JobError
+        The file is not TOML, or holds unknown tables, unknown keys or values of the wrong type.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise JobError(f"{path}: cannot be read as TOML ({error}); see jobs/ for complete examples") from error
+    for override in overrides:
+        _override(tables, override)
+    known = ("synth", *STAGES)
+    _refuse_unknown(str(path), "table", tables, known)
+    synth = tables.get("synth")
+    if synth is not None:
+        if not isinstance(synth, dict) or not isinstance(synth.get("folder"), str):
+            raise JobError(f'{path}: [synth] needs a folder, such as folder = "demo/audio"')
+        _refuse_unknown(f"{path}: [synth]", "key", synth, ("folder",))
+    steps = []
+    for stage in STAGES:
+        entries = tables.get(stage, [])
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if not isinstance(entry, dict):
+                raise JobError(f"{path}: {stage} is {entry!r}; expected a table, [{stage}]")
+            steps.append(_step(path, stage, entry))
+    if not steps:
+        raise JobError(f"{path}: nothing to run; expected one of the tables {', '.join(f'[{s}]' for s in STAGES)}")
+    return Job(Path(synth["folder"]) if synth else None, tuple(steps))
+
+
+def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
+    """Turn one table of a job into (input, options)."""
+    options_type, input_key = STAGES[stage], STAGE_INPUTS[stage]
+    where = f"{path}: [{stage}]"
+    hints = typing.get_type_hints(options_type)
+    _refuse_unknown(where, "key", entry, (input_key, *hints))
+    values: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key != input_key:
+            values[key] = _coerce(where, key, value, hints[key])
+    source: Any = entry.get(input_key)
+    if stage == "train":
+        folders = [source] if isinstance(source, str) else source or []
+        if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+            raise JobError(f'{where}: {input_key} is {source!r}; expected a folder or a list, ["features"]')
+        return tuple(Path(folder) for folder in folders), options_type(**values)
+    if not isinstance(source, str):
+        raise JobError(f'{where}: expected {input_key} = "folder", the recordings to work on')
+    return Path(source), options_type(**values)
+
+
+def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
+    """Check a TOML value against the type of its option."""
+    choices = typing.get_args(hint) or (hint,)
+    if Path in choices and isinstance(value, str):
+        return Path(value)
+    if float in choices and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is not bool and isinstance(value, bool):
+        pass  # True is an int to Python, not to the reader of a job
+    elif value in [choice for choice in choices if isinstance(choice, str)] or any(
+        isinstance(choice, type) and isinstance(value, choice) for choice in choices
+    ):
+        return value
+    expected = " or ".join(getattr(choice, "__name__", repr(choice)) for choice in choices if choice is not type(None))
+    raise JobError(f"{where}: {key} is {value!r}; expected {expected}")
+
+
+def _override(tables: dict[str, Any], override: str) -> None:
+    """Set one ``table.key=value`` in the tables of a job, in every one where the table repeats."""
+    name, equals, text = override.partition("=")
+    table, dot, key = name.strip().partition(".")
+    if not (equals and dot and key):
+        raise JobError(f"--set {override!r}; expected table.key=value, such as train.epochs=2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    if table not in tables:
+        raise JobError(f"--set {override!r}: the job has no table [{table}]; it has {', '.join(tables)}")
+    entries = tables[table] if isinstance(tables[table], list) else [tables[table]]
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise JobError(f"--set {override!r}: {table} is {entry!r} in the job; expected a table, [{table}]")
+        entry[key] = value
+
+
+def _refuse_unknown(where: str, what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raise a JobError that names the first unknown key and the nearest known one."""
+    import difflib
+
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise JobError(f"{where}: unknown {what} {key!r}; {hint}")

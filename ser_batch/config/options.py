@@ -1,0 +1,180 @@
+"""The options of the stages: the same ones on the command line, in a job file and from Python."""
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Literal
+
+from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
+from ser_batch.errors import UsageError
+
+Recipe = Literal["seed"]
+
+Estimator = Literal["cnn", "svm", "forest", "logistic"]
+PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "none")
+
+
+def check_protocol(protocol: str) -> None:
+    """Refuse a ``--split`` that is neither a protocol nor a file of folds.
+
+    Raises
+    ------
+    UsageError
+        Naming those there are.
+    """
+    if protocol not in PROTOCOLS and Path(protocol).suffix.lower() not in (".csv", ".parquet"):
+        raise UsageError(
+            f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, or a file that ends in .csv or .parquet"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What `featurize` and `score` share: how the work is done, none of which changes a value.
+
+    Parameters
+    ----------
+    jobs
+        Worker processes; None stands for all cores. 1 is a plain loop in this process.
+    shard_size
+        Recordings a worker takes at a time, at most; they become one Parquet part.
+    overwrite
+        Throw away what the output holds and start anew.
+    prune
+        Drop the rows of recordings that are no longer there.
+    strict
+        Exit with status 3 where anything was rejected.
+    """
+
+    jobs: int | None = None
+    shard_size: int = 64
+    overwrite: bool = False
+    prune: bool = False
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse counts below one."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
+        if self.shard_size < 1:
+            raise UsageError(f"--shard-size {self.shard_size}; expected 1 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturizeOptions(RunOptions):
+    """The options of `featurize`; see ``ser-batch featurize --help``."""
+
+    out: Path = Path("features")
+    preset: str = "ravdess"
+    labels: Path | None = None
+    name: str | None = None
+    segments: SegmentMode = "clip"
+    window: float = 4.04
+    hop: float = 2.02
+    channels: str | None = None
+    verify: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the options against each other."""
+        super().__post_init__()
+        if self.verify < 0:
+            raise UsageError(f"--verify {self.verify}; expected 0 or more recordings")
+        self.segmentation.check_window(self.spec)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The feature spec of the preset."""
+        if self.preset not in PRESETS:
+            raise UsageError(f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
+        return PRESETS[self.preset]
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How recordings are cut."""
+        return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The options of `train`; see ``ser-batch train --help``."""
+
+    out: Path = Path("model")
+    estimator: Estimator = "cnn"
+    recipe: Recipe = "seed"
+    split: str = "stratified"
+    epochs: int = 100
+    seed: int = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can be run with."""
+        for name, value, choices in (
+            ("estimator", self.estimator, typing.get_args(Estimator)),
+            ("recipe", self.recipe, typing.get_args(Recipe)),
+        ):
+            if value not in choices:
+                raise UsageError(f"{name} {value!r}; expected one of {', '.join(choices)}")
+        check_protocol(self.split)
+        if self.epochs < 1:
+            raise UsageError(f"--epochs {self.epochs}; expected 1 or more")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed {self.seed}; expected a number from 0 to 4294967295")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreOptions(RunOptions):
+    """The options of `score`; see ``ser-batch score --help``."""
+
+    out: Path = Path("preds.parquet")
+    model: str | None = None
+    labels: Path | None = None
+    segments: SegmentMode = "windows"
+    window: float = 4.04
+    hop: float = 2.02
+    channels: str | None = None
+    channel_roles: str | None = None
+    roles: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options against each other."""
+        super().__post_init__()
+        _ = self.segmentation  # refuses what no recording can be cut by
+        unknown = self.wanted_roles - set(self.role_of_channel.values())
+        if unknown:
+            raise UsageError(
+                f"--roles names {', '.join(sorted(unknown))}, which --channel-roles gives to no channel; "
+                "add it there, such as --channel-roles 0=agent,1=customer"
+            )
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How recordings are cut."""
+        return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
+
+    @property
+    def role_of_channel(self) -> dict[int, str]:
+        """Channel number to role, from ``0=agent,1=customer``."""
+        roles: dict[int, str] = {}
+        for item in self.channel_roles.split(",") if self.channel_roles else ():
+            number, equals, role = (part.strip() for part in item.partition("="))
+            if not (number.isdecimal() and equals and role):
+                raise UsageError(f"--channel-roles {self.channel_roles!r}; expected such as 0=agent,1=customer")
+            if int(number) in roles:
+                raise UsageError(f"--channel-roles {self.channel_roles!r}; channel {int(number)} stands there twice")
+            roles[int(number)] = role
+        return roles
+
+    @property
+    def wanted_roles(self) -> frozenset[str]:
+        """The roles to score; none stands for all channels."""
+        return frozenset(role.strip() for role in self.roles.split(",")) if self.roles else frozenset()
+
+
+STAGES: dict[str, type[FeaturizeOptions | TrainOptions | ScoreOptions]] = {
+    "featurize": FeaturizeOptions,
+    "train": TrainOptions,
+    "score": ScoreOptions,
+}
+
+# what a stage works on stands beside its options under these keys
+STAGE_INPUTS = {"featurize": "audio", "train": "features", "score": "audio"}

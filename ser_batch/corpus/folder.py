@@ -1,0 +1,117 @@
+"""The walk: from a folder to a manifest of recordings."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ser_batch.corpus.ravdess import parse_name
+from ser_batch.corpus.records import Manifest, Metadata, Recording, Reject
+from ser_batch.errors import InputError, UsageError, printable
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".gsm"})
+
+
+def walk(audio: Path) -> Manifest:
+    """Find the recordings below a folder.
+
+    Links are followed, each folder once, so that circles end. Real folders come before links, and names are
+    sorted by their bytes, so that the order depends on nothing but the tree.
+
+    Parameters
+    ----------
+    audio
+        A folder, or one audio file.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder or file.
+    InputError
+        It holds no audio file.
+    """
+    if not os.path.exists(audio):  # noqa: PTH110 - Path.exists raises where a name is too long
+        raise UsageError(f"{audio}: no such folder or file; expected recordings, or a folder that holds some")
+    single = audio.is_file()
+    root = os.fsencode(audio.parent.resolve() if single else audio.resolve())
+    recordings: list[Recording] = []
+    rejects: list[Reject] = []
+    passed_over: Counter[str] = Counter()
+    seen: set[str] = set()
+    for file in [os.path.join(root, os.fsencode(audio.name))] if single else _files(root, rejects):  # noqa: PTH118 - pathlib knows no bytes
+        path = _table_path(os.path.relpath(file, root))
+        suffix = os.fsdecode(os.path.splitext(file)[1]).lower()  # noqa: PTH122 - as above
+        if suffix not in AUDIO_SUFFIXES:
+            passed_over[printable(suffix) or "no suffix"] += 1
+            continue
+        try:
+            status = os.stat(file)  # noqa: PTH116 - as above
+        except OSError as error:
+            rejects.append(Reject(path, "walk", type(error).__name__, f"{printable(path)}: {error.strerror}"))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            passed_over["not a regular file"] += 1
+            continue
+        if path in seen:
+            rejects.append(
+                Reject(
+                    path,
+                    "walk",
+                    "DuplicatePath",
+                    f"{printable(path)}: another name is written the same way; rename one",
+                )
+            )
+            continue
+        seen.add(path)
+        metadata = parse_name(path.rsplit("/", 1)[-1]) or Metadata()
+        recordings.append(
+            Recording(path=path, file=file, size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=metadata)
+        )
+    if not recordings and not rejects:
+        others = f"; it holds {sum(passed_over.values())} other files" if passed_over else ""
+        raise InputError(
+            f"{audio}: no recordings found{others}; expected files that end in "
+            f"{' '.join(sorted(AUDIO_SUFFIXES))}, at any depth"
+        )
+    return Manifest(Path(os.fsdecode(root)), tuple(recordings), tuple(rejects), dict(passed_over))
+
+
+def _files(root: bytes, rejects: list[Reject]) -> Iterator[bytes]:
+    """Yield all files below `root`, each folder once; folders that cannot be read become rejects."""
+    visited: set[tuple[int, int]] = set()
+    linked = [root]
+    while linked:
+        folders = [linked.pop(0)]
+        while folders:
+            folder = folders.pop()
+            try:
+                status = os.stat(folder)  # noqa: PTH116 - pathlib knows no bytes
+                if (status.st_dev, status.st_ino) in visited:
+                    continue
+                visited.add((status.st_dev, status.st_ino))
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except OSError as error:
+                path = _table_path(os.path.relpath(folder, root))
+                rejects.append(Reject(path, "walk", type(error).__name__, f"{printable(path)}: {error.strerror}"))
+                continue
+            below: list[bytes] = []
+            for entry in entries:
+                if _is_folder(entry):
+                    (linked if entry.is_symlink() else below).append(entry.path)
+                else:
+                    yield entry.path
+            folders.extend(reversed(below))
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    """Whether an entry leads to a folder; a link that leads nowhere, or to itself, is no folder."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _table_path(relative: bytes) -> str:
+    r"""Return the path as the tables have it: UTF-8, undecodable bytes written ``\xNN``."""
+    return relative.decode("utf-8", errors="backslashreplace")

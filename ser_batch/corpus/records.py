@@ -1,0 +1,90 @@
+"""What is known of a recording before it is opened."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a file name says about a recording; None where it says nothing."""
+
+    corpus: str | None = None
+    modality: str | None = None
+    vocal_channel: str | None = None
+    emotion: str | None = None
+    intensity: str | None = None
+    statement: str | None = None
+    repetition: int | None = None
+    actor: int | None = None
+    sex: str | None = None
+    speaker: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelRow:
+    """One row of a labels file that belongs to a recording."""
+
+    emotion: str | None
+    speaker: str | None = None
+    channel: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recording:
+    r"""One audio file of the manifest.
+
+    Parameters
+    ----------
+    path
+        Relative to the root, with ``/``; undecodable bytes written ``\xNN``. The key in every table.
+    file
+        The bytes to open the file by.
+    size, mtime_ns
+        Length in bytes and time of last change in nanoseconds, as seen by the walk.
+    metadata
+        What the name says.
+    labels
+        The rows of the labels file that name this recording.
+    """
+
+    path: str
+    file: bytes
+    size: int
+    mtime_ns: int
+    metadata: Metadata
+    labels: tuple[LabelRow, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """A recording that could not be used: the row of rejects.parquet."""
+
+    path: str
+    stage: str
+    error: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What the walk found, in a deterministic order.
+
+    Parameters
+    ----------
+    root
+        The folder that was walked, absolute.
+    recordings
+        The audio files.
+    rejects
+        Entries that look like recordings but cannot be reached.
+    passed_over
+        How many other files there were, by suffix (lower case).
+    """
+
+    root: Path
+    recordings: tuple[Recording, ...]
+    rejects: tuple[Reject, ...]
+    passed_over: Mapping[str, int]

@@ -1,0 +1,63 @@
+"""The tables: column names and dtypes spelled once, written whole or not at all, read back.
+
+Parquet goes through pyarrow here, because workers write it and pyarrow is what they load; Polars is what users
+and the later stages read it with.
+"""
+
+from ser_batch.tables.features import Features, Mfcc, load_features
+from ser_batch.tables.files import (
+    TEMPORARY_MARK,
+    atomic_path,
+    make_folder,
+    merge_parts,
+    part_writer,
+    read_parts,
+    remove_temporaries,
+    rows_table,
+    write_frame,
+    write_json,
+    write_table,
+    write_text,
+)
+from ser_batch.tables.schemas import (
+    KEY,
+    METADATA_COLUMNS,
+    NEGATIVE,
+    QUARTERS,
+    REJECTS,
+    SCHEMA_VERSION,
+    SEGMENT_COLUMNS,
+    calls_schema,
+    features_schema,
+    model_predictions_schema,
+    predictions_schema,
+)
+
+__all__ = [
+    "KEY",
+    "METADATA_COLUMNS",
+    "NEGATIVE",
+    "QUARTERS",
+    "REJECTS",
+    "SCHEMA_VERSION",
+    "SEGMENT_COLUMNS",
+    "TEMPORARY_MARK",
+    "Features",
+    "Mfcc",
+    "atomic_path",
+    "calls_schema",
+    "features_schema",
+    "load_features",
+    "make_folder",
+    "merge_parts",
+    "model_predictions_schema",
+    "part_writer",
+    "predictions_schema",
+    "read_parts",
+    "remove_temporaries",
+    "rows_table",
+    "write_frame",
+    "write_json",
+    "write_table",
+    "write_text",
+]

@@ -1,0 +1,118 @@
+"""Features folders as arrays."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ser_batch.config import FeatureSpec, Segmentation
+from ser_batch.errors import InputError, UsageError
+from ser_batch.tables.files import read_parts
+from ser_batch.tables.schemas import KEY
+
+if TYPE_CHECKING:
+    import polars as pl  # loaded by the functions that return frames: workers need none of it
+
+Mfcc = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """One or more features folders in memory, rows without an emotion left out.
+
+    Parameters
+    ----------
+    rows
+        All columns but the arrays, in the order of the key.
+    mfcc
+        float32, shape (n, n_frames, n_mfcc), padded with 0.0.
+    n_frames
+        Real frames, int64, shape (n,).
+    spec, segmentation
+        How they were computed.
+    n_unlabelled
+        Rows left out.
+    """
+
+    rows: "pl.DataFrame"
+    mfcc: Mfcc
+    n_frames: npt.NDArray[np.int64]
+    spec: FeatureSpec
+    segmentation: Segmentation
+    n_unlabelled: int
+
+
+def load_features(folders: Sequence[Path]) -> Features:
+    """Read features folders into arrays.
+
+    Parameters
+    ----------
+    folders
+        Made by featurize with one spec.
+
+    Raises
+    ------
+    InputError
+        A folder holds no features, specs differ, a key occurs twice, or nothing is labelled.
+    """
+    specs = [_read_spec(folder) for folder in folders]
+    spec, segmentation = specs[0]
+    for folder, (other, _) in zip(folders[1:], specs[1:], strict=True):
+        differing = [
+            f"{name} is {value!r} there and {other.to_dict()[name]!r} here"
+            for name, value in spec.to_dict().items()
+            if other.to_dict()[name] != value
+        ]
+        if differing:
+            raise InputError(
+                f"{folder}: features of another spec than {folders[0]}: {'; '.join(differing)}. "
+                "Featurize both with the same --preset"
+            )
+    table = pa.concat_tables([read_parts(folder) for folder in folders])
+    n_all = table.num_rows
+    table = table.filter(table["emotion"].is_valid())
+    if not table.num_rows:
+        raise InputError(
+            f"{folders[0]}: no row has an emotion; name the files as RAVDESS does, or give "
+            "`ser-batch featurize --labels FILE`"
+        )
+    # parts come in the order of the shards; sorting makes a training the same whatever the shards were
+    table = table.take(pc.sort_indices(table, [(name, "ascending") for name in KEY]))
+    import polars as pl
+
+    rows = pl.from_arrow(table.drop_columns(["mfcc", "mfcc_mean", "mfcc_std"]))
+    assert isinstance(rows, pl.DataFrame)
+    twice = rows.filter(rows.select(KEY).is_duplicated())
+    if len(twice):
+        raise InputError(
+            f"{twice['path'][0]}: stands twice in the features (dataset {twice['dataset'][0]}); leave one folder "
+            "out, or featurize it with another --name"
+        )
+    leaves = table["mfcc"].combine_chunks().flatten().flatten().to_numpy(zero_copy_only=True)
+    return Features(
+        rows=rows,
+        mfcc=leaves.reshape(len(rows), spec.n_frames, spec.n_mfcc),
+        n_frames=rows["n_frames"].cast(pl.Int64).to_numpy(),
+        spec=spec,
+        segmentation=segmentation,
+        n_unlabelled=n_all - len(rows),
+    )
+
+
+def _read_spec(folder: Path) -> tuple[FeatureSpec, Segmentation]:
+    path = folder / "spec.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return FeatureSpec.from_dict(values["feature_spec"]), Segmentation.from_dict(values["segmentation"])
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: no spec.json; expected a folder made by `ser-batch featurize AUDIO --out {folder}`"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); featurize again with --overwrite") from error

@@ -1,0 +1,190 @@
+"""Files written whole or not at all, and read back."""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ser_batch.errors import InputError, OutputError
+from ser_batch.tables.schemas import versioned
+
+if TYPE_CHECKING:
+    import polars as pl  # loaded by the functions that return frames: workers need none of it
+
+TEMPORARY_MARK = ".writing-"
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place, fsynced, when the block ends well.
+
+    A reader sees the old file or the whole new one. Where the block raises, nothing is left behind.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}); free or choose another place with --out") from error
+    finally:
+        # also where the folder itself is gone or read-only: the first error is the one to tell
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made, or a file stands there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from error
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what writers that were killed have left in `folder` and below."""
+    for leftover in folder.rglob(f".*{TEMPORARY_MARK}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, for people to read."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write one Parquet file atomically."""
+    with atomic_path(path) as temporary, part_writer(temporary, table.schema) as writer:
+        writer.write_table(table)
+
+
+def part_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a Parquet writer with the settings that suit `schema`; the caller closes it.
+
+    Float columns are split into byte planes before zstd: dictionaries make such data larger than raw.
+    """
+    leaves = [_leaf_name(field) for field in schema if _is_float(field.type)]
+    others = [field.name for field in schema if not _is_float(field.type)]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=others,
+        use_byte_stream_split=leaves,
+        write_statistics=others,
+    )
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    """Whether the leaf of a column, however nested, is a float."""
+    while pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_floating(kind))
+
+
+def _leaf_name(field: pa.Field) -> str:
+    """Return the name of a column's leaf in the file; options that name the column alone are ignored."""
+    name, kind = field.name, field.type
+    while pa.types.is_fixed_size_list(kind):
+        name, kind = f"{name}.list.element", kind.value_type
+    return str(name)
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table of exactly `schema`; a column that no row has is null."""
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read all ``part-*.parquet`` of a folder as one table.
+
+    Parameters
+    ----------
+    folder
+        A features folder, or the parts of a scoring run.
+    columns
+        Those to read; None for all.
+
+    Raises
+    ------
+    InputError
+        There are no parts, or one of them cannot be read.
+    """
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise InputError(f"{folder}: holds no part-*.parquet; make it with `ser-batch featurize AUDIO`")
+    tables = []
+    for part in parts:
+        try:
+            tables.append(pq.ParquetFile(part, memory_map=True).read(columns=columns))
+        except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise InputError(f"{part}: cannot be read as Parquet ({error}); featurize again") from error
+    return pa.concat_tables(tables)
+
+
+def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
+    """Write many parts as one Parquet file, one part in memory at a time; return the number of rows."""
+    rows = 0
+    with atomic_path(out) as temporary, part_writer(temporary, schema) as writer:
+        for part in parts:
+            table = pq.ParquetFile(part).read()
+            rows += table.num_rows
+            writer.write_table(table.cast(schema))
+    return rows
+
+
+def write_frame(frame: "pl.DataFrame", path: Path, schema: pa.Schema | None = None) -> None:
+    """Write a Polars frame atomically, with the version of the tables.
+
+    Parameters
+    ----------
+    frame
+        Its columns may stand in any order where `schema` is given.
+    path
+        The Parquet file.
+    schema
+        To write; None takes the frame's own.
+    """
+    table = frame.to_arrow()
+    if schema is None:
+        # Polars hands over large strings; other readers are happier with plain ones
+        fields = [
+            (field.name, pa.string() if pa.types.is_large_string(field.type) else field.type) for field in table.schema
+        ]
+        schema = versioned(fields)
+    write_table(path, table.select(schema.names).cast(schema))

@@ -1,0 +1,156 @@
+"""Column names and dtypes, spelled once."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ser_batch.config import FeatureSpec
+
+if TYPE_CHECKING:
+    pass  # loaded by the functions that return frames: workers need none of it
+
+SCHEMA_VERSION = "1"
+
+# the negative emotions of the call table: those people listen for first
+NEGATIVE = ("angry", "disgust", "fearful", "sad")
+
+QUARTERS = (1, 2, 3, 4)
+
+METADATA_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("corpus", pa.string()),
+    ("modality", pa.string()),
+    ("vocal_channel", pa.string()),
+    ("emotion", pa.string()),
+    ("intensity", pa.string()),
+    ("statement", pa.string()),
+    ("repetition", pa.int8()),
+    ("actor", pa.int16()),
+    ("sex", pa.string()),
+    ("speaker", pa.string()),
+]
+
+SEGMENT_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("dataset", pa.string()),
+    ("path", pa.string()),
+    ("content_hash", pa.string()),
+    ("channel", pa.int16()),
+    ("segment", pa.int32()),
+    ("variant", pa.string()),
+    ("start_s", pa.float64()),
+    ("end_s", pa.float64()),
+    ("duration_s", pa.float64()),
+    ("sampling_rate", pa.int32()),
+    ("n_channels", pa.int16()),
+    ("n_frames", pa.int16()),
+    *METADATA_COLUMNS,
+    ("speech_ratio", pa.float64()),
+]
+
+KEY = ("dataset", "path", "channel", "segment", "variant")
+
+REJECTS = pa.schema([(name, pa.string()) for name in ("path", "stage", "error", "message")])
+
+
+def features_schema(spec: FeatureSpec) -> pa.Schema:
+    """Return the schema of ``features/part-*.parquet``.
+
+    Parameters
+    ----------
+    spec
+        Gives the shape of mfcc, (n_frames, n_mfcc), frames first.
+    """
+    row = pa.list_(pa.float32(), spec.n_mfcc)
+    return versioned(
+        [
+            *SEGMENT_COLUMNS,
+            ("mfcc", pa.list_(row, spec.n_frames)),
+            ("mfcc_mean", row),
+            ("mfcc_std", row),
+        ]
+    )
+
+
+def model_predictions_schema(labels: Sequence[str]) -> pa.Schema:
+    """Return the schema of a model's predictions.parquet: the evaluation rows.
+
+    Parameters
+    ----------
+    labels
+        Of the model, in its order; one probability column each.
+    """
+    return versioned(
+        [
+            *SEGMENT_COLUMNS,
+            ("fold", pa.string()),
+            ("seed", pa.int64()),
+            ("predicted", pa.string()),
+            *_probability_columns(labels),
+        ]
+    )
+
+
+def predictions_schema(labels: Sequence[str]) -> pa.Schema:
+    """Return the schema of preds.parquet, one row a segment."""
+    return versioned(
+        [
+            ("path", pa.string()),
+            ("content_hash", pa.string()),
+            ("channel", pa.int16()),
+            ("role", pa.string()),
+            ("segment", pa.int32()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("speech_ratio", pa.float64()),
+            ("rms_dbfs", pa.float64()),
+            ("clipped_ratio", pa.float64()),
+            ("predicted", pa.string()),
+            ("abstained", pa.bool_()),
+            ("confidence", pa.float64()),
+            ("entropy", pa.float64()),
+            ("margin", pa.float64()),
+            *_probability_columns(labels),
+            ("model_id", pa.string()),
+            ("emotion", pa.string()),
+        ]
+    )
+
+
+def calls_schema(labels: Sequence[str]) -> pa.Schema:
+    """Return the schema of preds.calls.parquet, one row a recording and channel."""
+    negative = [label for label in NEGATIVE if label in labels]
+    return versioned(
+        [
+            ("path", pa.string()),
+            ("content_hash", pa.string()),
+            ("channel", pa.int16()),
+            ("role", pa.string()),
+            ("duration_s", pa.float64()),
+            ("speech_s", pa.float64()),
+            ("overlap_s", pa.float64()),
+            ("n_segments", pa.int32()),
+            ("predicted", pa.string()),
+            *_probability_columns(labels),
+            *((f"share_{label}", pa.float64()) for label in labels),
+            *((f"p_{label}_q{quarter}", pa.float64()) for quarter in QUARTERS for label in labels),
+            *((f"peak_s_{label}", pa.float64()) for label in negative),
+            *((f"peak_p_{label}", pa.float64()) for label in negative),
+            *((f"longest_start_s_{label}", pa.float64()) for label in negative),
+            *((f"longest_s_{label}", pa.float64()) for label in negative),
+            *((f"change_{label}", pa.float64()) for label in labels),
+            ("priority", pa.float64()),
+            ("status", pa.string()),
+            ("model_id", pa.string()),
+            ("emotion", pa.string()),
+        ]
+    )
+
+
+def _probability_columns(labels: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+    """Return one column for each label of the model."""
+    return [(f"p_{label}", pa.float64()) for label in labels]
+
+
+def versioned(columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
+    """Return a schema that carries the version of the tables."""
+    return pa.schema(columns, metadata={"schema_version": SCHEMA_VERSION})
