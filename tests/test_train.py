@@ -118,7 +118,7 @@ def test_overwrite_replaces_the_model_and_leaves_nothing_beside_it(small_feature
 
 
 def test_a_broken_training_leaves_nothing(small_features, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.train.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("ser_batch.train.writing.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         run(small_features, tmp_path / "model", estimator="logistic")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,138 @@
+"""What the commands print: results to stdout, warnings and rejects to stderr."""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from ser_batch.errors import printable
+
+if TYPE_CHECKING:
+    from ser_batch.corpus import Reject
+    from ser_batch.featurize import FeaturizeSummary
+    from ser_batch.score import ScoreSummary
+    from ser_batch.synth import SynthSummary
+    from ser_batch.train import TrainSummary
+
+
+def synth_line(summary: "SynthSummary") -> str:
+    """Return the line on a made-up corpus."""
+    return f"{printable(summary.folder)}: {summary.n_recordings} made-up recordings, {summary.audio_s / 60:.1f} minutes"
+
+
+def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
+    """Print what featurize did; with `strict`, exit with status 3 where anything was rejected."""
+    for warning in summary.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    _print_passed_over(summary.passed_over)
+    _print_rejects(summary.rejects)
+    click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    known = sorted((label, count) for label, count in summary.emotions.items() if label)
+    unknown = summary.emotions.get(None, 0)
+    listed = ", ".join(f"{label} {count}" for label, count in known) + (f", unknown {unknown}" if unknown else "")
+    click.echo(f"emotions: {listed.removeprefix(', ')}")
+    if summary.verified:
+        click.echo(
+            f"verified: {summary.verified[0]} recordings against librosa, largest difference "
+            f"{summary.verified[1]:.4f} (0.01 is allowed)"
+        )
+    if summary.n_vanished:
+        click.echo(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
+    _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
+
+
+def print_train(summary: "TrainSummary") -> None:
+    """Print what train did."""
+    from ser_batch.report import table_text
+
+    for warning in summary.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    if summary.report is not None:
+        click.echo(table_text(summary.report))
+        click.echo()
+        click.echo(summary.metrics["meaning"])
+    if summary.n_speakers:
+        click.echo(
+            f"speakers: {summary.shared_speakers} of {summary.n_speakers} stand on both sides of the split"
+            if summary.n_test
+            else f"speakers: {summary.n_speakers}, nothing held out"
+        )
+    how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"
+    click.echo(
+        f"{printable(summary.out)}: model {summary.model_id}, {summary.n_train} segments for training, "
+        f"{summary.n_test} held out; {how}"
+    )
+
+
+def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
+    """Print what score did; with `strict`, exit with status 3 where anything was rejected."""
+    from ser_batch.report import table_text
+    from ser_batch.score import known_truth
+
+    for warning in summary.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+    _print_passed_over(summary.passed_over)
+    _print_rejects(summary.rejects)
+    model = summary.model
+    click.echo(f"model: {printable(model.folder)} ({model.model_id})")
+    metrics = model.values["metrics"]
+    if metrics:
+        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {metrics['meaning']}")
+    else:
+        click.echo("its figures: none, nothing was held out when it was trained")
+    if model.values["licence"]:
+        click.echo(f"its licence: {model.values['licence']}")
+    columns = ["n_predicted", "share", "mean_confidence"]
+    if known_truth(summary.report):
+        columns += ["precision", "recall", "f1", "support"]
+    together = summary.report.filter(summary.report["role"].is_null())
+    click.echo(table_text(together if "f1" in columns else together.head(-3), columns))
+    click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
+
+
+def _print_passed_over(passed_over: Mapping[str, int]) -> None:
+    if passed_over:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(passed_over.items()))
+        click.echo(f"passed over: {sum(passed_over.values())} other files ({kinds})", err=True)
+
+
+def _print_rejects(rejects: "tuple[Reject, ...]") -> None:
+    for reject in rejects[:10]:
+        click.echo(f"rejected ({reject.stage}): {printable(reject.message)}", err=True)
+    if len(rejects) > 10:
+        click.echo(f"rejected: {len(rejects) - 10} more, all of them in the rejects table", err=True)
+
+
+def _print_last(
+    n_done: int,
+    n_already: int,
+    audio_s: float,
+    seconds: float,
+    rejects: "tuple[Reject, ...]",
+    *,
+    strict: bool,
+) -> None:
+    """Print the closing line; exit with status 3 where that was asked for."""
+    already = f", {n_already} were done already" if n_already else ""
+    click.echo(
+        f"done: {n_done} recordings in {seconds:.1f} s{already}; {audio_s / 3600:.2f} h of audio in all, "
+        f"{len(rejects)} rejected"
+    )
+    if strict and rejects:
+        sys.exit(3)
+
+
+def download_progress() -> Callable[[str, int, int], None]:
+    """Return what reports a transfer: a line every tenth of an archive."""
+    said: dict[str, int] = {}
+
+    def report_bytes(name: str, done: int, total: int) -> None:
+        tenth = 10 * done // total if total else done // 50_000_000
+        if said.get(name) != tenth:
+            said[name] = tenth
+            of = f" of {total / 1e6:.0f}" if total else ""
+            click.echo(f"{name}: {done / 1e6:.0f}{of} MB", err=True)
+
+    return report_bytes
