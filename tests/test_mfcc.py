@@ -94,8 +94,8 @@ def test_mfccs_of_any_length_are_librosas(spec, signal, length):
 
 @functools.cache
 def whole(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of more than two blocks of frames and more than a segment keeps, and their MFCCs in one go."""
-    samples = loud_end(190 * spec.hop_length + 77)
+    """Samples of many more frames than a segment keeps, the loudest after these, and their MFCCs in one go."""
+    samples = loud_end(250 * spec.hop_length + 77)
     return samples, kernel(spec).mfcc(samples)
 
 
