@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -19,13 +20,12 @@ import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch import audio, parallel
-from ser_batch import featurize as stage
+from ser_batch import audio
 from ser_batch.config import PRESETS, FeatureSpec, FeaturizeOptions, Segmentation
 from ser_batch.corpus import LabelRow, Metadata, Recording
-from ser_batch.errors import InputError, OutputError, RecordingError, UsageError
+from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurize import FeaturizeSummary, Segment, featurize, segments
-from ser_batch.mfcc import kernel
+from ser_batch.mfcc import SegmentMfcc, kernel
 from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
 
 TELEPHONE = PRESETS["telephone"]
@@ -594,8 +594,8 @@ def test_an_interrupted_run_goes_on_to_the_very_same_table(damage, corpus, featu
 def test_the_same_command_again_reads_no_recording(corpus, features, tmp_path, monkeypatch):
     out = shutil.copytree(features, tmp_path / "features")
     parts = {part.name: part.read_bytes() for part in out.glob("part-*")}
-    monkeypatch.setattr(stage, "segments", None)
-    monkeypatch.setattr(parallel, "_content_hash", None)
+    monkeypatch.setattr(soundfile, "SoundFile", None)
+    monkeypatch.setattr(hashlib, "file_digest", None)
 
     summary = run(corpus, out, segments="windows")
 
@@ -674,17 +674,18 @@ def test_a_recording_that_breaks_leaves_the_table(small, tmp_path):
 
 
 def test_a_recording_that_could_not_be_opened_is_tried_again(small, tmp_path, monkeypatch):
-    real = parallel._content_hash
+    real = hashlib.file_digest
 
-    def locked(recording: Recording) -> str:
-        if recording.path == "4.wav":
-            raise RecordingError("open", "4.wav: cannot be read (Permission denied)")
-        return real(recording)
+    def locked(stream: BinaryIO, algorithm: str) -> object:
+        if os.fsencode(stream.name).endswith(b"4.wav"):
+            raise PermissionError(13, "Permission denied")
+        return real(stream, algorithm)
 
     write(small / "4.wav", noise(800, seed=4))
     with monkeypatch.context() as patch:
-        patch.setattr(parallel, "_content_hash", locked)
-        assert "4.wav" in {reject.path for reject in run(small, tmp_path / "out").rejects}
+        patch.setattr(hashlib, "file_digest", locked)
+        told = {reject.path: reject.message for reject in run(small, tmp_path / "out").rejects}
+        assert told["4.wav"] == "4.wav: cannot be read (Permission denied)"
 
     summary = run(small, tmp_path / "out")
 
@@ -724,7 +725,6 @@ def test_a_changed_labels_file_is_joined_anew_without_decoding(segments_, tmp_pa
     write_labels(options["labels"], (FEARFUL, "", "", 0, *times), ("call.wav", "angry", "zoe", 1, *times))
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "segments", None)
         patch.setattr(soundfile, "SoundFile", None)
         summary = run(root, tmp_path / "out", **options)
 
@@ -855,8 +855,8 @@ def test_verify_compares_with_librosa_what_librosa_can_open(preset, corpus, tmp_
 
 @pytest.mark.filterwarnings("ignore:'(aifc|audioop|sunau)' is deprecated", "ignore:n_fft=.* is too large")
 def test_verify_sees_a_wrong_number(small, tmp_path, monkeypatch):
-    mfcc = stage.SegmentMfcc.finish
-    monkeypatch.setattr(stage.SegmentMfcc, "finish", lambda self: mfcc(self) + np.float32(0.5))
+    mfcc = SegmentMfcc.finish
+    monkeypatch.setattr(SegmentMfcc, "finish", lambda self: mfcc(self) + np.float32(0.5))
 
     summary = run(small, tmp_path / "out", overwrite=True, verify=4)
 

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from ser_batch import parallel
 from ser_batch.config import FeaturizeOptions, RunOptions
 from ser_batch.corpus import Metadata, Recording
 from ser_batch.errors import RecordingError, SerBatchError
@@ -129,7 +128,7 @@ def test_rejects_of_a_broken_decoder_are_not_worked_on_again_until_they_change(t
     assert repaired.path == "a"
 
 
-def test_parts_are_the_same_bytes_however_the_rows_come_in(tmp_path, monkeypatch):
+def test_parts_hold_the_same_rows_in_the_same_order_however_they_come_in(tmp_path, monkeypatch):
     recordings = recordings_of(tmp_path, a="1234", b="40", c="700")
     written = []
     for rows in (1, 7, 100, 5000):
@@ -210,7 +209,7 @@ def test_a_shard_is_full_at_256_mb_so_that_long_calls_are_shared_out(tmp_path):
 
 
 def test_progress_is_plain_lines_on_stderr_where_that_is_no_terminal(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(parallel, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("ser_batch.parallel.progress.SECONDS_BETWEEN_LINES", 0)
     do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, a="7200", b="1"), shard_size=1)
 
     said = capsys.readouterr()
@@ -292,7 +291,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(when, jobs, corpus, u
         wait_until(lambda: worker_starts(process), process)
         time.sleep(0.1)  # in the middle of its imports
     else:
-        wait_until(lambda: list(out.glob("part-*.parquet")), process)
+        wait_until(lambda: list(out.glob("_meta/ledger/part-*.json")), process)
 
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all its processes
     interrupted = time.monotonic()

@@ -49,7 +49,13 @@ SEGMENT_COLUMNS: list[tuple[str, pa.DataType]] = [
 
 KEY = ("dataset", "path", "channel", "segment", "variant")
 
-REJECTS = pa.schema([(name, pa.string()) for name in ("path", "stage", "error", "message")])
+
+def versioned(columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
+    """Return a schema that carries the version of the tables."""
+    return pa.schema(columns, metadata={"schema_version": SCHEMA_VERSION})
+
+
+REJECTS = versioned([(name, pa.string()) for name in ("path", "stage", "error", "message")])
 
 
 def features_schema(spec: FeatureSpec) -> pa.Schema:
@@ -149,8 +155,3 @@ def calls_schema(labels: Sequence[str]) -> pa.Schema:
 def _probability_columns(labels: Sequence[str]) -> list[tuple[str, pa.DataType]]:
     """Return one column for each label of the model."""
     return [(f"p_{label}", pa.float64()) for label in labels]
-
-
-def versioned(columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
-    """Return a schema that carries the version of the tables."""
-    return pa.schema(columns, metadata={"schema_version": SCHEMA_VERSION})

@@ -1,0 +1,260 @@
+"""One recording to its segments, as a stream."""
+
+import dataclasses
+import heapq
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
+from ser_batch.config import FeatureSpec, Segmentation
+from ser_batch.corpus import LabelRow, Recording
+from ser_batch.errors import RecordingError
+from ser_batch.mfcc import MfccKernel, SegmentMfcc, kernel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One window of one channel.
+
+    Parameters
+    ----------
+    channel, index
+        The table's channel number, and the segment's number within it.
+    start_s, end_s
+        Place in the recording, in seconds.
+    mfcc
+        float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded.
+    rms_dbfs
+        Level of the source's samples in dB below full scale; None for digital silence.
+    clipped_ratio
+        Share of the source's samples at the encoding's full scale.
+    label
+        The row of the labels file that is about this segment, if there is one.
+    """
+
+    channel: int
+    index: int
+    start_s: float
+    end_s: float
+    mfcc: npt.NDArray[np.float32]
+    rms_dbfs: float | None
+    clipped_ratio: float
+    label: LabelRow | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Interval:
+    """A stretch to make a segment of; `end_s` None is the end of the recording."""
+
+    index: int
+    start_s: float
+    end_s: float | None
+    label: LabelRow | None = None
+
+
+class _OpenSegment:
+    """A segment whose samples are still coming."""
+
+    def __init__(self, interval: _Interval, mfcc: SegmentMfcc) -> None:
+        self.interval = interval
+        self.mfcc = mfcc
+        self.square_sum = 0.0
+        self.n_clipped = 0
+        self.n_source = 0
+
+
+class _ChannelSegmenter:
+    """Cuts one channel's stream into segments; each is computed from its own samples alone.
+
+    Memory holds the segments that overlap at one moment, whatever the recording's length.
+    """
+
+    def __init__(
+        self, sound: Sound, mfccs: MfccKernel, channel: int, intervals: Iterator[_Interval], *, is_exact: bool
+    ) -> None:
+        self._sound, self._mfccs, self._channel = sound, mfccs, channel
+        self._is_exact = is_exact  # every interval was asked for; windows go on until the end is reached
+        self._intervals = intervals
+        self._next = next(intervals, None)
+        self._open: list[tuple[float, int, _OpenSegment]] = []  # a heap by end
+        self._resampler = Resampler(sound.sampling_rate, mfccs.spec.sampling_rate)
+        self._n_source = self._n_target = 0
+        self._covered = 0  # samples of the source up to the end of the last window
+
+    def feed(self, samples: Samples, *, last: bool = False) -> Iterator[Segment]:
+        """Take the next samples of the source, shape (n,); yield the segments that are complete."""
+        target = self._resampler.feed(samples, last=last)
+        self._begin(samples, target, last=last)
+        for _, _, segment in self._open:
+            self._measure(segment, samples)
+            part = _cut(target, self._n_target, segment.interval, self._mfccs.spec.sampling_rate)
+            if len(part):
+                segment.mfcc.feed(part)
+        self._n_source += len(samples)
+        self._n_target += len(target)
+        reached_s = self._n_target / self._mfccs.spec.sampling_rate
+        while self._open and (last or self._open[0][0] <= reached_s):
+            segment = heapq.heappop(self._open)[2]
+            if self._is_wanted(segment.interval, last):
+                yield self._finish(segment)
+
+    def _begin(self, samples: Samples, target: Samples, *, last: bool) -> None:
+        """Open the segments that begin before the end of the new samples.
+
+        The resampler lags behind: a segment is opened as soon as the source reaches it, for `_measure`. At the end
+        of the stream it has to have samples of both.
+        """
+        ends = (
+            (self._sound.sampling_rate, self._n_source + len(samples)),
+            (self._mfccs.spec.sampling_rate, self._n_target + len(target)),
+        )
+        is_reached = all if last else any
+        while self._next is not None and is_reached(round(self._next.start_s * rate) < end for rate, end in ends):
+            end_s = float("inf") if self._next.end_s is None else self._next.end_s
+            segment = _OpenSegment(self._next, self._mfccs.segment())
+            heapq.heappush(self._open, (end_s, self._next.index, segment))
+            self._next = next(self._intervals, None)
+
+    def _measure(self, segment: _OpenSegment, samples: Samples) -> None:
+        own = _cut(samples, self._n_source, segment.interval, self._sound.sampling_rate)
+        segment.square_sum += float(np.dot(own, own))
+        segment.n_clipped += int(np.count_nonzero(np.abs(own) >= self._sound.full_scale))
+        segment.n_source += len(own)
+
+    def _is_wanted(self, interval: _Interval, last: bool) -> bool:
+        """Whether a window adds anything: the last one ends at or past the end, none comes after it."""
+        rate = self._sound.sampling_rate
+        wanted = self._is_exact or interval.index == 0 or not last or self._covered < self._n_source
+        if interval.end_s is not None:
+            self._covered = max(self._covered, round(interval.end_s * rate))
+        return wanted
+
+    def _finish(self, segment: _OpenSegment) -> Segment:
+        duration_s = self._n_source / self._sound.sampling_rate
+        interval = segment.interval
+        mean_square = segment.square_sum / max(1, segment.n_source)
+        return Segment(
+            channel=self._channel,
+            index=interval.index,
+            start_s=interval.start_s,
+            end_s=duration_s if interval.end_s is None else min(interval.end_s, duration_s),
+            mfcc=segment.mfcc.finish(),
+            rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
+            clipped_ratio=segment.n_clipped / max(1, segment.n_source),
+            label=interval.label,
+        )
+
+
+def _cut(samples: Samples, first: int, interval: _Interval, rate: int) -> Samples:
+    """Return the part of `samples`, which begin at number `first` of the stream, that an interval covers."""
+    start = max(0, round(interval.start_s * rate) - first)
+    end = len(samples) if interval.end_s is None else max(0, round(interval.end_s * rate) - first)
+    return samples[start:end]
+
+
+def segments(recording: Recording, spec: FeatureSpec, segmentation: Segmentation) -> Iterator[tuple[Sound, Segment]]:
+    """Decode one recording and yield its segments as they are complete.
+
+    Parameters
+    ----------
+    recording
+        To open; its label rows decide the segments under ``labels``, and the channels wherever they name one.
+    spec, segmentation
+        How features are computed and recordings are cut.
+
+    Yields
+    ------
+    tuple of Sound and Segment
+        By time, channels side by side.
+
+    Raises
+    ------
+    RecordingError
+        It cannot be decoded, or a label row lies outside of it.
+    """
+    with AudioReader(recording.file, recording.path) as reader:
+        sound = reader.sound
+        plan = _intervals(recording, segmentation, sound.n_channels)
+        segmenters = {
+            channel: _ChannelSegmenter(sound, kernel(spec), channel, intervals, is_exact=segmentation.mode != "windows")
+            for channel, intervals in plan.items()
+        }
+        # one block is held back, because the resampler wants to be told of the last one
+        blocks = reader.blocks()
+        block = next(blocks)
+        for following in itertools.chain(blocks, (None,)):
+            for channel, segmenter in segmenters.items():
+                for segment in segmenter.feed(channel_samples(block, channel), last=following is None):
+                    yield sound, segment
+            if following is not None:
+                block = following
+        _check_labels_inside(
+            recording, reader.n_samples / sound.sampling_rate, min(sound.sampling_rate, spec.sampling_rate)
+        )
+
+
+def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, Iterator[_Interval]]:
+    """Return the stretches to cut from each channel, by start."""
+    rows = {channel: [] for channel in segmentation.channel_numbers(n_channels)}  # type: dict[int, list[LabelRow]]
+    if any(label.channel is not None for label in recording.labels):
+        rows = {}
+    for label in recording.labels:
+        wanted = segmentation.channel_numbers(n_channels) if label.channel is None else (label.channel,)
+        for channel in wanted:
+            if channel >= n_channels:
+                raise RecordingError(
+                    "segment",
+                    f"{recording.path}: the labels name channel {channel}, it has {n_channels}; correct the labels",
+                )
+            rows.setdefault(0 if n_channels == 1 else channel, []).append(label)
+    return {channel: _channel_intervals(labels, segmentation) for channel, labels in rows.items()}
+
+
+def _channel_intervals(labels: Sequence[LabelRow], segmentation: Segmentation) -> Iterator[_Interval]:
+    if segmentation.mode == "labels":
+        ordered = sorted(labels, key=lambda label: (label.start_s or 0.0, label.end_s or float("inf")))
+        for index, label in enumerate(ordered):
+            yield _Interval(index, label.start_s or 0.0, label.end_s, label)
+    elif segmentation.mode == "clip":
+        yield _Interval(0, 0.0, None, labels[0] if labels else None)
+    else:
+        for index in itertools.count():
+            # rounded to microseconds: 3 * 2.02 is 6.0600000000000005 to the machine
+            start_s = round(index * segmentation.hop_s, 6)
+            end_s = round(start_s + segmentation.window_s, 6)
+            yield _Interval(index, start_s, end_s, labels[0] if labels else None)
+
+
+def _check_labels_inside(recording: Recording, duration_s: float, sampling_rate: int) -> None:
+    for label in recording.labels:
+        if label.start_s is None or label.end_s is None:
+            continue
+        if round(label.start_s * sampling_rate) >= round(min(label.end_s, duration_s) * sampling_rate):
+            raise RecordingError(
+                "segment",
+                f"{recording.path}: the labels have a row from {label.start_s:g} to {label.end_s:g} s that covers none "
+                f"of its samples, it ends at {duration_s:.2f} s; correct the labels",
+            )
+
+
+def emotion_of(recording: Recording, label: LabelRow | None) -> str | None:
+    """Return the emotion of a segment: the label row's, else what the name says."""
+    return (label.emotion if label else None) or recording.metadata.emotion
+
+
+def speaker_of(recording: Recording, label: LabelRow | None) -> str | None:
+    """Return the speaker of a segment: the label row's, else what the name says."""
+    return (label.speaker if label else None) or recording.metadata.speaker
+
+
+def label_of(
+    recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int
+) -> LabelRow | None:
+    """Return the label row that a segment of the table has."""
+    for interval in _intervals(recording, segmentation, n_channels).get(channel, iter(())):
+        if interval.index == segment:
+            return interval.label
+    return None

@@ -1,0 +1,257 @@
+"""A folder of recordings to a features folder: the whole stage."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ser_batch.audio import Sound
+from ser_batch.config import FeatureSpec, FeaturizeOptions, Segmentation
+from ser_batch.corpus import Recording, Reject, join_labels, walk
+from ser_batch.errors import InputError, UsageError
+from ser_batch.featurize.cutting import Segment, emotion_of, label_of, segments, speaker_of
+from ser_batch.featurize.verify import verify
+from ser_batch.parallel import MAIN, Plan, Store, Tables, Work, run_shards, worker_count
+from ser_batch.tables import METADATA_COLUMNS, SCHEMA_VERSION, features_schema, read_parts, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturizeWork(Work):
+    """What a worker of featurize does with a recording."""
+
+    folder: Path
+    dataset: str
+    spec: FeatureSpec
+    segmentation: Segmentation
+
+    @property
+    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
+        """The parts only."""
+        return {MAIN: features_schema(self.spec)}
+
+    def tables(self, recording: Recording, content_hash: str) -> Tables:
+        """Yield rows of the features table, a few segments at a time."""
+        rows: list[tuple[Sound, Segment]] = []
+        for pair in segments(recording, self.spec, self.segmentation):
+            rows.append(pair)
+            if len(rows) == 256:  # 7 MB
+                yield MAIN, self._table(recording, content_hash, rows)
+                rows = []
+        if rows:
+            yield MAIN, self._table(recording, content_hash, rows)
+
+    def _table(self, recording: Recording, content_hash: str, rows: Sequence[tuple[Sound, Segment]]) -> pa.Table:
+        spec = self.spec
+        sounds, segments_ = zip(*rows, strict=True)
+        n = len(rows)
+        mfcc = np.zeros((n, spec.n_frames, spec.n_mfcc), dtype=np.float32)
+        mean, std = np.empty((2, n, spec.n_mfcc), dtype=np.float32)
+        for i, segment in enumerate(segments_):
+            frames = segment.mfcc
+            mfcc[i, : len(frames)] = frames
+            mean[i], std[i] = frames.mean(axis=0), frames.std(axis=0)
+        schema = features_schema(spec)
+        columns: dict[str, Any] = {
+            "dataset": [self.dataset] * n,
+            "path": [recording.path] * n,
+            "content_hash": [content_hash] * n,
+            "channel": [segment.channel for segment in segments_],
+            "segment": [segment.index for segment in segments_],
+            "variant": ["clean"] * n,
+            "start_s": [segment.start_s for segment in segments_],
+            "end_s": [segment.end_s for segment in segments_],
+            "duration_s": [sound.n_samples / sound.sampling_rate for sound in sounds],
+            "sampling_rate": [sound.sampling_rate for sound in sounds],
+            "n_channels": [sound.n_channels for sound in sounds],
+            "n_frames": [len(segment.mfcc) for segment in segments_],
+            "speech_ratio": [None] * n,
+        }
+        said = dataclasses.asdict(recording.metadata)
+        for name, _ in METADATA_COLUMNS:
+            columns[name] = [said[name]] * n
+        columns["emotion"] = [emotion_of(recording, segment.label) for segment in segments_]
+        columns["speaker"] = [speaker_of(recording, segment.label) for segment in segments_]
+        arrays = [pa.array(columns[field.name], field.type) if field.name in columns else None for field in schema]
+        row = schema.field("mfcc_mean").type
+        frames_ = pa.FixedSizeListArray.from_arrays(mfcc.reshape(-1), type=row)
+        arrays[schema.get_field_index("mfcc")] = pa.FixedSizeListArray.from_arrays(
+            frames_, type=schema.field("mfcc").type
+        )
+        arrays[schema.get_field_index("mfcc_mean")] = pa.FixedSizeListArray.from_arrays(mean.reshape(-1), type=row)
+        arrays[schema.get_field_index("mfcc_std")] = pa.FixedSizeListArray.from_arrays(std.reshape(-1), type=row)
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturizeSummary:
+    """What `featurize` did.
+
+    Parameters
+    ----------
+    out
+        The features folder.
+    n_done
+        Recordings featurized by this call; `n_already` were done before, `n_vanished` are no longer there.
+    n_recordings, n_segments, audio_s
+        Of the whole folder, rejects not counted among the segments; seconds of sound.
+    rejects
+        All recordings that could not be used.
+    passed_over
+        Other files seen by the walk, by suffix.
+    warnings
+        Sentences about the labels file.
+    emotions
+        Segments by emotion; None where none is known.
+    seconds
+        Time this call took.
+    verified
+        Number of recordings compared with librosa and the largest absolute difference, or None.
+    """
+
+    out: Path
+    n_done: int
+    n_already: int
+    n_vanished: int
+    n_recordings: int
+    n_segments: int
+    audio_s: float
+    rejects: tuple[Reject, ...]
+    passed_over: Mapping[str, int]
+    warnings: tuple[str, ...]
+    emotions: Mapping[str | None, int]
+    seconds: float
+    verified: tuple[int, float] | None
+
+
+def featurize(audio: Path, options: FeaturizeOptions | None = None) -> FeaturizeSummary:
+    """Turn a folder of recordings into a features folder; go on where an earlier call stopped.
+
+    Parameters
+    ----------
+    audio
+        A folder, walked to any depth, or one recording.
+    options
+        Those of ``ser-batch featurize``.
+
+    Raises
+    ------
+    UsageError
+        `audio` is not there, or options do not go together.
+    InputError
+        Nothing could be featurized, or the labels file cannot be used.
+    OutputError
+        The output cannot be written, or belongs to another run.
+    """
+    options = options or FeaturizeOptions()
+    started = time.monotonic()
+    spec, segmentation = options.spec, options.segmentation
+    _check_combination(options)
+    manifest = walk(audio)
+    recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
+    dataset = _utf8(options.name or manifest.root.name)
+    identity = {
+        "root": _utf8(manifest.root),
+        "dataset": dataset,
+        "feature_spec": spec.to_dict(),
+        "segmentation": segmentation.to_dict(),
+    }
+    store = Store(options.out, identity, overwrite=options.overwrite)
+    write_json(
+        options.out / "spec.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "feature_spec": spec.to_dict(),
+            "feature_spec_hash": spec.digest(),
+            "segmentation": segmentation.to_dict(),
+            "dataset": dataset,
+        },
+    )
+    plan = store.plan(recordings, prune=options.prune)
+    _relabel(store, plan, segmentation)
+    work = FeaturizeWork(options.out, dataset, spec, segmentation)
+    run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="featurize")
+    held = store.finish(manifest.rejects)
+    if not held.n_rows:
+        first = held.rejects[0].message if held.rejects else "no recording has a row in the labels file"
+        raise InputError(f"{audio}: nothing could be featurized ({len(held.rejects)} rejected); {first}")
+    emotions = read_parts(options.out, ["emotion"])["emotion"].value_counts().to_pylist()
+    return FeaturizeSummary(
+        out=options.out,
+        n_done=len(plan.todo),
+        n_already=plan.n_done,
+        n_vanished=plan.n_vanished,
+        n_recordings=held.n_recordings,
+        n_segments=held.n_rows,
+        audio_s=held.audio_s,
+        rejects=held.rejects,
+        passed_over=manifest.passed_over,
+        warnings=(*warnings, *_without_rows(held.n_without_rows)),
+        emotions={row["values"]: row["counts"] for row in emotions},
+        seconds=time.monotonic() - started,
+        verified=verify(options, recordings) if options.verify else None,
+    )
+
+
+def _utf8(name: str | Path) -> str:
+    r"""Return a name as the tables have it: undecodable bytes written ``\xNN``."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
+def _without_rows(n: int) -> Iterator[str]:
+    if n:
+        yield f"{n} recordings have none of the channels that were asked for and no rows (mono has channel 0)"
+
+
+def labelled(
+    recordings: tuple[Recording, ...], labels: Path | None, segmentation: Segmentation
+) -> tuple[tuple[Recording, ...], tuple[str, ...]]:
+    """Join the labels file, if there is one; under ``labels`` only recordings with rows are kept.
+
+    Returns
+    -------
+    tuple of recordings and warnings
+
+    Raises
+    ------
+    UsageError
+        Segments are to follow a labels file, and there is none.
+    """
+    if labels is None:
+        if segmentation.mode == "labels":
+            raise UsageError("--segments labels needs --labels FILE, with start_s and end_s")
+        return recordings, ()
+    joined = join_labels(recordings, labels, timed=segmentation.mode == "labels")
+    kept = joined.recordings
+    if segmentation.mode == "labels":
+        kept = tuple(recording for recording in kept if recording.labels)
+    return kept, joined.warnings
+
+
+def _check_combination(options: FeaturizeOptions) -> None:
+    if options.verify and (options.segments != "clip" or options.segmentation.channels != "mix"):
+        raise UsageError("--verify compares whole clips with librosa; leave out --segments and --channels")
+
+
+def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
+    """Write new emotions and speakers into the parts of recordings whose labels changed, without decoding."""
+    changed = {recording.path: recording for recording in plan.relabel}
+
+    def change(table: pa.Table) -> pa.Table:
+        columns = {name: table[name].to_pylist() for name in ("path", "n_channels", "channel", "segment")}
+        emotions, speakers = table["emotion"].to_pylist(), table["speaker"].to_pylist()
+        for i, (path, n_channels, channel, segment) in enumerate(zip(*columns.values(), strict=True)):
+            if path in changed:
+                label = label_of(changed[path], segmentation, n_channels, channel, segment)
+                emotions[i] = emotion_of(changed[path], label)
+                speakers[i] = speaker_of(changed[path], label)
+        for name, values in (("emotion", emotions), ("speaker", speakers)):
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, table.schema.field(name), pa.array(values, pa.string()))
+        return table
+
+    store.relabel(plan.relabel, change)

@@ -1,0 +1,47 @@
+"""Recordings drawn at random, compared with what librosa itself computes."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ser_batch.config import FeaturizeOptions
+from ser_batch.corpus import Recording
+from ser_batch.errors import SerBatchError
+from ser_batch.tables import read_parts
+
+
+def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[int, float]:
+    """Compare recordings drawn at random with what librosa itself computes for them."""
+    import librosa
+    import soundfile
+
+    files = {recording.path: recording.file for recording in recordings}
+    table = read_parts(options.out, ["path", "n_frames", "mfcc"])
+    table = table.filter(pc.is_in(table["path"], pa.array(list(files), pa.string())))
+    spec, n_compared, largest = options.spec, 0, 0.0
+    for number in np.random.default_rng().permutation(table.num_rows):
+        if n_compared == options.verify:
+            break
+        (row,) = table.slice(number, 1).to_pylist()
+        try:
+            with open(files[row["path"]], "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
+                samples, rate = librosa.load(stream, sr=spec.sampling_rate)
+        except (soundfile.SoundFileError, ValueError):
+            continue  # GSM, which librosa does not open
+        n_compared += 1
+        expected = librosa.feature.mfcc(
+            y=samples,
+            sr=rate,
+            n_mfcc=spec.n_mfcc,
+            n_fft=spec.n_fft,
+            win_length=spec.win_length,
+            hop_length=spec.hop_length,
+            n_mels=spec.n_mels,
+        )
+        frames = np.asarray(row["mfcc"], dtype=np.float32)[: row["n_frames"]]
+        if expected.T[: spec.n_frames].shape != frames.shape:
+            raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")
+        largest = max(largest, float(np.abs(expected.T[: spec.n_frames] - frames).max()))
+    return n_compared, largest

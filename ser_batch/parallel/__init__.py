@@ -1,0 +1,29 @@
+"""Shards over worker processes: each writes its own part, a ledger remembers what is done.
+
+A store is a folder that a stage writes to::
+
+    part-000001.parquet           rows of the first shard, written by the worker that made them
+    _meta/run.json                what the run was: another root, spec or option that changes values is refused
+    _meta/ledger/part-000001.json written after its part: the recordings that are done, the rejects
+    _meta/rejects.parquet         of all ledgers together, written when the run ends
+
+A part without its ledger entry is as good as not there; so a run that was stopped anywhere goes on.
+"""
+
+from ser_batch.parallel.running import run_shards
+from ser_batch.parallel.shards import MAIN, ROWS_A_GROUP, Shard, ShardSummary, Tables, Work
+from ser_batch.parallel.store import Plan, Store, StoreSummary, worker_count
+
+__all__ = [
+    "MAIN",
+    "ROWS_A_GROUP",
+    "Plan",
+    "Shard",
+    "ShardSummary",
+    "Store",
+    "StoreSummary",
+    "Tables",
+    "Work",
+    "run_shards",
+    "worker_count",
+]

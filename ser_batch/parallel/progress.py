@@ -1,0 +1,64 @@
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from ser_batch.parallel.shards import ShardSummary
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextlib.contextmanager
+def progress(title: str, n_files: int) -> Iterator[Callable[[ShardSummary], None]]:
+    """Show files, hours of sound, rate and time left: a bar on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        with _bar(title, n_files) as advance:
+            yield advance
+        return
+    started = said = time.monotonic()
+    files, audio_s = 0, 0.0
+
+    def advance_plainly(summary: ShardSummary) -> None:
+        nonlocal files, audio_s, said
+        files, audio_s = files + summary.n_recordings, audio_s + summary.audio_s
+        now = time.monotonic()
+        if now - said >= SECONDS_BETWEEN_LINES:
+            said = now
+            rate = files / (now - started)
+            print(
+                f"{title}: {files} of {n_files} files, {audio_s / 3600:.2f} h of audio, {rate:.1f} files/s, "
+                f"{(n_files - files) / rate:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    yield advance_plainly
+
+
+@contextlib.contextmanager
+def _bar(title: str, n_files: int) -> Iterator[Callable[[ShardSummary], None]]:
+    """Draw a bar on stderr."""
+    import rich.console
+    import rich.progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("files  {task.fields[hours]:.2f} h of audio  {task.fields[rate]:.1f} files/s "),
+        bars.TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    audio_s = 0.0
+    with bars.Progress(*columns, console=rich.console.Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=n_files, hours=0.0, rate=0.0)
+
+        def advance(summary: ShardSummary) -> None:
+            nonlocal audio_s
+            audio_s += summary.audio_s
+            bar.update(task, advance=summary.n_recordings, hours=audio_s / 3600)
+            bar.update(task, rate=bar.tasks[0].completed / (time.monotonic() - started))
+
+        yield advance

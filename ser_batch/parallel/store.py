@@ -1,0 +1,264 @@
+"""The output folder of a stage: what is done, what is still to do, what was rejected."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ser_batch.config import RunOptions
+from ser_batch.corpus import Recording, Reject
+from ser_batch.errors import OutputError, RecordingError
+from ser_batch.parallel.shards import MAIN, Shard, content_hash_of, cuts_digest, labels_digest, ledger_path
+from ser_batch.tables import (
+    REJECTS,
+    make_folder,
+    remove_temporaries,
+    rows_table,
+    write_json,
+    write_table,
+)
+
+# a shard is full at this many bytes of recordings, so that hours-long calls do not wait for one worker
+BYTES_A_SHARD = 256 * 2**20
+
+
+class Store:
+    """The output folder of a stage.
+
+    Parameters
+    ----------
+    folder
+        Made where it is not there.
+    identity
+        All that decides the values of the tables. A store made with another one is refused.
+    overwrite
+        Empty the store first.
+
+    Raises
+    ------
+    OutputError
+        The folder holds something else, belongs to another run, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+        if os.fsencode(folder).decode("utf-8", errors="replace") != str(folder):
+            raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
+        self.folder = folder
+        self._meta = folder / "_meta"
+        run_file = self._meta / "run.json"
+        is_ours = run_file.is_file() or (self._meta / "ledger").is_dir()
+        if folder.is_dir() and any(folder.iterdir()) and not is_ours:
+            raise OutputError(
+                f"{folder}: holds something else than a run of ser-batch; choose another --out, or empty it"
+            )
+        if overwrite:
+            self._clear()
+        if run_file.is_file():
+            self._refuse_other(json.loads(run_file.read_text(encoding="utf-8")), identity)
+        make_folder(self._meta / "ledger")
+        remove_temporaries(folder)
+        if not run_file.is_file():
+            write_json(run_file, identity)
+        self._ledger = self._read_ledger()
+
+    def plan(self, recordings: Iterable[Recording], *, prune: bool) -> "Plan":
+        """Compare the recordings with what is done; rows of changed recordings leave the store.
+
+        Parameters
+        ----------
+        recordings
+            Of the manifest.
+        prune
+            Whether rows of recordings that are no longer there leave too.
+        """
+        recordings = tuple(recordings)
+        done = {entry["path"]: entry for ledger in self._ledger.values() for entry in ledger["recordings"]}
+        todo, relabel = [], []
+        for recording in recordings:
+            entry = done.get(recording.path)
+            if entry is None or entry["cuts"] != cuts_digest(recording) or not _is_same(entry, recording):
+                todo.append(recording)
+            elif entry["labels"] != labels_digest(recording):
+                relabel.append(recording)
+        vanished = done.keys() - {recording.path for recording in recordings}
+        self.drop({recording.path for recording in todo} | (vanished if prune else set()))
+        return Plan(tuple(todo), tuple(relabel), len(recordings) - len(todo), len(vanished))
+
+    def drop(self, paths: set[str]) -> None:
+        """Take all rows of some recordings out of the parts.
+
+        The ledger goes first: a part whose rows are not those of its ledger is done again by the next run.
+        """
+        for name, ledger in list(self._ledger.items()):
+            kept = [entry for entry in ledger["recordings"] if entry["path"] not in paths]
+            if len(kept) == len(ledger["recordings"]):
+                continue
+            ledger["recordings"] = kept
+            ledger["rejects"] = [reject for reject in ledger["rejects"] if reject["path"] not in paths]
+            ledger["rows"] = sum(entry["rows"] for entry in kept)
+            write_json(ledger_path(self.folder, name), ledger)
+            for part in self._tables_of(name):
+                self.rewrite(part, lambda table: table.filter(pc.invert(pc.is_in(table["path"], pa.array(paths)))))
+
+    def relabel(self, recordings: Iterable[Recording], change: Callable[[pa.Table], pa.Table]) -> None:
+        """Rewrite the parts that hold `recordings` by `change`, and note their labels as joined."""
+        digests = {recording.path: labels_digest(recording) for recording in recordings}
+        for name, ledger in self._ledger.items():
+            if not any(entry["path"] in digests for entry in ledger["recordings"]):
+                continue
+            part = self.folder / f"{name}.parquet"
+            if part.exists():
+                self.rewrite(part, change)
+            for entry in ledger["recordings"]:
+                entry["labels"] = digests.get(entry["path"], entry["labels"])
+            write_json(ledger_path(self.folder, name), ledger)
+
+    def rewrite(self, part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Replace a part by what `change` makes of it; an empty one is removed."""
+        table = change(pq.ParquetFile(part).read())
+        if table.num_rows:
+            write_table(part, table)
+        else:
+            part.unlink()
+
+    def shards(self, recordings: Iterable[Recording], options: RunOptions) -> list[Shard]:
+        """Cut recordings into shards with names that no part has yet.
+
+        Small runs are cut finer, so that every worker has something to do.
+        """
+        recordings = list(recordings)
+        jobs = worker_count(options)
+        size = min(options.shard_size, max(1, -(-len(recordings) // (2 * jobs))))
+        number = max((int(name.removeprefix("part-")) for name in self._ledger), default=0)
+        shards: list[Shard] = []
+        group: list[Recording] = []
+        for recording in recordings:
+            if group and (len(group) >= size or sum(r.size for r in group) + recording.size > BYTES_A_SHARD):
+                shards.append(Shard(f"part-{number + len(shards) + 1:06d}", tuple(group)))
+                group = []
+            group.append(recording)
+        if group:
+            shards.append(Shard(f"part-{number + len(shards) + 1:06d}", tuple(group)))
+        return shards
+
+    def finish(self, walk_rejects: Iterable[Reject]) -> "StoreSummary":
+        """Write rejects.parquet of all that was rejected; return the counts of the whole store."""
+        self._ledger = self._read_ledger()
+        ledgers = self._ledger.values()
+        rejects = [dataclasses.asdict(reject) for reject in walk_rejects]
+        rejects += [reject for ledger in ledgers for reject in ledger["rejects"]]
+        rejects.sort(key=lambda reject: reject["path"])
+        write_table(self._meta / "rejects.parquet", rows_table(rejects, REJECTS))
+        rejected = {reject["path"] for reject in rejects}
+        entries = [entry for ledger in ledgers for entry in ledger["recordings"]]
+        return StoreSummary(
+            n_without_rows=sum(not entry["rows"] and entry["path"] not in rejected for entry in entries),
+            n_recordings=sum(len(ledger["recordings"]) for ledger in ledgers),
+            n_rows=sum(ledger["rows"] for ledger in ledgers),
+            audio_s=sum(entry["audio_s"] for ledger in ledgers for entry in ledger["recordings"]),
+            rejects=tuple(Reject(**reject) for reject in rejects),
+        )
+
+    def parts(self, table: str = MAIN) -> list[Path]:
+        """Return the Parquet files of a table, in order."""
+        return sorted((self._meta / table if table else self.folder).glob("part-*.parquet"))
+
+    def _tables_of(self, name: str) -> list[Path]:
+        return [*self.folder.glob(f"{name}.parquet"), *self._meta.glob(f"*/{name}.parquet")]
+
+    def _read_ledger(self) -> dict[str, dict[str, Any]]:
+        """Read all entries whose part is whole; remove what belongs to none."""
+        ledger = {}
+        for path in sorted((self._meta / "ledger").glob("part-*.json")):
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            if entry["rows"] == _count_rows(self.folder / f"{path.stem}.parquet"):
+                ledger[path.stem] = entry
+        for part in [*self.parts(), *self._meta.glob("*/part-*.*")]:
+            if part.stem not in ledger:
+                part.unlink()
+        return ledger
+
+    def _clear(self) -> None:
+        for part in self.parts():
+            part.unlink()
+        if self._meta.is_dir():
+            shutil.rmtree(self._meta)
+
+    def _refuse_other(self, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+        before, now = _flat(found), _flat(json.loads(json.dumps(identity)))
+        differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        if differing:
+            what = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in differing)
+            raise OutputError(
+                f"{self.folder}: belongs to another run: {what}. Choose another --out, or give --overwrite to "
+                "throw it away"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run has to do: recordings to work on, to label anew, and how many are done or gone."""
+
+    todo: tuple[Recording, ...]
+    relabel: tuple[Recording, ...]
+    n_done: int
+    n_vanished: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreSummary:
+    """What a store holds in all; `n_without_rows` recordings had no channel or segment that was asked for."""
+
+    n_recordings: int
+    n_without_rows: int
+    n_rows: int
+    audio_s: float
+    rejects: tuple[Reject, ...]
+
+
+def _count_rows(part: Path) -> int | None:
+    """Return the rows of a part: 0 where it is not there, None where it is broken."""
+    try:
+        return int(pq.read_metadata(part).num_rows)
+    except FileNotFoundError:
+        return 0
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _is_same(entry: Mapping[str, Any], recording: Recording) -> bool:
+    """Whether a recording is what the ledger remembers: size and time are the fast path, the hash decides.
+
+    One that could not be read at all is tried again.
+    """
+    if entry["content_hash"] is None or entry["size"] != recording.size:
+        return False
+    if entry["mtime_ns"] == recording.mtime_ns:
+        return True
+    try:
+        return bool(entry["content_hash"] == content_hash_of(recording))
+    except RecordingError:
+        return False  # it is worked on again, and rejected there with its reason
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one level, ``feature_spec.n_mels``."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            flat |= _flat(item, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = item
+    return flat
+
+
+def worker_count(options: RunOptions) -> int:
+    """Return the number of worker processes: as asked for, else the cores this process may use."""
+    return options.jobs or len(os.sched_getaffinity(0))
