@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -77,9 +78,9 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         With dataset, path, content_hash, emotion, speaker, sex, corpus and actor; every emotion known. Rows of one
         recording, and of recordings with the same bytes, stay on the same side.
     protocol
-        ``stratified`` (random 80/20 by recording), ``speaker`` (a fifth of the speakers, sexes balanced), ``emobox``
-        or ``luna`` (published folds of RAVDESS actors), ``none``, or a CSV or Parquet file with the columns fold
-        and path or speaker.
+        ``stratified`` (random 80/20 by recording; where recordings hold several labels, as near to that as whole
+        recordings allow), ``speaker`` (a fifth of the speakers, sexes balanced), ``emobox`` or ``luna`` (published
+        folds of RAVDESS actors), ``none``, or a CSV or Parquet file with the columns fold and path or speaker.
     seed
         Of the random protocols.
 
@@ -124,6 +125,8 @@ def _stratified(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
 
     recordings = _recordings(rows)
     numbers, first = np.unique(recordings, return_index=True)
+    if rows.select(pl.struct(number=pl.Series(recordings), emotion="emotion").n_unique()).item() > len(numbers):
+        return _stratified_calls(rows, recordings, seed)
     labels = rows["emotion"].to_numpy()[first]
     names, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
@@ -138,6 +141,25 @@ def _stratified(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
         )
     _, test = train_test_split(numbers, test_size=TEST_SHARE, stratify=labels, random_state=seed)
     return np.isin(recordings, test)
+
+
+def _stratified_calls(rows: pl.DataFrame, recordings: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.bool_]:
+    """Hold out about a fifth of recordings that hold several labels each, labels shared out as well as they go."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    n = len(np.unique(recordings))
+    if n < 2:
+        raise InputError(
+            "all labels are of 1 recording, whose segments stay together; a split needs 2 or more. "
+            "Label more recordings, or give --split none"
+        )
+    labels = np.unique(rows["emotion"].to_numpy(), return_inverse=True)[1]
+    folds = StratifiedGroupKFold(min(round(1 / TEST_SHARE), n), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # a label rarer than the number of folds is missing in some of them; training says so if it matters
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        _, test = next(folds.split(labels, labels, recordings))
+    return np.isin(np.arange(len(rows)), test)
 
 
 def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:

@@ -34,7 +34,9 @@ def test_the_commands_of_the_readme_run_in_their_order(small_corpus, tmp_path, m
     soundfile.write("calls/call_2.wav", voice[::-1], 8000)
     Path("labels.csv").write_text(
         "path,speaker,channel,start_s,end_s,emotion\n"
-        + "".join(f"call_1.wav,anna,0,{i},{i + 1},{('angry', 'calm')[i % 2]}\n" for i in range(10))
+        + "".join(
+            f"call_{call}.wav,anna,0,{i},{i + 1},{('angry', 'calm')[i % 2]}\n" for call in (1, 2) for i in range(10)
+        )
     )
     ran = [line for line in commands(ROOT / "README.md") if line[0] == "ser-batch" and line[1] != "download"]
     assert {line[1] for line in ran} >= {"featurize", "train", "score"}

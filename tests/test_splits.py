@@ -161,6 +161,20 @@ def test_a_label_with_one_recording_cannot_be_stratified_however_many_windows_it
         split(rows, "stratified", seed=0)
 
 
+def test_calls_with_several_labels_each_are_held_out_whole_with_labels_on_both_sides():
+    rows = table([recording(i, 1, EMOTIONS[j % 2]) for i in range(10) for j in range(6)])
+    (fold,) = split(rows, "stratified", seed=0).folds
+    assert rows["content_hash"][fold.test].n_unique() == 2
+    assert not set(rows["content_hash"][fold.test]) & set(rows["content_hash"][fold.train])
+    assert rows["emotion"][fold.test].value_counts()["count"].to_list() == [6, 6]
+
+
+def test_labels_of_one_call_only_cannot_be_split():
+    rows = table([recording(0, 1, EMOTIONS[j % 2]) for j in range(6)])
+    with pytest.raises(InputError, match=r"1 recording.*--split none"):
+        split(rows, "stratified", seed=0)
+
+
 def test_too_few_recordings_to_hold_each_label_are_refused():
     rows = table([recording(i, 1, EMOTIONS[i % 4]) for i in range(12)])
     with pytest.raises(InputError, match="12 recordings with 4 labels"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ser_batch.errors import printable
+from ser_batch.errors import SerBatchError, printable
 
 if TYPE_CHECKING:
     from ser_batch.corpus import Reject
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ser_batch.score import ScoreSummary
     from ser_batch.synth import SynthSummary
     from ser_batch.train import TrainSummary
+
+# what the features may differ from librosa's by: float32 sums in another order, after the logarithm
+LARGEST_DIFFERENCE = 0.01
 
 
 def synth_line(summary: "SynthSummary") -> str:
@@ -35,8 +38,13 @@ def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
     if summary.verified:
         click.echo(
             f"verified: {summary.verified[0]} recordings against librosa, largest difference "
-            f"{summary.verified[1]:.4f} (0.01 is allowed)"
+            f"{summary.verified[1]:.4f} ({LARGEST_DIFFERENCE} is allowed)"
         )
+        if summary.verified[1] > LARGEST_DIFFERENCE:
+            raise SerBatchError(
+                f"{summary.out}: the features are not those of librosa; please report this with the output of "
+                "`pip freeze`"
+            )
     if summary.n_vanished:
         click.echo(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
     _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)

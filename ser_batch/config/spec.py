@@ -13,6 +13,8 @@ from ser_batch.errors import UsageError
 SegmentMode = Literal["clip", "windows", "labels"]
 
 _Spec = TypeVar("_Spec")
+# no sound is heard as speech in less, and its windows would be without number
+MIN_LENGTH_S = 0.01
 
 
 def _is_number(value: object) -> bool:
@@ -138,8 +140,8 @@ class Segmentation:
         if self.mode not in typing.get_args(SegmentMode):
             raise UsageError(f"segments {self.mode!r}; expected one of {', '.join(typing.get_args(SegmentMode))}")
         for name, value in (("window", self.window_s), ("hop", self.hop_s)):
-            if not (_is_number(value) and value > 0):
-                raise UsageError(f"{name} {value!r}; expected a number of seconds above 0")
+            if not (_is_number(value) and value >= MIN_LENGTH_S):
+                raise UsageError(f"{name} {value!r}; expected a number of seconds, {MIN_LENGTH_S} or more")
         if self.channels is None:
             object.__setattr__(self, "channels", "mix" if self.mode == "clip" else "split")
         elif self.channels not in ("mix", "split"):

@@ -254,7 +254,7 @@ def label_of(
     recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int
 ) -> LabelRow | None:
     """Return the label row that a segment of the table has."""
-    for interval in _intervals(recording, segmentation, n_channels).get(channel, iter(())):
-        if interval.index == segment:
-            return interval.label
-    return None
+    intervals = _intervals(recording, segmentation, n_channels).get(channel, iter(()))
+    if segmentation.mode != "labels":  # all segments of the channel have the same one
+        segment = 0
+    return next((interval.label for interval in intervals if interval.index == segment), None)

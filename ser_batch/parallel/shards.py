@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ class _ShardRun:
         n_rows, audio_s = 0, 0.0
         with _Parts(self._work, self._shard.name) as parts:
             for recording in self._shard.recordings:
-                content_hash, rows, seconds = None, 0, 0.0
+                content_hash, seconds = None, 0.0
+                rows: Counter[str] = Counter()
                 try:
                     content_hash = content_hash_of(recording)
                     if recording.path not in self._rejects:
@@ -111,14 +113,15 @@ class _ShardRun:
                     raise  # the output or the model is at fault, not the recording
                 except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
                     self._reject(recording, "worker", error, parts)
-                n_rows, audio_s = n_rows + rows, audio_s + seconds
+                n_rows, audio_s = n_rows + rows[MAIN], audio_s + seconds
                 entries.append(
                     {
                         "path": recording.path,
                         "size": recording.size,
                         "mtime_ns": recording.mtime_ns,
                         "content_hash": content_hash,
-                        "rows": rows,
+                        "rows": rows[MAIN],
+                        "side_rows": {table: count for table, count in rows.items() if table != MAIN},
                         "audio_s": seconds,
                         "labels": labels_digest(recording),
                         "cuts": cuts_digest(recording),
@@ -180,20 +183,21 @@ class _Parts:
             for table in self._done:
                 self._flush(table)
 
-    def add(self, tables: Tables) -> tuple[int, float]:
-        """Take all rows of one recording; return the rows of the part and the seconds of sound."""
+    def add(self, tables: Tables) -> tuple[Counter[str], float]:
+        """Take all rows of one recording; return how many each table got, and the seconds of sound."""
         self._current, self._written_of_current = [], False
-        n_rows, seconds = 0, 0.0
+        seconds = 0.0
+        counts: Counter[str] = Counter()
         for table, rows in tables:
             self._current.append((table, rows))
-            if not table:
-                n_rows += rows.num_rows
+            counts[table] += rows.num_rows
+            if table == MAIN:
                 seconds = max(seconds, _last_second(rows))
             if sum(rows.num_rows for _, rows in self._current) >= ROWS_A_GROUP:
                 self._written_of_current = True
                 self._keep_current()
         self._keep_current()
-        return n_rows, seconds
+        return counts, seconds
 
     def forget(self) -> bool:
         """Drop the rows of the recording at hand; False where some are in the file already."""
@@ -235,7 +239,7 @@ def content_hash_of(recording: Recording) -> str:
         with open(recording.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise RecordingError("open", f"{recording.path}: cannot be read ({error.strerror})") from error
+        raise RecordingError("open", f"{recording.path}: cannot be read ({error.strerror}); change its permissions or remove it") from error
 
 
 def labels_digest(recording: Recording) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -178,12 +179,21 @@ class Store:
         ledger = {}
         for path in sorted((self._meta / "ledger").glob("part-*.json")):
             entry = json.loads(path.read_text(encoding="utf-8"))
-            if entry["rows"] == _count_rows(self.folder / f"{path.stem}.parquet"):
+            if self._is_whole(path.stem, entry):
                 ledger[path.stem] = entry
         for part in [*self.parts(), *self._meta.glob("*/part-*.*")]:
             if part.stem not in ledger:
                 part.unlink()
         return ledger
+
+    def _is_whole(self, name: str, ledger: Mapping[str, Any]) -> bool:
+        """Whether the part and the side tables of a shard hold the rows that its ledger counts."""
+        sides: Counter[str] = Counter()
+        for entry in ledger["recordings"]:
+            sides.update(entry["side_rows"])
+        return ledger["rows"] == _count_rows(self.folder / f"{name}.parquet") and all(
+            count == _count_rows(self._meta / table / f"{name}.parquet") for table, count in sides.items()
+        )
 
     def _clear(self) -> None:
         for part in self.parts():
