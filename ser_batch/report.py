@@ -163,6 +163,11 @@ def _report_of_role(segments: pl.DataFrame, units: pl.DataFrame, labels: Sequenc
     )
 
 
+def known_truth(report: pl.DataFrame) -> bool:
+    """Whether a report has precision and recall, because some truth was known."""
+    return bool(report.filter(pl.col("label") == SUMMARY_ROWS[0])["f1"].is_not_null().any())
+
+
 def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "recall", "f1", "support")) -> str:
     """Return a `classification` frame as the plain text table that people know from scikit-learn."""
     width = max(len(label) for label in report["label"])
@@ -241,6 +246,7 @@ def _predictions_page(source: Path) -> str:
     side = {name: source.with_suffix(f".{name}.parquet") for name in ("calls", "report", "rejects")}
     calls = pl.read_parquet(side["calls"])
     report = pl.read_parquet(side["report"]).filter(pl.col("role").is_null()).drop("role")
+    has_truth = known_truth(report)
     rejects = pl.read_parquet(side["rejects"])
     labels = [name.removeprefix("share_") for name in calls.columns if name.startswith("share_")]
     shown = calls.head(CALLS_ON_PAGE).select(
@@ -251,7 +257,8 @@ def _predictions_page(source: Path) -> str:
         "predictions.html.j2",
         source=source.name,
         labels=labels,
-        report=_rows(report),
+        report=_rows(report if has_truth else report.filter(~pl.col("label").is_in(SUMMARY_ROWS))),
+        has_truth=has_truth,
         calls=_rows(shown),
         n_calls=len(calls),
         audio_h=(calls.group_by("path").agg(pl.col("duration_s").max())["duration_s"].sum() or 0.0) / 3600,

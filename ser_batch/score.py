@@ -23,7 +23,7 @@ from ser_batch.corpus import Recording, Reject, walk
 from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.featurize import Segment, emotion_of, labelled, segments
 from ser_batch.parallel import MAIN, Store, Tables, Work, run_shards, worker_count
-from ser_batch.report import SUMMARY_ROWS, predictions_report
+from ser_batch.report import predictions_report
 from ser_batch.tables import (
     REJECTS,
     calls_schema,
@@ -361,9 +361,3 @@ def _warnings(calls: pl.DataFrame, model: Bundle, n_without_rows: int) -> Iterat
             "the upper bands it was trained with, so expect worse figures; a model trained on features of "
             "`featurize --preset telephone` suits them"
         )
-
-
-def known_truth(report: pl.DataFrame) -> bool:
-    """Whether a report has precision and recall, because labels were known."""
-    summary = report.filter(pl.col("role").is_null() & (pl.col("label") == SUMMARY_ROWS[0]))
-    return bool(summary["f1"].is_not_null().all())

@@ -50,7 +50,7 @@ def test_the_three_lines_as_they_stand(small_corpus, tmp_path, monkeypatch):
     assert re.fullmatch(r"done: 120 recordings in \S+ s; 0\.05 h of audio in all, 0 rejected", out.splitlines()[-1])
     status, out, err = run("train", "--epochs", 1)
     assert status == 0
-    assert "speakers: 4 of 4 stand on both sides of the split" in out
+    assert "4 of 4 speakers stand on both sides" in out
     assert "weighted_avg" in out
     assert re.search(r"epoch 1/1  loss \d\.\d+  accuracy 0\.\d+", err)
     status, out, err = run("score", "./calls", "--out", "preds.parquet", "--jobs", 1)

@@ -685,7 +685,7 @@ def test_a_recording_that_could_not_be_opened_is_tried_again(small, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(hashlib, "file_digest", locked)
         told = {reject.path: reject.message for reject in run(small, tmp_path / "out").rejects}
-        assert told["4.wav"] == "4.wav: cannot be read (Permission denied)"
+        assert told["4.wav"] == "4.wav: cannot be read (Permission denied); change its permissions or remove it"
 
     summary = run(small, tmp_path / "out")
 

@@ -11,7 +11,8 @@ import soundfile
 from ser_batch import bundle
 from ser_batch.config import ScoreOptions
 from ser_batch.errors import InputError, OutputError, UsageError
-from ser_batch.score import known_truth, score
+from ser_batch.report import known_truth
+from ser_batch.score import score
 from ser_batch.tables import calls_schema, predictions_schema
 
 

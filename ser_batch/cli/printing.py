@@ -60,12 +60,6 @@ def print_train(summary: "TrainSummary") -> None:
         click.echo(table_text(summary.report))
         click.echo()
         click.echo(summary.metrics["meaning"])
-    if summary.n_speakers:
-        click.echo(
-            f"speakers: {summary.shared_speakers} of {summary.n_speakers} stand on both sides of the split"
-            if summary.n_test
-            else f"speakers: {summary.n_speakers}, nothing held out"
-        )
     how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"
     click.echo(
         f"{printable(summary.out)}: model {summary.model_id}, {summary.n_train} segments for training, "
@@ -75,8 +69,7 @@ def print_train(summary: "TrainSummary") -> None:
 
 def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
     """Print what score did; with `strict`, exit with status 3 where anything was rejected."""
-    from ser_batch.report import table_text
-    from ser_batch.score import known_truth
+    from ser_batch.report import SUMMARY_ROWS, known_truth, table_text
 
     for warning in summary.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
@@ -95,7 +88,9 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
     if known_truth(summary.report):
         columns += ["precision", "recall", "f1", "support"]
     together = summary.report.filter(summary.report["role"].is_null())
-    click.echo(table_text(together if "f1" in columns else together.head(-3), columns))
+    if "f1" not in columns:
+        together = together.filter(~together["label"].is_in(SUMMARY_ROWS))
+    click.echo(table_text(together, columns))
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
     _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
 

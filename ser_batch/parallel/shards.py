@@ -239,7 +239,8 @@ def content_hash_of(recording: Recording) -> str:
         with open(recording.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise RecordingError("open", f"{recording.path}: cannot be read ({error.strerror}); change its permissions or remove it") from error
+        reason = f"cannot be read ({error.strerror}); change its permissions or remove it"
+        raise RecordingError("open", f"{recording.path}: {reason}") from error
 
 
 def labels_digest(recording: Recording) -> str:

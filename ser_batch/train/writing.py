@@ -108,14 +108,14 @@ def _history(runs: Sequence[Run]) -> pl.DataFrame:
 
 def _meaning(data: Features, options: TrainOptions, split: splits.Split, shared: int) -> str:
     """Say in words what the held-out figures are figures of."""
-    n = data.rows["speaker"].drop_nulls().n_unique()
+    n, n_unknown = data.rows["speaker"].drop_nulls().n_unique(), data.rows["speaker"].null_count()
     how = f"{len(split.folds)} folds ({options.split})" if split.is_cross_validation else f"a {options.split} hold-out"
     if shared:
         heard = f"{shared} of {n} speakers stand on both sides, so it is not a figure for new speakers"
-    elif n:
-        heard = "speakers never heard in training"
+    elif n_unknown:
+        heard = f"the speakers of {n_unknown} segments are not known, so they may stand on both sides"
     else:
-        heard = "the speakers are not known, so they may stand on both sides"
+        heard = f"0 of {n} speakers stand on both sides, so these are speakers never heard in training"
     return f"Cross-validated on {how}: {heard}." if split.is_cross_validation else f"Measured on {how}: {heard}."
 
 
