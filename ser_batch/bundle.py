@@ -102,6 +102,12 @@ class Bundle:
         """How the training recordings were cut."""
         return Segmentation.from_dict(self.values["segmentation"])
 
+    @property
+    def lowest_rate(self) -> int:
+        """Sampling rate, in Hz, below which recordings lack bands that the training recordings had."""
+        trained = self.values.get("training", {}).get("lowest_sampling_rate", self.spec.sampling_rate)
+        return min(self.spec.sampling_rate, int(trained))
+
     def predictor(self) -> Predictor:
         """Load the network or estimator and return what turns MFCCs into probabilities.
 

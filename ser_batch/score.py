@@ -41,7 +41,7 @@ SEGMENTS_A_BATCH = 64
 # all that a recording and channel can have as status
 STATUS_OK = "ok"
 STATUS_SILENT = "silent"  # digital silence from end to end, nothing to score
-STATUS_LOW_RATE = "low_rate"  # sampled below the model's rate: the upper mel bands are empty
+STATUS_LOW_RATE = "low_rate"  # sampled below what the model was trained with: the upper mel bands are empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ScoreWork(Work):
                 "content_hash": content_hash,
                 "channel": channel,
                 "model_id": self.model_id,
-                **call.row(loaded.spec.sampling_rate),
+                **call.row(loaded.lowest_rate),
             }
             for channel, call in sorted(calls.items())
         ]
@@ -169,14 +169,14 @@ class _Call:
             self._weighted += probabilities * length_s
             self._won[self._labels[int(probabilities.argmax())]] += 1
 
-    def row(self, model_rate: int) -> dict[str, Any]:
+    def row(self, lowest_rate: int) -> dict[str, Any]:
         """Return the columns of the call table that are known."""
         row: dict[str, Any] = {
             "role": self.role,
             "duration_s": self._sound.n_samples / self._sound.sampling_rate,
             "n_segments": self._n_segments,
             "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
-            "status": STATUS_OK if self._sound.sampling_rate >= model_rate else STATUS_LOW_RATE,
+            "status": STATUS_OK if self._sound.sampling_rate >= lowest_rate else STATUS_LOW_RATE,
         }
         if not self._scored_s:
             return row | {"status": STATUS_SILENT}
@@ -357,7 +357,7 @@ def _warnings(calls: pl.DataFrame, model: Bundle, n_without_rows: int) -> Iterat
     n = calls.filter(pl.col("status") == STATUS_LOW_RATE)["path"].n_unique()
     if n:
         yield (
-            f"{n} recordings are sampled below the {model.spec.sampling_rate} Hz of the model: it hears nothing in "
-            "the upper bands it was trained with, so expect worse figures; a model trained on features of "
+            f"{n} recordings are sampled below the {model.lowest_rate} Hz that the model was trained with: it hears "
+            "nothing in the upper bands, so expect worse figures; a model trained on features of "
             "`featurize --preset telephone` suits them"
         )

@@ -101,7 +101,7 @@ def test_tables_have_their_schema_and_version(scored, small_model):
 
 def test_low_rates_are_scored_with_one_warning(scored):
     assert len(scored.warnings) == 1
-    assert "2 recordings are sampled below the 22050 Hz" in scored.warnings[0]
+    assert "2 recordings are sampled below the 16000 Hz" in scored.warnings[0]
 
 
 def test_report_has_shares_by_role_and_no_metrics_without_truth(scored):

@@ -148,6 +148,7 @@ def _bundle_values(
         "training": {
             "n_rows": len(rows),
             "n_recordings": rows["content_hash"].n_unique(),
+            "lowest_sampling_rate": rows["sampling_rate"].min(),
             "n_speakers": rows["speaker"].drop_nulls().n_unique(),
             "datasets": sorted(set(rows["dataset"])),
             "rows_by_emotion": {label: int((rows["emotion"] == label).sum()) for label in labels},
