@@ -30,10 +30,14 @@ def check_protocol(protocol: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What `featurize` and `score` share: how the work is done, none of which changes a value.
+    """What `featurize` and `score` share: how recordings are cut, and how the work is done.
 
     Parameters
     ----------
+    labels
+        The labels file.
+    segments, window, hop, channels
+        See `Segmentation`; window and hop in seconds.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
     shard_size
@@ -46,6 +50,11 @@ class RunOptions:
         Exit with status 3 where anything was rejected.
     """
 
+    labels: Path | None = None
+    segments: SegmentMode = "clip"
+    window: float = 4.04
+    hop: float = 2.02
+    channels: str | None = None
     jobs: int | None = None
     shard_size: int = 64
     overwrite: bool = False
@@ -53,11 +62,17 @@ class RunOptions:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse counts below one."""
+        """Refuse counts below one, and what no recording can be cut by."""
+        _ = self.segmentation
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
         if self.shard_size < 1:
             raise UsageError(f"--shard-size {self.shard_size}; expected 1 or more")
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How recordings are cut."""
+        return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,12 +81,7 @@ class FeaturizeOptions(RunOptions):
 
     out: Path = Path("features")
     preset: str = "ravdess"
-    labels: Path | None = None
     name: str | None = None
-    segments: SegmentMode = "clip"
-    window: float = 4.04
-    hop: float = 2.02
-    channels: str | None = None
     verify: int = 0
 
     def __post_init__(self) -> None:
@@ -87,11 +97,6 @@ class FeaturizeOptions(RunOptions):
         if self.preset not in PRESETS:
             raise UsageError(f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
         return PRESETS[self.preset]
-
-    @property
-    def segmentation(self) -> Segmentation:
-        """How recordings are cut."""
-        return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,29 +132,19 @@ class ScoreOptions(RunOptions):
 
     out: Path = Path("preds.parquet")
     model: str | None = None
-    labels: Path | None = None
     segments: SegmentMode = "windows"
-    window: float = 4.04
-    hop: float = 2.02
-    channels: str | None = None
     channel_roles: str | None = None
     roles: str | None = None
 
     def __post_init__(self) -> None:
         """Check the options against each other."""
         super().__post_init__()
-        _ = self.segmentation  # refuses what no recording can be cut by
         unknown = self.wanted_roles - set(self.role_of_channel.values())
         if unknown:
             raise UsageError(
                 f"--roles names {', '.join(sorted(unknown))}, which --channel-roles gives to no channel; "
                 "add it there, such as --channel-roles 0=agent,1=customer"
             )
-
-    @property
-    def segmentation(self) -> Segmentation:
-        """How recordings are cut."""
-        return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
 
     @property
     def role_of_channel(self) -> dict[int, str]:
