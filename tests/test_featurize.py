@@ -839,7 +839,7 @@ def test_segments_by_labels_without_labels_and_a_verification_of_windows_are_wro
 # ---- against librosa ----
 
 
-@pytest.mark.filterwarnings("ignore:'(aifc|audioop|sunau)' is deprecated", "ignore:n_fft=.* is too large")
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_verify_compares_with_librosa_what_librosa_can_open(preset, corpus, tmp_path):
     root = shutil.copytree(corpus, tmp_path / "audio")
@@ -853,7 +853,7 @@ def test_verify_compares_with_librosa_what_librosa_can_open(preset, corpus, tmp_
     assert 0 < largest <= 0.01
 
 
-@pytest.mark.filterwarnings("ignore:'(aifc|audioop|sunau)' is deprecated", "ignore:n_fft=.* is too large")
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large")
 def test_verify_sees_a_wrong_number(small, tmp_path, monkeypatch):
     mfcc = SegmentMfcc.finish
     monkeypatch.setattr(SegmentMfcc, "finish", lambda self: mfcc(self) + np.float32(0.5))
