@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.config import FeatureSpec, Segmentation, canonical_json
+from ser_batch.config import FeatureSpec, canonical_json
 from ser_batch.errors import BundleError, UsageError
 from ser_batch.tables import atomic_path, write_json, write_text
 
@@ -96,11 +96,6 @@ class Bundle:
     def spec(self) -> FeatureSpec:
         """How features are computed for this model."""
         return FeatureSpec.from_dict(self.values["feature_spec"])
-
-    @property
-    def segmentation(self) -> Segmentation:
-        """How the training recordings were cut."""
-        return Segmentation.from_dict(self.values["segmentation"])
 
     @property
     def lowest_rate(self) -> int:
@@ -266,7 +261,6 @@ def load(folder: Path) -> Bundle:
     try:
         if bundle.spec.digest() != values["feature_spec_hash"]:
             raise BundleError(f"{path}: feature_spec was altered after training; copy the folder again")
-        _ = bundle.segmentation
     except (UsageError, TypeError) as error:
         raise BundleError(f"{path}: {error}; upgrade ser-batch, or train again") from error
     return bundle
@@ -279,7 +273,6 @@ _REQUIRED = (
     "labels",
     "feature_spec",
     "feature_spec_hash",
-    "segmentation",
     "scaler",
     "temperature",
     "files",
@@ -317,7 +310,7 @@ def find(model: str | None) -> Bundle:
     """
     if model is None:
         local = Path("model")
-        return load(local if (local / BUNDLE_FILE).is_file() else shipped()[DEFAULT_MODEL])
+        return load(local if local.is_dir() else shipped()[DEFAULT_MODEL])
     if model in shipped() and not Path(model).is_dir():
         return load(shipped()[model])
     if not Path(model).is_dir():

@@ -170,8 +170,3 @@ def load(path: Path) -> Any:
 def description(network: Any) -> tuple[str, Sequence[npt.NDArray[Any]]]:
     """Return the configuration as JSON and the weights: what makes two networks the same."""
     return json.dumps(network.get_config(), sort_keys=True), network.get_weights()
-
-
-def count_parameters(network: Any) -> int:
-    """Return the number of weights, trained or not."""
-    return int(network.count_params())

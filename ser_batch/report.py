@@ -192,7 +192,7 @@ def write_page(source: Path, out: Path) -> None:
     Parameters
     ----------
     source
-        A folder made by train, or a .parquet file made by score, with its side tables beside it.
+        A folder made by train, or what score made: a .parquet file with its side tables, or a folder of parts.
     out
         The page; one file that needs no network.
 
@@ -203,13 +203,15 @@ def write_page(source: Path, out: Path) -> None:
     """
     if (source / "bundle.json").is_file():
         page = _model_page(source)
-    elif source.suffix == ".parquet" and source.with_suffix(".calls.parquet").is_file():
-        page = _predictions_page(source)
     else:
-        raise UsageError(
-            f"{source}: neither a model folder (with bundle.json) nor predictions (with "
-            f"{source.stem}.calls.parquet beside it)"
-        )
+        side = _side_tables(source)
+        missing = [path for path in side.values() if not path.is_file()]
+        if missing:
+            raise UsageError(
+                f"{source}: neither a model folder (with bundle.json) nor predictions made by `ser-batch score` "
+                f"({missing[0].name} is missing)"
+            )
+        page = _predictions_page(source, side)
     write_text(out, page)
 
 
@@ -229,7 +231,7 @@ def _model_page(folder: Path) -> str:
         counts = pl.read_parquet(folder / "confusion.parquet")
     else:  # trained on everything, so nothing was held out
         report, counts = None, None
-    history = pl.read_parquet(folder / "history.parquet")
+    history = folder / "history.parquet"  # the models of the package come without
     return _render(
         "model.html.j2",
         bundle=values,
@@ -238,12 +240,19 @@ def _model_page(folder: Path) -> str:
         published=_rows(PUBLISHED) if set(labels) == set(PUBLISHED["label"]) else [],
         labels=labels,
         confusion=_square(counts, labels) if counts is not None else [],
-        curves=_curves(history),
+        curves=_curves(pl.read_parquet(history)) if history.is_file() else [],
     )
 
 
-def _predictions_page(source: Path) -> str:
-    side = {name: source.with_suffix(f".{name}.parquet") for name in ("calls", "report", "rejects")}
+def _side_tables(source: Path) -> dict[str, Path]:
+    """Return where the tables beside predictions lie: in a folder of parts, or beside one file."""
+    names = ("calls", "report", "rejects")
+    if source.is_dir():
+        return {name: source / "_tables" / f"{name}.parquet" for name in names}
+    return {name: source.with_suffix(f".{name}.parquet") for name in names}
+
+
+def _predictions_page(source: Path, side: Mapping[str, Path]) -> str:
     calls = pl.read_parquet(side["calls"])
     report = pl.read_parquet(side["report"]).filter(pl.col("role").is_null()).drop("role")
     has_truth = known_truth(report)

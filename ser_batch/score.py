@@ -19,9 +19,9 @@ from ser_batch import bundle
 from ser_batch.audio import Sound
 from ser_batch.bundle import Bundle, Predictor
 from ser_batch.config import ScoreOptions, Segmentation
-from ser_batch.corpus import Recording, Reject, walk
-from ser_batch.errors import BundleError, InputError, OutputError
-from ser_batch.featurize import Segment, emotion_of, labelled, segments
+from ser_batch.corpus import Recording, Reject, utf8, walk
+from ser_batch.errors import BundleError, OutputError
+from ser_batch.featurize import Segment, emotion_of, labelled, nothing_done, segments
 from ser_batch.parallel import MAIN, Store, Tables, Work, run_shards, worker_count
 from ser_batch.report import predictions_report
 from ser_batch.tables import (
@@ -106,7 +106,11 @@ class ScoreWork(Work):
         n_frames = np.array([len(batch[i][1].mfcc) for i in heard], dtype=np.int64)
         for place, i in enumerate(heard):
             mfcc[place, : n_frames[place]] = batch[i][1].mfcc
-        scored = dict(zip(heard, predict(mfcc, n_frames) if heard else (), strict=True))
+        try:
+            probabilities = predict(mfcc, n_frames) if heard else ()
+        except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
+            raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
+        scored = dict(zip(heard, probabilities, strict=True))
         rows: list[dict[str, Any]] = []
         for i, (_, segment) in enumerate(batch):
             truth = emotion_of(recording, segment.label)
@@ -213,8 +217,8 @@ class ScoreSummary:
         preds.parquet; the side tables lie beside it.
     model
         The one used.
-    n_done, n_already
-        Recordings scored by this call, and before.
+    n_done, n_already, n_vanished
+        Recordings scored by this call, scored before, and no longer there.
     n_recordings, n_calls, n_segments, audio_s
         Of all tables: recordings, recordings and channels, segments, seconds of sound.
     report
@@ -233,6 +237,7 @@ class ScoreSummary:
     model: Bundle
     n_done: int
     n_already: int
+    n_vanished: int
     n_recordings: int
     n_calls: int
     n_segments: int
@@ -274,9 +279,9 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     manifest = walk(audio)
     recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
     identity = {
-        "root": os.fsencode(manifest.root).decode("utf-8", errors="backslashreplace"),
+        "root": utf8(manifest.root),
         "model_id": model.model_id,
-        "segmentation": segmentation.to_dict(),
+        "segmentation": segmentation.decisive(),
         "channel_roles": options.channel_roles,
         "roles": options.roles,
     }
@@ -285,7 +290,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
     store = Store(folder, identity, overwrite=options.overwrite)
-    plan = store.plan(recordings, prune=options.prune)
+    plan = store.plan(recordings, there={recording.path for recording in manifest.recordings}, prune=options.prune)
     # truth is part of the rows here: predictions are quick to make anew, so changed labels are simply scored again
     store.drop({recording.path for recording in plan.relabel})
     todo = (*plan.todo, *plan.relabel)
@@ -301,14 +306,14 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     run_shards(work, store.shards(todo, options), jobs=worker_count(options), title="score")
     held = store.finish(manifest.rejects)
     if not held.n_rows:
-        first = held.rejects[0].message if held.rejects else "no recording has a segment to score"
-        raise InputError(f"{audio}: nothing could be scored ({len(held.rejects)} rejected); {first}")
+        raise nothing_done(audio, "scored", store, held)
     tables = _write_tables(store, options, model, held.rejects)
     return ScoreSummary(
         out=options.out,
         model=model,
         n_done=len(todo),
         n_already=plan.n_done - len(plan.relabel),
+        n_vanished=plan.n_vanished,
         n_recordings=held.n_recordings,
         n_calls=len(tables.calls),
         n_segments=held.n_rows,

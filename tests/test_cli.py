@@ -96,7 +96,8 @@ def test_synth_refuses_a_folder_in_use(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["train", "--out", "m"], 1, "ser-batch featurize"),
+        (["train", "--out", "m"], 2, "ser-batch featurize"),
+        (["score", ".", "--out", "preds.csv"], 2, "ends in .parquet"),
         (["train", "--epochs", "0"], 2, "--epochs 0"),
         (["train", "--recipe", "best"], 2, "best"),
         (["score", "nowhere"], 2, "nowhere: no such folder"),

@@ -17,6 +17,7 @@ from ser_batch.config import (
     Job,
     ScoreOptions,
     Segmentation,
+    SynthOptions,
     TrainOptions,
     canonical_json,
     read_job,
@@ -292,14 +293,15 @@ name = "second"
 overwrite = true
 [synth]
 folder = "demo"
+seed = 3
 """
 
 
 def test_a_job_is_its_stages_in_the_order_of_the_flow(read):
     job = read(FULL)
     assert job == Job(
-        Path("demo"),
         (
+            (Path("demo"), SynthOptions(seed=3)),
             (Path("one"), FeaturizeOptions(out=Path("f1"), labels=Path("labels.csv"))),
             (Path("two"), FeaturizeOptions(out=Path("f2"), name="second", overwrite=True)),
             ((Path("f1"), Path("f2")), TrainOptions(epochs=7, split="speaker")),
@@ -319,12 +321,12 @@ def test_a_job_is_its_stages_in_the_order_of_the_flow(read):
             ),
         ),
     )
-    assert isinstance(job.steps[3][1].window, float)
+    assert isinstance(job.steps[4][1].window, float)
 
 
 def test_one_featurize_table_and_one_features_folder_are_fine_too(read):
     job = read('[featurize]\naudio = "a"\n[train]\nfeatures = "f"\n')
-    assert job == Job(None, ((Path("a"), FeaturizeOptions()), ((Path("f"),), TrainOptions())))
+    assert job == Job(((Path("a"), FeaturizeOptions()), ((Path("f"),), TrainOptions())))
     assert read("[train]\n").steps == (((), TrainOptions()),)
 
 
@@ -336,7 +338,7 @@ def test_one_featurize_table_and_one_features_folder_are_fine_too(read):
         ("[train]\nepoch = 2\n", "[train]: unknown key 'epoch'; did you mean epochs?"),
         ('[score]\naudio = "a"\nchannel-roles = "0=a"\n', "'channel-roles'; did you mean channel_roles?"),
         ('[train]\n[synth]\nfolder = "d"\nfolders = "d"\n', "[synth]: unknown key 'folders'; did you mean folder?"),
-        ("[train]\n[synth]\n", "[synth] needs a folder"),
+        ("[train]\n[synth]\n", "[synth]: expected folder"),
         ("[train]\nepochs = true\n", "epochs is True; expected int"),
         ("[train]\nepochs = 2.0\n", "epochs is 2.0; expected int"),
         ('[train]\nepochs = "2"\n', "epochs is '2'; expected int"),
@@ -392,13 +394,13 @@ def test_set_overrides_a_key_in_every_table_of_that_name(read):
         "synth.folder=there",
         "train.features=['x']",
     )
-    first, second, train, score = (options for _, options in job.steps)
-    assert job.synth == Path("there")
+    _, first, second, train, score = (options for _, options in job.steps)
+    assert job.steps[0][0] == Path("there")
     assert first.out == second.out == Path("elsewhere")
     assert first.jobs == second.jobs == 1
     assert (first.name, second.name) == (None, "second")
     assert train.epochs == 2
-    assert job.steps[2][0] == (Path("x"),)
+    assert job.steps[3][0] == (Path("x"),)
     assert (score.model, score.strict, score.hop) == ("a=b", False, 2.0)
 
 

@@ -290,7 +290,7 @@ def test_features_are_sorted_by_key_whatever_the_order_of_the_parts(tmp_path):
     assert other.n_frames.tolist() == [3, 3, 3, 3, 3, 2, 3]
     assert other.rows.equals(one.rows)
     np.testing.assert_array_equal(other.mfcc, one.mfcc)
-    assert (other.spec, other.segmentation, other.n_unlabelled) == (SMALL, Segmentation(), 0)
+    assert (other.spec, set(other.segmentations), other.n_unlabelled) == (SMALL, {Segmentation()}, 0)
     assert not {"mfcc", "mfcc_mean", "mfcc_std"} & set(other.rows.columns)
     assert {*SEGMENT, *METADATA} <= set(other.rows.columns)
 

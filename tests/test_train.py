@@ -9,7 +9,7 @@ import pytest
 
 from ser_batch import bundle
 from ser_batch.config import FeaturizeOptions, TrainOptions
-from ser_batch.errors import InputError, OutputError
+from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurize import featurize
 from ser_batch.tables import load_features
 from ser_batch.train import train
@@ -209,5 +209,5 @@ def test_the_same_features_twice_are_refused(small_features, tmp_path):
 
 
 def test_no_features_say_how_to_make_them(tmp_path):
-    with pytest.raises(InputError, match="ser-batch featurize"):
+    with pytest.raises(UsageError, match="ser-batch featurize"):
         run(tmp_path / "features", tmp_path / "model")

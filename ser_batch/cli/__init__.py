@@ -25,7 +25,8 @@ class _Group(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo(
-                "\nser-batch: stopped; finished parts are kept. Run the same command again to go on.",
+                "\nser-batch: stopped; what featurize and score have finished is kept, a training is not. "
+                "Run the same command again to go on.",
                 err=True,
             )
             ctx.exit(1)
@@ -234,15 +235,16 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     Example:
       ser-batch run jobs/ravdess-seed.toml --set train.epochs=2
     """
-    from ser_batch.config import FeaturizeOptions, ScoreOptions, read_job
+    import dataclasses
 
-    read = read_job(job, overrides)
-    if read.synth is not None:
-        from ser_batch.synth import synth as make
+    from ser_batch.config import FeaturizeOptions, ScoreOptions, SynthOptions, read_job
 
-        click.echo(synth_line(make(read.synth, overwrite=True)))
-    for source, options in read.steps:
-        if isinstance(options, FeaturizeOptions):
+    for source, options in read_job(job, overrides).steps:
+        if isinstance(options, SynthOptions):
+            from ser_batch.synth import synth as make
+
+            click.echo(synth_line(make(source, **dataclasses.asdict(options))))
+        elif isinstance(options, FeaturizeOptions):
             from ser_batch.featurize import featurize as run_featurize
 
             print_featurize(run_featurize(source, options), strict=options.strict)

@@ -45,8 +45,7 @@ def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
                 f"{summary.out}: the features are not those of librosa; please report this with the output of "
                 "`pip freeze`"
             )
-    if summary.n_vanished:
-        click.echo(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
+    _print_vanished(summary.n_vanished)
     _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
 
 
@@ -92,7 +91,13 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
         together = together.filter(~together["label"].is_in(SUMMARY_ROWS))
     click.echo(table_text(together, columns))
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    _print_vanished(summary.n_vanished)
     _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
+
+
+def _print_vanished(n: int) -> None:
+    if n:
+        click.echo(f"vanished: {n} recordings are gone; --prune drops their rows")
 
 
 def _print_passed_over(passed_over: Mapping[str, int]) -> None:

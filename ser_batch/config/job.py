@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ser_batch.config.options import STAGE_INPUTS, STAGES, FeaturizeOptions, ScoreOptions, TrainOptions
+from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
 from ser_batch.errors import JobError
 
 
@@ -17,14 +17,11 @@ class Job:
 
     Parameters
     ----------
-    synth
-        Folder to make the small made-up corpus in, or None.
     steps
         What a stage works on (a folder; for train a tuple of them) and its options.
     """
 
-    synth: Path | None
-    steps: tuple[tuple[Any, FeaturizeOptions | TrainOptions | ScoreOptions], ...]
+    steps: tuple[tuple[Any, Options], ...]
 
 
 def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
@@ -33,8 +30,8 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
     Parameters
     ----------
     path
-        TOML with the tables ``[[featurize]]`` (may repeat; ``[featurize]`` is fine too), ``[train]`` and
-        ``[score]``, whose keys are the options of the command, and ``[synth]`` with ``folder``.
+        TOML with the tables ``[synth]``, ``[[featurize]]`` (may repeat; ``[featurize]`` is fine too), ``[train]``
+        and ``[score]``, whose keys are the options of the command and what it works on.
     overrides
         ``table.key=value`` with a TOML value (a bare word is taken as a string).
 
@@ -49,13 +46,7 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
         raise JobError(f"{path}: cannot be read as TOML ({error}); see jobs/ for complete examples") from error
     for override in overrides:
         _override(tables, override)
-    known = ("synth", *STAGES)
-    _refuse_unknown(str(path), "table", tables, known)
-    synth = tables.get("synth")
-    if synth is not None:
-        if not isinstance(synth, dict) or not isinstance(synth.get("folder"), str):
-            raise JobError(f'{path}: [synth] needs a folder, such as folder = "demo/audio"')
-        _refuse_unknown(f"{path}: [synth]", "key", synth, ("folder",))
+    _refuse_unknown(str(path), "table", tables, tuple(STAGES))
     steps = []
     for stage in STAGES:
         entries = tables.get(stage, [])
@@ -65,7 +56,7 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
             steps.append(_step(path, stage, entry))
     if not steps:
         raise JobError(f"{path}: nothing to run; expected one of the tables {', '.join(f'[{s}]' for s in STAGES)}")
-    return Job(Path(synth["folder"]) if synth else None, tuple(steps))
+    return Job(tuple(steps))
 
 
 def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
@@ -85,7 +76,7 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
             raise JobError(f'{where}: {input_key} is {source!r}; expected a folder or a list, ["features"]')
         return tuple(Path(folder) for folder in folders), options_type(**values)
     if not isinstance(source, str):
-        raise JobError(f'{where}: expected {input_key} = "folder", the recordings to work on')
+        raise JobError(f'{where}: expected {input_key} = "folder", where the recordings are')
     return Path(source), options_type(**values)
 
 

@@ -139,6 +139,8 @@ class ScoreOptions(RunOptions):
     def __post_init__(self) -> None:
         """Check the options against each other."""
         super().__post_init__()
+        if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
+            raise UsageError(f"--out {self.out}; expected a name that ends in .parquet, or the name of a folder")
         unknown = self.wanted_roles - set(self.role_of_channel.values())
         if unknown:
             raise UsageError(
@@ -165,11 +167,23 @@ class ScoreOptions(RunOptions):
         return frozenset(role.strip() for role in self.roles.split(",")) if self.roles else frozenset()
 
 
-STAGES: dict[str, type[FeaturizeOptions | TrainOptions | ScoreOptions]] = {
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SynthOptions:
+    """The options of `synth`; see ``ser-batch synth --help``."""
+
+    actors: int = 4
+    seed: int = 0
+    overwrite: bool = False
+
+
+Options = SynthOptions | FeaturizeOptions | TrainOptions | ScoreOptions
+# in the order in which a job runs them
+STAGES: dict[str, type[Options]] = {
+    "synth": SynthOptions,
     "featurize": FeaturizeOptions,
     "train": TrainOptions,
     "score": ScoreOptions,
 }
 
 # what a stage works on stands beside its options under these keys
-STAGE_INPUTS = {"featurize": "audio", "train": "features", "score": "audio"}
+STAGE_INPUTS = {"synth": "folder", "featurize": "audio", "train": "features", "score": "audio"}

@@ -177,6 +177,11 @@ class Segmentation:
                 f"choose --window {math.floor(spec.max_window_s * 100) / 100:g} or less"
             )
 
+    def decisive(self) -> dict[str, Any]:
+        """Return the fields that change a value: window and hop only where there are windows."""
+        fields = self.to_dict()
+        return fields if self.mode == "windows" else {name: fields[name] for name in ("mode", "channels")}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as they are written to spec.json and bundle.json."""
         return dataclasses.asdict(self)

@@ -3,7 +3,7 @@
 Nothing here opens a recording; a name, a size and a time are all that is looked at.
 """
 
-from ser_batch.corpus.folder import AUDIO_SUFFIXES, walk
+from ser_batch.corpus.folder import AUDIO_SUFFIXES, utf8, walk
 from ser_batch.corpus.labels import Labels, join_labels
 from ser_batch.corpus.ravdess import LICENCES, parse_name
 from ser_batch.corpus.records import LabelRow, Manifest, Metadata, Recording, Reject
@@ -19,5 +19,6 @@ __all__ = [
     "Reject",
     "join_labels",
     "parse_name",
+    "utf8",
     "walk",
 ]

@@ -40,7 +40,7 @@ def walk(audio: Path) -> Manifest:
     passed_over: Counter[str] = Counter()
     seen: set[str] = set()
     for file in [os.path.join(root, os.fsencode(audio.name))] if single else _files(root, rejects):  # noqa: PTH118 - pathlib knows no bytes
-        path = _table_path(os.path.relpath(file, root))
+        path = utf8(os.path.relpath(file, root))
         suffix = os.fsdecode(os.path.splitext(file)[1]).lower()  # noqa: PTH122 - as above
         if suffix not in AUDIO_SUFFIXES:
             passed_over[printable(suffix) or "no suffix"] += 1
@@ -92,7 +92,7 @@ def _files(root: bytes, rejects: list[Reject]) -> Iterator[bytes]:
                 visited.add((status.st_dev, status.st_ino))
                 entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
             except OSError as error:
-                path = _table_path(os.path.relpath(folder, root))
+                path = utf8(os.path.relpath(folder, root))
                 rejects.append(Reject(path, "walk", type(error).__name__, f"{printable(path)}: {error.strerror}"))
                 continue
             below: list[bytes] = []
@@ -112,6 +112,6 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def _table_path(relative: bytes) -> str:
-    r"""Return the path as the tables have it: UTF-8, undecodable bytes written ``\xNN``."""
-    return relative.decode("utf-8", errors="backslashreplace")
+def utf8(path: bytes | str | Path) -> str:
+    r"""Return a path or name as the tables have it: UTF-8, undecodable bytes written ``\xNN``."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")

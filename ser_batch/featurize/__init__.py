@@ -1,7 +1,7 @@
 """The first stage: recordings to segments to MFCCs, one Parquet row a segment."""
 
 from ser_batch.featurize.cutting import Segment, emotion_of, segments, speaker_of
-from ser_batch.featurize.stage import FeaturizeSummary, FeaturizeWork, featurize, labelled
+from ser_batch.featurize.stage import FeaturizeSummary, FeaturizeWork, featurize, labelled, nothing_done
 
 __all__ = [
     "FeaturizeSummary",
@@ -10,6 +10,7 @@ __all__ = [
     "emotion_of",
     "featurize",
     "labelled",
+    "nothing_done",
     "segments",
     "speaker_of",
 ]

@@ -1,7 +1,6 @@
 """A folder of recordings to a features folder: the whole stage."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +11,11 @@ import pyarrow as pa
 
 from ser_batch.audio import Sound
 from ser_batch.config import FeatureSpec, FeaturizeOptions, Segmentation
-from ser_batch.corpus import Recording, Reject, join_labels, walk
+from ser_batch.corpus import Recording, Reject, join_labels, utf8, walk
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.cutting import Segment, emotion_of, label_of, segments, speaker_of
 from ser_batch.featurize.verify import verify
-from ser_batch.parallel import MAIN, Plan, Store, Tables, Work, run_shards, worker_count
+from ser_batch.parallel import MAIN, Plan, Store, StoreSummary, Tables, Work, run_shards, worker_count
 from ser_batch.tables import METADATA_COLUMNS, SCHEMA_VERSION, features_schema, read_parts, write_json
 
 
@@ -153,12 +152,12 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     _check_combination(options)
     manifest = walk(audio)
     recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
-    dataset = _utf8(options.name or manifest.root.name)
+    dataset = utf8(options.name or manifest.root.name)
     identity = {
-        "root": _utf8(manifest.root),
+        "root": utf8(manifest.root),
         "dataset": dataset,
         "feature_spec": spec.to_dict(),
-        "segmentation": segmentation.to_dict(),
+        "segmentation": segmentation.decisive(),
     }
     store = Store(options.out, identity, overwrite=options.overwrite)
     write_json(
@@ -171,14 +170,15 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
             "dataset": dataset,
         },
     )
-    plan = store.plan(recordings, prune=options.prune)
+    plan = store.plan(recordings, there={recording.path for recording in manifest.recordings}, prune=options.prune)
+    if plan.relabel and options.labels is None:
+        warnings += (f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",)
     _relabel(store, plan, segmentation)
     work = FeaturizeWork(options.out, dataset, spec, segmentation)
     run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="featurize")
     held = store.finish(manifest.rejects)
     if not held.n_rows:
-        first = held.rejects[0].message if held.rejects else "no recording has a row in the labels file"
-        raise InputError(f"{audio}: nothing could be featurized ({len(held.rejects)} rejected); {first}")
+        raise nothing_done(audio, "featurized", store, held)
     emotions = read_parts(options.out, ["emotion"])["emotion"].value_counts().to_pylist()
     return FeaturizeSummary(
         out=options.out,
@@ -197,9 +197,17 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     )
 
 
-def _utf8(name: str | Path) -> str:
-    r"""Return a name as the tables have it: undecodable bytes written ``\xNN``."""
-    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+def nothing_done(audio: Path, what: str, store: Store, held: StoreSummary) -> InputError:
+    """Return the error of a run that has no row to show: why, and where the reasons stand."""
+    if held.rejects:
+        reasons = "; ".join(reject.message for reject in held.rejects[:3])
+        return InputError(
+            f"{audio}: nothing could be {what}; {len(held.rejects)} rejected, all in {store.rejects_file}: {reasons}"
+        )
+    return InputError(
+        f"{audio}: nothing could be {what}: no recording has a channel, role or row of the labels file that was asked "
+        "for (a mono recording has channel 0 and no role)"
+    )
 
 
 def _without_rows(n: int) -> Iterator[str]:

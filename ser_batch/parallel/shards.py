@@ -3,10 +3,13 @@
 import abc
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -72,8 +75,22 @@ class Work(abc.ABC):
         if multiprocessing.parent_process() is not None:
             # Ctrl-C reaches every process of the terminal; only the first one decides what to do
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _end_with_parent()
         with threadpoolctl.threadpool_limits(1):
             return _ShardRun(self, shard).run()
+
+
+@functools.lru_cache(maxsize=1)
+def _end_with_parent() -> None:
+    """Let this worker end soon after the process that started it, however that one ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # no clean-up: the parts are whole or absent, and nobody waits for the rest
+
+    threading.Thread(target=watch, daemon=True, name="ser-batch-parent-watch").start()
 
 
 class _ShardRun:
@@ -109,8 +126,8 @@ class _ShardRun:
                         rows, seconds = parts.add(self._work.tables(recording, content_hash))
                 except RecordingError as error:
                     self._reject(recording, error.stage, error, parts)
-                except (SerBatchError, pa.ArrowException):
-                    raise  # the output or the model is at fault, not the recording
+                except (SerBatchError, pa.ArrowException, MemoryError):
+                    raise  # the output, the model or the machine is at fault, not the recording
                 except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
                     self._reject(recording, "worker", error, parts)
                 n_rows, audio_s = n_rows + rows[MAIN], audio_s + seconds

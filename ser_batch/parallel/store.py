@@ -69,15 +69,23 @@ class Store:
             write_json(run_file, identity)
         self._ledger = self._read_ledger()
 
-    def plan(self, recordings: Iterable[Recording], *, prune: bool) -> "Plan":
+    @property
+    def rejects_file(self) -> Path:
+        """Where `finish` writes what was rejected."""
+        return self._meta / "rejects.parquet"
+
+    def plan(self, recordings: Iterable[Recording], *, prune: bool, there: set[str] | None = None) -> "Plan":
         """Compare the recordings with what is done; rows of changed recordings leave the store.
 
         Parameters
         ----------
         recordings
-            Of the manifest.
+            Those that have rows to get.
         prune
             Whether rows of recordings that are no longer there leave too.
+        there
+            The paths of all that the walk found, where that is more than `recordings`; rows of one that is there and
+            not wanted any more leave the store.
         """
         recordings = tuple(recordings)
         done = {entry["path"]: entry for ledger in self._ledger.values() for entry in ledger["recordings"]}
@@ -88,8 +96,11 @@ class Store:
                 todo.append(recording)
             elif entry["labels"] != labels_digest(recording):
                 relabel.append(recording)
-        vanished = done.keys() - {recording.path for recording in recordings}
-        self.drop({recording.path for recording in todo} | (vanished if prune else set()))
+        wanted = {recording.path for recording in recordings}
+        there = wanted if there is None else there
+        unwanted, vanished = (done.keys() & there) - wanted, done.keys() - there
+        self.drop({recording.path for recording in todo} | unwanted | (vanished if prune else set()))
+        self._note_times({recording.path: recording.mtime_ns for recording in recordings})
         return Plan(tuple(todo), tuple(relabel), len(recordings) - len(todo), len(vanished))
 
     def drop(self, paths: set[str]) -> None:
@@ -107,6 +118,15 @@ class Store:
             write_json(ledger_path(self.folder, name), ledger)
             for part in self._tables_of(name):
                 self.rewrite(part, lambda table: table.filter(pc.invert(pc.is_in(table["path"], pa.array(paths)))))
+
+    def _note_times(self, mtimes_ns: Mapping[str, int]) -> None:
+        """Remember the times of files that were touched and not changed, so that they are not read again."""
+        for name, ledger in self._ledger.items():
+            touched = [e for e in ledger["recordings"] if mtimes_ns.get(e["path"], e["mtime_ns"]) != e["mtime_ns"]]
+            for entry in touched:
+                entry["mtime_ns"] = mtimes_ns[entry["path"]]
+            if touched:
+                write_json(ledger_path(self.folder, name), ledger)
 
     def relabel(self, recordings: Iterable[Recording], change: Callable[[pa.Table], pa.Table]) -> None:
         """Rewrite the parts that hold `recordings` by `change`, and note their labels as joined."""
@@ -156,7 +176,7 @@ class Store:
         rejects = [dataclasses.asdict(reject) for reject in walk_rejects]
         rejects += [reject for ledger in ledgers for reject in ledger["rejects"]]
         rejects.sort(key=lambda reject: reject["path"])
-        write_table(self._meta / "rejects.parquet", rows_table(rejects, REJECTS))
+        write_table(self.rejects_file, rows_table(rejects, REJECTS))
         rejected = {reject["path"] for reject in rejects}
         entries = [entry for ledger in ledgers for entry in ledger["recordings"]]
         return StoreSummary(

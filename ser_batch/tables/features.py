@@ -34,8 +34,8 @@ class Features:
         float32, shape (n, n_frames, n_mfcc), padded with 0.0.
     n_frames
         Real frames, int64, shape (n,).
-    spec, segmentation
-        How they were computed.
+    spec, segmentations
+        How they were computed, and how each folder's recordings were cut.
     n_unlabelled
         Rows left out.
     """
@@ -44,7 +44,7 @@ class Features:
     mfcc: Mfcc
     n_frames: npt.NDArray[np.int64]
     spec: FeatureSpec
-    segmentation: Segmentation
+    segmentations: tuple[Segmentation, ...]
     n_unlabelled: int
 
 
@@ -58,11 +58,13 @@ def load_features(folders: Sequence[Path]) -> Features:
 
     Raises
     ------
+    UsageError
+        A folder is not there.
     InputError
         A folder holds no features, specs differ, a key occurs twice, or nothing is labelled.
     """
     specs = [_read_spec(folder) for folder in folders]
-    spec, segmentation = specs[0]
+    spec, _ = specs[0]
     for folder, (other, _) in zip(folders[1:], specs[1:], strict=True):
         differing = [
             f"{name} is {value!r} there and {other.to_dict()[name]!r} here"
@@ -100,12 +102,16 @@ def load_features(folders: Sequence[Path]) -> Features:
         mfcc=leaves.reshape(len(rows), spec.n_frames, spec.n_mfcc),
         n_frames=rows["n_frames"].cast(pl.Int64).to_numpy(),
         spec=spec,
-        segmentation=segmentation,
+        segmentations=tuple(segmentation for _, segmentation in specs),
         n_unlabelled=n_all - len(rows),
     )
 
 
 def _read_spec(folder: Path) -> tuple[FeatureSpec, Segmentation]:
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: no such folder; expected features, made by `ser-batch featurize AUDIO --out {folder}`"
+        )
     path = folder / "spec.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

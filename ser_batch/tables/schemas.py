@@ -1,14 +1,10 @@
 """Column names and dtypes, spelled once."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from ser_batch.config import FeatureSpec
-
-if TYPE_CHECKING:
-    pass  # loaded by the functions that return frames: workers need none of it
 
 SCHEMA_VERSION = "1"
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from ser_batch import bundle, splits
 from ser_batch.config import TrainOptions, canonical_json
-from ser_batch.errors import InputError, OutputError
+from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.tables import (
     KEY,
     Features,
@@ -139,7 +139,7 @@ def _identity(data: Features, options: TrainOptions) -> dict[str, Any]:
         "seed": options.seed,
         "data_hash": digest.hexdigest(),
         "feature_spec": data.spec.to_dict(),
-        "segmentation": data.segmentation.to_dict(),
+        "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
     }
 
 
@@ -152,7 +152,10 @@ def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> bundl
         raise OutputError(f"{out}: holds something else than a model of ser-batch; choose another --out")
     if options.overwrite:
         return None
-    found = bundle.load(out)
+    try:
+        found = bundle.load(out)
+    except BundleError as error:
+        raise OutputError(f"{error}. To replace the model in {out}, give --overwrite") from error
     now = json.loads(canonical_json(identity))
     differing = [name for name in now if found.values.get(name) != now[name]]
     if differing:

@@ -19,6 +19,7 @@ from ser_batch.errors import OutputError
 from ser_batch.report import classification, confusion, headline, model_card, write_page
 from ser_batch.tables import (
     SEGMENT_COLUMNS,
+    TEMPORARY_MARK,
     Features,
     make_folder,
     model_predictions_schema,
@@ -40,7 +41,7 @@ def write_model(
 ) -> bundle.Bundle:
     """Write the whole model folder beside its place, then put it there in one go."""
     make_folder(options.out.parent)
-    building = options.out.with_name(f".{options.out.name}.writing-{os.getpid()}-{secrets.token_hex(4)}")
+    building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)
     try:
         metrics: dict[str, Any] = {}
@@ -70,6 +71,8 @@ def _put(building: Path, out: Path) -> None:
             out.rename(older)
         building.rename(out)
     except OSError as error:
+        if older.exists() and not out.exists():
+            older.rename(out)
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     shutil.rmtree(older, ignore_errors=True)
 
