@@ -862,3 +862,37 @@ def test_verify_sees_a_wrong_number(small, tmp_path, monkeypatch):
 
     assert summary.verified[0] == 4
     assert summary.verified[1] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_label_row_that_is_gone_takes_its_segment_along(small, tmp_path):
+    labels = tmp_path / "labels.csv"
+    header = "path,emotion,start_s,end_s\n"
+    labels.write_text(header + "1.wav,happy,0,0.1\n2.wav,sad,0,0.1\n")
+    run(small, tmp_path / "labelled", segments="labels", labels=labels)
+    labels.write_text(header + "1.wav,happy,0,0.1\n")
+    summary = run(small, tmp_path / "labelled", segments="labels", labels=labels)
+    assert summary.n_vanished == 0
+    assert table(tmp_path / "labelled")["path"].to_list() == ["1.wav"]
+
+
+def test_labels_that_are_not_given_again_are_taken_away_with_a_warning(small, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,emotion\n1.wav,happy\n")
+    run(small, tmp_path / "out", labels=labels)
+    summary = run(small, tmp_path / "out")
+    assert any("1 recordings lost the labels" in warning for warning in summary.warnings)
+    assert summary.n_done == 0
+
+
+def test_a_window_means_nothing_to_clips_and_makes_no_other_run(small, tmp_path):
+    run(small, tmp_path / "out")
+    assert run(small, tmp_path / "out", window=3.0).n_done == 0
+
+
+def test_a_touched_file_is_read_once_more_and_then_known(small, tmp_path, monkeypatch):
+    run(small, tmp_path / "out")
+    for file in small.iterdir():
+        os.utime(file, ns=(1, 1))
+    assert run(small, tmp_path / "out").n_done == 0
+    monkeypatch.setattr("ser_batch.parallel.store.content_hash_of", None)  # a call would raise
+    assert run(small, tmp_path / "out").n_done == 0

@@ -79,3 +79,15 @@ def test_set_overrides_a_key_and_refuses_an_unknown_one(folder, root):
     result = CliRunner().invoke(cli, ["run", str(root / "jobs/demo.toml"), "--set", "train.epoch=1"])
     assert result.exit_code == 2
     assert "did you mean epochs?" in result.output
+
+
+def test_a_job_does_not_write_over_recordings_unless_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording = Path("audio/Actor_01/03-01-01-01-01-01-01.wav")
+    recording.parent.mkdir(parents=True)
+    recording.write_bytes(b"real")
+    Path("job.toml").write_text('[synth]\nfolder = "audio"\nactors = 1\n')
+    result = CliRunner().invoke(cli, ["run", "job.toml"])
+    assert result.exit_code == 1
+    assert "--overwrite" in result.output
+    assert recording.read_bytes() == b"real"

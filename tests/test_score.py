@@ -10,8 +10,8 @@ import soundfile
 
 from ser_batch import bundle
 from ser_batch.config import ScoreOptions
-from ser_batch.errors import InputError, OutputError, UsageError
-from ser_batch.report import known_truth
+from ser_batch.errors import BundleError, InputError, OutputError, UsageError
+from ser_batch.report import known_truth, write_page
 from ser_batch.score import score
 from ser_batch.tables import calls_schema, predictions_schema
 
@@ -195,8 +195,6 @@ def test_another_model_into_the_same_output_is_refused(calls, scored, small_feat
 
 
 def test_an_altered_model_stops_the_run_and_rejects_nobody(calls, small_model, tmp_path):
-    from ser_batch.errors import BundleError
-
     model = shutil.copytree(small_model, tmp_path / "model")
     text = (model / "bundle.json").read_text()
     (model / "bundle.json").write_text(text.replace('"temperature": 1.0', '"temperature": 2.0'))
@@ -236,3 +234,42 @@ def test_real_calls_have_rows_throughout(shared, tmp_path):
         assert own["start_s"].to_list() == pytest.approx([2.02 * i for i in range(len(own))])
         assert own["end_s"][-1] == pytest.approx(60)
         assert own["predicted"].null_count() == own["rms_dbfs"].null_count()
+
+
+def test_vanished_recordings_are_told_and_pruned(calls, small_model, tmp_path):
+    audio = shutil.copytree(calls, tmp_path / "calls")
+    run(audio, tmp_path / "preds.parquet", small_model)
+    (audio / "mono.wav").unlink()
+    assert run(audio, tmp_path / "preds.parquet", small_model).n_vanished == 1
+    assert pl.read_parquet(tmp_path / "preds.parquet")["path"].n_unique() == 2
+    run(audio, tmp_path / "preds.parquet", small_model, prune=True)
+    assert pl.read_parquet(tmp_path / "preds.parquet")["path"].unique().to_list() == ["stereo.wav"]
+    assert pl.read_parquet(tmp_path / "preds.calls.parquet")["path"].unique().to_list() == ["stereo.wav"]
+
+
+def test_a_network_that_fails_ends_the_run_and_blames_no_recording(calls, small_model, tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of workspace")
+
+    monkeypatch.setattr("ser_batch.score._model", lambda *_: (bundle.load(small_model), broken))
+    with pytest.raises(BundleError, match=r"the network failed .*out of workspace"):
+        run(calls, tmp_path / "preds.parquet", small_model)
+
+
+def test_an_incomplete_model_folder_is_not_passed_over_for_the_shipped_one(calls, small_model, tmp_path, monkeypatch):
+    shutil.copytree(small_model, tmp_path / "model")
+    (tmp_path / "model" / "bundle.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"model: no bundle\.json"):
+        score(calls, ScoreOptions(jobs=1))
+
+
+def test_pages_of_a_folder_of_parts_and_of_the_shipped_model(calls, small_model, tmp_path):
+    run(calls, tmp_path / "preds", small_model)
+    write_page(tmp_path / "preds", tmp_path / "preds.html")
+    assert "stereo.wav" in (tmp_path / "preds.html").read_text()
+    write_page(bundle.shipped()["research"], tmp_path / "model.html")
+    assert "CC BY-NC-SA" in (tmp_path / "model.html").read_text()
+    (tmp_path / "preds" / "_tables" / "report.parquet").unlink()
+    with pytest.raises(UsageError, match=r"report\.parquet is missing"):
+        write_page(tmp_path / "preds", tmp_path / "preds.html")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -211,3 +212,26 @@ def test_the_same_features_twice_are_refused(small_features, tmp_path):
 def test_no_features_say_how_to_make_them(tmp_path):
     with pytest.raises(UsageError, match="ser-batch featurize"):
         run(tmp_path / "features", tmp_path / "model")
+
+
+def test_a_replacement_that_fails_leaves_the_old_model_in_its_place(small_features, small_model, tmp_path, monkeypatch):
+    out = shutil.copytree(small_model, tmp_path / "model")
+    real = Path.rename
+
+    def full(self, target):
+        if Path(target) == out and not self.name.endswith(".older"):
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OutputError, match="No space left"):
+        run(small_features, out, estimator="logistic", overwrite=True)
+    assert bundle.load(out).model_id == bundle.load(small_model).model_id
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_damaged_model_names_the_way_out(small_features, small_model, tmp_path):
+    out = shutil.copytree(small_model, tmp_path / "model")
+    (out / "network.keras").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"altered.*--overwrite"):
+        run(small_features, out, epochs=3)
