@@ -872,7 +872,7 @@ def test_a_label_row_that_is_gone_takes_its_segment_along(small, tmp_path):
     labels.write_text(header + "1.wav,happy,0,0.1\n")
     summary = run(small, tmp_path / "labelled", segments="labels", labels=labels)
     assert summary.n_vanished == 0
-    assert table(tmp_path / "labelled")["path"].to_list() == ["1.wav"]
+    assert table(tmp_path / "labelled")["path"].to_pylist() == ["1.wav"]
 
 
 def test_labels_that_are_not_given_again_are_taken_away_with_a_warning(small, tmp_path):

@@ -72,18 +72,18 @@ class Work(abc.ABC):
 
     def __call__(self, shard: Shard) -> ShardSummary:
         """Do a shard: write its part, then its ledger entry."""
-        if multiprocessing.parent_process() is not None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
             # Ctrl-C reaches every process of the terminal; only the first one decides what to do
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            _end_with_parent()
+            _end_with(parent.pid)
         with threadpoolctl.threadpool_limits(1):
             return _ShardRun(self, shard).run()
 
 
 @functools.lru_cache(maxsize=1)
-def _end_with_parent() -> None:
-    """Let this worker end soon after the process that started it, however that one ended."""
-    parent = os.getppid()
+def _end_with(parent: int | None) -> None:
+    """Let this worker end soon after the process that started it, however that one ended, and if it has already."""
 
     def watch() -> None:
         while os.getppid() == parent:
