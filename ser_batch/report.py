@@ -204,7 +204,7 @@ def write_page(source: Path, out: Path) -> None:
     if (source / "bundle.json").is_file():
         page = _model_page(source)
     else:
-        side = _side_tables(source)
+        side = side_tables(source)
         missing = [path for path in side.values() if not path.is_file()]
         if missing:
             raise UsageError(
@@ -244,8 +244,8 @@ def _model_page(folder: Path) -> str:
     )
 
 
-def _side_tables(source: Path) -> dict[str, Path]:
-    """Return where the tables beside predictions lie: in a folder of parts, or beside one file."""
+def side_tables(source: Path) -> dict[str, Path]:
+    """Return where the tables beside predictions lie, by name: in a folder of parts, or beside one file."""
     names = ("calls", "report", "rejects")
     if source.is_dir():
         return {name: source / "_tables" / f"{name}.parquet" for name in names}

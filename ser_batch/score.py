@@ -23,7 +23,7 @@ from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import BundleError, OutputError
 from ser_batch.featurize import Segment, emotion_of, labelled, nothing_done, segments
 from ser_batch.parallel import MAIN, Store, Tables, Work, run_shards, worker_count
-from ser_batch.report import predictions_report
+from ser_batch.report import predictions_report, side_tables
 from ser_batch.tables import (
     REJECTS,
     calls_schema,
@@ -295,7 +295,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     store.drop({recording.path for recording in plan.relabel})
     todo = (*plan.todo, *plan.relabel)
     work = ScoreWork(
-        folder,
+        folder.absolute(),  # loky keeps its workers for the next call, in the working directory of the first
         model.folder.resolve(),
         model.labels,
         model.model_id,
@@ -337,11 +337,10 @@ def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: S
     out = options.out
     if out.suffix == ".parquet":
         make_folder(out.parent)
-        side = {name: out.with_suffix(f".{name}.parquet") for name in (CALLS, "report", "rejects")}
         merge_parts(store.parts(), out, predictions_schema(model.labels))
     else:
-        side = {name: out / "_tables" / f"{name}.parquet" for name in (CALLS, "report", "rejects")}
         make_folder(out / "_tables")
+    side = side_tables(out)
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(model.labels))
     calls = pl.read_parquet(side[CALLS])
     columns = ["role", "predicted", "confidence", "emotion"]

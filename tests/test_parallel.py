@@ -375,3 +375,15 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path):
         # the workers hold the other end of the pipe: it closes when the last of them is gone
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
+
+
+def test_a_relative_output_follows_the_working_directory_from_call_to_call(tmp_path, monkeypatch):
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for number in range(4):
+        soundfile.write(audio / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 8000), 8000)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        featurize(audio, FeaturizeOptions(jobs=2, shard_size=1))
+        assert read_parts(tmp_path / name / "features").num_rows == 4

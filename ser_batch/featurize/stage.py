@@ -174,7 +174,8 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     if plan.relabel and options.labels is None:
         warnings += (f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",)
     _relabel(store, plan, segmentation)
-    work = FeaturizeWork(options.out, dataset, spec, segmentation)
+    # absolute: loky keeps its workers for the next call, in the working directory of the first
+    work = FeaturizeWork(options.out.absolute(), dataset, spec, segmentation)
     run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="featurize")
     held = store.finish(manifest.rejects)
     if not held.n_rows:

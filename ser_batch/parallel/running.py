@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from ser_batch.errors import SerBatchError
 from ser_batch.parallel.progress import progress
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
-from ser_batch.tables import (
-    remove_temporaries,
-)
+from ser_batch.tables import remove_temporaries
 
 
 def run_shards(work: Work, shards: list[Shard], *, jobs: int, title: str) -> None:

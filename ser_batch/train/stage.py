@@ -41,8 +41,8 @@ class TrainSummary:
         accuracy, uar, macro_f1, weighted_f1 and their meaning in words; empty for ``--split none``.
     n_train, n_test
         Rows, of the hold-out or of all folds together.
-    shared_speakers, n_speakers
-        How many speakers stand on both sides of the split (the most of any fold), and how many there are.
+    shared_speakers
+        How many speakers stand on both sides of the split (the most of any fold).
     warnings
         Sentences to tell.
     seconds
@@ -58,7 +58,6 @@ class TrainSummary:
     n_train: int
     n_test: int
     shared_speakers: int
-    n_speakers: int
     warnings: tuple[str, ...]
     seconds: float
     is_new: bool
@@ -118,7 +117,6 @@ def train(
         n_train=len(data.rows) if split.is_cross_validation else len(split.folds[0].train),
         n_test=sum(len(fold.test) for fold in split.folds),
         shared_speakers=shared,
-        n_speakers=data.rows["speaker"].drop_nulls().n_unique(),
         warnings=_warnings(data),
         seconds=time.monotonic() - started,
         is_new=is_new,
