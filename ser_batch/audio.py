@@ -17,6 +17,9 @@ from ser_batch.errors import RecordingError, printable
 Samples = npt.NDArray[np.float32]
 
 BLOCK_S = 30.0
+# soxr is fed this many samples at a time: what it works on then stays in the processor's cache, and a clip takes
+# half the time of one long call. The numbers are the same.
+_SAMPLES_A_FEED = 16_384
 # outside of these no speech is to be found, and a resampler would be asked for absurd ratios
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 1000, 768_000
 MAX_CHANNELS = 64
@@ -242,7 +245,14 @@ class Resampler:
         if self._stream is None:
             return samples
         self._given += len(samples)
-        out: Samples = self._stream.resample_chunk(np.ascontiguousarray(samples), last=last)
+        samples = np.ascontiguousarray(samples)
+        feeds = range(0, max(1, len(samples)), _SAMPLES_A_FEED)
+        out: Samples = np.concatenate(
+            [
+                self._stream.resample_chunk(samples[first : first + _SAMPLES_A_FEED], last=last and first == feeds[-1])
+                for first in feeds
+            ]
+        )
         self._returned += len(out)
         if last:
             missing = int(np.ceil(self._given * self._ratio)) - self._returned

@@ -23,7 +23,11 @@ Array = npt.NDArray[np.float32]
 # have one shape and begin at fixed frames of the segment, and the last one is filled up: a frame's numbers then
 # depend on nothing but the segment's samples, however they were fed.
 FRAMES_A_BLOCK = 58
+# Mel filters that go into one product. A filter is zero but for a few neighbouring bins, so products of this many
+# bands leave out most of the zeros; fewer bands spend their time on calls, more of them on zeros.
+BANDS_A_PRODUCT = 16
 _AMIN = np.float32(1e-10)
+_DB_A_NEPER = np.float32(10 / np.log(10))  # of powers; NumPy's natural logarithm is four times as fast as its log10
 
 
 def mel_frequencies(n: int, *, fmax_hz: float) -> npt.NDArray[np.float64]:
@@ -57,6 +61,18 @@ def mel_filterbank(spec: FeatureSpec) -> Array:
     return np.asarray(weights * unit_area[:, None], dtype=np.float32)
 
 
+def _banded(filters: Array) -> list[tuple[slice, slice, Array]]:
+    """Cut filters, shape (bins, bands), into products of neighbouring bands: (bins, bands, weights) each."""
+    products = []
+    for first in range(0, filters.shape[1], BANDS_A_PRODUCT):
+        bands = slice(first, min(first + BANDS_A_PRODUCT, filters.shape[1]))
+        heard = np.flatnonzero(filters[:, bands].any(axis=1))
+        # narrow filters of a long list of bands may fall between two bins
+        bins = slice(heard[0], heard[-1] + 1) if len(heard) else slice(0, 1)
+        products.append((bins, bands, np.ascontiguousarray(filters[bins, bands])))
+    return products
+
+
 class MfccKernel:
     """Computes MFCCs for one spec; make it with `kernel`, which keeps the tables.
 
@@ -71,7 +87,7 @@ class MfccKernel:
         window = np.hanning(spec.win_length + 1)[:-1]  # periodic
         before = (spec.n_fft - spec.win_length) // 2
         self._window = np.pad(window, (before, spec.n_fft - spec.win_length - before)).astype(np.float32)
-        self._filters = np.ascontiguousarray(mel_filterbank(spec).T)
+        self._filters = _banded(mel_filterbank(spec).T)
         dct = scipy.fft.dct(np.eye(spec.n_mels), type=2, norm="ortho", axis=0)[: spec.n_mfcc]
         self._dct = np.ascontiguousarray(dct.T.astype(np.float32))
 
@@ -110,17 +126,21 @@ class MfccKernel:
         """
         spec = self.spec
         frames = np.lib.stride_tricks.sliding_window_view(samples, spec.n_fft)[:: spec.hop_length][:n]
-        block = np.zeros((FRAMES_A_BLOCK, spec.n_fft // 2 + 1), dtype=np.float32)
+        windowed = np.empty((FRAMES_A_BLOCK, spec.n_fft), dtype=np.float32)
+        power = np.zeros((FRAMES_A_BLOCK, spec.n_fft // 2 + 1), dtype=np.float32)
+        mel = np.empty((FRAMES_A_BLOCK, spec.n_mels), dtype=np.float32)
         out = np.empty((n, spec.n_mels), dtype=np.float32)
         for first in range(0, n, FRAMES_A_BLOCK):
-            spectrum = scipy.fft.rfft(frames[first : first + FRAMES_A_BLOCK] * self._window, axis=1)
-            count = len(spectrum)
-            np.square(np.abs(spectrum), out=block[:count])
-            block[count:] = 0
-            out[first : first + count] = (block @ self._filters)[:count]
-        np.maximum(out, _AMIN, out=out)
-        np.log10(out, out=out)
-        out *= np.float32(10)
+            block = frames[first : first + FRAMES_A_BLOCK]
+            count = len(block)
+            spectrum = scipy.fft.rfft(np.multiply(block, self._window, out=windowed[:count]), axis=1)
+            np.square(np.abs(spectrum, out=power[:count]), out=power[:count])
+            power[count:] = 0
+            for bins, bands, weights in self._filters:
+                np.matmul(power[:, bins], weights, out=mel[:, bands])
+            out[first : first + count] = mel[:count]
+        np.log(np.maximum(out, _AMIN, out=out), out=out)
+        out *= _DB_A_NEPER
         return out
 
     def cepstrum(self, log_mel: Array) -> Array:

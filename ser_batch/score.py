@@ -22,7 +22,7 @@ from ser_batch.config import ScoreOptions, Segmentation
 from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import BundleError, OutputError
 from ser_batch.featurize import Segment, emotion_of, labelled, nothing_done, segments
-from ser_batch.parallel import MAIN, Store, Tables, Work, run_shards, worker_count
+from ser_batch.parallel import MAIN, Rows, Store, Work, run_shards, worker_count
 from ser_batch.report import predictions_report, side_tables
 from ser_batch.tables import (
     REJECTS,
@@ -61,7 +61,7 @@ class ScoreWork(Work):
         """Segments, and one row a recording and channel."""
         return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
 
-    def tables(self, recording: Recording, content_hash: str) -> Tables:
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
         loaded, predict = _model(self.model, self.model_id)
         calls: dict[int, _Call] = {}
@@ -74,21 +74,13 @@ class ScoreWork(Work):
             calls.setdefault(segment.channel, _Call(sound, role, self.labels))
             batch.append((sound, segment))
             if len(batch) == SEGMENTS_A_BATCH:
-                yield MAIN, self._predictions(recording, content_hash, batch, loaded, predict, calls)
+                yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
                 batch = []
         if batch:
-            yield MAIN, self._predictions(recording, content_hash, batch, loaded, predict, calls)
-        rows = [
-            {
-                "path": recording.path,
-                "content_hash": content_hash,
-                "channel": channel,
-                "model_id": self.model_id,
-                **call.row(loaded.lowest_rate),
-            }
-            for channel, call in sorted(calls.items())
-        ]
-        yield CALLS, rows_table(rows, self.schemas[CALLS])
+            yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
+        for channel, call in sorted(calls.items()):
+            known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
+            yield CALLS, known | {"model_id": self.model_id, **call.row(loaded.lowest_rate)}
 
     def _predictions(
         self,
@@ -98,7 +90,7 @@ class ScoreWork(Work):
         loaded: Bundle,
         predict: Predictor,
         calls: Mapping[int, "_Call"],
-    ) -> pa.Table:
+    ) -> Rows:
         """Predict a batch; silent segments keep their row without a prediction."""
         heard = [i for i, (_, segment) in enumerate(batch) if segment.rms_dbfs is not None]
         spec = loaded.spec
@@ -111,7 +103,6 @@ class ScoreWork(Work):
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         scored = dict(zip(heard, probabilities, strict=True))
-        rows: list[dict[str, Any]] = []
         for i, (_, segment) in enumerate(batch):
             truth = emotion_of(recording, segment.label)
             row: dict[str, Any] = {
@@ -130,8 +121,7 @@ class ScoreWork(Work):
             if i in scored:
                 row |= _prediction(scored[i], self.labels)
             calls[segment.channel].add(segment, scored.get(i), truth)
-            rows.append(row)
-        return rows_table(rows, self.schemas[MAIN])
+            yield MAIN, row
 
 
 def _prediction(probabilities: npt.NDArray[np.float64], labels: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ser_batch.config import FeaturizeOptions, RunOptions
 from ser_batch.corpus import Metadata, Recording
 from ser_batch.errors import RecordingError, SerBatchError
 from ser_batch.featurize import featurize
-from ser_batch.parallel import MAIN, ROWS_A_GROUP, Store, StoreSummary, Tables, Work, run_shards
+from ser_batch.parallel import MAIN, ROWS_A_GROUP, Rows, Shard, Store, StoreSummary, Work, run_shards
 from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
 
 CLI = [sys.executable, "-c", "from ser_batch.cli import main; main()"]
@@ -31,7 +31,6 @@ CLI = [sys.executable, "-c", "from ser_batch.cli import main; main()"]
 
 SCHEMA = pa.schema([("path", pa.string()), ("end_s", pa.float64()), ("number", pa.int64())])
 CALLS = pa.schema([("path", pa.string()), ("n_rows", pa.int64())])
-ROWS_A_PIECE = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +44,10 @@ class CountingWork(Work):
     def schemas(self) -> Mapping[str, pa.Schema]:
         return {MAIN: SCHEMA, "calls": CALLS}
 
-    def tables(self, recording: Recording, content_hash: str) -> Tables:
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
         n_rows, _, fate = Path(os.fsdecode(recording.file)).read_text().partition(" ")
-        for first in range(0, int(n_rows), ROWS_A_PIECE):
-            numbers = list(range(first, min(first + ROWS_A_PIECE, int(n_rows))))
-            paths = [recording.path] * len(numbers)
-            yield MAIN, pa.table([paths, [number + 1.0 for number in numbers], numbers], schema=SCHEMA)
+        for number in range(int(n_rows)):
+            yield MAIN, dict(zip(SCHEMA.names, (recording.path, number + 1.0, number), strict=True))
         if fate == "breaks":
             raise (
                 RecordingError("decode", f"{recording.path}: broken in the middle")
@@ -59,7 +56,7 @@ class CountingWork(Work):
             )
         if fate == "kills":
             os.kill(os.getpid(), signal.SIGKILL)
-        yield "calls", pa.table([[recording.path], [int(n_rows)]], schema=CALLS)
+        yield "calls", dict(zip(CALLS.names, (recording.path, int(n_rows)), strict=True))
 
 
 def recordings_of(folder: Path, **contents: str) -> list[Recording]:
@@ -128,16 +125,15 @@ def test_rejects_of_a_broken_decoder_are_not_worked_on_again_until_they_change(t
     assert repaired.path == "a"
 
 
-def test_parts_hold_the_same_rows_in_the_same_order_however_they_come_in(tmp_path, monkeypatch):
+def test_a_part_holds_all_rows_in_order_over_the_edges_of_row_groups(tmp_path):
     recordings = recordings_of(tmp_path, a="1234", b="40", c="700")
-    written = []
-    for rows in (1, 7, 100, 5000):
-        monkeypatch.setitem(globals(), "ROWS_A_PIECE", rows)
-        out = tmp_path / f"out{rows}"
-        do(CountingWork(out), recordings)
-        written.append([pq.read_table(part).to_pydict() for part in sorted(out.glob("part-*"))])
+    Store(tmp_path / "out", {}, overwrite=False)
+    CountingWork(tmp_path / "out")(Shard("part-000001", tuple(recordings)))
 
-    assert written[0] == written[1] == written[2] == written[3]
+    part = pq.ParquetFile(tmp_path / "out" / "part-000001.parquet")
+    expected = [(name, number) for name, count in (("a", 1234), ("b", 40), ("c", 700)) for number in range(count)]
+    assert list(zip(*part.read(["path", "number"]).to_pydict().values(), strict=True)) == expected
+    assert part.metadata.row_group(0).num_rows == ROWS_A_GROUP
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

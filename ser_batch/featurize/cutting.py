@@ -121,7 +121,9 @@ class _ChannelSegmenter:
     def _measure(self, segment: _OpenSegment, samples: Samples) -> None:
         own = _cut(samples, self._n_source, segment.interval, self._sound.sampling_rate)
         segment.square_sum += float(np.dot(own, own))
-        segment.n_clipped += int(np.count_nonzero(np.abs(own) >= self._sound.full_scale))
+        full_scale = self._sound.full_scale
+        if len(own) and (own.max() >= full_scale or own.min() <= -full_scale):  # rare, and quick to rule out
+            segment.n_clipped += int(np.count_nonzero(np.abs(own) >= full_scale))
         segment.n_source += len(own)
 
     def _is_wanted(self, interval: _Interval, last: bool) -> bool:

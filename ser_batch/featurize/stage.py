@@ -2,21 +2,19 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ser_batch.audio import Sound
 from ser_batch.config import FeatureSpec, FeaturizeOptions, Segmentation
 from ser_batch.corpus import Recording, Reject, join_labels, utf8, walk
 from ser_batch.errors import InputError, UsageError
-from ser_batch.featurize.cutting import Segment, emotion_of, label_of, segments, speaker_of
+from ser_batch.featurize.cutting import emotion_of, label_of, segments, speaker_of
 from ser_batch.featurize.verify import verify
-from ser_batch.parallel import MAIN, Plan, Store, StoreSummary, Tables, Work, run_shards, worker_count
-from ser_batch.tables import METADATA_COLUMNS, SCHEMA_VERSION, features_schema, read_parts, write_json
+from ser_batch.parallel import MAIN, Plan, Rows, Store, StoreSummary, Work, run_shards, worker_count
+from ser_batch.tables import SCHEMA_VERSION, features_schema, read_parts, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,57 +31,38 @@ class FeaturizeWork(Work):
         """The parts only."""
         return {MAIN: features_schema(self.spec)}
 
-    def tables(self, recording: Recording, content_hash: str) -> Tables:
-        """Yield rows of the features table, a few segments at a time."""
-        rows: list[tuple[Sound, Segment]] = []
-        for pair in segments(recording, self.spec, self.segmentation):
-            rows.append(pair)
-            if len(rows) == 256:  # 7 MB
-                yield MAIN, self._table(recording, content_hash, rows)
-                rows = []
-        if rows:
-            yield MAIN, self._table(recording, content_hash, rows)
-
-    def _table(self, recording: Recording, content_hash: str, rows: Sequence[tuple[Sound, Segment]]) -> pa.Table:
-        spec = self.spec
-        sounds, segments_ = zip(*rows, strict=True)
-        n = len(rows)
-        mfcc = np.zeros((n, spec.n_frames, spec.n_mfcc), dtype=np.float32)
-        mean, std = np.empty((2, n, spec.n_mfcc), dtype=np.float32)
-        for i, segment in enumerate(segments_):
-            frames = segment.mfcc
-            mfcc[i, : len(frames)] = frames
-            mean[i], std[i] = frames.mean(axis=0), frames.std(axis=0)
-        schema = features_schema(spec)
-        columns: dict[str, Any] = {
-            "dataset": [self.dataset] * n,
-            "path": [recording.path] * n,
-            "content_hash": [content_hash] * n,
-            "channel": [segment.channel for segment in segments_],
-            "segment": [segment.index for segment in segments_],
-            "variant": ["clean"] * n,
-            "start_s": [segment.start_s for segment in segments_],
-            "end_s": [segment.end_s for segment in segments_],
-            "duration_s": [sound.n_samples / sound.sampling_rate for sound in sounds],
-            "sampling_rate": [sound.sampling_rate for sound in sounds],
-            "n_channels": [sound.n_channels for sound in sounds],
-            "n_frames": [len(segment.mfcc) for segment in segments_],
-            "speech_ratio": [None] * n,
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield a row of the features table for each segment."""
+        known = {
+            "dataset": self.dataset,
+            "path": recording.path,
+            "content_hash": content_hash,
+            "variant": "clean",
+            **dataclasses.asdict(recording.metadata),
         }
-        said = dataclasses.asdict(recording.metadata)
-        for name, _ in METADATA_COLUMNS:
-            columns[name] = [said[name]] * n
-        columns["emotion"] = [emotion_of(recording, segment.label) for segment in segments_]
-        columns["speaker"] = [speaker_of(recording, segment.label) for segment in segments_]
-        arrays = [pa.array(columns[field.name], field.type) if field.name in columns else None for field in schema]
-        row = schema.field("mfcc_mean").type
-        frames_ = pa.FixedSizeListArray.from_arrays(mfcc.reshape(-1), type=row)
-        arrays[schema.get_field_index("mfcc")] = pa.FixedSizeListArray.from_arrays(
-            frames_, type=schema.field("mfcc").type
-        )
-        arrays[schema.get_field_index("mfcc_mean")] = pa.FixedSizeListArray.from_arrays(mean.reshape(-1), type=row)
-        arrays[schema.get_field_index("mfcc_std")] = pa.FixedSizeListArray.from_arrays(std.reshape(-1), type=row)
-        return pa.Table.from_arrays(arrays, schema=schema)
+        for sound, segment in segments(recording, self.spec, self.segmentation):
+            frames = segment.mfcc
+            mfcc = np.zeros((self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32)
+            mfcc[: len(frames)] = frames
+            yield (
+                MAIN,
+                {
+                    **known,
+                    "channel": segment.channel,
+                    "segment": segment.index,
+                    "start_s": segment.start_s,
+                    "end_s": segment.end_s,
+                    "duration_s": sound.n_samples / sound.sampling_rate,
+                    "sampling_rate": sound.sampling_rate,
+                    "n_channels": sound.n_channels,
+                    "n_frames": len(frames),
+                    "emotion": emotion_of(recording, segment.label),
+                    "speaker": speaker_of(recording, segment.label),
+                    "mfcc": mfcc,
+                    "mfcc_mean": frames.mean(axis=0),
+                    "mfcc_std": frames.std(axis=0),
+                },
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,18 +11,18 @@ A part without its ledger entry is as good as not there; so a run that was stopp
 """
 
 from ser_batch.parallel.running import run_shards
-from ser_batch.parallel.shards import MAIN, ROWS_A_GROUP, Shard, ShardSummary, Tables, Work
+from ser_batch.parallel.shards import MAIN, ROWS_A_GROUP, Rows, Shard, ShardSummary, Work
 from ser_batch.parallel.store import Plan, Store, StoreSummary, worker_count
 
 __all__ = [
     "MAIN",
     "ROWS_A_GROUP",
     "Plan",
+    "Rows",
     "Shard",
     "ShardSummary",
     "Store",
     "StoreSummary",
-    "Tables",
     "Work",
     "run_shards",
     "worker_count",

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import threadpoolctl
 
@@ -27,14 +26,15 @@ from ser_batch.tables import (
     atomic_path,
     make_folder,
     part_writer,
+    rows_table,
     write_json,
 )
 
 # rows kept in memory before they go to the part; a recording with more is written piece by piece
 ROWS_A_GROUP = 512
 
-# what a stage does with a recording: (recording, content hash) -> pieces (table name, rows)
-Tables = Iterator[tuple[str, pa.Table]]
+# what a stage makes of a recording: (table name, row) each
+Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 MAIN = ""  # the name of the table that makes up part-*.parquet; others stand below _meta/<name>/
 
@@ -67,8 +67,8 @@ class Work(abc.ABC):
     schemas: Mapping[str, pa.Schema]
 
     @abc.abstractmethod
-    def tables(self, recording: Recording, content_hash: str) -> Tables:
-        """Yield the rows of one recording, piece by piece."""
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield the rows of one recording as they are ready; columns left out are null."""
 
     def __call__(self, shard: Shard) -> ShardSummary:
         """Do a shard: write its part, then its ledger entry."""
@@ -119,26 +119,26 @@ class _ShardRun:
         with _Parts(self._work, self._shard.name) as parts:
             for recording in self._shard.recordings:
                 content_hash, seconds = None, 0.0
-                rows: Counter[str] = Counter()
+                counts: Counter[str] = Counter()
                 try:
                     content_hash = content_hash_of(recording)
                     if recording.path not in self._rejects:
-                        rows, seconds = parts.add(self._work.tables(recording, content_hash))
+                        counts, seconds = parts.add(self._work.rows(recording, content_hash))
                 except RecordingError as error:
                     self._reject(recording, error.stage, error, parts)
                 except (SerBatchError, pa.ArrowException, MemoryError):
                     raise  # the output, the model or the machine is at fault, not the recording
                 except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
                     self._reject(recording, "worker", error, parts)
-                n_rows, audio_s = n_rows + rows[MAIN], audio_s + seconds
+                n_rows, audio_s = n_rows + counts[MAIN], audio_s + seconds
                 entries.append(
                     {
                         "path": recording.path,
                         "size": recording.size,
                         "mtime_ns": recording.mtime_ns,
                         "content_hash": content_hash,
-                        "rows": rows[MAIN],
-                        "side_rows": {table: count for table, count in rows.items() if table != MAIN},
+                        "rows": counts[MAIN],
+                        "side_rows": {table: count for table, count in counts.items() if table != MAIN},
                         "audio_s": seconds,
                         "labels": labels_digest(recording),
                         "cuts": cuts_digest(recording),
@@ -185,8 +185,8 @@ class _Parts:
         }
         self._schemas = work.schemas
         self._writers: dict[str, pq.ParquetWriter] = {}
-        self._done: dict[str, list[pa.Table]] = {table: [] for table in work.schemas}
-        self._current: list[tuple[str, pa.Table]] = []
+        self._done: dict[str, list[Mapping[str, Any]]] = {table: [] for table in work.schemas}
+        self._current: list[tuple[str, Mapping[str, Any]]] = []
         self._written_of_current = False
 
     def __enter__(self) -> "_Parts":
@@ -200,17 +200,17 @@ class _Parts:
             for table in self._done:
                 self._flush(table)
 
-    def add(self, tables: Tables) -> tuple[Counter[str], float]:
+    def add(self, rows: Rows) -> tuple[Counter[str], float]:
         """Take all rows of one recording; return how many each table got, and the seconds of sound."""
         self._current, self._written_of_current = [], False
         seconds = 0.0
         counts: Counter[str] = Counter()
-        for table, rows in tables:
-            self._current.append((table, rows))
-            counts[table] += rows.num_rows
+        for table, row in rows:
+            self._current.append((table, row))
+            counts[table] += 1
             if table == MAIN:
-                seconds = max(seconds, _last_second(rows))
-            if sum(rows.num_rows for _, rows in self._current) >= ROWS_A_GROUP:
+                seconds = max(seconds, row["end_s"])
+            if len(self._current) >= ROWS_A_GROUP:
                 self._written_of_current = True
                 self._keep_current()
         self._keep_current()
@@ -222,9 +222,9 @@ class _Parts:
         return not self._written_of_current
 
     def _keep_current(self) -> None:
-        for table, rows in self._current:
-            self._done[table].append(rows)
-            if sum(part.num_rows for part in self._done[table]) >= ROWS_A_GROUP:
+        for table, row in self._current:
+            self._done[table].append(row)
+            if len(self._done[table]) >= ROWS_A_GROUP:
                 self._flush(table)
         self._current = []
 
@@ -236,18 +236,12 @@ class _Parts:
             make_folder(path.parent)
             temporary = self._stack.enter_context(atomic_path(path))
             self._writers[table] = self._stack.enter_context(part_writer(temporary, self._schemas[table]))
-        # one chunk a row group: the file is then the same however the rows came in
-        rows = pa.concat_tables(self._done[table]).combine_chunks()
+        rows = rows_table(self._done[table], self._schemas[table])
+        self._done[table] = []
         try:
             self._writers[table].write_table(rows)
         except OSError as error:  # it is not the recording's fault
             raise OutputError(f"{self._paths[table]}: cannot be written ({error}); free some space") from error
-        self._done[table] = []
-
-
-def _last_second(rows: pa.Table) -> float:
-    """Return the end of the last segment of a piece, in seconds; 0.0 where it has no rows."""
-    return float(pc.max(rows["end_s"]).as_py() or 0.0)
 
 
 def content_hash_of(recording: Recording) -> str:

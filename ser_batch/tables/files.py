@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -126,8 +128,26 @@ def _leaf_name(field: pa.Field) -> str:
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Return rows as a table of exactly `schema`; a column that no row has is null."""
-    return pa.Table.from_pylist(list(rows), schema=schema)
+    """Return rows as a table of exactly `schema`; a column that a row lacks is null there.
+
+    Values given as NumPy arrays of a column's shape become fixed-size lists without Python numbers between.
+    """
+    arrays = []
+    for field in schema:
+        values = [row.get(field.name) for row in rows]
+        shaped = [value for value in values if isinstance(value, np.ndarray)]
+        if shaped and len(shaped) == len(values):
+            arrays.append(fixed_size_lists(np.stack(shaped), field.type))
+        else:
+            arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def fixed_size_lists(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """Return an array of shape (n, ...) as nested fixed-size lists; the numbers are not copied."""
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.array(values.reshape(-1), kind)
+    return pa.FixedSizeListArray.from_arrays(fixed_size_lists(values, kind.value_type), type=kind)
 
 
 def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
