@@ -113,14 +113,14 @@ class Bundle:
         """
         path = self.folder / MODEL_FILES[self.estimator]
         if self.estimator == "cnn":
-            from ser_batch import network
+            from ser_batch.network import inference
 
-            keras_network = network.load(path)
-            contents = network_contents(*network.description(keras_network))
+            network = inference.load(path)
+            contents = network_contents(network.configuration, network.weights)
             scaler = Scaler(**{name: tuple(values) for name, values in self.values["scaler"].items()})
             temperature = float(self.values["temperature"])
             predict: Predictor = lambda mfcc, n_frames: tempered(  # noqa: E731 - two closures of one type
-                network.predict(keras_network, scaler.transform(mfcc, n_frames)), temperature
+                network.predict(scaler.transform(mfcc, n_frames)), temperature
             )
         else:
             import skops.io
@@ -159,9 +159,9 @@ def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int
     return out
 
 
-def network_contents(configuration: str, weights: Any) -> bytes:
+def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
     """Return what identifies a network: a .keras file's own bytes differ from save to save."""
-    digest = hashlib.sha256(configuration.encode())
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
     for weight in weights:
         digest.update(f"{weight.dtype}{weight.shape}".encode())
         digest.update(np.ascontiguousarray(weight).tobytes())
@@ -190,12 +190,12 @@ def save(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bund
     path = folder / MODEL_FILES[values["estimator"]]
     with atomic_path(path) as temporary:
         if values["estimator"] == "cnn":
-            from ser_batch import network
+            from ser_batch.network import training
 
             named = temporary.with_name(temporary.name + ".keras")  # Keras goes by the suffix
-            network.save(model, named)
+            training.save(model, named)
             named.replace(temporary)
-            contents = network_contents(*network.description(model))
+            contents = network_contents(model.get_config(), model.get_weights())
         else:
             import skops.io
 

@@ -125,7 +125,8 @@ class MfccKernel:
         array of float32, shape (n, n_mels)
         """
         spec = self.spec
-        frames = np.lib.stride_tricks.sliding_window_view(samples, spec.n_fft)[:: spec.hop_length][:n]
+        strides = (spec.hop_length * samples.itemsize, samples.itemsize)
+        frames: Array = np.ndarray((n, spec.n_fft), np.float32, np.ascontiguousarray(samples), strides=strides)
         windowed = np.empty((FRAMES_A_BLOCK, spec.n_fft), dtype=np.float32)
         power = np.zeros((FRAMES_A_BLOCK, spec.n_fft // 2 + 1), dtype=np.float32)
         mel = np.empty((FRAMES_A_BLOCK, spec.n_mels), dtype=np.float32)

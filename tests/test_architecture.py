@@ -118,6 +118,36 @@ assert summary.n_rows == 1 and summary.n_rejects == 0, summary
     assert not loaded & {"keras", "jax", "sklearn", "librosa", "numba", "polars", "joblib", "rich"}
 
 
+def test_a_worker_of_score_stays_light(tmp_path):
+    code = f"""
+import pathlib
+import numpy as np, soundfile
+from ser_batch import bundle
+from ser_batch.config import Segmentation
+from ser_batch.corpus import walk
+from ser_batch.score import ScoreWork
+from ser_batch.parallel import Shard
+folder = pathlib.Path({str(tmp_path)!r})
+(folder / "audio").mkdir()
+soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, 8000)
+recordings = walk(folder / "audio").recordings
+(folder / "out" / "_meta" / "ledger").mkdir(parents=True)
+model = bundle.find("research")
+segmentation = Segmentation(mode="windows")
+work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation, {{}}, frozenset())
+summary = work(Shard("part-000001", recordings))
+assert summary.n_rows == 2 and summary.n_rejects == 0, summary
+"""
+    loaded = {name.split(".")[0] for name in loaded_by(code)}
+    assert not loaded & {"keras", "jax", "sklearn", "librosa", "numba", "polars", "joblib", "rich"}
+
+
+@pytest.mark.parametrize("stage", ["featurize", "score"])
+def test_the_first_process_leaves_computing_to_the_workers(stage):
+    loaded = loaded_by(f"import ser_batch.{stage}")
+    assert not {name.split(".")[0] for name in loaded} & {"scipy", "soundfile", "soxr", "polars", "sklearn", "joblib"}
+
+
 def test_the_wheel_holds_the_package_only(root):
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["ser_batch"]

@@ -24,7 +24,8 @@ from ser_batch import audio
 from ser_batch.config import PRESETS, FeatureSpec, FeaturizeOptions, Segmentation
 from ser_batch.corpus import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, OutputError, UsageError
-from ser_batch.featurize import FeaturizeSummary, Segment, featurize, segments
+from ser_batch.featurize import FeaturizeSummary, featurize
+from ser_batch.featurize.cutting import Segment, segments
 from ser_batch.mfcc import SegmentMfcc, kernel
 from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ser_batch.config import PRESETS, FeatureSpec, Segmentation
 from ser_batch.corpus import Metadata, Recording
-from ser_batch.featurize import segments
+from ser_batch.featurize.cutting import segments
 from ser_batch.mfcc import kernel, mel_filterbank
 
 ALLOWED = 1e-2  # what the project promises; the kernel alone stays within a tenth of it

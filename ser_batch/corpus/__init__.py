@@ -6,7 +6,7 @@ Nothing here opens a recording; a name, a size and a time are all that is looked
 from ser_batch.corpus.folder import AUDIO_SUFFIXES, utf8, walk
 from ser_batch.corpus.labels import Labels, join_labels
 from ser_batch.corpus.ravdess import LICENCES, parse_name
-from ser_batch.corpus.records import LabelRow, Manifest, Metadata, Recording, Reject
+from ser_batch.corpus.records import LabelRow, Manifest, Metadata, Recording, Reject, emotion_of, speaker_of
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -17,8 +17,10 @@ __all__ = [
     "Metadata",
     "Recording",
     "Reject",
+    "emotion_of",
     "join_labels",
     "parse_name",
+    "speaker_of",
     "utf8",
     "walk",
 ]

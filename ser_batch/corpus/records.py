@@ -88,3 +88,13 @@ class Manifest:
     recordings: tuple[Recording, ...]
     rejects: tuple[Reject, ...]
     passed_over: Mapping[str, int]
+
+
+def emotion_of(recording: Recording, label: LabelRow | None) -> str | None:
+    """Return the emotion of a segment: the label row's, else what the name says."""
+    return (label.emotion if label else None) or recording.metadata.emotion
+
+
+def speaker_of(recording: Recording, label: LabelRow | None) -> str | None:
+    """Return the speaker of a segment: the label row's, else what the name says."""
+    return (label.speaker if label else None) or recording.metadata.speaker

@@ -1,16 +1,9 @@
-"""The first stage: recordings to segments to MFCCs, one Parquet row a segment."""
+"""The first stage: recordings to segments to MFCCs, one Parquet row a segment.
 
-from ser_batch.featurize.cutting import Segment, emotion_of, segments, speaker_of
-from ser_batch.featurize.stage import FeaturizeSummary, FeaturizeWork, featurize, labelled, nothing_done
+`cutting` decodes and computes; only workers load it.
+"""
 
-__all__ = [
-    "FeaturizeSummary",
-    "FeaturizeWork",
-    "Segment",
-    "emotion_of",
-    "featurize",
-    "labelled",
-    "nothing_done",
-    "segments",
-    "speaker_of",
-]
+from ser_batch.featurize.stage import FeaturizeSummary, featurize, labelled, nothing_done
+from ser_batch.featurize.work import FeaturizeWork
+
+__all__ = ["FeaturizeSummary", "FeaturizeWork", "featurize", "labelled", "nothing_done"]

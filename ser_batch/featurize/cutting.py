@@ -242,16 +242,6 @@ def _check_labels_inside(recording: Recording, duration_s: float, sampling_rate:
             )
 
 
-def emotion_of(recording: Recording, label: LabelRow | None) -> str | None:
-    """Return the emotion of a segment: the label row's, else what the name says."""
-    return (label.emotion if label else None) or recording.metadata.emotion
-
-
-def speaker_of(recording: Recording, label: LabelRow | None) -> str | None:
-    """Return the speaker of a segment: the label row's, else what the name says."""
-    return (label.speaker if label else None) or recording.metadata.speaker
-
-
 def label_of(
     recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int
 ) -> LabelRow | None:

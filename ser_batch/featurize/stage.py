@@ -5,64 +5,15 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from ser_batch.config import FeatureSpec, FeaturizeOptions, Segmentation
-from ser_batch.corpus import Recording, Reject, join_labels, utf8, walk
+from ser_batch.config import FeaturizeOptions, Segmentation
+from ser_batch.corpus import Recording, Reject, emotion_of, join_labels, speaker_of, utf8, walk
 from ser_batch.errors import InputError, UsageError
-from ser_batch.featurize.cutting import emotion_of, label_of, segments, speaker_of
 from ser_batch.featurize.verify import verify
-from ser_batch.parallel import MAIN, Plan, Rows, Store, StoreSummary, Work, run_shards, worker_count
-from ser_batch.tables import SCHEMA_VERSION, features_schema, read_parts, write_json
-
-
-@dataclasses.dataclass(frozen=True)
-class FeaturizeWork(Work):
-    """What a worker of featurize does with a recording."""
-
-    folder: Path
-    dataset: str
-    spec: FeatureSpec
-    segmentation: Segmentation
-
-    @property
-    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
-        """The parts only."""
-        return {MAIN: features_schema(self.spec)}
-
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
-        """Yield a row of the features table for each segment."""
-        known = {
-            "dataset": self.dataset,
-            "path": recording.path,
-            "content_hash": content_hash,
-            "variant": "clean",
-            **dataclasses.asdict(recording.metadata),
-        }
-        for sound, segment in segments(recording, self.spec, self.segmentation):
-            frames = segment.mfcc
-            mfcc = np.zeros((self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32)
-            mfcc[: len(frames)] = frames
-            yield (
-                MAIN,
-                {
-                    **known,
-                    "channel": segment.channel,
-                    "segment": segment.index,
-                    "start_s": segment.start_s,
-                    "end_s": segment.end_s,
-                    "duration_s": sound.n_samples / sound.sampling_rate,
-                    "sampling_rate": sound.sampling_rate,
-                    "n_channels": sound.n_channels,
-                    "n_frames": len(frames),
-                    "emotion": emotion_of(recording, segment.label),
-                    "speaker": speaker_of(recording, segment.label),
-                    "mfcc": mfcc,
-                    "mfcc_mean": frames.mean(axis=0),
-                    "mfcc_std": frames.std(axis=0),
-                },
-            )
+from ser_batch.featurize.work import FeaturizeWork
+from ser_batch.parallel import Plan, Store, StoreSummary, run_shards, worker_count
+from ser_batch.tables import SCHEMA_VERSION, read_parts, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +178,10 @@ def _check_combination(options: FeaturizeOptions) -> None:
 
 def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
     """Write new emotions and speakers into the parts of recordings whose labels changed, without decoding."""
+    if not plan.relabel:
+        return
+    from ser_batch.featurize.cutting import label_of
+
     changed = {recording.path: recording for recording in plan.relabel}
 
     def change(table: pa.Table) -> pa.Table:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ser_batch.config import FeaturizeOptions
 from ser_batch.corpus import Recording
@@ -21,6 +20,7 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
         How many were compared, and the largest absolute difference of any coefficient.
     """
     import librosa
+    import pyarrow.compute as pc
     import soundfile
 
     files = {recording.path: recording.file for recording in recordings}

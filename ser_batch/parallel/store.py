@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ser_batch.config import RunOptions
@@ -108,6 +107,11 @@ class Store:
 
         The ledger goes first: a part whose rows are not those of its ledger is done again by the next run.
         """
+        if not paths:
+            return
+        import pyarrow.compute as pc  # slow to load, and seldom needed
+
+        gone = pa.array(sorted(paths), pa.string())
         for name, ledger in list(self._ledger.items()):
             kept = [entry for entry in ledger["recordings"] if entry["path"] not in paths]
             if len(kept) == len(ledger["recordings"]):
@@ -117,7 +121,7 @@ class Store:
             ledger["rows"] = sum(entry["rows"] for entry in kept)
             write_json(ledger_path(self.folder, name), ledger)
             for part in self._tables_of(name):
-                self.rewrite(part, lambda table: table.filter(pc.invert(pc.is_in(table["path"], pa.array(paths)))))
+                self.rewrite(part, lambda table: table.filter(pc.invert(pc.is_in(table["path"], gone))))
 
     def _note_times(self, mtimes_ns: Mapping[str, int]) -> None:
         """Remember the times of files that were touched and not changed, so that they are not read again."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ser_batch.config import FeatureSpec, Segmentation
 from ser_batch.errors import InputError, UsageError
@@ -84,6 +83,8 @@ def load_features(folders: Sequence[Path]) -> Features:
             f"{folders[0]}: no row has an emotion; name the files as RAVDESS does, or give "
             "`ser-batch featurize --labels FILE`"
         )
+    import pyarrow.compute as pc  # slow to load, and no worker needs it
+
     # parts come in the order of the shards; sorting makes a training the same whatever the shards were
     table = table.take(pc.sort_indices(table, [(name, "ascending") for name in KEY]))
     import polars as pl

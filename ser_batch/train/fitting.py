@@ -64,26 +64,26 @@ def _run_network(
     say: Callable[[str], None],
     prefix: str,
 ) -> Run:
-    from ser_batch import network
+    from ser_batch.network import training
 
     scaler = _fit_scaler(data.mfcc, data.n_frames, rows)
     x, x_test = (scaler.transform(data.mfcc[part], data.n_frames[part]) for part in (rows, test))
     history: list[dict[str, Any]] = []
-    network.set_seed(options.seed)
-    model = network.build(options.recipe, data.spec.n_frames, data.spec.n_mfcc, len(labels))
+    training.set_seed(options.seed)
+    model = training.build(options.recipe, data.spec.n_frames, data.spec.n_mfcc, len(labels))
     started = time.monotonic()
 
     def on_epoch(epoch: int, logs: dict[str, float]) -> None:
         # the held-out figures are looked at by people; nothing is chosen by them
-        held_out = _held_out_figures(network.predict(model, x_test), y[test]) if len(test) else {}
+        held_out = _held_out_figures(training.predict(model, x_test), y[test]) if len(test) else {}
         values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])} | held_out
         history.append({"fold": fold.name if fold else None, "seed": options.seed, "epoch": epoch} | values)
         left = (time.monotonic() - started) / epoch * (options.epochs - epoch)
         figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
         say(f"{prefix}epoch {epoch}/{options.epochs}  {figures}  {left:.0f} s left")
 
-    network.fit(model, x, y[rows], n_labels=len(labels), epochs=options.epochs, seed=options.seed, on_epoch=on_epoch)
-    probabilities = network.predict(model, x_test) if len(test) else np.empty((0, len(labels)))
+    training.fit(model, x, y[rows], n_labels=len(labels), epochs=options.epochs, seed=options.seed, on_epoch=on_epoch)
+    probabilities = training.predict(model, x_test) if len(test) else np.empty((0, len(labels)))
     return Run(fold, model, scaler, history, probabilities)
 
 

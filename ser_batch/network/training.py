@@ -1,11 +1,7 @@
-"""The networks: the only module that imports Keras and JAX.
+"""Networks built, trained and saved: the only place that imports Keras and JAX."""
 
-Scaled MFCCs of shape (batch, 174, 40) in, probabilities out.
-"""
-
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,6 @@ import numpy.typing as npt
 from keras import layers
 
 from ser_batch.config import Recipe
-from ser_batch.errors import BundleError
 
 Array = npt.NDArray[np.float32]
 
@@ -151,22 +146,3 @@ def save(network: Any, path: Path) -> None:
     bare = keras.Model.from_config(network.get_config())
     bare.set_weights(network.get_weights())
     bare.save(path)
-
-
-def load(path: Path) -> Any:
-    """Read a .keras file in safe mode: layers only, no code.
-
-    Raises
-    ------
-    BundleError
-        The file is not one.
-    """
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever its parts do on a broken file
-        raise BundleError(f"{path}: cannot be read as a Keras network ({error}); train again") from error
-
-
-def description(network: Any) -> tuple[str, Sequence[npt.NDArray[Any]]]:
-    """Return the configuration as JSON and the weights: what makes two networks the same."""
-    return json.dumps(network.get_config(), sort_keys=True), network.get_weights()

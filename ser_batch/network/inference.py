@@ -1,0 +1,203 @@
+"""A saved network applied with NumPy: Keras's own layers are the definition and the oracle of the tests.
+
+Keras and JAX take seconds to load and to compile, and hundreds of megabytes, in every worker; these few layers run
+as fast on one core, and reading them executes no code.
+"""
+
+import functools
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.errors import BundleError
+
+Array = npt.NDArray[np.float32]
+Layer = Callable[..., Array]
+
+# what the widest layer of a batch works on then stays in the processor's cache
+BATCH = 8
+
+
+class Network:
+    """A trained network, read by `load`.
+
+    Parameters
+    ----------
+    configuration
+        Keras's configuration of the functional model.
+    weights
+        Those of each layer by its name, in Keras's order.
+
+    Raises
+    ------
+    ValueError
+        A layer, or a setting of one, that none of our recipes has.
+    """
+
+    def __init__(self, configuration: Mapping[str, Any], weights: Mapping[str, Sequence[Array]]) -> None:
+        self.configuration = configuration
+        self.weights = [array for layer in configuration["layers"] for array in weights.get(layer["name"], ())]
+        self._input, self._output = (configuration[ends][0] for ends in ("input_layers", "output_layers"))
+        self._steps = [
+            (layer["name"], _sources(layer), _made(layer, weights.get(layer["name"], ())))
+            for layer in configuration["layers"]
+            if layer["class_name"] != "InputLayer"
+        ]
+
+    def predict(self, x: Array) -> npt.NDArray[np.float64]:
+        """Return the probabilities of segments.
+
+        Parameters
+        ----------
+        x
+            Scaled MFCCs, shape (n, n_frames, n_mfcc).
+
+        Returns
+        -------
+        array of float64, shape (n, n_labels)
+            Rows sum to 1. The last bits of a row may differ with the rows it comes with.
+        """
+        batches = [self._apply(x[first : first + BATCH]) for first in range(0, len(x), BATCH)]
+        probabilities = np.concatenate(batches).astype(np.float64)
+        return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+    def _apply(self, x: Array) -> Array:
+        values = {self._input: x}
+        for name, sources, layer in self._steps:  # Keras lists layers after those they take from
+            values[name] = layer(*(values[source] for source in sources))
+        return values[self._output]
+
+
+def load(path: Path) -> Network:
+    """Read a .keras file: a zip of the configuration as JSON and the weights as HDF5.
+
+    Raises
+    ------
+    BundleError
+        The file is not one, or has layers that none of our recipes has.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            configuration = json.loads(archive.read("config.json"))["config"]
+            with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+                groups = [group["vars"] for group in file["layers"].values()]
+                weights = {
+                    str(group.attrs["name"]): [group[str(number)][()] for number in range(len(group))]
+                    for group in groups
+                }
+        return Network(configuration, weights)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path}: cannot be read as a network of ser-batch ({error}); train again") from error
+
+
+def _sources(layer: Mapping[str, Any]) -> list[str]:
+    """Return the names of the layers that a layer takes from."""
+    (node,) = layer["inbound_nodes"]
+    tensors = node["args"][0]
+    return [tensor["config"]["keras_history"][0] for tensor in (tensors if isinstance(tensors, list) else [tensors])]
+
+
+def _made(layer: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+    kind = layer["class_name"]
+    if kind not in _LAYERS:
+        raise ValueError(f"a layer {kind!r} is unknown; upgrade ser-batch")
+    make, required = _LAYERS[kind]
+    for setting, value in required.items():
+        if layer["config"].get(setting, value) != value:
+            raise ValueError(f"{kind} with {setting} {layer['config'][setting]!r} is unknown; upgrade ser-batch")
+    return make(layer["config"], weights)
+
+
+def _convolution(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+    (kernel,) = weights  # (width, channels, filters)
+    width, channels, filters = kernel.shape
+    matrix = np.ascontiguousarray(kernel.reshape(width * channels, filters))
+    before = (width - 1) // 2
+
+    def apply(x: Array) -> Array:
+        n, frames, _ = x.shape
+        padded = np.zeros((n, frames + width - 1, channels), dtype=np.float32)
+        padded[:, before : before + frames] = x
+        # each frame with its neighbours is one stretch of memory, and a row of one matrix product
+        windows = np.lib.stride_tricks.as_strided(
+            padded, (n, frames, width * channels), padded.strides, writeable=False
+        )
+        return np.asarray(windows.reshape(-1, width * channels) @ matrix).reshape(n, frames, filters)
+
+    return apply
+
+
+def _normalization(config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+    gamma, beta, mean, variance = weights
+    scale = gamma / np.sqrt(variance + np.float32(config["epsilon"]))
+    shift = beta - mean * scale
+
+    def apply(x: Array) -> Array:
+        out: Array = x * scale
+        out += shift
+        return out
+
+    return apply
+
+
+def _pooling(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:
+    (size,) = config["pool_size"]
+    if config["strides"] != [size]:
+        raise ValueError(f"MaxPooling1D with strides {config['strides']!r} is unknown; upgrade ser-batch")
+
+    def apply(x: Array) -> Array:
+        end = x.shape[1] // size * size
+        return functools.reduce(np.maximum, (x[:, first:end:size] for first in range(size)))
+
+    return apply
+
+
+def _dense(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+    kernel, bias = weights
+    return lambda x: _softmax(x @ kernel + bias)
+
+
+def _softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+# what makes each layer, and the settings that it has to have
+_LAYERS: dict[str, tuple[Callable[[Mapping[str, Any], Sequence[Array]], Layer], Mapping[str, Any]]] = {
+    "Conv1D": (
+        _convolution,
+        {
+            "padding": "same",
+            "strides": [1],
+            "dilation_rate": [1],
+            "groups": 1,
+            "activation": "linear",
+            "use_bias": False,
+            "data_format": "channels_last",
+        },
+    ),
+    "BatchNormalization": (_normalization, {"axis": -1, "center": True, "scale": True}),
+    "ReLU": (
+        lambda _config, _weights: lambda x: np.maximum(x, np.float32(0)),
+        {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
+    ),
+    "MaxPooling1D": (_pooling, {"padding": "valid", "data_format": "channels_last"}),
+    "Dropout": (lambda _config, _weights: lambda x: x, {}),
+    "GlobalAveragePooling1D": (
+        lambda _config, _weights: lambda x: x.mean(axis=1),
+        {"keepdims": False, "data_format": "channels_last"},
+    ),
+    "GlobalMaxPooling1D": (
+        lambda _config, _weights: lambda x: x.max(axis=1),
+        {"keepdims": False, "data_format": "channels_last"},
+    ),
+    "Concatenate": (lambda _config, _weights: lambda *xs: np.concatenate(xs, axis=-1), {"axis": -1}),
+    "Dense": (_dense, {"activation": "softmax", "use_bias": True}),
+}

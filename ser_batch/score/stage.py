@@ -1,0 +1,193 @@
+"""The third stage: recordings to predictions, one row a segment, and tables of calls and labels beside them."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ser_batch import bundle
+from ser_batch.bundle import Bundle
+from ser_batch.config import ScoreOptions
+from ser_batch.corpus import Reject, utf8, walk
+from ser_batch.errors import OutputError
+from ser_batch.featurize import labelled, nothing_done
+from ser_batch.parallel import Store, run_shards, worker_count
+from ser_batch.score.work import CALLS, STATUS_LOW_RATE, ScoreWork
+from ser_batch.tables import (
+    REJECTS,
+    calls_schema,
+    make_folder,
+    merge_parts,
+    predictions_schema,
+    rows_table,
+    write_frame,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    import polars as pl  # workers unpickle their work from this package, and need none of it
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreSummary:
+    """What `score` did.
+
+    Parameters
+    ----------
+    out
+        preds.parquet; the side tables lie beside it.
+    model
+        The one used.
+    n_done, n_already, n_vanished
+        Recordings scored by this call, scored before, and no longer there.
+    n_recordings, n_calls, n_segments, audio_s
+        Of all tables: recordings, recordings and channels, segments, seconds of sound.
+    report
+        The frame of preds.report.parquet.
+    rejects
+        Recordings that could not be used.
+    warnings
+        Sentences to tell.
+    passed_over
+        Other files seen by the walk, by suffix.
+    seconds
+        Time this call took.
+    """
+
+    out: Path
+    model: Bundle
+    n_done: int
+    n_already: int
+    n_vanished: int
+    n_recordings: int
+    n_calls: int
+    n_segments: int
+    audio_s: float
+    report: "pl.DataFrame"
+    rejects: tuple[Reject, ...]
+    warnings: tuple[str, ...]
+    passed_over: Mapping[str, int]
+    seconds: float
+
+
+def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
+    """Score a folder of recordings; go on where an earlier call stopped.
+
+    Parameters
+    ----------
+    audio
+        A folder, walked to any depth, or one recording.
+    options
+        Those of ``ser-batch score``. ``out`` that ends in .parquet is one file with side tables of the same stem
+        beside it, and a folder ``<stem>.parts`` that remembers what is done; another name is a folder of parts.
+
+    Raises
+    ------
+    UsageError
+        `audio` or the model is not there, or options do not go together.
+    InputError
+        Nothing could be scored, or the labels file cannot be used.
+    BundleError
+        The model folder is incomplete or altered.
+    OutputError
+        The output cannot be written, or belongs to another run.
+    """
+    options = options or ScoreOptions()
+    started = time.monotonic()
+    segmentation = options.segmentation
+    model = bundle.find(options.model)
+    segmentation.check_window(model.spec)
+    manifest = walk(audio)
+    recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
+    identity = {
+        "root": utf8(manifest.root),
+        "model_id": model.model_id,
+        "segmentation": segmentation.decisive(),
+        "channel_roles": options.channel_roles,
+        "roles": options.roles,
+    }
+    one_file = options.out.suffix == ".parquet"
+    if one_file and options.out.is_dir():
+        raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
+    folder = options.out.with_suffix(".parts") if one_file else options.out
+    store = Store(folder, identity, overwrite=options.overwrite)
+    plan = store.plan(recordings, there={recording.path for recording in manifest.recordings}, prune=options.prune)
+    # truth is part of the rows here: predictions are quick to make anew, so changed labels are simply scored again
+    store.drop({recording.path for recording in plan.relabel})
+    todo = (*plan.todo, *plan.relabel)
+    work = ScoreWork(
+        folder.absolute(),  # loky keeps its workers for the next call, in the working directory of the first
+        model.folder.resolve(),
+        model.labels,
+        model.model_id,
+        segmentation,
+        options.role_of_channel,
+        options.wanted_roles,
+    )
+    run_shards(work, store.shards(todo, options), jobs=worker_count(options), title="score")
+    held = store.finish(manifest.rejects)
+    if not held.n_rows:
+        raise nothing_done(audio, "scored", store, held)
+    tables = _write_tables(store, options, model, held.rejects)
+    return ScoreSummary(
+        out=options.out,
+        model=model,
+        n_done=len(todo),
+        n_already=plan.n_done - len(plan.relabel),
+        n_vanished=plan.n_vanished,
+        n_recordings=held.n_recordings,
+        n_calls=len(tables.calls),
+        n_segments=held.n_rows,
+        audio_s=held.audio_s,
+        report=tables.report,
+        rejects=held.rejects,
+        warnings=(*warnings, *_warnings(tables.calls, model, held.n_without_rows)),
+        passed_over=manifest.passed_over,
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    calls: "pl.DataFrame"
+    report: "pl.DataFrame"
+
+
+def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: Sequence[Reject]) -> _Tables:
+    """Merge the parts into the tables that users read."""
+    import polars as pl
+
+    from ser_batch.report import predictions_report, side_tables
+
+    out = options.out
+    if out.suffix == ".parquet":
+        make_folder(out.parent)
+        merge_parts(store.parts(), out, predictions_schema(model.labels))
+    else:
+        make_folder(out / "_tables")
+    side = side_tables(out)
+    merge_parts(store.parts(CALLS), side[CALLS], calls_schema(model.labels))
+    calls = pl.read_parquet(side[CALLS])
+    columns = ["role", "predicted", "confidence", "emotion"]
+    predicted = pl.concat([pl.read_parquet(part, columns=columns) for part in store.parts()])
+    report = predictions_report(predicted, calls, model.labels, timed=options.segments == "labels")
+    write_frame(report, side["report"])
+    rows = [dataclasses.asdict(reject) for reject in rejects]
+    write_table(side["rejects"], rows_table(rows, REJECTS))
+    return _Tables(calls, report)
+
+
+def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iterator[str]:
+    if n_without_rows:
+        yield (
+            f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
+            "(a mono recording has channel 0 and no role)"
+        )
+    n = calls.filter(calls["status"] == STATUS_LOW_RATE)["path"].n_unique()
+    if n:
+        yield (
+            f"{n} recordings are sampled below the {model.lowest_rate} Hz that the model was trained with: it hears "
+            "nothing in the upper bands, so expect worse figures; a model trained on features of "
+            "`featurize --preset telephone` suits them"
+        )

@@ -1,0 +1,182 @@
+"""What a worker of score does with a recording: segments to predictions, and sums over its channels."""
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ser_batch import bundle
+from ser_batch.bundle import Bundle, Predictor
+from ser_batch.config import Segmentation
+from ser_batch.corpus import Recording, emotion_of
+from ser_batch.errors import BundleError
+from ser_batch.parallel import MAIN, Rows, Work
+from ser_batch.tables import calls_schema, predictions_schema
+
+if TYPE_CHECKING:
+    from ser_batch.audio import Sound
+    from ser_batch.featurize.cutting import Segment
+
+CALLS = "calls"
+SEGMENTS_A_BATCH = 64
+
+# all that a recording and channel can have as status
+STATUS_OK = "ok"
+STATUS_SILENT = "silent"  # digital silence from end to end, nothing to score
+STATUS_LOW_RATE = "low_rate"  # sampled below what the model was trained with: the upper mel bands are empty
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreWork(Work):
+    """What a worker of score does with a recording."""
+
+    folder: Path
+    model: Path
+    labels: tuple[str, ...]
+    model_id: str
+    segmentation: Segmentation
+    role_of_channel: Mapping[int, str]
+    wanted_roles: frozenset[str]
+
+    @property
+    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
+        """Segments, and one row a recording and channel."""
+        return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
+
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield rows of the predictions a batch at a time, the calls last."""
+        from ser_batch.featurize.cutting import segments  # loaded by workers only
+
+        loaded, predict = _model(self.model, self.model_id)
+        calls: dict[int, _Call] = {}
+        batch: list[tuple[Sound, Segment]] = []
+        for sound, segment in segments(recording, loaded.spec, self.segmentation):
+            # the one channel of a mono recording is nobody's, or everybody's
+            role = self.role_of_channel.get(segment.channel) if sound.n_channels > 1 else None
+            if self.wanted_roles and role not in self.wanted_roles:
+                continue
+            calls.setdefault(segment.channel, _Call(sound, role, self.labels))
+            batch.append((sound, segment))
+            if len(batch) == SEGMENTS_A_BATCH:
+                yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
+                batch = []
+        if batch:
+            yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
+        for channel, call in sorted(calls.items()):
+            known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
+            yield CALLS, known | {"model_id": self.model_id, **call.row(loaded.lowest_rate)}
+
+    def _predictions(
+        self,
+        recording: Recording,
+        content_hash: str,
+        batch: Sequence[tuple["Sound", "Segment"]],
+        loaded: Bundle,
+        predict: Predictor,
+        calls: Mapping[int, "_Call"],
+    ) -> Rows:
+        """Predict a batch; silent segments keep their row without a prediction."""
+        heard = [i for i, (_, segment) in enumerate(batch) if segment.rms_dbfs is not None]
+        spec = loaded.spec
+        mfcc = np.zeros((len(heard), spec.n_frames, spec.n_mfcc), dtype=np.float32)
+        n_frames = np.array([len(batch[i][1].mfcc) for i in heard], dtype=np.int64)
+        for place, i in enumerate(heard):
+            mfcc[place, : n_frames[place]] = batch[i][1].mfcc
+        try:
+            probabilities = predict(mfcc, n_frames) if heard else ()
+        except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
+            raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
+        scored = dict(zip(heard, probabilities, strict=True))
+        for i, (_, segment) in enumerate(batch):
+            truth = emotion_of(recording, segment.label)
+            row: dict[str, Any] = {
+                "path": recording.path,
+                "content_hash": content_hash,
+                "channel": segment.channel,
+                "role": calls[segment.channel].role,
+                "segment": segment.index,
+                "start_s": segment.start_s,
+                "end_s": segment.end_s,
+                "rms_dbfs": segment.rms_dbfs,
+                "clipped_ratio": segment.clipped_ratio,
+                "model_id": self.model_id,
+                "emotion": truth,
+            }
+            if i in scored:
+                row |= _prediction(scored[i], self.labels)
+            calls[segment.channel].add(segment, scored.get(i), truth)
+            yield MAIN, row
+
+
+def _prediction(probabilities: npt.NDArray[np.float64], labels: Sequence[str]) -> dict[str, Any]:
+    """Return what the prediction columns of one segment hold."""
+    order = np.argsort(-probabilities, kind="stable")
+    second = probabilities[order[1]] if len(order) > 1 else 0.0
+    logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
+    return {
+        "predicted": labels[order[0]],
+        "abstained": False,
+        "confidence": float(probabilities[order[0]]),
+        "entropy": float(-(probabilities * logs).sum()),
+        "margin": float(probabilities[order[0]] - second),
+        **{f"p_{label}": float(p) for label, p in zip(labels, probabilities, strict=True)},
+    }
+
+
+class _Call:
+    """One channel of a recording while its segments come in; holds sums, not segments."""
+
+    def __init__(self, sound: "Sound", role: str | None, labels: Sequence[str]) -> None:
+        self.role = role
+        self._sound, self._labels = sound, labels
+        self._n_segments = 0
+        self._scored_s = 0.0
+        self._duration_s = 0.0
+        self._weighted = np.zeros(len(labels))
+        self._won: Counter[str] = Counter()
+        self._truths: set[str | None] = set()
+
+    def add(self, segment: "Segment", probabilities: npt.NDArray[np.float64] | None, truth: str | None) -> None:
+        """Count one segment; it weighs as much as it is long."""
+        self._n_segments += 1
+        self._duration_s = max(self._duration_s, segment.end_s)
+        self._truths.add(truth)
+        if probabilities is not None:
+            length_s = segment.end_s - segment.start_s
+            self._scored_s += length_s
+            self._weighted += probabilities * length_s
+            self._won[self._labels[int(probabilities.argmax())]] += 1
+
+    def row(self, lowest_rate: int) -> dict[str, Any]:
+        """Return the columns of the call table that are known."""
+        row: dict[str, Any] = {
+            "role": self.role,
+            "duration_s": self._sound.n_samples / self._sound.sampling_rate,
+            "n_segments": self._n_segments,
+            "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
+            "status": STATUS_OK if self._sound.sampling_rate >= lowest_rate else STATUS_LOW_RATE,
+        }
+        if not self._scored_s:
+            return row | {"status": STATUS_SILENT}
+        mean = self._weighted / self._scored_s
+        scored = sum(self._won.values())
+        return row | {
+            "predicted": self._labels[int(mean.argmax())],
+            **{f"p_{label}": float(p) for label, p in zip(self._labels, mean, strict=True)},
+            **{f"share_{label}": self._won[label] / scored for label in self._labels},
+        }
+
+
+@functools.lru_cache(maxsize=1)
+def _model(folder: Path, model_id: str) -> tuple[Bundle, Predictor]:
+    """Load the model once a process; `model_id` is the one that the run was started with."""
+    loaded = bundle.load(folder)
+    if loaded.model_id != model_id:
+        raise BundleError(f"{folder}: became another model while it was used; run the same command again")
+    return loaded, loaded.predictor()

@@ -1,0 +1,39 @@
+"""Train the shipped network as ser-batch does; print the seconds of each epoch as JSON.
+
+python tests/benchmark/ours/train_epochs.py FOLDER EPOCHS
+"""
+
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ser_batch.network import training
+
+
+def main() -> None:
+    """Train on x.npy and y.npy of the folder."""
+    folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
+    x, y = np.load(folder / "x.npy"), np.load(folder / "y.npy")
+    _, n_frames, n_mfcc = x.shape
+    n_labels = y.shape[1]
+    training.set_seed(0)
+    made = training.build("seed", n_frames, n_mfcc, n_labels)
+    times_s = [time.perf_counter()]
+    training.fit(
+        made,
+        x,
+        y.argmax(axis=1),
+        n_labels=n_labels,
+        epochs=epochs,
+        seed=0,
+        on_epoch=lambda epoch, logs: times_s.append(time.perf_counter()),
+    )
+    print(json.dumps([end - start for start, end in itertools.pairwise(times_s)]))
+
+
+if __name__ == "__main__":
+    main()
