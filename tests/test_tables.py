@@ -1,6 +1,8 @@
 """Files that are whole or not there, columns as the contract lists them, features read back as arrays."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -28,6 +30,7 @@ from ser_batch.tables import (
     write_table,
     write_text,
 )
+from ser_batch.tables.mfccs import MfccFile
 
 LABELS = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
 SMALL = FeatureSpec(n_frames=3, n_mfcc=2)
@@ -293,6 +296,35 @@ def test_features_are_sorted_by_key_whatever_the_order_of_the_parts(tmp_path):
     assert (other.spec, set(other.segmentations), other.n_unlabelled) == (SMALL, {Segmentation()}, 0)
     assert not {"mfcc", "mfcc_mean", "mfcc_std"} & set(other.rows.columns)
     assert {*SEGMENT, *METADATA} <= set(other.rows.columns)
+
+
+@pytest.mark.parametrize("rows_a_part", [1, 3])
+def test_a_table_too_large_for_memory_is_read_from_a_file_that_nobody_sees(rows_a_part, tmp_path):
+    values = np.random.default_rng(0).permutation(7)
+    rows = [row(f"{value}.wav", None if value == 3 else "sad", value=float(value)) for value in values]
+    parts = [rows[first : first + rows_a_part] for first in range(0, 7, rows_a_part)]
+    folder = features_folder(tmp_path / "f", parts)
+    scratch = tmp_path / "not there" / "scratch"
+    on_disk = load_features([folder], scratch=scratch, in_memory_bytes=6 * 24 - 1)
+    in_memory = load_features([folder], in_memory_bytes=6 * 24)
+    assert isinstance(in_memory.mfcc, np.ndarray)
+    assert not isinstance(on_disk.mfcc, np.ndarray)
+    assert on_disk.mfcc.shape == in_memory.mfcc.shape == (6, 3, 2)
+    assert len(on_disk.mfcc) == 6
+    for numbers in (np.arange(6), np.array([5, 0, 0, 2]), np.array([], dtype=np.int64)):
+        np.testing.assert_array_equal(on_disk.mfcc[numbers], in_memory.mfcc[numbers])
+    with pytest.raises(IndexError):
+        on_disk.mfcc[np.array([6])]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_disk_without_room_for_a_large_table_is_an_output_error():
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    mfcc = MfccFile(Path(tempfile.gettempdir()), (1, 3, 2))
+    with full.open("wb") as mfcc._file, pytest.raises(OutputError, match=r"copy of 0\.0 GB cannot be written.*--out"):
+        mfcc[np.arange(1)] = np.zeros((1, 3, 2), dtype=np.float32)
 
 
 def test_rows_without_an_emotion_are_left_out_and_counted(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,26 @@ def test_the_model_folder_holds_all_that_was_promised(small_model):
         "report.html",
         "MODEL_CARD.md",
     }
+
+
+@pytest.mark.parametrize("estimator", ["cnn", "logistic"])
+def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small_features, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(folders, *, scratch, in_memory_bytes):
+        loaded.append(load_features(folders, scratch=scratch, in_memory_bytes=in_memory_bytes))
+        return loaded[-1]
+
+    models = []
+    for place, in_memory_bytes in (("memory", 2**30), ("disk", 0)):
+        monkeypatch.setattr("ser_batch.train.stage.load_features", partial(load, in_memory_bytes=in_memory_bytes))
+        models.append(run(small_features, tmp_path / place, epochs=2, estimator=estimator, split="speaker"))
+    assert [isinstance(features.mfcc, np.ndarray) for features in loaded] == [True, False]
+    if estimator == "cnn":
+        assert models[0].model_id == models[1].model_id
+    in_memory, on_disk = (pl.read_parquet(tmp_path / place / "predictions.parquet") for place in ("memory", "disk"))
+    assert in_memory.equals(on_disk)
+    assert {path.name for path in tmp_path.iterdir()} == {"memory", "disk"}
 
 
 def test_predictions_hold_the_held_out_rows_with_their_metadata(small_model, small_features):

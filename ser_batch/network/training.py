@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # has to stand before Keras is imported
 
@@ -64,10 +64,18 @@ def set_seed(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
+class Rows(Protocol):
+    """Scaled MFCCs by row number or slice, shape (n, n_frames, n_mfcc): an array, or what makes one when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Any, /) -> Array: ...
+
+
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Shuffled batches of one size; the few rows left over in an epoch are other ones in the next."""
 
-    def __init__(self, x: Array, y: Array, batch: int, seed: int) -> None:
+    def __init__(self, x: Rows, y: Array, batch: int, seed: int) -> None:
         super().__init__()
         self._x, self._y, self._batch = x, y, batch
         self._random = np.random.default_rng(seed)
@@ -86,7 +94,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
 
 def fit(
     network: Any,
-    x: Array,
+    x: Rows,
     y: npt.NDArray[np.int64],
     *,
     n_labels: int,
@@ -115,7 +123,7 @@ def fit(
     network.fit(batches, epochs=epochs, verbose=0, callbacks=[callback])
 
 
-def predict(network: Any, x: Array) -> npt.NDArray[np.float64]:
+def predict(network: Any, x: Rows) -> npt.NDArray[np.float64]:
     """Return the probabilities of segments.
 
     Parameters
@@ -133,7 +141,7 @@ def predict(network: Any, x: Array) -> npt.NDArray[np.float64]:
     out = []
     for first in range(0, len(x), PREDICT_BATCH):
         rows = x[first : first + PREDICT_BATCH]
-        batch = np.zeros((PREDICT_BATCH, *x.shape[1:]), dtype=np.float32)
+        batch = np.zeros((PREDICT_BATCH, *rows.shape[1:]), dtype=np.float32)
         batch[: len(rows)] = rows
         out.append(np.asarray(network.predict_on_batch(batch), dtype=np.float64)[: len(rows)])
     probabilities = np.concatenate(out)

@@ -4,7 +4,7 @@ Parquet goes through pyarrow here, because workers write it and pyarrow is what 
 and the later stages read it with.
 """
 
-from ser_batch.tables.features import Features, Mfcc, load_features
+from ser_batch.tables.features import Features, load_features
 from ser_batch.tables.files import (
     TEMPORARY_MARK,
     atomic_path,
@@ -19,6 +19,7 @@ from ser_batch.tables.files import (
     write_table,
     write_text,
 )
+from ser_batch.tables.mfccs import Mfcc
 from ser_batch.tables.schemas import (
     KEY,
     METADATA_COLUMNS,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,25 +13,24 @@ import pyarrow as pa
 
 from ser_batch.config import FeatureSpec, Segmentation
 from ser_batch.errors import InputError, UsageError
-from ser_batch.tables.files import read_parts
-from ser_batch.tables.schemas import KEY
+from ser_batch.tables.files import part_files, read_parts
+from ser_batch.tables.mfccs import IN_MEMORY_BYTES, Mfcc, make_mfcc, read_mfcc
+from ser_batch.tables.schemas import KEY, SEGMENT_COLUMNS
 
 if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
 
-Mfcc = npt.NDArray[np.float32]
-
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """One or more features folders in memory, rows without an emotion left out.
+    """One or more features folders as one table, rows without an emotion left out.
 
     Parameters
     ----------
     rows
         All columns but the arrays, in the order of the key.
     mfcc
-        float32, shape (n, n_frames, n_mfcc), padded with 0.0.
+        float32, shape (n, n_frames, n_mfcc), padded with 0.0; an array, or a file to be read by row numbers.
     n_frames
         Real frames, int64, shape (n,).
     spec, segmentations
@@ -47,13 +47,19 @@ class Features:
     n_unlabelled: int
 
 
-def load_features(folders: Sequence[Path]) -> Features:
-    """Read features folders into arrays.
+def load_features(
+    folders: Sequence[Path], *, scratch: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES
+) -> Features:
+    """Read features folders.
 
     Parameters
     ----------
     folders
         Made by featurize with one spec.
+    scratch
+        Folder for the MFCCs of a table that is too large for memory; None is the system's for temporary files.
+    in_memory_bytes
+        What MFCCs may take before they go to a file.
 
     Raises
     ------
@@ -61,6 +67,8 @@ def load_features(folders: Sequence[Path]) -> Features:
         A folder is not there.
     InputError
         A folder holds no features, specs differ, a key occurs twice, or nothing is labelled.
+    OutputError
+        There is no room in `scratch`.
     """
     specs = [_read_spec(folder) for folder in folders]
     spec, _ = specs[0]
@@ -75,21 +83,24 @@ def load_features(folders: Sequence[Path]) -> Features:
                 f"{folder}: features of another spec than {folders[0]}: {'; '.join(differing)}. "
                 "Featurize both with the same --preset"
             )
-    table = pa.concat_tables([read_parts(folder) for folder in folders])
+    names = [name for name, _ in SEGMENT_COLUMNS]
+    table = pa.concat_tables([read_parts(folder, names) for folder in folders])
     n_all = table.num_rows
+    table = table.append_column("place", pa.array(np.arange(n_all)))  # in the order of the parts
     table = table.filter(table["emotion"].is_valid())
     if not table.num_rows:
         raise InputError(
             f"{folders[0]}: no row has an emotion; name the files as RAVDESS does, or give "
             "`ser-batch featurize --labels FILE`"
         )
+    import polars as pl
     import pyarrow.compute as pc  # slow to load, and no worker needs it
 
     # parts come in the order of the shards; sorting makes a training the same whatever the shards were
     table = table.take(pc.sort_indices(table, [(name, "ascending") for name in KEY]))
-    import polars as pl
-
-    rows = pl.from_arrow(table.drop_columns(["mfcc", "mfcc_mean", "mfcc_std"]))
+    row_of_place = np.full(n_all, -1)
+    row_of_place[table["place"].to_numpy()] = np.arange(table.num_rows)
+    rows = pl.from_arrow(table.drop_columns(["place"]))
     assert isinstance(rows, pl.DataFrame)
     twice = rows.filter(rows.select(KEY).is_duplicated())
     if len(twice):
@@ -97,10 +108,17 @@ def load_features(folders: Sequence[Path]) -> Features:
             f"{twice['path'][0]}: stands twice in the features (dataset {twice['dataset'][0]}); leave one folder "
             "out, or featurize it with another --name"
         )
-    leaves = table["mfcc"].combine_chunks().flatten().flatten().to_numpy(zero_copy_only=True)
+    shape = (len(rows), spec.n_frames, spec.n_mfcc)
+    mfcc = make_mfcc(shape, scratch or Path(tempfile.gettempdir()), in_memory_bytes)
+    place = 0
+    for values in read_mfcc([part for folder in folders for part in part_files(folder)]):
+        row_numbers = row_of_place[place : place + len(values)]
+        labelled = row_numbers >= 0
+        mfcc[row_numbers[labelled]] = values[labelled]
+        place += len(values)
     return Features(
         rows=rows,
-        mfcc=leaves.reshape(len(rows), spec.n_frames, spec.n_mfcc),
+        mfcc=mfcc,
         n_frames=rows["n_frames"].cast(pl.Int64).to_numpy(),
         spec=spec,
         segmentations=tuple(segmentation for _, segmentation in specs),

@@ -150,6 +150,20 @@ def fixed_size_lists(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(fixed_size_lists(values, kind.value_type), type=kind)
 
 
+def part_files(folder: Path) -> list[Path]:
+    """Return all ``part-*.parquet`` of a folder, in order.
+
+    Raises
+    ------
+    InputError
+        There are none.
+    """
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise InputError(f"{folder}: holds no part-*.parquet; make it with `ser-batch featurize AUDIO`")
+    return parts
+
+
 def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read all ``part-*.parquet`` of a folder as one table.
 
@@ -165,11 +179,8 @@ def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     InputError
         There are no parts, or one of them cannot be read.
     """
-    parts = sorted(folder.glob("part-*.parquet"))
-    if not parts:
-        raise InputError(f"{folder}: holds no part-*.parquet; make it with `ser-batch featurize AUDIO`")
     tables = []
-    for part in parts:
+    for part in part_files(folder):
         try:
             tables.append(pq.ParquetFile(part, memory_map=True).read(columns=columns))
         except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:

@@ -45,8 +45,8 @@ def run_fold(
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
     if options.estimator == "cnn":
         return _run_network(data, labels, y, rows, test, fold, options, say, prefix)
-    x = bundle.summary_features(data.mfcc, data.n_frames)
     say(f"{prefix}fitting {options.estimator} on {len(rows)} rows")
+    x = np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in _chunks(np.arange(len(y)))])
     estimator = _classical(options)
     estimator.fit(x[rows], y[rows])
     probabilities = estimator.predict_proba(x[test]) if len(test) else np.empty((0, len(labels)))
@@ -67,7 +67,7 @@ def _run_network(
     from ser_batch.network import training
 
     scaler = _fit_scaler(data.mfcc, data.n_frames, rows)
-    x, x_test = (scaler.transform(data.mfcc[part], data.n_frames[part]) for part in (rows, test))
+    x, x_test = (_Scaled(data, part, scaler) for part in (rows, test))
     history: list[dict[str, Any]] = []
     training.set_seed(options.seed)
     model = training.build(options.recipe, data.spec.n_frames, data.spec.n_mfcc, len(labels))
@@ -87,12 +87,31 @@ def _run_network(
     return Run(fold, model, scaler, history, probabilities)
 
 
+class _Scaled:
+    """Rows of the table, read and scaled when a batch asks for them: the table may be larger than memory."""
+
+    def __init__(self, data: Features, rows: npt.NDArray[np.int64], scaler: bundle.Scaler) -> None:
+        self._data, self._rows, self._scaler = data, rows, scaler
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, numbers: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
+        rows = self._rows[numbers]
+        return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows])
+
+
+def _chunks(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Cut row numbers into stretches of about 1024, 28 MB of MFCCs."""
+    return np.array_split(rows, max(1, len(rows) // 1024))
+
+
 def _fit_scaler(mfcc: Mfcc, n_frames: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> bundle.Scaler:
     """Fit mean and deviation of each coefficient on the real frames of `rows`."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
-    for chunk in np.array_split(rows, max(1, len(rows) // 1024)):  # 28 MB of frames at a time
+    for chunk in _chunks(rows):
         real = np.arange(mfcc.shape[1]) < n_frames[chunk, None]
         scaler.partial_fit(mfcc[chunk][real].astype(np.float64))
     return bundle.Scaler(tuple(map(float, scaler.mean_)), tuple(map(float, scaler.scale_)))

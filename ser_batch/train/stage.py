@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ser_batch import bundle, splits
@@ -90,7 +91,7 @@ def train(
     options = options or TrainOptions()
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     started = time.monotonic()
-    data = load_features(tuple(features) or (DEFAULT_FEATURES,))
+    data = load_features(tuple(features) or (DEFAULT_FEATURES,), scratch=options.out.parent)
     labels = sorted(set(data.rows["emotion"]))
     if len(labels) < 2:
         raise InputError(f"all {len(data.rows)} rows are labelled {labels[0]!r}; training needs 2 labels or more")
@@ -127,7 +128,8 @@ def _identity(data: Features, options: TrainOptions) -> dict[str, Any]:
     """Return all that decides the model: the data's hash and the settings."""
     keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker").write_csv()
     digest = hashlib.sha256(keyed.encode())
-    digest.update(data.mfcc.tobytes())
+    for first in range(0, len(data.rows), 1024):
+        digest.update(data.mfcc[np.arange(first, min(first + 1024, len(data.rows)))].tobytes())
     is_cnn = options.estimator == "cnn"
     return {
         "estimator": options.estimator,

@@ -1,0 +1,114 @@
+"""The MFCCs of a whole table: an array where they fit into memory, else a file that is read by the row."""
+
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ser_batch.errors import InputError, OutputError
+from ser_batch.tables.files import make_folder
+
+Array = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+
+# tables beyond this go to a file: 38,000 segments, 21 hours of windows
+IN_MEMORY_BYTES = 2**30
+
+
+class MfccFile:
+    """MFCCs in a temporary file. Rows come by number, as from an array; only those asked for take memory.
+
+    A mapped file would look simpler, but each page once touched counts as memory of this process.
+
+    Parameters
+    ----------
+    folder
+        Where the file lies, on a disk with room for all rows. It has no name there, so nothing is left behind however
+        this process ends.
+    shape
+        (n, n_frames, n_mfcc).
+
+    Raises
+    ------
+    OutputError
+        The file or its folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self._folder = folder
+        self._row_bytes = 4 * shape[1] * shape[2]
+        make_folder(folder)
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, prefix=".ser-batch-")  # noqa: SIM115 - lives as long as this
+        except OSError as error:
+            raise self._error(error) from error
+        weakref.finalize(self, self._file.close)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: Numbers) -> Array:
+        """Return rows by number, shape (len(rows), n_frames, n_mfcc)."""
+        out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        for place, row in enumerate(rows.tolist()):
+            if os.preadv(self._file.fileno(), [out[place]], row * self._row_bytes) != self._row_bytes:
+                raise IndexError(f"row {row} of {len(self)}")
+        return out
+
+    def __setitem__(self, rows: Numbers, values: Array) -> None:
+        """Write rows by number."""
+        try:
+            for place, row in enumerate(rows.tolist()):
+                # a regular file takes a row whole, or raises
+                os.pwritev(self._file.fileno(), [np.ascontiguousarray(values[place]).data], row * self._row_bytes)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: OSError) -> OutputError:
+        gigabytes = len(self) * self._row_bytes / 1e9
+        return OutputError(
+            f"{self._folder}: the table is too large for memory, and its copy of {gigabytes:.1f} GB cannot be written "
+            f"here ({error.strerror}); make room, or choose another disk with --out"
+        )
+
+
+Mfcc = Array | MfccFile
+
+
+def make_mfcc(shape: tuple[int, int, int], folder: Path, in_memory_bytes: int) -> Mfcc:
+    """Return room for MFCCs, shape (n, n_frames, n_mfcc): in memory, or beyond `in_memory_bytes` in `folder`."""
+    if 4 * int(np.prod(shape)) <= in_memory_bytes:
+        return np.empty(shape, dtype=np.float32)
+    return MfccFile(folder, shape)
+
+
+def read_mfcc(parts: list[Path]) -> Iterator[Array]:
+    """Yield the mfcc column of parts in order, a row group at a time, shape (rows, n_frames, n_mfcc).
+
+    Raises
+    ------
+    InputError
+        A part cannot be read.
+    """
+    for part in parts:
+        try:
+            file = pq.ParquetFile(part)
+            for group in range(file.num_row_groups):
+                yield from map(_as_array, file.read_row_group(group, columns=["mfcc"])["mfcc"].chunks)
+        except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise InputError(f"{part}: cannot be read as Parquet ({error}); featurize again") from error
+
+
+def _as_array(chunk: Any) -> Array:
+    """Return a chunk of nested fixed-size lists as an array; no number becomes a Python object, none is copied."""
+    rows = chunk.type.list_size, chunk.type.value_type.list_size
+    return np.asarray(chunk.flatten().flatten().to_numpy(zero_copy_only=True)).reshape(len(chunk), *rows)
