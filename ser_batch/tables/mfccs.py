@@ -18,8 +18,8 @@ from ser_batch.tables.files import make_folder
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
-# tables beyond this go to a file: 38,000 segments, 21 hours of windows
-IN_MEMORY_BYTES = 2**30
+# tables beyond this go to a file: 19,000 segments, 10 hours of windows; Keras and JAX take as much again
+IN_MEMORY_BYTES = 2**29
 
 
 class MfccFile:
