@@ -26,6 +26,9 @@ FRAMES_A_BLOCK = 58
 # Mel filters that go into one product. A filter is zero but for a few neighbouring bins, so products of this many
 # bands leave out most of the zeros; fewer bands spend their time on calls, more of them on zeros.
 BANDS_A_PRODUCT = 16
+# A recording is narrow when its own Nyquist frequency is at most this share of a quarter of the spec's rate: what the
+# resampler and the window let through lies well below that quarter then, and every second sample tells all.
+NARROW = 0.75
 _AMIN = np.float32(1e-10)
 _DB_A_NEPER = np.float32(10 / np.log(10))  # of powers; NumPy's natural logarithm is four times as fast as its log10
 
@@ -73,6 +76,42 @@ def _banded(filters: Array) -> list[tuple[slice, slice, Array]]:
     return products
 
 
+class _Analysis:
+    """Frames to mel powers, from every sample or, for narrow recordings, from every second one.
+
+    Parameters
+    ----------
+    spec
+        All parameters.
+    step
+        1 or 2.
+    """
+
+    def __init__(self, spec: FeatureSpec, step: int) -> None:
+        self._spec, self._step = spec, step
+        window = np.hanning(spec.win_length + 1)[:-1]  # periodic
+        before = (spec.n_fft - spec.win_length) // 2
+        window = np.pad(window, (before, spec.n_fft - spec.win_length - before))
+        self._window = (window[::step] * step).astype(np.float32)
+        self._n_bins = len(self._window) // 2 + 1
+        self._filters = _banded(mel_filterbank(spec).T[: self._n_bins])
+
+    def mel(self, samples: Array, first: int, last: int) -> Array:
+        """Return the mel powers of frames `first` to `last`, shape (at most `FRAMES_A_BLOCK`, n_mels)."""
+        spec, n = self._spec, last - first
+        reached = slice(first * spec.hop_length, (last - 1) * spec.hop_length + spec.n_fft, self._step)
+        heard = np.ascontiguousarray(samples[reached])
+        strides = (spec.hop_length // self._step * heard.itemsize, heard.itemsize)
+        frames: Array = np.ndarray((n, len(self._window)), np.float32, heard, strides=strides)
+        spectrum = scipy.fft.rfft(frames * self._window, axis=1)
+        power = np.zeros((FRAMES_A_BLOCK, self._n_bins), dtype=np.float32)
+        np.square(np.abs(spectrum, out=power[:n]), out=power[:n])
+        mel = np.zeros((FRAMES_A_BLOCK, spec.n_mels), dtype=np.float32)
+        for bins, bands, weights in self._filters:
+            np.matmul(power[:, bins], weights, out=mel[:, bands])
+        return mel[:n]
+
+
 class MfccKernel:
     """Computes MFCCs for one spec; make it with `kernel`, which keeps the tables.
 
@@ -80,14 +119,16 @@ class MfccKernel:
     ----------
     spec
         All parameters.
+    is_narrow
+        Whether the recordings have nothing above a quarter of the spec's rate: telephone calls under a wideband
+        spec. Half the samples then give the same numbers in half the time, but for frames that reach over the
+        segment's ends: the cut there is heard in all bands.
     """
 
-    def __init__(self, spec: FeatureSpec) -> None:
+    def __init__(self, spec: FeatureSpec, *, is_narrow: bool = False) -> None:
         self.spec = spec
-        window = np.hanning(spec.win_length + 1)[:-1]  # periodic
-        before = (spec.n_fft - spec.win_length) // 2
-        self._window = np.pad(window, (before, spec.n_fft - spec.win_length - before)).astype(np.float32)
-        self._filters = _banded(mel_filterbank(spec).T)
+        self._whole = _Analysis(spec, 1)
+        self._inner = _Analysis(spec, 2) if is_narrow else self._whole
         dct = scipy.fft.dct(np.eye(spec.n_mels), type=2, norm="ortho", axis=0)[: spec.n_mfcc]
         self._dct = np.ascontiguousarray(dct.T.astype(np.float32))
 
@@ -112,34 +153,33 @@ class MfccKernel:
         segment.feed(samples)
         return segment.finish()
 
-    def log_mel(self, samples: Array, n: int) -> Array:
+    def log_mel(self, samples: Array, n: int, *, inner: range) -> Array:
         """Return `n` frames of mel powers in dB, not yet cut at `top_db`.
 
         Parameters
         ----------
         samples
-            Shape (at least (n - 1) * hop_length + n_fft,): frame i begins at i * hop_length.
+            Shape (at least (n - 1) * hop_length + n_fft,), contiguous: frame i begins at i * hop_length.
+        n
+            Frames.
+        inner
+            Those that lie wholly within the segment.
 
         Returns
         -------
         array of float32, shape (n, n_mels)
         """
-        spec = self.spec
-        strides = (spec.hop_length * samples.itemsize, samples.itemsize)
-        frames: Array = np.ndarray((n, spec.n_fft), np.float32, np.ascontiguousarray(samples), strides=strides)
-        windowed = np.empty((FRAMES_A_BLOCK, spec.n_fft), dtype=np.float32)
-        power = np.zeros((FRAMES_A_BLOCK, spec.n_fft // 2 + 1), dtype=np.float32)
-        mel = np.empty((FRAMES_A_BLOCK, spec.n_mels), dtype=np.float32)
-        out = np.empty((n, spec.n_mels), dtype=np.float32)
+        out = np.empty((n, self.spec.n_mels), dtype=np.float32)
         for first in range(0, n, FRAMES_A_BLOCK):
-            block = frames[first : first + FRAMES_A_BLOCK]
-            count = len(block)
-            spectrum = scipy.fft.rfft(np.multiply(block, self._window, out=windowed[:count]), axis=1)
-            np.square(np.abs(spectrum, out=power[:count]), out=power[:count])
-            power[count:] = 0
-            for bins, bands, weights in self._filters:
-                np.matmul(power[:, bins], weights, out=mel[:, bands])
-            out[first : first + count] = mel[:count]
+            last = min(first + FRAMES_A_BLOCK, n)
+            start, stop = (min(max(edge, first), last) for edge in (inner.start, max(inner.start, inner.stop)))
+            for analysis, begin, end in (
+                (self._whole, first, start),
+                (self._inner, start, stop),
+                (self._whole, stop, last),
+            ):
+                if begin < end:
+                    out[begin:end] = analysis.mel(samples, begin, end)
         np.log(np.maximum(out, _AMIN, out=out), out=out)
         out *= _DB_A_NEPER
         return out
@@ -168,14 +208,14 @@ class SegmentMfcc:
         spec = kernel.spec
         self._pending = np.zeros(spec.n_fft // 2, dtype=np.float32)  # centred frames: zeros before the first
         self._kept: list[Array] = []
-        self._n_kept = self._n_samples = 0
+        self._n_kept = self._n_samples = self._n_done = 0
         self._peak_db = -np.inf
 
     def feed(self, samples: Array) -> None:
         """Take the next samples, shape (n,)."""
         self._n_samples += len(samples)
         self._pending = np.concatenate((self._pending, samples))
-        self._advance(FRAMES_A_BLOCK)
+        self._advance(FRAMES_A_BLOCK, len(self._pending))
 
     def finish(self) -> Array:
         """End the segment.
@@ -186,19 +226,23 @@ class SegmentMfcc:
             1 + samples // hop_length frames, at most `n_frames`.
         """
         spec = self._kernel.spec
+        n_real = len(self._pending)
         self._pending = np.concatenate((self._pending, np.zeros(spec.n_fft - spec.n_fft // 2, dtype=np.float32)))
-        self._advance(1)
+        self._advance(1, n_real)
         log_mel = np.concatenate(self._kept)
         np.maximum(log_mel, np.float32(self._peak_db - spec.top_db), out=log_mel)
         return self._kernel.cepstrum(log_mel)
 
-    def _advance(self, multiple: int) -> None:
-        """Turn the pending samples into frames as far as they reach, in multiples of `multiple`."""
+    def _advance(self, multiple: int, n_real: int) -> None:
+        """Turn the pending samples, of which `n_real` are not padding, into frames, in multiples of `multiple`."""
         spec = self._kernel.spec
         n = ((len(self._pending) - spec.n_fft) // spec.hop_length + 1) // multiple * multiple
         if n < 1:
             return
-        log_mel = self._kernel.log_mel(self._pending, n)
+        first_inner = max(0, -(-(spec.n_fft // 2) // spec.hop_length) - self._n_done)
+        inner = range(first_inner, (n_real - spec.n_fft) // spec.hop_length + 1)
+        log_mel = self._kernel.log_mel(self._pending, n, inner=inner)
+        self._n_done += n
         self._peak_db = max(self._peak_db, float(log_mel.max()))
         if self._n_kept < spec.n_frames:
             self._kept.append(log_mel[: spec.n_frames - self._n_kept].copy())
@@ -206,7 +250,20 @@ class SegmentMfcc:
         self._pending = self._pending[n * spec.hop_length :]
 
 
-@functools.lru_cache(maxsize=4)
-def kernel(spec: FeatureSpec) -> MfccKernel:
-    """Return the kernel of a spec; its tables are made once a process."""
-    return MfccKernel(spec)
+def kernel(spec: FeatureSpec, source_rate: int | None = None) -> MfccKernel:
+    """Return the kernel of a spec; its tables are made once a process.
+
+    Parameters
+    ----------
+    spec
+        All parameters.
+    source_rate
+        Rate in Hz that the samples were resampled from; None for the spec's own.
+    """
+    is_even = not any(length % 2 for length in (spec.n_fft, spec.hop_length))
+    return _kernel(spec, is_even and 2 * (source_rate or spec.sampling_rate) <= NARROW * spec.sampling_rate)
+
+
+@functools.lru_cache(maxsize=8)
+def _kernel(spec: FeatureSpec, is_narrow: bool) -> MfccKernel:
+    return MfccKernel(spec, is_narrow=is_narrow)

@@ -90,6 +90,78 @@ def test_mfccs_of_any_length_are_librosas(spec, signal, length):
     assert np.abs(mfcc - expected).max() <= ALLOWED / 5
 
 
+@SPECS
+def test_mfccs_of_ten_minutes_are_librosas(spec):
+    samples = loud_end(600 * spec.sampling_rate)
+    assert np.abs(kernel(spec).mfcc(samples) - librosa_mfcc(samples, spec)).max() <= ALLOWED / 5
+
+
+# ---- recordings sampled so low that every second sample of a wideband spec tells all ----
+
+WIDE = PRESETS["ravdess"]
+CALL_RATE = 8000
+
+
+def sweep(n: int) -> np.ndarray:
+    """From 0 Hz to the Nyquist frequency of a call."""
+    return (0.5 * np.sin(np.pi * np.arange(n) ** 2 / (2 * n))).astype(np.float32)
+
+
+def clipped(n: int) -> np.ndarray:
+    return (0.99 * np.sign(np.sin(0.167 * np.arange(n)))).astype(np.float32)
+
+
+def nyquist(n: int) -> np.ndarray:
+    return (0.9 * np.cos(np.pi * 0.999 * np.arange(n))).astype(np.float32)
+
+
+def faint(n: int) -> np.ndarray:
+    return np.float32(1e-4) * noise(n)
+
+
+def calls(rate: int) -> list[np.ndarray]:
+    return [
+        librosa.resample(signal(9 * rate), orig_sr=rate, target_sr=WIDE.sampling_rate)
+        for signal in (*SIGNALS, sweep, clipped, nyquist, faint)
+    ]
+
+
+@pytest.mark.parametrize("rate", [1000, 6000, CALL_RATE])
+def test_narrow_recordings_have_librosas_mfccs_wherever_they_are_cut(rate):
+    narrow = kernel(WIDE, rate)
+    assert narrow is not kernel(WIDE), "nothing would be tested"
+    for samples in calls(rate):
+        # odd and even beginnings, whole windows and shorter ones than a frame
+        for start, n in ((0, 89_082), (44_541, 89_082), (3001, 30_000), (7000, 2049), (7001, 1)):
+            cut = samples[start : start + n]
+            assert np.abs(narrow.mfcc(cut) - librosa_mfcc(cut, WIDE)).max() <= ALLOWED
+
+
+def test_real_calls_have_librosas_mfccs_in_every_window(shared):
+    narrow = kernel(WIDE, CALL_RATE)
+    for file in sorted((shared / "calls").glob("*.wav")):
+        samples, _ = librosa.load(file, sr=WIDE.sampling_rate, duration=60)
+        for start in range(0, len(samples) - 89_082, 44_541):
+            window = samples[start : start + 89_082]
+            assert np.abs(narrow.mfcc(window) - librosa_mfcc(window, WIDE)).max() <= ALLOWED / 5
+
+
+@quick
+@given(st.data())
+def test_chunks_of_any_size_give_the_same_bits_for_narrow_recordings(data):
+    samples = calls(CALL_RATE)[data.draw(st.integers(0, 8))][:120_000]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=12)))
+    segment = kernel(WIDE, CALL_RATE).segment()
+    for chunk in np.split(samples, cuts):
+        segment.feed(chunk)
+    np.testing.assert_array_equal(segment.finish(), kernel(WIDE, CALL_RATE).mfcc(samples))
+
+
+@pytest.mark.parametrize(("spec", "rate"), [("ravdess", 11_025), ("ravdess", 48_000), ("telephone", 8000)])
+def test_recordings_that_are_not_narrow_are_taken_whole(spec, rate):
+    assert kernel(PRESETS[spec], rate) is kernel(PRESETS[spec])
+
+
 @functools.cache
 def whole(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
     """Samples of many more frames than a segment keeps, the loudest after these, and their MFCCs in one go."""

@@ -180,8 +180,9 @@ def segments(recording: Recording, spec: FeatureSpec, segmentation: Segmentation
     with AudioReader(recording.file, recording.path) as reader:
         sound = reader.sound
         plan = _intervals(recording, segmentation, sound.n_channels)
+        mfccs = kernel(spec, sound.sampling_rate)
         segmenters = {
-            channel: _ChannelSegmenter(sound, kernel(spec), channel, intervals, is_exact=segmentation.mode != "windows")
+            channel: _ChannelSegmenter(sound, mfccs, channel, intervals, is_exact=segmentation.mode != "windows")
             for channel, intervals in plan.items()
         }
         # one block is held back, because the resampler wants to be told of the last one
