@@ -4,7 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint format clean
+# benchmarks: PyTorch, a peer, lives in an environment of its own; audio made for them is kept
+TORCH := .venv-torch
+TORCH_INSTALLED := $(TORCH)/.installed
+BENCH := $(BIN)/python tests/benchmark
+SCRATCH := --scratch .bench
+
+.PHONY: help install demo test lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -36,5 +42,21 @@ format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## Remove the virtual environment and the demo
-	rm -rf $(VENV) demo
+$(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/benchmark/requirements-torch.txt
+	@touch $@
+
+bench: $(INSTALLED) $(TORCH_INSTALLED)  ## Measure speed and memory beside peers, 15 minutes
+	$(BENCH)/startup.py
+	$(BENCH)/parts.py $(SCRATCH)
+	$(BENCH)/stages.py $(SCRATCH)
+	$(BENCH)/parquet.py $(SCRATCH)
+	$(BENCH)/featurize.py $(SCRATCH) --files 1000
+	$(BENCH)/scaling.py $(SCRATCH) --runs 1
+	$(BENCH)/score.py $(SCRATCH) --hours 0.5
+	$(BENCH)/train.py --torch-python $(TORCH)/bin/python --runs 3 --epochs 3
+	$(BENCH)/large_table.py --gigabytes 1
+
+clean:  ## Remove the virtual environments, the demo and the benchmarks' audio
+	rm -rf $(VENV) $(TORCH) demo .bench

@@ -21,7 +21,6 @@ from harness import (
     argument_parser,
     corpus_folder,
     digits,
-    make_once,
     measure,
     ravdess_wav,
     scratch_folder,
@@ -43,12 +42,11 @@ READERS = {
 
 
 def make_features(source: Path, scratch: Path, n_files: int) -> Path:
-    """Featurize, unless that is done."""
-    wavs = ravdess_wav(source, scratch, n_files)
-    return make_once(
-        scratch / f"features-{n_files}",
-        lambda folder: measure(Program("featurize", ser_batch("featurize", wavs, "--out", folder))),
-    )
+    """Featurize, anew each time: what wrote an older folder may have been another version."""
+    features = scratch / "features"
+    command = ser_batch("featurize", ravdess_wav(source, scratch, n_files), "--out", features, "--overwrite")
+    measure(Program("featurize", command))
+    return features
 
 
 def size_row(features: Path, shape: tuple[int, ...]) -> Row:
