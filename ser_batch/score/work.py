@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,10 +89,10 @@ class ScoreWork(Work):
         for place, i in enumerate(heard):
             mfcc[place, : n_frames[place]] = batch[i][1].mfcc
         try:
-            probabilities = predict(mfcc, n_frames) if heard else ()
+            probabilities = predict(mfcc, n_frames) if heard else np.empty((0, len(self.labels)))
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
-        scored = dict(zip(heard, probabilities, strict=True))
+        scored = dict(zip(heard, _prediction_columns(probabilities, self.labels), strict=True))
         for i, (_, segment) in enumerate(batch):
             truth = emotion_of(recording, segment.label)
             row: dict[str, Any] = {
@@ -108,25 +108,34 @@ class ScoreWork(Work):
                 "model_id": self.model_id,
                 "emotion": truth,
             }
-            if i in scored:
-                row |= _prediction(scored[i], self.labels)
-            calls[segment.channel].add(segment, scored.get(i), truth)
-            yield MAIN, row
+            own, columns = scored.get(i, (None, {}))
+            calls[segment.channel].add(segment, own, truth)
+            yield MAIN, row | columns
 
 
-def _prediction(probabilities: npt.NDArray[np.float64], labels: Sequence[str]) -> dict[str, Any]:
-    """Return what the prediction columns of one segment hold."""
-    order = np.argsort(-probabilities, kind="stable")
-    second = probabilities[order[1]] if len(order) > 1 else 0.0
+def _prediction_columns(
+    probabilities: npt.NDArray[np.float64], labels: Sequence[str]
+) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
+    """Yield the probabilities of each segment, and what its prediction columns hold."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, axis=1)
+    margin = ranked[:, 0] - (ranked[:, 1] if len(labels) > 1 else 0.0)
     logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
-    return {
-        "predicted": labels[order[0]],
-        "abstained": False,
-        "confidence": float(probabilities[order[0]]),
-        "entropy": float(-(probabilities * logs).sum()),
-        "margin": float(probabilities[order[0]] - second),
-        **{f"p_{label}": float(p) for label, p in zip(labels, probabilities, strict=True)},
-    }
+    entropy = -(probabilities * logs).sum(axis=1)
+    columns = zip(order[:, 0].tolist(), ranked[:, 0].tolist(), entropy.tolist(), margin.tolist(), strict=True)
+    names = [f"p_{label}" for label in labels]
+    for own, (best, confidence, nats, lead) in zip(probabilities, columns, strict=True):
+        yield (
+            own,
+            {
+                "predicted": labels[best],
+                "abstained": False,
+                "confidence": confidence,
+                "entropy": nats,
+                "margin": lead,
+                **dict(zip(names, own.tolist(), strict=True)),
+            },
+        )
 
 
 class _Call:
