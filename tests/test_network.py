@@ -101,6 +101,22 @@ def test_numpy_gives_what_keras_gives(shape, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_normalisation_is_not_folded_into_a_convolution_that_others_use(tmp_path):
+    inputs = keras.Input((11, 3), name="mfcc")
+    normal = keras.layers.BatchNormalization(name="before")(inputs)
+    convolved = keras.layers.Conv1D(4, 4, padding="same", use_bias=False, name="convolution")(normal)
+    both = keras.layers.Concatenate(name="both")(
+        [convolved, keras.layers.BatchNormalization(name="after")(convolved)],
+    )
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")(both)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="probabilities")(mean))
+    training.save(with_random_statistics(model), tmp_path / "network.keras")
+    x = np.random.default_rng(0).normal(size=(5, 11, 3)).astype(np.float32)
+    found = inference.load(tmp_path / "network.keras").predict(x)
+    np.testing.assert_allclose(found, training.predict(model, x), atol=1e-5)
+    assert inference.load(tmp_path / "network.keras").predict(x[:0]).shape == (0, 3)
+
+
 @pytest.mark.parametrize("name", list(shipped()))
 def test_numpy_gives_what_keras_gives_for_the_shipped_networks(name):
     path = shipped()[name] / "network.keras"

@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,11 @@ class Network:
         self.configuration = configuration
         self.weights = [array for layer in configuration["layers"] for array in weights.get(layer["name"], ())]
         self._input, self._output = (configuration[ends][0] for ends in ("input_layers", "output_layers"))
-        self._steps = [
-            (layer["name"], _sources(layer), _made(layer, weights.get(layer["name"], ())))
-            for layer in configuration["layers"]
-            if layer["class_name"] != "InputLayer"
-        ]
+        layers = [layer for layer in configuration["layers"] if layer["class_name"] != "InputLayer"]
+        for layer in layers:
+            _check(layer)
+        folded = _fold(layers, weights)
+        self._steps = [(layer["name"], _sources(layer), _made(layer, folded[layer["name"]])) for layer in layers]
 
     def predict(self, x: Array) -> npt.NDArray[np.float64]:
         """Return the probabilities of segments.
@@ -64,7 +65,7 @@ class Network:
         array of float64, shape (n, n_labels)
             Rows sum to 1. The last bits of a row may differ with the rows it comes with.
         """
-        batches = [self._apply(x[first : first + BATCH]) for first in range(0, len(x), BATCH)]
+        batches = [self._apply(x[first : first + BATCH]) for first in range(0, max(1, len(x)), BATCH)]
         probabilities = np.concatenate(batches).astype(np.float64)
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
@@ -104,15 +105,36 @@ def _sources(layer: Mapping[str, Any]) -> list[str]:
     return [tensor["config"]["keras_history"][0] for tensor in (tensors if isinstance(tensors, list) else [tensors])]
 
 
+def _fold(layers: Sequence[Mapping[str, Any]], weights: Mapping[str, Sequence[Array]]) -> dict[str, Sequence[Array]]:
+    """Return the weights with each normalisation's scale moved into the convolution that it alone takes from."""
+    folded = {layer["name"]: weights.get(layer["name"], ()) for layer in layers}
+    kinds = {layer["name"]: layer["class_name"] for layer in layers}
+    uses = Counter(source for layer in layers for source in _sources(layer))
+    for layer in layers:
+        if layer["class_name"] == "BatchNormalization":
+            gamma, beta, mean, variance = weights[layer["name"]]
+            scale = gamma / np.sqrt(variance + np.float32(layer["config"]["epsilon"]))
+            shift = beta - mean * scale
+            (source,) = _sources(layer)
+            if kinds.get(source) == "Conv1D" and uses[source] == 1:
+                (kernel,) = folded[source]
+                folded |= {source: [kernel * scale], layer["name"]: [np.array(1, dtype=np.float32), shift]}
+            else:
+                folded[layer["name"]] = [scale, shift]
+    return folded
+
+
 def _made(layer: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+    return _LAYERS[layer["class_name"]][0](layer["config"], weights)
+
+
+def _check(layer: Mapping[str, Any]) -> None:
     kind = layer["class_name"]
     if kind not in _LAYERS:
         raise ValueError(f"a layer {kind!r} is unknown; upgrade ser-batch")
-    make, required = _LAYERS[kind]
-    for setting, value in required.items():
+    for setting, value in _LAYERS[kind][1].items():
         if layer["config"].get(setting, value) != value:
             raise ValueError(f"{kind} with {setting} {layer['config'][setting]!r} is unknown; upgrade ser-batch")
-    return make(layer["config"], weights)
 
 
 def _convolution(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
@@ -134,17 +156,9 @@ def _convolution(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
     return apply
 
 
-def _normalization(config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
-    gamma, beta, mean, variance = weights
-    scale = gamma / np.sqrt(variance + np.float32(config["epsilon"]))
-    shift = beta - mean * scale
-
-    def apply(x: Array) -> Array:
-        out: Array = x * scale
-        out += shift
-        return out
-
-    return apply
+def _normalization(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+    scale, shift = weights
+    return (lambda x: x + shift) if np.ndim(scale) == 0 else (lambda x: x * scale + shift)
 
 
 def _pooling(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:
