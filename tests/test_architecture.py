@@ -82,6 +82,11 @@ def test_only_network_imports_keras_and_jax(module):
     assert not {name for name in imported_by(module) if name.split(".")[0] in {"keras", "jax"}}
 
 
+def test_inference_needs_neither_keras_nor_jax():
+    loaded = {name.split(".")[0] for name in loaded_by("import ser_batch.network.inference")}
+    assert not loaded & {"keras", "jax", "sklearn"}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_pickled(module):
     names = {name.split(".")[0] for name in imported_by(module)}
