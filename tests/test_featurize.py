@@ -106,8 +106,8 @@ def cut(file: Path, spec: FeatureSpec, segmentation: Segmentation, *labels: Labe
 
 
 @one_thread
-def mfcc_by_kernel(samples: np.ndarray, spec: FeatureSpec = TELEPHONE) -> np.ndarray:
-    return kernel(spec).mfcc(samples)
+def mfcc_by_kernel(samples: np.ndarray, spec: FeatureSpec = TELEPHONE, source_rate: int | None = None) -> np.ndarray:
+    return kernel(spec, source_rate).mfcc(samples)
 
 
 def places(found: list[Segment]) -> list[tuple[float, float]]:
@@ -118,7 +118,7 @@ def expected_mfcc(samples: np.ndarray, rate: int, spec: FeatureSpec, start_s: fl
     """What the kernel makes of a stretch of the recording, resampled in one go."""
     whole = samples if rate == spec.sampling_rate else soxr.resample(samples, rate, spec.sampling_rate, quality="HQ")
     whole = np.pad(whole, (0, 1))[: int(np.ceil(len(samples) * spec.sampling_rate / rate))]  # rounded up, as librosa's
-    return mfcc_by_kernel(whole[round(start_s * spec.sampling_rate) : round(end_s * spec.sampling_rate)], spec)
+    return mfcc_by_kernel(whole[round(start_s * spec.sampling_rate) : round(end_s * spec.sampling_rate)], spec, rate)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import abc
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import hashlib
@@ -78,7 +77,6 @@ class Work(abc.ABC):
             # Ctrl-C reaches every process of the terminal; only the first one decides what to do
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             _end_with(parent.pid)
-            _keep_freed_memory()
         with threadpoolctl.threadpool_limits(1):
             return _ShardRun(self, shard).run()
 
@@ -93,20 +91,6 @@ def _end_with(parent: int | None) -> None:
         os._exit(1)  # no clean-up: the parts are whole or absent, and nobody waits for the rest
 
     threading.Thread(target=watch, daemon=True, name="ser-batch-parent-watch").start()
-
-
-@functools.lru_cache(maxsize=1)
-def _keep_freed_memory() -> None:
-    """Let this worker's C library keep what is freed, up to 64 MiB, instead of handing it back to the system.
-
-    A recording's arrays are freed and asked for anew a thousand times; each time the system clears every page, which
-    takes longer than the mel filters. Only glibc has, and needs, the switch: mallopt(3).
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(trim_threshold, 64 * 2**20)
-        mallopt(mmap_threshold, 32 * 2**20)
 
 
 class _ShardRun:
