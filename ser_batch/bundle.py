@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import hashlib
-import importlib.metadata
 import importlib.resources
 import json
 import platform
@@ -217,6 +216,8 @@ def save(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bund
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and the libraries that decide the numbers."""
+    import importlib.metadata  # slow to load, and no worker needs it
+
     packages = (
         "ser-batch",
         "numpy",

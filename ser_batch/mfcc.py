@@ -19,9 +19,9 @@ from ser_batch.config import FeatureSpec
 
 Array = npt.NDArray[np.float32]
 
-# Frames that go through one matrix product. A product's last bits depend on its shape and on the row, so blocks
-# have one shape and begin at fixed frames of the segment, and the last one is filled up: a frame's numbers then
-# depend on nothing but the segment's samples, however they were fed.
+# Frames that go through one matrix product. A product's last bits depend on its shape and on the row, so blocks begin
+# at fixed frames of the segment: their shapes, and so a frame's numbers, depend on nothing but the segment's samples,
+# however they were fed.
 FRAMES_A_BLOCK = 58
 # Mel filters that go into one product. A filter is zero but for a few neighbouring bins, so products of this many
 # bands leave out most of the zeros; fewer bands spend their time on calls, more of them on zeros.
@@ -93,23 +93,22 @@ class _Analysis:
         before = (spec.n_fft - spec.win_length) // 2
         window = np.pad(window, (before, spec.n_fft - spec.win_length - before))
         self._window = (window[::step] * step).astype(np.float32)
-        self._n_bins = len(self._window) // 2 + 1
-        self._filters = _banded(mel_filterbank(spec).T[: self._n_bins])
+        self._filters = _banded(mel_filterbank(spec).T[: len(self._window) // 2 + 1])
 
     def mel(self, samples: Array, first: int, last: int) -> Array:
-        """Return the mel powers of frames `first` to `last`, shape (at most `FRAMES_A_BLOCK`, n_mels)."""
+        """Return the mel powers of frames `first` to `last`, shape (last - first, n_mels)."""
         spec, n = self._spec, last - first
         reached = slice(first * spec.hop_length, (last - 1) * spec.hop_length + spec.n_fft, self._step)
         heard = np.ascontiguousarray(samples[reached])
         strides = (spec.hop_length // self._step * heard.itemsize, heard.itemsize)
         frames: Array = np.ndarray((n, len(self._window)), np.float32, heard, strides=strides)
         spectrum = scipy.fft.rfft(frames * self._window, axis=1)
-        power = np.zeros((FRAMES_A_BLOCK, self._n_bins), dtype=np.float32)
-        np.square(np.abs(spectrum, out=power[:n]), out=power[:n])
-        mel = np.zeros((FRAMES_A_BLOCK, spec.n_mels), dtype=np.float32)
+        power = np.abs(spectrum)
+        power *= power
+        mel = np.zeros((n, spec.n_mels), dtype=np.float32)
         for bins, bands, weights in self._filters:
             np.matmul(power[:, bins], weights, out=mel[:, bands])
-        return mel[:n]
+        return mel
 
 
 class MfccKernel:
@@ -188,15 +187,8 @@ class MfccKernel:
         return out
 
     def cepstrum(self, log_mel: Array) -> Array:
-        """Return the DCT-II of dB values, shape (n, n_mels) to (n, n_mfcc), in blocks of one fixed shape."""
-        block = np.zeros((FRAMES_A_BLOCK, self.spec.n_mels), dtype=np.float32)
-        out = np.empty((len(log_mel), self.spec.n_mfcc), dtype=np.float32)
-        for first in range(0, len(log_mel), FRAMES_A_BLOCK):
-            rows = log_mel[first : first + FRAMES_A_BLOCK]
-            block[: len(rows)] = rows
-            block[len(rows) :] = 0
-            out[first : first + len(rows)] = (block @ self._dct)[: len(rows)]
-        return out
+        """Return the DCT-II of dB values, shape (n, n_mels) to (n, n_mfcc)."""
+        return np.asarray(log_mel @ self._dct)
 
 
 class SegmentMfcc:

@@ -153,6 +153,7 @@ class _ShardRun:
                 "recordings": entries,
                 "rejects": rejects,
             },
+            indent=None,
         )
         return ShardSummary(len(entries), n_rows, len(rejects), audio_s)
 

@@ -119,7 +119,7 @@ class Store:
             ledger["recordings"] = kept
             ledger["rejects"] = [reject for reject in ledger["rejects"] if reject["path"] not in paths]
             ledger["rows"] = sum(entry["rows"] for entry in kept)
-            write_json(ledger_path(self.folder, name), ledger)
+            write_json(ledger_path(self.folder, name), ledger, indent=None)
             for part in self._tables_of(name):
                 self.rewrite(part, lambda table: table.filter(pc.invert(pc.is_in(table["path"], gone))))
 
@@ -130,7 +130,7 @@ class Store:
             for entry in touched:
                 entry["mtime_ns"] = mtimes_ns[entry["path"]]
             if touched:
-                write_json(ledger_path(self.folder, name), ledger)
+                write_json(ledger_path(self.folder, name), ledger, indent=None)
 
     def relabel(self, recordings: Iterable[Recording], change: Callable[[pa.Table], pa.Table]) -> None:
         """Rewrite the parts that hold `recordings` by `change`, and note their labels as joined."""
@@ -143,7 +143,7 @@ class Store:
                 self.rewrite(part, change)
             for entry in ledger["recordings"]:
                 entry["labels"] = digests.get(entry["path"], entry["labels"])
-            write_json(ledger_path(self.folder, name), ledger)
+            write_json(ledger_path(self.folder, name), ledger, indent=None)
 
     def rewrite(self, part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
         """Replace a part by what `change` makes of it; an empty one is removed."""

@@ -1,6 +1,8 @@
 """The third stage: recordings to predictions, one row a segment, and tables of calls and labels beside them."""
 
 import dataclasses
+import importlib
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -125,6 +127,8 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.role_of_channel,
         options.wanted_roles,
     )
+    # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work
+    threading.Thread(target=importlib.import_module, args=("polars",), daemon=True).start()
     run_shards(work, store.shards(todo, options), jobs=worker_count(options), title="score")
     held = store.finish(manifest.rejects)
     if not held.n_rows:
