@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+# slots: a walk may find a million recordings, and dictionaries would be most of their memory
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
     """What a file name says about a recording; None where it says nothing."""
 
@@ -21,7 +22,7 @@ class Metadata:
     speaker: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LabelRow:
     """One row of a labels file that belongs to a recording."""
 
@@ -32,7 +33,7 @@ class LabelRow:
     end_s: float | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
     r"""One audio file of the manifest.
 

@@ -36,7 +36,7 @@ class FeaturizeWork(Work):
             "path": recording.path,
             "content_hash": content_hash,
             "variant": "clean",
-            **vars(recording.metadata),
+            **dataclasses.asdict(recording.metadata),
         }
         for sound, segment in segments(recording, self.spec, self.segmentation):
             frames = segment.mfcc

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +175,23 @@ class Store:
 
     def finish(self, walk_rejects: Iterable[Reject]) -> "StoreSummary":
         """Write rejects.parquet of all that was rejected; return the counts of the whole store."""
-        self._ledger = self._read_ledger()
-        ledgers = self._ledger.values()
         rejects = [dataclasses.asdict(reject) for reject in walk_rejects]
-        rejects += [reject for ledger in ledgers for reject in ledger["rejects"]]
+        silent: list[str] = []  # recordings without rows
+        n_recordings, n_rows, audio_s = 0, 0, 0.0
+        for _, ledger in self._ledgers():  # one at a time: together they may be of a million recordings
+            rejects += ledger["rejects"]
+            silent += [entry["path"] for entry in ledger["recordings"] if not entry["rows"]]
+            n_recordings += len(ledger["recordings"])
+            n_rows += ledger["rows"]
+            audio_s += sum(entry["audio_s"] for entry in ledger["recordings"])
         rejects.sort(key=lambda reject: reject["path"])
         write_table(self.rejects_file, rows_table(rejects, REJECTS))
         rejected = {reject["path"] for reject in rejects}
-        entries = [entry for ledger in ledgers for entry in ledger["recordings"]]
         return StoreSummary(
-            n_without_rows=sum(not entry["rows"] and entry["path"] not in rejected for entry in entries),
-            n_recordings=sum(len(ledger["recordings"]) for ledger in ledgers),
-            n_rows=sum(ledger["rows"] for ledger in ledgers),
-            audio_s=sum(entry["audio_s"] for ledger in ledgers for entry in ledger["recordings"]),
+            n_without_rows=sum(path not in rejected for path in silent),
+            n_recordings=n_recordings,
+            n_rows=n_rows,
+            audio_s=audio_s,
             rejects=tuple(Reject(**reject) for reject in rejects),
         )
 
@@ -200,15 +204,18 @@ class Store:
 
     def _read_ledger(self) -> dict[str, dict[str, Any]]:
         """Read all entries whose part is whole; remove what belongs to none."""
-        ledger = {}
-        for path in sorted((self._meta / "ledger").glob("part-*.json")):
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            if self._is_whole(path.stem, entry):
-                ledger[path.stem] = entry
+        ledger = dict(self._ledgers())
         for part in [*self.parts(), *self._meta.glob("*/part-*.*")]:
             if part.stem not in ledger:
                 part.unlink()
         return ledger
+
+    def _ledgers(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the entries whose part is whole, by name."""
+        for path in sorted((self._meta / "ledger").glob("part-*.json")):
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            if self._is_whole(path.stem, entry):
+                yield path.stem, entry
 
     def _is_whole(self, name: str, ledger: Mapping[str, Any]) -> bool:
         """Whether the part and the side tables of a shard hold the rows that its ledger counts."""
