@@ -52,11 +52,11 @@ bench: $(INSTALLED) $(TORCH_INSTALLED)  ## Measure speed and memory beside peers
 	$(BENCH)/parts.py $(SCRATCH)
 	$(BENCH)/stages.py $(SCRATCH)
 	$(BENCH)/parquet.py $(SCRATCH)
-	$(BENCH)/featurize.py $(SCRATCH) --files 1000
+	$(BENCH)/featurize.py $(SCRATCH) --files 700
 	$(BENCH)/scaling.py $(SCRATCH) --runs 1
-	$(BENCH)/score.py $(SCRATCH) --hours 0.5
-	$(BENCH)/train.py --torch-python $(TORCH)/bin/python --runs 3 --epochs 3
-	$(BENCH)/large_table.py --gigabytes 1
+	$(BENCH)/score.py $(SCRATCH) --hours 0.25
+	$(BENCH)/train.py --torch-python $(TORCH)/bin/python --runs 2 --epochs 2
+	$(BENCH)/large_table.py --gigabytes 0.6
 
 clean:  ## Remove the virtual environments, the demo and the benchmarks' audio
 	rm -rf $(VENV) $(TORCH) demo .bench
