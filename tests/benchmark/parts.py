@@ -63,12 +63,16 @@ def parts(wav: Path) -> list[Row]:
     row("decode", "soundfile, as float32", lambda: soundfile.read(wav, dtype="float32"))
     row("decode", "soundfile, as int16 *", lambda: soundfile.read(wav, dtype="int16"))
     row("scale", "int16 to float32 *", lambda: integers * np.float32(1 / 32768))
-    row("resample", "soxr.resample", lambda: soxr.resample(source, SOURCE_RATE, SPEC.sampling_rate, quality="HQ"))
+    row(
+        "resample",
+        "soxr.resample, clips *",
+        lambda: soxr.resample(source, SOURCE_RATE, SPEC.sampling_rate, quality="HQ"),
+    )
     row("resample", "soxr, a stream fed at once", lambda: _stream().resample_chunk(source, last=True))
     row(
         "resample",
-        "soxr, a stream fed in pieces *",
-        lambda: Resampler(SOURCE_RATE, SPEC.sampling_rate).feed(source, last=True),
+        "soxr, a stream fed in pieces, long ones *",
+        lambda: Resampler(SOURCE_RATE, SPEC.sampling_rate).feed(source),
     )
 
     n_frames = 1 + len(samples) // SPEC.hop_length
