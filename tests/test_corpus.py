@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ser_batch.corpus import AUDIO_SUFFIXES, LabelRow, Metadata, join_labels, parse_name, walk
@@ -168,6 +168,7 @@ def test_of_two_names_that_are_written_the_same_way_the_second_is_a_reject(tmp_p
 
 
 @given(st.sets(st.binary(min_size=1, max_size=8).filter(lambda name: not {0, ord("/")} & set(name)), min_size=1))
+@example({b".", b"..", b"a"})
 @settings(max_examples=25, deadline=None)
 def test_whatever_the_names_each_file_is_one_recording_or_one_reject(names):
     with tempfile.TemporaryDirectory() as folder:
