@@ -41,9 +41,9 @@ def walk(audio: Path) -> Manifest:
     seen: set[str] = set()
     for file in [os.path.join(root, os.fsencode(audio.name))] if single else _files(root, rejects):  # noqa: PTH118 - pathlib knows no bytes
         path = utf8(os.path.relpath(file, root))
-        # not splitext, which finds no suffix in ``..wav``
-        _, dot, end = os.path.basename(file).rpartition(b".")  # noqa: PTH119 - as above
-        suffix = os.fsdecode(dot + end).lower() if dot else ""
+        # not splitext, which finds no suffix in ``..wav``; a file named ``.wav`` has none
+        stem, dot, end = os.path.basename(file).rpartition(b".")  # noqa: PTH119 - as above
+        suffix = os.fsdecode(dot + end).lower() if stem else ""
         if suffix not in AUDIO_SUFFIXES:
             passed_over[printable(suffix) or "no suffix"] += 1
             continue
