@@ -127,8 +127,9 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.role_of_channel,
         options.wanted_roles,
     )
-    # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work
-    threading.Thread(target=importlib.import_module, args=("polars",), daemon=True).start()
+    # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work.
+    # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
+    threading.Thread(target=importlib.import_module, args=("polars",)).start()
     run_shards(work, store.shards(todo, options), jobs=worker_count(options), title="score")
     held = store.finish(manifest.rejects)
     if not held.n_rows:
