@@ -127,7 +127,7 @@ class MfccKernel:
     def __init__(self, spec: FeatureSpec, *, is_narrow: bool = False) -> None:
         self.spec = spec
         self._whole = _Analysis(spec, 1)
-        self._inner = _Analysis(spec, 2) if is_narrow else None
+        self._inner = _Analysis(spec, 2) if is_narrow else self._whole
         dct = scipy.fft.dct(np.eye(spec.n_mels), type=2, norm="ortho", axis=0)[: spec.n_mfcc]
         self._dct = np.ascontiguousarray(dct.T.astype(np.float32))
 
@@ -168,12 +168,11 @@ class MfccKernel:
         -------
         array of float32, shape (n, n_mels)
         """
+        if self._inner is self._whole:
+            inner = range(0)  # nothing to tell apart: a block is one stretch
         out = np.empty((n, self.spec.n_mels), dtype=np.float32)
         for first in range(0, n, FRAMES_A_BLOCK):
             last = min(first + FRAMES_A_BLOCK, n)
-            if self._inner is None:
-                out[first:last] = self._whole.mel(samples, first, last)
-                continue
             start, stop = (min(max(edge, first), last) for edge in (inner.start, max(inner.start, inner.stop)))
             for analysis, begin, end in (
                 (self._whole, first, start),

@@ -118,7 +118,7 @@ def _fold(layers: Sequence[Mapping[str, Any]], weights: Mapping[str, Sequence[Ar
             (source,) = _sources(layer)
             if kinds.get(source) == "Conv1D" and uses[source] == 1:
                 (kernel,) = folded[source]
-                folded |= {source: [kernel * scale], layer["name"]: [np.array(1, dtype=np.float32), shift]}
+                folded |= {source: [kernel * scale], layer["name"]: [shift]}
             else:
                 folded[layer["name"]] = [scale, shift]
     return folded
@@ -157,8 +157,8 @@ def _convolution(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
 
 
 def _normalization(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
-    scale, shift = weights
-    return (lambda x: x + shift) if np.ndim(scale) == 0 else (lambda x: x * scale + shift)
+    *scale, shift = weights  # no scale where `_fold` moved it into the convolution before
+    return (lambda x: x * scale[0] + shift) if scale else (lambda x: x + shift)
 
 
 def _pooling(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:

@@ -145,15 +145,15 @@ class _ShardRun:
                     }
                 )
         rejects = [dataclasses.asdict(reject) for reject in self._rejects.values()]
-        write_json(
-            ledger_path(self._work.folder, self._shard.name),
+        write_ledger(
+            self._work.folder,
+            self._shard.name,
             {
                 "rows": n_rows,
                 "seconds": time.monotonic() - started,
                 "recordings": entries,
                 "rejects": rejects,
             },
-            indent=None,
         )
         return ShardSummary(len(entries), n_rows, len(rejects), audio_s)
 
@@ -272,6 +272,6 @@ def _digest(rows: list[tuple[Any, ...]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def ledger_path(folder: Path, name: str) -> Path:
-    """Return where the ledger entry of a part stands."""
-    return folder / "_meta" / "ledger" / f"{name}.json"
+def write_ledger(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
+    """Write the ledger entry of a part, in one line: programs read it, and there is one for each shard."""
+    write_json(folder / "_meta" / "ledger" / f"{name}.json", entry, indent=None)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ser_batch.config import RunOptions
 from ser_batch.corpus import Recording, Reject
 from ser_batch.errors import OutputError, RecordingError
-from ser_batch.parallel.shards import MAIN, Shard, content_hash_of, cuts_digest, labels_digest, ledger_path
+from ser_batch.parallel.shards import MAIN, Shard, content_hash_of, cuts_digest, labels_digest, write_ledger
 from ser_batch.tables import (
     REJECTS,
     make_folder,
@@ -119,7 +119,7 @@ class Store:
             ledger["recordings"] = kept
             ledger["rejects"] = [reject for reject in ledger["rejects"] if reject["path"] not in paths]
             ledger["rows"] = sum(entry["rows"] for entry in kept)
-            write_json(ledger_path(self.folder, name), ledger, indent=None)
+            write_ledger(self.folder, name, ledger)
             for part in self._tables_of(name):
                 self.rewrite(part, lambda table: table.filter(pc.invert(pc.is_in(table["path"], gone))))
 
@@ -130,7 +130,7 @@ class Store:
             for entry in touched:
                 entry["mtime_ns"] = mtimes_ns[entry["path"]]
             if touched:
-                write_json(ledger_path(self.folder, name), ledger, indent=None)
+                write_ledger(self.folder, name, ledger)
 
     def relabel(self, recordings: Iterable[Recording], change: Callable[[pa.Table], pa.Table]) -> None:
         """Rewrite the parts that hold `recordings` by `change`, and note their labels as joined."""
@@ -143,7 +143,7 @@ class Store:
                 self.rewrite(part, change)
             for entry in ledger["recordings"]:
                 entry["labels"] = digests.get(entry["path"], entry["labels"])
-            write_json(ledger_path(self.folder, name), ledger, indent=None)
+            write_ledger(self.folder, name, ledger)
 
     def rewrite(self, part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
         """Replace a part by what `change` makes of it; an empty one is removed."""

@@ -181,11 +181,18 @@ def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     tables = []
     for part in part_files(folder):
-        try:
+        with reading(part):
             tables.append(pq.ParquetFile(part, memory_map=True).read(columns=columns))
-        except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise InputError(f"{part}: cannot be read as Parquet ({error}); featurize again") from error
     return pa.concat_tables(tables)
+
+
+@contextlib.contextmanager
+def reading(part: Path) -> Iterator[None]:
+    """Turn what pyarrow raises on a broken or foreign part into an `InputError` that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise InputError(f"{part}: cannot be read as Parquet ({error}); featurize again") from error
 
 
 def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ser_batch.errors import InputError, OutputError
-from ser_batch.tables.files import make_folder
+from ser_batch.errors import OutputError
+from ser_batch.tables.files import make_folder, reading
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -106,31 +105,20 @@ def read_mfcc(parts: list[Path]) -> Iterator[Array]:
     ahead: deque[Future[list[Array]]] = deque()
     with ThreadPoolExecutor(2) as threads:
         for part in parts:
-            for group in range(_row_groups(part)):
-                ahead.append(threads.submit(_read_group, part, group))
+            with reading(part):
+                metadata = pq.read_metadata(part)
+            for group in range(metadata.num_row_groups):
+                ahead.append(threads.submit(_read_group, part, metadata, group))
                 if len(ahead) > 3:
                     yield from ahead.popleft().result()
-        for reading in ahead:
-            yield from reading.result()
+        for group_read in ahead:
+            yield from group_read.result()
 
 
-def _row_groups(part: Path) -> int:
-    try:
-        return int(pq.read_metadata(part).num_row_groups)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(part, error) from error
-
-
-def _read_group(part: Path, group: int) -> list[Array]:
-    try:
-        column = pq.ParquetFile(part).read_row_group(group, columns=["mfcc"])["mfcc"]
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(part, error) from error
+def _read_group(part: Path, metadata: Any, group: int) -> list[Array]:
+    with reading(part):
+        column = pq.ParquetFile(part, metadata=metadata).read_row_group(group, columns=["mfcc"])["mfcc"]
     return [_as_array(chunk) for chunk in column.chunks]
-
-
-def _unreadable(part: Path, error: Exception) -> InputError:
-    return InputError(f"{part}: cannot be read as Parquet ({error}); featurize again")
 
 
 def _as_array(chunk: Any) -> Array:

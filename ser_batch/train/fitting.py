@@ -46,7 +46,7 @@ def run_fold(
     if options.estimator == "cnn":
         return _run_network(data, labels, y, rows, test, fold, options, say, prefix)
     say(f"{prefix}fitting {options.estimator} on {len(rows)} rows")
-    x = np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in _chunks(np.arange(len(y)))])
+    x = np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in chunks(np.arange(len(y)))])
     estimator = _classical(options)
     estimator.fit(x[rows], y[rows])
     probabilities = estimator.predict_proba(x[test]) if len(test) else np.empty((0, len(labels)))
@@ -101,7 +101,7 @@ class _Scaled:
         return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows])
 
 
-def _chunks(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+def chunks(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
     """Cut row numbers into stretches of about 1024, 28 MB of MFCCs."""
     return np.array_split(rows, max(1, len(rows) // 1024))
 
@@ -111,7 +111,7 @@ def _fit_scaler(mfcc: Mfcc, n_frames: npt.NDArray[np.int64], rows: npt.NDArray[n
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
-    for chunk in _chunks(rows):
+    for chunk in chunks(rows):
         real = np.arange(mfcc.shape[1]) < n_frames[chunk, None]
         scaler.partial_fit(mfcc[chunk][real].astype(np.float64))
     return bundle.Scaler(tuple(map(float, scaler.mean_)), tuple(map(float, scaler.scale_)))

@@ -20,7 +20,7 @@ from ser_batch.tables import (
     Features,
     load_features,
 )
-from ser_batch.train.fitting import run_fold
+from ser_batch.train.fitting import chunks, run_fold
 from ser_batch.train.writing import write_model
 
 DEFAULT_FEATURES = Path("features")
@@ -128,8 +128,8 @@ def _identity(data: Features, options: TrainOptions) -> dict[str, Any]:
     """Return all that decides the model: the data's hash and the settings."""
     keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker").write_csv()
     digest = hashlib.sha256(keyed.encode())
-    for first in range(0, len(data.rows), 1024):
-        digest.update(data.mfcc[np.arange(first, min(first + 1024, len(data.rows)))].tobytes())
+    for rows in chunks(np.arange(len(data.rows))):
+        digest.update(data.mfcc[rows].tobytes())
     is_cnn = options.estimator == "cnn"
     return {
         "estimator": options.estimator,
