@@ -103,45 +103,39 @@ def test_help_loads_nothing_heavy(arguments):
     assert not {name.split(".")[0] for name in loaded_by(code)} & set(HEAVY)
 
 
-def test_a_worker_of_featurize_stays_light(tmp_path):
-    code = f"""
-import pathlib
-import numpy as np, soundfile
-from ser_batch.config import PRESETS, Segmentation
-from ser_batch.corpus import walk
+MAKE_FEATURIZE_WORK = """
+from ser_batch.config import PRESETS
 from ser_batch.featurize import FeaturizeWork
-from ser_batch.parallel import Shard
-folder = pathlib.Path({str(tmp_path)!r})
-(folder / "audio").mkdir()
-soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, 48000)
-recordings = walk(folder / "audio").recordings
-(folder / "out" / "_meta" / "ledger").mkdir(parents=True)
-summary = FeaturizeWork(folder / "out", "d", PRESETS["ravdess"], Segmentation())(Shard("part-000001", recordings))
-assert summary.n_rows == 1 and summary.n_rejects == 0, summary
+work = FeaturizeWork(folder / "out", "d", PRESETS["ravdess"], Segmentation())
 """
-    loaded = {name.split(".")[0] for name in loaded_by(code)}
-    assert not loaded & {"keras", "jax", "sklearn", "librosa", "numba", "polars", "joblib", "rich"}
-
-
-def test_a_worker_of_score_stays_light(tmp_path):
-    code = f"""
-import pathlib
-import numpy as np, soundfile
+MAKE_SCORE_WORK = """
 from ser_batch import bundle
-from ser_batch.config import Segmentation
-from ser_batch.corpus import walk
 from ser_batch.score import ScoreWork
-from ser_batch.parallel import Shard
-folder = pathlib.Path({str(tmp_path)!r})
-(folder / "audio").mkdir()
-soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, 8000)
-recordings = walk(folder / "audio").recordings
-(folder / "out" / "_meta" / "ledger").mkdir(parents=True)
 model = bundle.find("research")
 segmentation = Segmentation(mode="windows")
-work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation, {{}}, frozenset())
+work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation, {}, frozenset())
+"""
+
+
+@pytest.mark.parametrize(
+    ("make_work", "rate", "n_rows"),
+    [pytest.param(MAKE_FEATURIZE_WORK, 48000, 1, id="featurize"), pytest.param(MAKE_SCORE_WORK, 8000, 2, id="score")],
+)
+def test_a_worker_stays_light(make_work, rate, n_rows, tmp_path):
+    code = f"""
+import pathlib
+import numpy as np, soundfile
+from ser_batch.config import Segmentation
+from ser_batch.corpus import walk
+from ser_batch.parallel import Shard
+folder = pathlib.Path({str(tmp_path)!r})
+(folder / "audio").mkdir()
+soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, {rate})
+recordings = walk(folder / "audio").recordings
+(folder / "out" / "_meta" / "ledger").mkdir(parents=True)
+{make_work}
 summary = work(Shard("part-000001", recordings))
-assert summary.n_rows == 2 and summary.n_rejects == 0, summary
+assert summary.n_rows == {n_rows} and summary.n_rejects == 0, summary
 """
     loaded = {name.split(".")[0] for name in loaded_by(code)}
     assert not loaded & {"keras", "jax", "sklearn", "librosa", "numba", "polars", "joblib", "rich"}
