@@ -112,6 +112,15 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
     show_default=True,
     help="How MFCCs are computed: at 22050 Hz, or at 8000 Hz.",
 )
+@click.option(
+    "--variants",
+    default="clean",
+    show_default=True,
+    metavar="clean,NAME,...",
+    help="Changes of the waveform to featurize too, for training and as conditions: speedN, levelN, clipN, noiseN, room, "
+    "telephone, g711, gsm, opus, mp3, lossN, joined by +, such as noise10+g711; or the set robust.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what variants draw: noise, rooms, losses.")
 @click.option("--name", help="Name of the dataset in the tables.  [default: the folder's name]")
 @click.option(
     "--verify", type=int, default=0, show_default=True, metavar="N", help="Compare N recordings with librosa."

@@ -19,11 +19,15 @@ from ser_batch.config.options import (
     check_protocol,
 )
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode, canonical_json
+from ser_batch.config.variants import CLEAN, VARIANT_SETS, Change, Variants, changes, variant_names
 
 __all__ = [
+    "CLEAN",
     "PRESETS",
     "STAGES",
     "STAGE_INPUTS",
+    "VARIANT_SETS",
+    "Change",
     "Estimator",
     "FeatureSpec",
     "FeaturizeOptions",
@@ -36,7 +40,10 @@ __all__ = [
     "Segmentation",
     "SynthOptions",
     "TrainOptions",
+    "Variants",
     "canonical_json",
+    "changes",
     "check_protocol",
     "read_job",
+    "variant_names",
 ]

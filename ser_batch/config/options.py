@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
+from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError
 
 Recipe = Literal["seed"]
@@ -26,6 +27,18 @@ def check_protocol(protocol: str) -> None:
         raise UsageError(
             f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, or a file that ends in .csv or .parquet"
         )
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that no generator takes.
+
+    Raises
+    ------
+    UsageError
+        It is negative, or has more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed {seed}; expected a number from 0 to 4294967295")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,12 +94,16 @@ class FeaturizeOptions(RunOptions):
 
     out: Path = Path("features")
     preset: str = "ravdess"
+    variants: str = CLEAN
     name: str | None = None
     verify: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the options against each other."""
         super().__post_init__()
+        _ = self.wanted_variants
+        check_seed(self.seed)
         if self.verify < 0:
             raise UsageError(f"--verify {self.verify}; expected 0 or more recordings")
         self.segmentation.check_window(self.spec)
@@ -97,6 +114,12 @@ class FeaturizeOptions(RunOptions):
         if self.preset not in PRESETS:
             raise UsageError(f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
         return PRESETS[self.preset]
+
+    @property
+    def wanted_variants(self) -> Variants:
+        """The variants of each segment; the seed counts only where something is drawn."""
+        names = variant_names(self.variants)
+        return Variants(names=names, seed=0 if names == (CLEAN,) else self.seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,8 +145,7 @@ class TrainOptions:
         check_protocol(self.split)
         if self.epochs < 1:
             raise UsageError(f"--epochs {self.epochs}; expected 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed {self.seed}; expected a number from 0 to 4294967295")
+        check_seed(self.seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,20 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
-from ser_batch.config import FeatureSpec, Segmentation
+from ser_batch.config import CLEAN, FeatureSpec, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording
 from ser_batch.errors import RecordingError
-from ser_batch.mfcc import MfccKernel, SegmentMfcc, kernel
+from ser_batch.mfcc import SegmentMfcc, kernel
+from ser_batch.variants import changed
+
+# a variant is made of its segment's samples, so they are held; of a longer clip they are the beginning
+LONGEST_VARIANT_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segment:
-    """One window of one channel.
+    """One window of one channel, or a variant of it.
 
     Parameters
     ----------
     channel, index
         The table's channel number, and the segment's number within it.
+    variant
+        ``clean``, or the change made to the waveform before its MFCCs were computed.
     start_s, end_s
         Place in the recording, in seconds.
     mfcc
@@ -37,6 +43,7 @@ class Segment:
 
     channel: int
     index: int
+    variant: str
     start_s: float
     end_s: float
     mfcc: npt.NDArray[np.float32]
@@ -55,6 +62,20 @@ class _Interval:
     label: LabelRow | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """What becomes of every segment of a recording."""
+
+    spec: FeatureSpec
+    variants: Variants
+    content_hash: str
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything else than the recording itself is wanted."""
+        return self.variants.names != (CLEAN,)
+
+
 class _OpenSegment:
     """A segment whose samples are still coming."""
 
@@ -64,6 +85,7 @@ class _OpenSegment:
         self.square_sum = 0.0
         self.n_clipped = 0
         self.n_source = 0
+        self.source: list[Samples] = []  # only where variants are made of them
 
 
 class _ChannelSegmenter:
@@ -73,14 +95,15 @@ class _ChannelSegmenter:
     """
 
     def __init__(
-        self, sound: Sound, mfccs: MfccKernel, channel: int, intervals: Iterator[_Interval], *, is_exact: bool
+        self, sound: Sound, recipe: "_Recipe", channel: int, intervals: Iterator[_Interval], *, is_exact: bool
     ) -> None:
-        self._sound, self._mfccs, self._channel = sound, mfccs, channel
+        self._sound, self._recipe, self._channel = sound, recipe, channel
+        self._mfccs = kernel(recipe.spec, sound.sampling_rate)
         self._is_exact = is_exact  # every interval was asked for; windows go on until the end is reached
         self._intervals = intervals
         self._next = next(intervals, None)
         self._open: list[tuple[float, int, _OpenSegment]] = []  # a heap by end
-        self._resampler = Resampler(sound.sampling_rate, mfccs.spec.sampling_rate)
+        self._resampler = Resampler(sound.sampling_rate, recipe.spec.sampling_rate)
         self._n_source = self._n_target = 0
         self._covered = 0  # samples of the source up to the end of the last window
 
@@ -90,16 +113,16 @@ class _ChannelSegmenter:
         self._begin(samples, target, last=last)
         for _, _, segment in self._open:
             self._measure(segment, samples)
-            part = _cut(target, self._n_target, segment.interval, self._mfccs.spec.sampling_rate)
+            part = _cut(target, self._n_target, segment.interval, self._recipe.spec.sampling_rate)
             if len(part):
                 segment.mfcc.feed(part)
         self._n_source += len(samples)
         self._n_target += len(target)
-        reached_s = self._n_target / self._mfccs.spec.sampling_rate
+        reached_s = self._n_target / self._recipe.spec.sampling_rate
         while self._open and (last or self._open[0][0] <= reached_s):
             segment = heapq.heappop(self._open)[2]
             if self._is_wanted(segment.interval, last):
-                yield self._finish(segment)
+                yield from self._finish(segment)
 
     def _begin(self, samples: Samples, target: Samples, *, last: bool) -> None:
         """Open the segments that begin before the end of the new samples.
@@ -109,7 +132,7 @@ class _ChannelSegmenter:
         """
         ends = (
             (self._sound.sampling_rate, self._n_source + len(samples)),
-            (self._mfccs.spec.sampling_rate, self._n_target + len(target)),
+            (self._recipe.spec.sampling_rate, self._n_target + len(target)),
         )
         is_reached = all if last else any
         while self._next is not None and is_reached(round(self._next.start_s * rate) < end for rate, end in ends):
@@ -125,6 +148,8 @@ class _ChannelSegmenter:
         if len(own) and (own.max() >= full_scale or own.min() <= -full_scale):  # rare, and quick to rule out
             segment.n_clipped += int(np.count_nonzero(np.abs(own) >= full_scale))
         segment.n_source += len(own)
+        if self._recipe.has_changes and segment.n_source - len(own) < LONGEST_VARIANT_S * self._sound.sampling_rate:
+            segment.source.append(own.copy())
 
     def _is_wanted(self, interval: _Interval, last: bool) -> bool:
         """Whether a window adds anything: the last one ends at or past the end, none comes after it."""
@@ -134,20 +159,36 @@ class _ChannelSegmenter:
             self._covered = max(self._covered, round(interval.end_s * rate))
         return wanted
 
-    def _finish(self, segment: _OpenSegment) -> Segment:
+    def _finish(self, segment: _OpenSegment) -> Iterator[Segment]:
         duration_s = self._n_source / self._sound.sampling_rate
         interval = segment.interval
         mean_square = segment.square_sum / max(1, segment.n_source)
-        return Segment(
-            channel=self._channel,
-            index=interval.index,
-            start_s=interval.start_s,
-            end_s=duration_s if interval.end_s is None else min(interval.end_s, duration_s),
-            mfcc=segment.mfcc.finish(),
-            rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
-            clipped_ratio=segment.n_clipped / max(1, segment.n_source),
-            label=interval.label,
+        for variant in self._recipe.variants.names:
+            yield Segment(
+                channel=self._channel,
+                index=interval.index,
+                variant=variant,
+                start_s=interval.start_s,
+                end_s=duration_s if interval.end_s is None else min(interval.end_s, duration_s),
+                mfcc=segment.mfcc.finish() if variant == CLEAN else self._changed(segment, variant),
+                rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
+                clipped_ratio=segment.n_clipped / max(1, segment.n_source),
+                label=interval.label,
+            )
+
+    def _changed(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
+        """Return the MFCCs of a variant, float32, shape (frames, n_mfcc)."""
+        rate, spec = self._sound.sampling_rate, self._recipe.spec
+        samples = np.concatenate(segment.source)[: round(LONGEST_VARIANT_S * rate)]
+        samples, rate = changed(
+            samples,
+            rate,
+            variant,
+            seed=self._recipe.variants.seed,
+            content_hash=self._recipe.content_hash,
+            place=f"{self._channel}/{segment.interval.index}",
         )
+        return kernel(spec, rate).mfcc(Resampler(rate, spec.sampling_rate).feed(samples, last=True))
 
 
 def _cut(samples: Samples, first: int, interval: _Interval, rate: int) -> Samples:
@@ -157,7 +198,14 @@ def _cut(samples: Samples, first: int, interval: _Interval, rate: int) -> Sample
     return samples[start:end]
 
 
-def segments(recording: Recording, spec: FeatureSpec, segmentation: Segmentation) -> Iterator[tuple[Sound, Segment]]:
+def segments(
+    recording: Recording,
+    spec: FeatureSpec,
+    segmentation: Segmentation,
+    *,
+    variants: Variants | None = None,
+    content_hash: str = "",
+) -> Iterator[tuple[Sound, Segment]]:
     """Decode one recording and yield its segments as they are complete.
 
     Parameters
@@ -166,11 +214,15 @@ def segments(recording: Recording, spec: FeatureSpec, segmentation: Segmentation
         To open; its label rows decide the segments under ``labels``, and the channels wherever they name one.
     spec, segmentation
         How features are computed and recordings are cut.
+    variants
+        Which variants of each segment to yield; None stands for clean alone.
+    content_hash
+        Of the recording, for what variants draw at random.
 
     Yields
     ------
     tuple of Sound and Segment
-        By time, channels side by side.
+        By time, channels side by side; the variants of a segment one after the other.
 
     Raises
     ------
@@ -180,9 +232,9 @@ def segments(recording: Recording, spec: FeatureSpec, segmentation: Segmentation
     with AudioReader(recording.file, recording.path) as reader:
         sound = reader.sound
         plan = _intervals(recording, segmentation, sound.n_channels)
-        mfccs = kernel(spec, sound.sampling_rate)
+        recipe = _Recipe(spec, variants or Variants(), content_hash)
         segmenters = {
-            channel: _ChannelSegmenter(sound, mfccs, channel, intervals, is_exact=segmentation.mode != "windows")
+            channel: _ChannelSegmenter(sound, recipe, channel, intervals, is_exact=segmentation.mode != "windows")
             for channel, intervals in plan.items()
         }
         # one block is held back, because the resampler wants to be told of the last one

@@ -88,6 +88,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         "dataset": dataset,
         "feature_spec": spec.to_dict(),
         "segmentation": segmentation.decisive(),
+        "variants": dataclasses.asdict(options.wanted_variants),
     }
     store = Store(options.out, identity, overwrite=options.overwrite)
     write_json(
@@ -98,6 +99,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
             "feature_spec_hash": spec.digest(),
             "segmentation": segmentation.to_dict(),
             "dataset": dataset,
+            "variants": dataclasses.asdict(options.wanted_variants),
         },
     )
     plan = store.plan(recordings, there={recording.path for recording in manifest.recordings}, prune=options.prune)
@@ -105,7 +107,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         warnings += (f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",)
     _relabel(store, plan, segmentation)
     # absolute: loky keeps its workers for the next call, in the working directory of the first
-    work = FeaturizeWork(options.out.absolute(), dataset, spec, segmentation)
+    work = FeaturizeWork(options.out.absolute(), dataset, spec, segmentation, options.wanted_variants)
     run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="featurize")
     held = store.finish(manifest.rejects)
     if not held.n_rows:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ser_batch.config import FeatureSpec, Segmentation
+from ser_batch.config import FeatureSpec, Segmentation, Variants
 from ser_batch.corpus import Recording, emotion_of, speaker_of
 from ser_batch.parallel import MAIN, Rows, Work
 from ser_batch.tables import features_schema
@@ -21,6 +21,7 @@ class FeaturizeWork(Work):
     dataset: str
     spec: FeatureSpec
     segmentation: Segmentation
+    variants: Variants = Variants()
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -35,10 +36,11 @@ class FeaturizeWork(Work):
             "dataset": self.dataset,
             "path": recording.path,
             "content_hash": content_hash,
-            "variant": "clean",
             **dataclasses.asdict(recording.metadata),
         }
-        for sound, segment in segments(recording, self.spec, self.segmentation):
+        for sound, segment in segments(
+            recording, self.spec, self.segmentation, variants=self.variants, content_hash=content_hash
+        ):
             frames = segment.mfcc
             mfcc = np.zeros((self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32)
             mfcc[: len(frames)] = frames
@@ -48,6 +50,7 @@ class FeaturizeWork(Work):
                     **known,
                     "channel": segment.channel,
                     "segment": segment.index,
+                    "variant": segment.variant,
                     "start_s": segment.start_s,
                     "end_s": segment.end_s,
                     "duration_s": sound.n_samples / sound.sampling_rate,

@@ -1,0 +1,204 @@
+"""Changes of the waveform: speed, level, noise, rooms, codecs, lost packets.
+
+As augmentation they show training what recordings go through; as conditions they measure what it costs. All that is
+random is drawn from the seed, the recording's content and the variant's name, whoever computes it and when.
+"""
+
+import functools
+import hashlib
+import io
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from ser_batch.audio import Resampler, Samples
+from ser_batch.config import Change, changes
+
+# Speech is measured against noise below this frequency: noise at 20 kHz harms no one, and no telephone carries it.
+BAND_HZ = 4000.0
+TELEPHONE_RATE = 8000
+WIDEBAND_RATE = 16_000  # what calls over the internet and low bit rate MP3 have
+# of the levels 0 (best) to 1 that libsndfile maps to bit rates: about 16 kbit/s of Opus, 18 of MP3
+_OPUS_COMPRESSION, _MP3_COMPRESSION = 0.96, 0.99
+PACKET_S = 0.02
+MEAN_BURST_PACKETS = 2.0
+
+Spectrum = npt.NDArray[np.complex128]
+
+
+def changed(
+    samples: Samples, sampling_rate: int, variant: str, *, seed: int, content_hash: str, place: str = ""
+) -> tuple[Samples, int]:
+    """Return a variant of a segment.
+
+    Parameters
+    ----------
+    samples
+        Shape (n,), n at least 1, full scale 1.0.
+    sampling_rate
+        In Hz.
+    variant
+        Steps joined by ``+``; see `ser_batch.config.changes`.
+    seed, content_hash, place
+        What random draws follow from; `place` tells segments of one recording apart.
+
+    Returns
+    -------
+    tuple of array of float32, shape (m,), and int
+        The samples and their rate in Hz: that of the last codec, else the source's.
+
+    Raises
+    ------
+    soundfile.SoundFileError
+        The codec could not take the segment.
+    """
+    digest = hashlib.sha256(f"{seed}/{content_hash}/{variant}/{place}".encode()).digest()
+    generator = np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+    for change in changes(variant):
+        samples, sampling_rate = _CHANGES[change.name](samples, sampling_rate, change, generator)
+    return samples, sampling_rate
+
+
+def _resampled(samples: Samples, from_rate: int, to_rate: int) -> Samples:
+    return Resampler(from_rate, to_rate).feed(samples, last=True)
+
+
+def _level(samples: Samples, rate: int, change: Change, _: np.random.Generator) -> tuple[Samples, int]:
+    return _scaled(samples, 10 ** (change.amount / 20)), rate
+
+
+def _clip(samples: Samples, rate: int, change: Change, _: np.random.Generator) -> tuple[Samples, int]:
+    """Cut off what exceeds full scale once the loudest sample is `amount` dB above it; the level stays."""
+    ceiling = np.abs(samples).max() / 10 ** (change.amount / 20)
+    return np.clip(samples, -ceiling, ceiling), rate
+
+
+def _speed(samples: Samples, rate: int, change: Change, _: np.random.Generator) -> tuple[Samples, int]:
+    """Play faster or slower, pitch and all: as many samples as at the rate divided by the factor."""
+    return _resampled(samples, rate, round(rate / change.amount)), rate
+
+
+def _noise(samples: Samples, rate: int, change: Change, generator: np.random.Generator) -> tuple[Samples, int]:
+    """Add steady noise: white, pink, brown, or shaped as the segment's own spectrum, each as often.
+
+    The ratio of the energies, over the whole segment and up to `BAND_HZ`, is `amount` dB.
+    """
+    spectrum = np.fft.rfft(samples)
+    frequencies_hz = np.fft.rfftfreq(len(samples), 1 / rate)
+    colour = generator.integers(4)
+    if colour == 3:
+        shape = _smooth(np.abs(spectrum) ** 2, round(50 * len(samples) / rate)) ** 0.5  # no harmonics: 100 Hz wide
+    else:
+        shape = np.maximum(frequencies_hz, 50.0) ** (-colour / 2)  # power falls with 1, 1/f or 1/f**2 above 50 Hz
+    drawn = generator.standard_normal((2, len(spectrum)))
+    noise = shape * (drawn[0] + 1j * drawn[1])
+    ratio = 10 ** (change.amount / 10)
+    band = frequencies_hz <= BAND_HZ
+    energies = [float((np.abs(part[band]) ** 2).sum()) for part in (spectrum, noise)]
+    if not all(energies):  # a silent segment stays silent
+        return samples, rate
+    noise *= (energies[0] / (ratio * energies[1])) ** 0.5
+    return np.fft.irfft(spectrum + noise, len(samples)).astype(np.float32), rate
+
+
+def _smooth(values: npt.NDArray[np.float64], half_width: int) -> npt.NDArray[np.float64]:
+    """Return the mean of each value and `half_width` neighbours on both sides."""
+    sums = np.concatenate(([0.0], np.cumsum(values)))
+    first = np.maximum(np.arange(len(values)) - half_width, 0)
+    last = np.minimum(np.arange(len(values)) + half_width + 1, len(values))
+    return np.asarray(np.maximum(sums[last] - sums[first], 0.0) / (last - first))
+
+
+def _room(samples: Samples, rate: int, _: Change, generator: np.random.Generator) -> tuple[Samples, int]:
+    """Reverberate: direct sound and noise that dies away exponentially (Polack 1988).
+
+    The reverberation time is 0.2 to 0.8 s, the direct sound -3 to 9 dB over the reverberation, which begins 2 to 20 ms
+    later.
+    """
+    reverberation_s, direct_db = generator.uniform(0.2, 0.8), generator.uniform(-3.0, 9.0)
+    delay = round(generator.uniform(0.002, 0.02) * rate)
+    times_s = np.arange(round(reverberation_s * rate)) / rate
+    tail = generator.standard_normal(len(times_s)) * 10 ** (-3 * times_s / reverberation_s)  # 60 dB down at the end
+    tail *= 10 ** (-direct_db / 20) / np.sqrt((tail**2).sum())
+    response = np.concatenate(([1.0], np.zeros(max(0, delay - 1)), tail))
+    n = len(samples) + len(response) - 1
+    n_fft = 1 << (n - 1).bit_length()
+    heard = np.fft.irfft(np.fft.rfft(samples, n_fft) * np.fft.rfft(response, n_fft), n_fft)[: len(samples)]
+    return heard.astype(np.float32), rate
+
+
+def _telephone(samples: Samples, rate: int, _: Change, __: np.random.Generator) -> tuple[Samples, int]:
+    """Keep what an analogue line carries, 300 to 3400 Hz (ITU-T G.712), at 8 kHz."""
+    narrow = _resampled(samples, rate, TELEPHONE_RATE)
+    spectrum = np.fft.rfft(narrow)
+    hz = np.fft.rfftfreq(len(narrow), 1 / TELEPHONE_RATE)
+    gain = np.clip((hz - 200) / 100, 0, 1) * np.clip((3600 - hz) / 200, 0, 1)
+    return np.fft.irfft(spectrum * gain, len(narrow)).astype(np.float32), TELEPHONE_RATE
+
+
+def _loss(samples: Samples, rate: int, change: Change, generator: np.random.Generator) -> tuple[Samples, int]:
+    """Lose packets of 20 ms in bursts of two on average (Gilbert 1960); what is lost is silent."""
+    packet = round(PACKET_S * rate)
+    n = -(-len(samples) // packet)
+    share = change.amount / 100
+    stays_lost = 1 - 1 / MEAN_BURST_PACKETS
+    becomes_lost = share / (1 - share) / MEAN_BURST_PACKETS
+    drawn = generator.random(n)
+    is_lost = np.empty(n, dtype=np.bool_)
+    before = drawn[0] < share
+    for i, number in enumerate(drawn):
+        is_lost[i] = before = bool(number < (stays_lost if before else becomes_lost))
+    heard = np.where(np.repeat(is_lost, packet)[: len(samples)], np.float32(0), samples)
+    return np.asarray(heard, dtype=np.float32), rate
+
+
+def _codec(
+    samples: Samples,
+    rate: int,
+    _: Change,
+    __: np.random.Generator,
+    *,
+    codec_rate: int,
+    container: str,
+    subtype: str,
+    compression: float | None = None,
+) -> tuple[Samples, int]:
+    """Encode and decode at the codec's rate; what exceeds full scale is clipped there as anywhere."""
+    if rate < codec_rate:  # a narrowband call over a wideband codec
+        codec_rate = TELEPHONE_RATE
+    narrow = np.clip(_resampled(samples, rate, codec_rate), -1.0, 1.0)
+    stream = io.BytesIO()
+    soundfile.write(stream, narrow, codec_rate, subtype, format=container, compression_level=compression)
+    stream.seek(0)
+    decoded, _rate = soundfile.read(stream, dtype="float32")
+    # a codec's frames need not fit the segment
+    return np.pad(decoded, (0, max(0, len(narrow) - len(decoded))))[: len(narrow)], codec_rate
+
+
+def _scaled(samples: Samples, factor: float) -> Samples:
+    return np.asarray(samples * np.float32(factor), dtype=np.float32)
+
+
+_CHANGES: dict[str, Callable[[Samples, int, Change, np.random.Generator], tuple[Samples, int]]] = {
+    "clip": _clip,
+    "g711": functools.partial(_codec, codec_rate=TELEPHONE_RATE, container="WAV", subtype="ULAW"),
+    "gsm": functools.partial(_codec, codec_rate=TELEPHONE_RATE, container="WAV", subtype="GSM610"),
+    "level": _level,
+    "loss": _loss,
+    "mp3": functools.partial(
+        _codec,
+        codec_rate=WIDEBAND_RATE,
+        container="MP3",
+        subtype="MPEG_LAYER_III",
+        compression=_MP3_COMPRESSION,
+    ),
+    "noise": _noise,
+    "opus": functools.partial(
+        _codec, codec_rate=WIDEBAND_RATE, container="OGG", subtype="OPUS", compression=_OPUS_COMPRESSION
+    ),
+    "room": _room,
+    "speed": _speed,
+    "telephone": _telephone,
+}
