@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 import soundfile
 
 from ser_batch.audio import Resampler, Samples
@@ -24,8 +25,6 @@ WIDEBAND_RATE = 16_000  # what calls over the internet and low bit rate MP3 have
 _OPUS_COMPRESSION, _MP3_COMPRESSION = 0.96, 0.99
 PACKET_S = 0.02
 MEAN_BURST_PACKETS = 2.0
-
-Spectrum = npt.NDArray[np.complex128]
 
 
 def changed(
@@ -85,22 +84,23 @@ def _noise(samples: Samples, rate: int, change: Change, generator: np.random.Gen
 
     The ratio of the energies, over the whole segment and up to `BAND_HZ`, is `amount` dB.
     """
-    spectrum = np.fft.rfft(samples)
-    frequencies_hz = np.fft.rfftfreq(len(samples), 1 / rate)
+    n_fft = scipy.fft.next_fast_len(len(samples), real=True)
+    spectrum = scipy.fft.rfft(samples, n_fft)
+    frequencies_hz = np.fft.rfftfreq(n_fft, 1 / rate)
     colour = generator.integers(4)
     if colour == 3:
-        shape = _smooth(np.abs(spectrum) ** 2, round(50 * len(samples) / rate)) ** 0.5  # no harmonics: 100 Hz wide
+        shape = _smooth(np.abs(spectrum) ** 2, round(50 * n_fft / rate)) ** 0.5  # no harmonics: 100 Hz wide
     else:
         shape = np.maximum(frequencies_hz, 50.0) ** (-colour / 2)  # power falls with 1, 1/f or 1/f**2 above 50 Hz
-    drawn = generator.standard_normal((2, len(spectrum)))
-    noise = shape * (drawn[0] + 1j * drawn[1])
+    # white noise of the segment's own length, so that none of its energy lies in the padding
+    noise = shape * scipy.fft.rfft(generator.standard_normal(len(samples), dtype=np.float32), n_fft)
     ratio = 10 ** (change.amount / 10)
     band = frequencies_hz <= BAND_HZ
     energies = [float((np.abs(part[band]) ** 2).sum()) for part in (spectrum, noise)]
     if not all(energies):  # a silent segment stays silent
         return samples, rate
     noise *= (energies[0] / (ratio * energies[1])) ** 0.5
-    return np.fft.irfft(spectrum + noise, len(samples)).astype(np.float32), rate
+    return scipy.fft.irfft(spectrum + noise, n_fft)[: len(samples)].astype(np.float32), rate
 
 
 def _smooth(values: npt.NDArray[np.float64], half_width: int) -> npt.NDArray[np.float64]:
@@ -124,18 +124,19 @@ def _room(samples: Samples, rate: int, _: Change, generator: np.random.Generator
     tail *= 10 ** (-direct_db / 20) / np.sqrt((tail**2).sum())
     response = np.concatenate(([1.0], np.zeros(max(0, delay - 1)), tail))
     n = len(samples) + len(response) - 1
-    n_fft = 1 << (n - 1).bit_length()
-    heard = np.fft.irfft(np.fft.rfft(samples, n_fft) * np.fft.rfft(response, n_fft), n_fft)[: len(samples)]
+    n_fft = scipy.fft.next_fast_len(n, real=True)
+    heard = scipy.fft.irfft(scipy.fft.rfft(samples, n_fft) * scipy.fft.rfft(response, n_fft), n_fft)[: len(samples)]
     return heard.astype(np.float32), rate
 
 
 def _telephone(samples: Samples, rate: int, _: Change, __: np.random.Generator) -> tuple[Samples, int]:
     """Keep what an analogue line carries, 300 to 3400 Hz (ITU-T G.712), at 8 kHz."""
     narrow = _resampled(samples, rate, TELEPHONE_RATE)
-    spectrum = np.fft.rfft(narrow)
-    hz = np.fft.rfftfreq(len(narrow), 1 / TELEPHONE_RATE)
+    n_fft = scipy.fft.next_fast_len(len(narrow), real=True)
+    hz = np.fft.rfftfreq(n_fft, 1 / TELEPHONE_RATE)
     gain = np.clip((hz - 200) / 100, 0, 1) * np.clip((3600 - hz) / 200, 0, 1)
-    return np.fft.irfft(spectrum * gain, len(narrow)).astype(np.float32), TELEPHONE_RATE
+    heard = scipy.fft.irfft(scipy.fft.rfft(narrow, n_fft) * gain, n_fft)[: len(narrow)]
+    return heard.astype(np.float32), TELEPHONE_RATE
 
 
 def _loss(samples: Samples, rate: int, change: Change, generator: np.random.Generator) -> tuple[Samples, int]:
