@@ -65,7 +65,7 @@ def _resampled(samples: Samples, from_rate: int, to_rate: int) -> Samples:
 
 
 def _level(samples: Samples, rate: int, change: Change, _: np.random.Generator) -> tuple[Samples, int]:
-    return _scaled(samples, 10 ** (change.amount / 20)), rate
+    return samples * np.float32(10 ** (change.amount / 20)), rate
 
 
 def _clip(samples: Samples, rate: int, change: Change, _: np.random.Generator) -> tuple[Samples, int]:
@@ -86,29 +86,30 @@ def _noise(samples: Samples, rate: int, change: Change, generator: np.random.Gen
     """
     n_fft = scipy.fft.next_fast_len(len(samples), real=True)
     spectrum = scipy.fft.rfft(samples, n_fft)
-    frequencies_hz = np.fft.rfftfreq(n_fft, 1 / rate)
+    frequencies_hz = np.fft.rfftfreq(n_fft, 1 / rate).astype(np.float32)
     colour = generator.integers(4)
     if colour == 3:
-        shape = _smooth(np.abs(spectrum) ** 2, round(50 * n_fft / rate)) ** 0.5  # no harmonics: 100 Hz wide
+        shape = np.sqrt(_smooth(np.abs(spectrum) ** 2, round(50 * n_fft / rate)))  # no harmonics: 100 Hz wide
     else:
-        shape = np.maximum(frequencies_hz, 50.0) ** (-colour / 2)  # power falls with 1, 1/f or 1/f**2 above 50 Hz
-    # white noise of the segment's own length, so that none of its energy lies in the padding
-    noise = shape * scipy.fft.rfft(generator.standard_normal(len(samples), dtype=np.float32), n_fft)
-    ratio = 10 ** (change.amount / 10)
+        # power falls with 1, 1/f or 1/f**2 above 50 Hz
+        shape = np.maximum(frequencies_hz, 50) ** np.float32(-colour / 2)
+    # white noise has such a spectrum; it goes round without a seam, so what is left of it is as loud at its ends
+    white = generator.standard_normal(2 * len(shape), dtype=np.float32).view(np.complex64)
+    noise = scipy.fft.irfft(shape * white, n_fft)[: len(samples)]
     band = frequencies_hz <= BAND_HZ
-    energies = [float((np.abs(part[band]) ** 2).sum()) for part in (spectrum, noise)]
+    energies = [float((np.abs(part[band]) ** 2).sum()) for part in (spectrum, scipy.fft.rfft(noise, n_fft))]
     if not all(energies):  # a silent segment stays silent
         return samples, rate
-    noise *= (energies[0] / (ratio * energies[1])) ** 0.5
-    return scipy.fft.irfft(spectrum + noise, n_fft)[: len(samples)].astype(np.float32), rate
+    noise *= (energies[0] / energies[1] / 10 ** (change.amount / 10)) ** 0.5
+    return samples + noise, rate
 
 
-def _smooth(values: npt.NDArray[np.float64], half_width: int) -> npt.NDArray[np.float64]:
+def _smooth(values: npt.NDArray[np.float32], half_width: int) -> npt.NDArray[np.float32]:
     """Return the mean of each value and `half_width` neighbours on both sides."""
-    sums = np.concatenate(([0.0], np.cumsum(values)))
+    sums = np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
     first = np.maximum(np.arange(len(values)) - half_width, 0)
     last = np.minimum(np.arange(len(values)) + half_width + 1, len(values))
-    return np.asarray(np.maximum(sums[last] - sums[first], 0.0) / (last - first))
+    return np.asarray((sums[last] - sums[first]) / (last - first), dtype=np.float32)
 
 
 def _room(samples: Samples, rate: int, _: Change, generator: np.random.Generator) -> tuple[Samples, int]:
@@ -122,17 +123,18 @@ def _room(samples: Samples, rate: int, _: Change, generator: np.random.Generator
     times_s = np.arange(round(reverberation_s * rate)) / rate
     tail = generator.standard_normal(len(times_s)) * 10 ** (-3 * times_s / reverberation_s)  # 60 dB down at the end
     tail *= 10 ** (-direct_db / 20) / np.sqrt((tail**2).sum())
-    response = np.concatenate(([1.0], np.zeros(max(0, delay - 1)), tail))
+    response = np.concatenate(([1.0], np.zeros(max(0, delay - 1)), tail)).astype(np.float32)
     n = len(samples) + len(response) - 1
     n_fft = scipy.fft.next_fast_len(n, real=True)
     heard = scipy.fft.irfft(scipy.fft.rfft(samples, n_fft) * scipy.fft.rfft(response, n_fft), n_fft)[: len(samples)]
-    return heard.astype(np.float32), rate
+    return np.asarray(heard), rate
 
 
 def _telephone(samples: Samples, rate: int, _: Change, __: np.random.Generator) -> tuple[Samples, int]:
     """Keep what an analogue line carries, 300 to 3400 Hz (ITU-T G.712), at 8 kHz."""
     narrow = _resampled(samples, rate, TELEPHONE_RATE)
-    n_fft = scipy.fft.next_fast_len(len(narrow), real=True)
+    # 50 ms longer: what rings on at one end must not come round to the other
+    n_fft = scipy.fft.next_fast_len(len(narrow) + TELEPHONE_RATE // 20, real=True)
     hz = np.fft.rfftfreq(n_fft, 1 / TELEPHONE_RATE)
     gain = np.clip((hz - 200) / 100, 0, 1) * np.clip((3600 - hz) / 200, 0, 1)
     heard = scipy.fft.irfft(scipy.fft.rfft(narrow, n_fft) * gain, n_fft)[: len(narrow)]
@@ -147,10 +149,9 @@ def _loss(samples: Samples, rate: int, change: Change, generator: np.random.Gene
     stays_lost = 1 - 1 / MEAN_BURST_PACKETS
     becomes_lost = share / (1 - share) / MEAN_BURST_PACKETS
     drawn = generator.random(n)
-    is_lost = np.empty(n, dtype=np.bool_)
-    before = drawn[0] < share
-    for i, number in enumerate(drawn):
-        is_lost[i] = before = bool(number < (stays_lost if before else becomes_lost))
+    is_lost = drawn < share  # the first one; each other hangs on the one before
+    for i in range(1, n):
+        is_lost[i] = drawn[i] < (stays_lost if is_lost[i - 1] else becomes_lost)
     heard = np.where(np.repeat(is_lost, packet)[: len(samples)], np.float32(0), samples)
     return np.asarray(heard, dtype=np.float32), rate
 
@@ -171,15 +172,12 @@ def _codec(
         codec_rate = TELEPHONE_RATE
     narrow = np.clip(_resampled(samples, rate, codec_rate), -1.0, 1.0)
     stream = io.BytesIO()
-    soundfile.write(stream, narrow, codec_rate, subtype, format=container, compression_level=compression)
+    # silence behind it: the very end of a stream may fade, and no codec returns less than it was given
+    followed = np.pad(narrow, (0, codec_rate // 50))
+    soundfile.write(stream, followed, codec_rate, subtype, format=container, compression_level=compression)
     stream.seek(0)
-    decoded, _rate = soundfile.read(stream, dtype="float32")
-    # a codec's frames need not fit the segment
-    return np.pad(decoded, (0, max(0, len(narrow) - len(decoded))))[: len(narrow)], codec_rate
-
-
-def _scaled(samples: Samples, factor: float) -> Samples:
-    return np.asarray(samples * np.float32(factor), dtype=np.float32)
+    decoded, _ = soundfile.read(stream, dtype="float32")
+    return decoded[: len(narrow)], codec_rate
 
 
 _CHANGES: dict[str, Callable[[Samples, int, Change, np.random.Generator], tuple[Samples, int]]] = {

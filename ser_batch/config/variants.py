@@ -106,7 +106,7 @@ def _change(step: str) -> Change:
             f"variant {step!r} is not known; expected {CLEAN}, {', '.join(PLAIN_CHANGES)}, {numbered} with a number "
             f"N, several joined by +, or the set {', '.join(VARIANT_SETS)}"
         )
-    amount = float(match[2])
+    amount = float(match[2]) + 0.0  # -0 is 0
     least, most = NUMBERED_CHANGES[match[1]]
     if not least <= amount <= most:
         raise UsageError(f"variant {step!r}; expected a number from {least:g} to {most:g} after {match[1]}")
