@@ -60,7 +60,7 @@ class RecordingError(SerBatchError):
     Parameters
     ----------
     stage
-        Where it failed: ``walk``, ``open``, ``decode``, ``segment``.
+        Where it failed: ``walk``, ``open``, ``decode``, ``segment``, ``variant``.
     message
         What came, what was expected, what to do.
     """

@@ -21,13 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_batch import audio
-from ser_batch.config import PRESETS, FeatureSpec, FeaturizeOptions, Segmentation
+from ser_batch.audio import Resampler
+from ser_batch.cli.printing import print_featurize
+from ser_batch.config import PRESETS, FeatureSpec, FeaturizeOptions, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, OutputError, UsageError
-from ser_batch.featurize import FeaturizeSummary, featurize
+from ser_batch.featurize import FeaturizeSummary, cutting, featurize
 from ser_batch.featurize.cutting import Segment, segments
 from ser_batch.mfcc import SegmentMfcc, kernel
 from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
+from ser_batch.variants import changed
 
 TELEPHONE = PRESETS["telephone"]
 FEARFUL, SONG, PLAIN = "Actor_05/03-01-06-02-01-02-05.wav", "song/03-02-02-01-02-01-12.wav", "calls/a plain name.wav"
@@ -897,3 +900,212 @@ def test_a_touched_file_is_read_once_more_and_then_known(small, tmp_path, monkey
     assert run(small, tmp_path / "out").n_done == 0
     monkeypatch.setattr("ser_batch.parallel.store.content_hash_of", None)  # a call would raise
     assert run(small, tmp_path / "out").n_done == 0
+
+
+# ---- variants ----
+
+VARIANTS = "clean,speed0.5,noise10,room,gsm,noise15+g711+loss20"
+
+
+@pytest.fixture(scope="module")
+def varied(corpus, tmp_path_factory):
+    """The corpus in windows as `features`, in six variants."""
+    out = tmp_path_factory.mktemp("varied") / "features"
+    run(corpus, out, segments="windows", shard_size=2, variants=VARIANTS)
+    return out
+
+
+def test_each_segment_has_a_row_for_every_variant_and_the_clean_ones_are_those_of_a_run_without(features, varied):
+    rows = pl.from_arrow(table(varied))
+
+    assert not rows.select(KEY).is_duplicated().any()
+    assert set(rows["variant"].unique()) == set(VARIANTS.split(","))
+    assert pl.from_arrow(table(features)).equals(rows.filter(variant="clean"))
+    about_the_recording = pl.exclude("variant", "n_frames", "^mfcc.*$")
+    for variant in VARIANTS.split(","):
+        of_one = rows.filter(variant=variant)
+        assert of_one.select(about_the_recording).equals(rows.filter(variant="clean").select(about_the_recording))
+        assert of_one["mfcc"].to_numpy().any(axis=(1, 2)).all()
+
+
+def test_variants_are_the_same_bit_for_bit_whatever_the_jobs_and_shards(corpus, varied, tmp_path):
+    for jobs, shard_size in ((1, 64), (2, 1)):
+        out = tmp_path / str(jobs)
+        run(corpus, out, segments="windows", jobs=jobs, shard_size=shard_size, variants=VARIANTS)
+        assert table(out).equals(table(varied), check_metadata=True)
+
+
+def test_another_seed_draws_otherwise_and_leaves_alone_what_is_not_drawn(corpus, varied, tmp_path):
+    run(corpus, tmp_path / "out", segments="windows", variants=VARIANTS, seed=1)
+
+    one, other = (pl.from_arrow(table(out)).filter(path=FEARFUL) for out in (varied, tmp_path / "out"))
+    for variant, is_drawn in {"clean": False, "speed0.5": False, "gsm": False, "noise10": True, "room": True}.items():
+        assert one.filter(variant=variant).equals(other.filter(variant=variant)) != is_drawn, variant
+
+
+def variant_of(
+    samples: np.ndarray, rate: int, variant: str, *, content_hash: str, place: str, spec: FeatureSpec = TELEPHONE
+) -> np.ndarray:
+    """The MFCCs of a variant of some samples, as the modules below featurize make them."""
+    heard, heard_rate = changed(samples, rate, variant, seed=7, content_hash=content_hash, place=place)
+    return mfcc_by_kernel(Resampler(heard_rate, spec.sampling_rate).feed(heard, last=True), spec, heard_rate)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("segments_", ["clip", "windows", "labels"])
+def test_a_variant_is_made_of_the_samples_of_its_own_segment_and_channel(segments_, preset, tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "BLOCK_S", 0.3)  # segments reach over several blocks
+    samples = noise(22_000, 2)
+    file = write(tmp_path / "audio/a.wav", samples, 11025)
+    content_hash = hashlib.sha256(file.read_bytes()).hexdigest()
+    options = {"segments": segments_, "channels": "split", "window": 0.75, "hop": 0.5, "preset": preset}
+    if segments_ == "labels":
+        rows = [("a.wav", "sad", "", channel, start_s, start_s + 0.7) for channel in (0, 1) for start_s in (0.2, 0.6)]
+        options["labels"] = write_labels(tmp_path / "labels.csv", *rows)
+
+    run(tmp_path / "audio", tmp_path / "out", variants="room+gsm,loss20,noise10", seed=7, **options)
+
+    found = (
+        table(tmp_path / "out").select(["channel", "segment", "variant", "start_s", "end_s", "n_frames"]).to_pylist()
+    )
+    assert len(found) == 3 * 2 * {"clip": 1, "windows": 4, "labels": 2}[segments_]
+    for row, mfcc in zip(found, mfcc_of(table(tmp_path / "out")), strict=True):
+        own = samples[round(row["start_s"] * 11025) : round(row["end_s"] * 11025), row["channel"]]
+        place = f"{row['channel']}/{row['segment']}"
+        expected = variant_of(own, 11025, row["variant"], content_hash=content_hash, place=place, spec=PRESETS[preset])
+        np.testing.assert_array_equal(mfcc[: row["n_frames"]], expected[:174])
+
+
+def test_the_frames_of_speed_variants_are_as_many_more_or_fewer(tmp_path):
+    write(tmp_path / "audio/a.wav", noise(8000))
+
+    run(tmp_path / "audio", tmp_path / "out", variants="clean,speed0.5,speed0.8,speed2")
+
+    hop = TELEPHONE.hop_length
+    assert dict(rows_of(tmp_path / "out", "variant", "n_frames")) == {
+        **{"clean": 1 + 8000 // hop, "speed0.5": 1 + 16_000 // hop},
+        **{"speed0.8": 1 + 10_000 // hop, "speed2": 1 + 4000 // hop},
+    }
+
+
+def test_of_a_long_clip_the_beginning_is_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "BLOCK_S", 0.4)
+    monkeypatch.setattr(cutting, "LONGEST_VARIANT_S", 1.0)
+    samples = noise(24_000)
+    file = write(tmp_path / "a.wav", samples)
+
+    found = segments(
+        recording_of(file), TELEPHONE, Segmentation(), variants=Variants(names=("clean", "level-6"), seed=7)
+    )
+
+    clean, quieter = (segment for _, segment in found)
+    np.testing.assert_array_equal(clean.mfcc, mfcc_by_kernel(samples[:, 0]))
+    expected = variant_of(samples[:8000, 0], 8000, "level-6", content_hash="", place="0/0")
+    np.testing.assert_array_equal(quieter.mfcc, expected)
+    assert (quieter.start_s, quieter.end_s) == (clean.start_s, clean.end_s) == (0.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("variants", "seed", "differs"),
+    [
+        ("clean", 0, r"variants\.names was \['clean', 'room'\] and is \['clean'\]"),
+        ("clean,room,gsm", 0, r"variants\.names was"),
+        ("clean,room", 1, r"variants\.seed was 0 and is 1"),
+    ],
+)
+def test_other_variants_or_another_seed_into_the_same_folder_are_refused(variants, seed, differs, small, tmp_path):
+    run(small, tmp_path / "rooms", variants="clean,room")
+
+    with pytest.raises(OutputError, match=f"{differs}.*--overwrite"):
+        run(small, tmp_path / "rooms", variants=variants, seed=seed)
+
+    assert run(small, tmp_path / "rooms", variants="clean,room").n_done == 0
+
+
+def test_clean_features_do_not_hang_on_the_seed(small, tmp_path):
+    assert run(small, tmp_path / "out", seed=5).n_done == 0
+
+
+def test_a_changed_labels_file_reaches_the_rows_of_all_variants(small, tmp_path, monkeypatch):
+    options = {"labels": tmp_path / "labels.csv", "variants": "clean,gsm,noise10"}
+    write_labels(options["labels"], ("1.wav", "sad", "ann"), columns="path,emotion,speaker")
+    run(small, tmp_path / "varied", **options)
+    write_labels(options["labels"], ("1.wav", "angry", "zoe"), columns="path,emotion,speaker")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(soundfile, "SoundFile", None)
+        run(small, tmp_path / "varied", **options)
+
+    rows = rows_of(tmp_path / "varied", "path", "variant", "emotion", "speaker")
+    assert [row[1:] for row in rows if row[0] == "1.wav"] == [
+        (variant, "angry", "zoe") for variant in ("clean", "gsm", "noise10")
+    ]
+    assert table(tmp_path / "varied").equals(fresh(small, **options))
+
+
+def test_segments_are_counted_once_by_emotion_and_told_with_their_variants(small, tmp_path, capsys):
+    labels = write_labels(tmp_path / "labels.csv", ("1.wav", "sad"), ("2.wav", "sad"), columns="path,emotion")
+
+    summary = run(small, tmp_path / "varied", labels=labels, variants="gsm,level-6,room")
+    print_featurize(summary, strict=False)
+
+    assert (summary.n_segments, summary.n_variants) == (12, 3)
+    assert summary.emotions == {"sad": 2, None: 2}
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].endswith("varied: 4 segments of 5 recordings in 3 variants")
+    assert printed[1] == "emotions: sad 2, unknown 2"
+
+
+def test_a_codec_that_cannot_take_a_segment_rejects_its_recording_and_no_other(small, tmp_path, monkeypatch):
+    write(small / "odd.wav", noise(801))
+    real = soundfile.write
+
+    def picky(stream: BinaryIO, samples: np.ndarray, *arguments: object, **options: object) -> None:
+        if len(samples) == 801 + 8000 // 50:  # a codec is given some silence behind the segment
+            raise soundfile.LibsndfileError(0, "no frames: ")
+        real(stream, samples, *arguments, **options)
+
+    monkeypatch.setattr(soundfile, "write", picky)
+    run(small, tmp_path / "varied", variants="clean,level-6+gsm")
+
+    assert rows_of(tmp_path / "varied", "path", "variant") == [
+        (f"{i}.wav", variant) for i in range(4) for variant in ("clean", "level-6+gsm")
+    ]
+    (reject,) = (reject for reject in rejects_of(tmp_path / "varied") if reject["path"] != "text.wav")
+    assert (reject["path"], reject["stage"], reject["error"]) == ("odd.wav", "variant", "RecordingError")
+    assert reject["message"].startswith(
+        "odd.wav: its segment of 801 samples at 0 s cannot be made level-6+gsm (no frames"
+    )
+    assert reject["message"].endswith("leave level-6+gsm out of --variants, or remove the file")
+
+
+@pytest.mark.parametrize("variants", ["clean", "clip12,noise10"])
+@pytest.mark.parametrize(
+    ("start_s", "end_s"),
+    [
+        (1.0, 1.00001),  # between two samples
+        (1 + 0.49 / 8000, 1 + 0.51 / 8000),  # no sample of the source, but one of those it is resampled to
+    ],
+)
+def test_a_label_without_a_sample_rejects_its_recording_whatever_the_variants(start_s, end_s, variants, tmp_path):
+    for name in ("a.wav", "b.wav"):
+        write(tmp_path / "audio" / name, noise(32_000), 16_000)
+    labels = write_labels(
+        tmp_path / "labels.csv", ("a.wav", "sad", "", 0, start_s, end_s), ("b.wav", "sad", "", 0, 0.5, 0.6)
+    )
+
+    run(tmp_path / "audio", tmp_path / "out", segments="labels", labels=labels, variants=variants)
+
+    assert set(rows_of(tmp_path / "out", "path")) == {("b.wav",)}
+    assert [(reject["path"], reject["stage"]) for reject in rejects_of(tmp_path / "out")] == [("a.wav", "segment")]
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large")
+def test_verify_compares_the_clean_rows_and_wants_some(small, tmp_path):
+    summary = run(small, tmp_path / "varied", variants="level-20,clean,gsm", verify=100)
+
+    assert summary.verified[0] == 4
+    assert 0 < summary.verified[1] <= 0.01
+    with pytest.raises(UsageError, match=r"--verify .*add clean to --variants"):
+        run(small, tmp_path / "new", variants="level-20,gsm", verify=1)
+    assert not (tmp_path / "new").exists()

@@ -30,7 +30,9 @@ def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
         click.echo(f"warning: {printable(warning)}", err=True)
     _print_passed_over(summary.passed_over)
     _print_rejects(summary.rejects)
-    click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    n_segments = summary.n_segments // summary.n_variants  # each has a row for every variant
+    in_variants = f" in {summary.n_variants} variants" if summary.n_variants > 1 else ""
+    click.echo(f"{printable(summary.out)}: {n_segments} segments of {summary.n_recordings} recordings{in_variants}")
     known = sorted((label, count) for label, count in summary.emotions.items() if label)
     unknown = summary.emotions.get(None, 0)
     listed = ", ".join(f"{label} {count}" for label, count in known) + (f", unknown {unknown}" if unknown else "")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
 from ser_batch.config import CLEAN, FeatureSpec, Segmentation, Variants
@@ -66,6 +67,7 @@ class _Interval:
 class _Recipe:
     """What becomes of every segment of a recording."""
 
+    path: str  # for messages
     spec: FeatureSpec
     variants: Variants
     content_hash: str
@@ -95,7 +97,7 @@ class _ChannelSegmenter:
     """
 
     def __init__(
-        self, sound: Sound, recipe: "_Recipe", channel: int, intervals: Iterator[_Interval], *, is_exact: bool
+        self, sound: Sound, recipe: _Recipe, channel: int, intervals: Iterator[_Interval], *, is_exact: bool
     ) -> None:
         self._sound, self._recipe, self._channel = sound, recipe, channel
         self._mfccs = kernel(recipe.spec, sound.sampling_rate)
@@ -160,9 +162,11 @@ class _ChannelSegmenter:
         return wanted
 
     def _finish(self, segment: _OpenSegment) -> Iterator[Segment]:
+        if not segment.n_source:
+            return  # a label that covers none of the samples; the recording is rejected at its end
         duration_s = self._n_source / self._sound.sampling_rate
         interval = segment.interval
-        mean_square = segment.square_sum / max(1, segment.n_source)
+        mean_square = segment.square_sum / segment.n_source
         for variant in self._recipe.variants.names:
             yield Segment(
                 channel=self._channel,
@@ -172,7 +176,7 @@ class _ChannelSegmenter:
                 end_s=duration_s if interval.end_s is None else min(interval.end_s, duration_s),
                 mfcc=segment.mfcc.finish() if variant == CLEAN else self._changed(segment, variant),
                 rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
-                clipped_ratio=segment.n_clipped / max(1, segment.n_source),
+                clipped_ratio=segment.n_clipped / segment.n_source,
                 label=interval.label,
             )
 
@@ -180,14 +184,22 @@ class _ChannelSegmenter:
         """Return the MFCCs of a variant, float32, shape (frames, n_mfcc)."""
         rate, spec = self._sound.sampling_rate, self._recipe.spec
         samples = np.concatenate(segment.source)[: round(LONGEST_VARIANT_S * rate)]
-        samples, rate = changed(
-            samples,
-            rate,
-            variant,
-            seed=self._recipe.variants.seed,
-            content_hash=self._recipe.content_hash,
-            place=f"{self._channel}/{segment.interval.index}",
-        )
+        try:
+            samples, rate = changed(
+                samples,
+                rate,
+                variant,
+                seed=self._recipe.variants.seed,
+                content_hash=self._recipe.content_hash,
+                place=f"{self._channel}/{segment.interval.index}",
+            )
+        except soundfile.SoundFileError as error:
+            raise RecordingError(
+                "variant",
+                f"{self._recipe.path}: its segment of {len(samples)} samples at {segment.interval.start_s:g} s cannot "
+                f"be made {variant} ({error}); expected sound that every codec takes; leave {variant} out of "
+                "--variants, or remove the file",
+            ) from error
         return kernel(spec, rate).mfcc(Resampler(rate, spec.sampling_rate).feed(samples, last=True))
 
 
@@ -227,12 +239,12 @@ def segments(
     Raises
     ------
     RecordingError
-        It cannot be decoded, or a label row lies outside of it.
+        It cannot be decoded, a label row lies outside of it, or a codec cannot take a segment.
     """
     with AudioReader(recording.file, recording.path) as reader:
         sound = reader.sound
         plan = _intervals(recording, segmentation, sound.n_channels)
-        recipe = _Recipe(spec, variants or Variants(), content_hash)
+        recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash)
         segmenters = {
             channel: _ChannelSegmenter(sound, recipe, channel, intervals, is_exact=segmentation.mode != "windows")
             for channel, intervals in plan.items()
@@ -247,7 +259,7 @@ def segments(
             if following is not None:
                 block = following
         _check_labels_inside(
-            recording, reader.n_samples / sound.sampling_rate, min(sound.sampling_rate, spec.sampling_rate)
+            recording, reader.n_samples / sound.sampling_rate, (sound.sampling_rate, spec.sampling_rate)
         )
 
 
@@ -283,11 +295,12 @@ def _channel_intervals(labels: Sequence[LabelRow], segmentation: Segmentation) -
             yield _Interval(index, start_s, end_s, labels[0] if labels else None)
 
 
-def _check_labels_inside(recording: Recording, duration_s: float, sampling_rate: int) -> None:
+def _check_labels_inside(recording: Recording, duration_s: float, rates: Sequence[int]) -> None:
     for label in recording.labels:
         if label.start_s is None or label.end_s is None:
             continue
-        if round(label.start_s * sampling_rate) >= round(min(label.end_s, duration_s) * sampling_rate):
+        end_s = min(label.end_s, duration_s)
+        if any(round(label.start_s * rate) >= round(end_s * rate) for rate in rates):
             raise RecordingError(
                 "segment",
                 f"{recording.path}: the labels have a row from {label.start_s:g} to {label.end_s:g} s that covers none "

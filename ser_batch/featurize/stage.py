@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ser_batch.config import FeaturizeOptions, Segmentation
+from ser_batch.config import CLEAN, FeaturizeOptions, Segmentation
 from ser_batch.corpus import Recording, Reject, emotion_of, join_labels, speaker_of, utf8, walk
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.verify import verify
@@ -27,7 +27,10 @@ class FeaturizeSummary:
     n_done
         Recordings featurized by this call; `n_already` were done before, `n_vanished` are no longer there.
     n_recordings, n_segments, audio_s
-        Of the whole folder, rejects not counted among the segments; seconds of sound.
+        Of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts
+        once a variant; seconds of sound.
+    n_variants
+        Rows each segment of a recording has.
     rejects
         All recordings that could not be used.
     passed_over
@@ -35,7 +38,7 @@ class FeaturizeSummary:
     warnings
         Sentences about the labels file.
     emotions
-        Segments by emotion; None where none is known.
+        Segments by emotion, whatever the number of variants; None where none is known.
     seconds
         Time this call took.
     verified
@@ -48,6 +51,7 @@ class FeaturizeSummary:
     n_vanished: int
     n_recordings: int
     n_segments: int
+    n_variants: int
     audio_s: float
     rejects: tuple[Reject, ...]
     passed_over: Mapping[str, int]
@@ -112,7 +116,6 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     held = store.finish(manifest.rejects)
     if not held.n_rows:
         raise nothing_done(audio, "featurized", store, held)
-    emotions = read_parts(options.out, ["emotion"])["emotion"].value_counts().to_pylist()
     return FeaturizeSummary(
         out=options.out,
         n_done=len(plan.todo),
@@ -120,14 +123,25 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         n_vanished=plan.n_vanished,
         n_recordings=held.n_recordings,
         n_segments=held.n_rows,
+        n_variants=len(options.wanted_variants.names),
         audio_s=held.audio_s,
         rejects=held.rejects,
         passed_over=manifest.passed_over,
         warnings=(*warnings, *_without_rows(held.n_without_rows)),
-        emotions={row["values"]: row["counts"] for row in emotions},
+        emotions=_emotions(options),
         seconds=time.monotonic() - started,
         verified=verify(options, recordings) if options.verify else None,
     )
+
+
+def _emotions(options: FeaturizeOptions) -> dict[str | None, int]:
+    """Count the segments of each emotion: the rows of one variant."""
+    import pyarrow.compute as pc  # slow to load
+
+    rows = read_parts(options.out, ["variant", "emotion"])
+    of_one = pc.equal(rows["variant"], options.wanted_variants.names[0])
+    counts = rows["emotion"].filter(of_one).value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in counts}
 
 
 def nothing_done(audio: Path, what: str, store: Store, held: StoreSummary) -> InputError:
@@ -176,6 +190,8 @@ def labelled(
 def _check_combination(options: FeaturizeOptions) -> None:
     if options.verify and (options.segments != "clip" or options.segmentation.channels != "mix"):
         raise UsageError("--verify compares whole clips with librosa; leave out --segments and --channels")
+    if options.verify and CLEAN not in options.wanted_variants.names:
+        raise UsageError(f"--verify compares recordings as they are with librosa; add {CLEAN} to --variants")
 
 
 def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:

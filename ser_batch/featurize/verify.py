@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from ser_batch.config import FeaturizeOptions
+from ser_batch.config import CLEAN, FeaturizeOptions
 from ser_batch.corpus import Recording
 from ser_batch.errors import SerBatchError
 from ser_batch.tables import read_parts
@@ -24,8 +24,9 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
     import soundfile
 
     files = {recording.path: recording.file for recording in recordings}
-    table = read_parts(options.out, ["path", "n_frames", "mfcc"])
-    table = table.filter(pc.is_in(table["path"], pa.array(list(files), pa.string())))
+    table = read_parts(options.out, ["path", "variant", "n_frames", "mfcc"])
+    is_there = pc.is_in(table["path"], pa.array(list(files), pa.string()))
+    table = table.filter(pc.and_(is_there, pc.equal(table["variant"], CLEAN)))
     spec, n_compared, largest = options.spec, 0, 0.0
     for number in np.random.default_rng().permutation(table.num_rows):
         if n_compared == options.verify:

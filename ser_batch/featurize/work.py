@@ -21,7 +21,7 @@ class FeaturizeWork(Work):
     dataset: str
     spec: FeatureSpec
     segmentation: Segmentation
-    variants: Variants = Variants()
+    variants: Variants = dataclasses.field(default_factory=Variants)
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
