@@ -1,17 +1,17 @@
-"""Metrics as frames, and the HTML page made of them."""
+"""Metrics for people: the HTML pages, the model card, the table in the terminal."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from ser_batch.errors import UsageError
+from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
+from ser_batch.report.pictures import coverage_picture, learning_curves, reliability_picture
+from ser_batch.report.scored import known_truth, side_tables
 from ser_batch.tables import write_text
-
-SUMMARY_ROWS = ("accuracy", "macro_avg", "weighted_avg")
 
 # The work this project reproduces reports these for 491 held-out RAVDESS clips; accuracy .80, macro F1 .79.
 PUBLISHED = pl.DataFrame(
@@ -27,149 +27,18 @@ PUBLISHED = pl.DataFrame(
 CALLS_ON_PAGE = 200
 
 
-def classification(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> pl.DataFrame:
-    """Return precision, recall and F1 by label, then accuracy, macro_avg and weighted_avg.
-
-    Parameters
-    ----------
-    truth, predicted
-        One label a row.
-    labels
-        Of the model, in its order. Averages are over those that occur in `truth`; the recall of macro_avg is the
-        unweighted average recall (UAR).
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns label, precision, recall, f1 (accuracy stands in f1, as scikit-learn prints it) and support.
-        Precision is null for a label that is never predicted, recall for one that never occurs, F1 for one that
-        does neither.
-    """
-    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
-
-    present = [label for label in labels if label in set(truth)]
-    by_label = precision_recall_fscore_support(truth, predicted, labels=list(labels), zero_division=np.nan)
-    rows = [
-        {"label": label, "precision": p, "recall": r, "f1": f, "support": int(n)}
-        for label, p, r, f, n in zip(labels, *by_label, strict=True)
-    ]
-    rows.append({"label": "accuracy", "f1": accuracy_score(truth, predicted), "support": len(truth)})
-    for average in ("macro", "weighted"):
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            truth, predicted, labels=present, average=average, zero_division=0.0
-        )
-        rows.append(
-            {
-                "label": f"{average}_avg",
-                "precision": precision,
-                "recall": recall,
-                "f1": f1,
-                "support": len(truth),
-            }
-        )
-    schema = {
-        "label": pl.String,
-        "precision": pl.Float64,
-        "recall": pl.Float64,
-        "f1": pl.Float64,
-        "support": pl.Int64,
-    }
-    return pl.DataFrame(rows, schema=schema).with_columns(pl.col("precision", "recall", "f1").fill_nan(None))
-
-
-def headline(report: pl.DataFrame) -> dict[str, float]:
-    """Return accuracy (WAR), UAR, macro F1 and weighted F1 of a `classification` frame."""
-    rows = {row["label"]: row for row in report.iter_rows(named=True)}
-    return {
-        "accuracy": rows["accuracy"]["f1"],
-        "uar": rows["macro_avg"]["recall"],
-        "macro_f1": rows["macro_avg"]["f1"],
-        "weighted_f1": rows["weighted_avg"]["f1"],
-    }
-
-
-def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> pl.DataFrame:
-    """Return counts of truth against prediction, long form: emotion, predicted, count and rate of the emotion."""
-    from sklearn.metrics import confusion_matrix
-
-    counts = confusion_matrix(truth, predicted, labels=list(labels))
-    totals = counts.sum(axis=1, keepdims=True)
-    n = len(labels)
-    return pl.DataFrame(
-        {
-            "emotion": np.repeat(labels, n),
-            "predicted": np.tile(labels, n),
-            "count": counts.reshape(-1),
-            "rate": np.divide(counts, totals, out=np.zeros((n, n)), where=totals > 0).reshape(-1),
-        }
-    )
-
-
-def predictions_report(
-    segments: pl.DataFrame, calls: pl.DataFrame, labels: Sequence[str], *, timed: bool
-) -> pl.DataFrame:
-    """Return the frame of preds.report.parquet.
-
-    Parameters
-    ----------
-    segments
-        predicted, confidence, role and emotion of each segment.
-    calls
-        The same of each recording and channel.
-    labels
-        Of the model.
-    timed
-        Whether the truth has times, so that it is counted by segment; else by recording and channel.
-
-    Returns
-    -------
-    polars.DataFrame
-        A row a label and role plus accuracy, macro_avg, weighted_avg: n_predicted, share and mean_confidence of the
-        segments; precision, recall, f1, support where truth is known, else null. The role is null for all together.
-    """
-    roles = [None, *segments["role"].drop_nulls().unique().sort()]
-    frames = []
-    for role in roles:
-        own = segments if role is None else segments.filter(pl.col("role") == role)
-        units = own if timed else (calls if role is None else calls.filter(pl.col("role") == role))
-        frames.append(_report_of_role(own, units, labels).insert_column(0, pl.lit(role, pl.String).alias("role")))
-    return pl.concat(frames)
-
-
-def _report_of_role(segments: pl.DataFrame, units: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
-    predicted = segments.drop_nulls("predicted")
-    shares = (
-        predicted.group_by(label="predicted")
-        .agg(n_predicted=pl.len().cast(pl.Int64), mean_confidence=pl.col("confidence").mean())
-        .with_columns(share=pl.col("n_predicted") / pl.col("n_predicted").sum())
-    )
-    everything = pl.DataFrame({"label": [*labels, *SUMMARY_ROWS]})
-    known = units.drop_nulls(["predicted", "emotion"])
-    truth_labels = [*labels, *known["emotion"].filter(~known["emotion"].is_in(labels)).unique().sort()]
-    if len(known):
-        metrics = classification(known["emotion"].to_list(), known["predicted"].to_list(), truth_labels)
-        everything = metrics.select("label")
-    else:
-        schema = {"precision": pl.Float64, "recall": pl.Float64, "f1": pl.Float64, "support": pl.Int64}
-        metrics = everything.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in schema.items())
-    return (
-        everything.join(shares, on="label", how="left", maintain_order="left")
-        .join(metrics, on="label", how="left", maintain_order="left")
-        .with_columns(
-            pl.when(pl.col("label").is_in(SUMMARY_ROWS)).then(None).otherwise(pl.col(name).fill_null(0)).alias(name)
-            for name in ("n_predicted", "share")
-        )
-        .select("label", "n_predicted", "share", "mean_confidence", "precision", "recall", "f1", "support")
-    )
-
-
-def known_truth(report: pl.DataFrame) -> bool:
-    """Whether a report has precision and recall, because some truth was known."""
-    return bool(report.filter(pl.col("label") == SUMMARY_ROWS[0])["f1"].is_not_null().any())
-
-
 def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "recall", "f1", "support")) -> str:
-    """Return a `classification` frame as the plain text table that people know from scikit-learn."""
+    """Return a report as the plain text table that people know from scikit-learn.
+
+    Parameters
+    ----------
+    report
+        A frame of `classification`, `predictions_report` or `report_table`; of the last, all recordings in the first
+        condition are shown.
+    columns
+        To show beside the label.
+    """
+    report = main_rows(report)
     width = max(len(label) for label in report["label"])
     widths = [max(11, len(name) + 2) for name in columns]
     lines = [" " * width + "".join(f"{name:>{n}}" for name, n in zip(columns, widths, strict=True))]
@@ -226,30 +95,64 @@ def model_card(bundle: Mapping[str, Any]) -> str:
 def _model_page(folder: Path) -> str:
     values = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     labels = values["labels"]
-    if (folder / "report.parquet").is_file():
-        report = pl.read_parquet(folder / "report.parquet").filter(pl.col("subset") == "all")
-        counts = pl.read_parquet(folder / "confusion.parquet")
-    else:  # trained on everything, so nothing was held out
-        report, counts = None, None
-    history = folder / "history.parquet"  # the models of the package come without
+    # a model trained on everything, or shipped in the package, comes without most of the tables
+    tables = {
+        name: pl.read_parquet(folder / f"{name}.parquet")
+        for name in ("report", "confusion", "summary", "reliability", "coverage", "history")
+        if (folder / f"{name}.parquet").is_file()
+    }
+    report = main_rows(tables["report"]) if "report" in tables else pl.DataFrame()
+    coverage = main_rows(tables["coverage"]) if "coverage" in tables else None
     return _render(
         "model.html.j2",
         bundle=values,
         metrics=values["metrics"],
-        report=_rows(report.drop("subset")) if report is not None else [],
-        published=_rows(PUBLISHED) if set(labels) == set(PUBLISHED["label"]) else [],
+        intervals=values["metrics"].get("intervals") or _intervals(report),
+        report=report.to_dicts(),
+        published=PUBLISHED.to_dicts() if set(labels) == set(PUBLISHED["label"]) else [],
         labels=labels,
-        confusion=_square(counts, labels) if counts is not None else [],
-        curves=_curves(pl.read_parquet(history)) if history.is_file() else [],
+        confusion=_square(main_rows(tables["confusion"]), labels) if "confusion" in tables else [],
+        **_comparisons(tables.get("summary")),
+        reliability=reliability_picture(main_rows(tables["reliability"])) if "reliability" in tables else None,
+        coverage=coverage_picture(coverage) if coverage is not None else None,
+        kept=_at(coverage, (50, 70, 90)) if coverage is not None else [],
+        curves=learning_curves(tables["history"]) if "history" in tables else [],
     )
 
 
-def side_tables(source: Path) -> dict[str, Path]:
-    """Return where the tables beside predictions lie, by name: in a folder of parts, or beside one file."""
-    names = ("calls", "report", "rejects")
-    if source.is_dir():
-        return {name: source / "_tables" / f"{name}.parquet" for name in names}
-    return {name: source.with_suffix(f".{name}.parquet") for name in names}
+def _intervals(report: pl.DataFrame) -> dict[str, tuple[float | None, float | None]]:
+    """Return the intervals of the headline figures, by name; none where the report has none."""
+    if "recall_low" not in report.columns:
+        return {}
+    rows = {row["label"]: row for row in report.iter_rows(named=True)}
+    return {
+        name: (rows[row][f"{measure}_low"], rows[row][f"{measure}_high"]) for name, (row, measure) in HEADLINE.items()
+    }
+
+
+def _comparisons(summary: pl.DataFrame | None) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the three tables made of summary.parquet; a table with nothing to compare is empty.
+
+    The first estimator is the model of the folder, the first condition is clean where that was evaluated.
+    """
+    if summary is None:
+        return {"subsets": [], "conditions": [], "models": []}
+    own = summary.filter(pl.col("estimator") == pl.col("estimator").first())
+    first = summary.filter(pl.col("condition") == pl.col("condition").first())
+    subsets = own.filter(pl.col("condition") == pl.col("condition").first())
+    speech = own.filter(pl.col("subset") == "speech").select("condition", speech_uar="uar")
+    conditions = own.filter(pl.col("subset") == "all").join(speech, on="condition", how="left", maintain_order="left")
+    models = pl.concat(first.filter(pl.col("subset") == subset) for subset in ("all", "speech"))
+    return {
+        "subsets": subsets.to_dicts() if len(subsets) > 1 else [],
+        "conditions": conditions.to_dicts() if len(conditions) > 1 else [],
+        "models": models.to_dicts() if models["estimator"].n_unique() > 1 else [],
+    }
+
+
+def _at(coverage: pl.DataFrame, percents: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the rows of coverage.parquet at some coverages in percent."""
+    return coverage.filter((100 * pl.col("coverage")).round().cast(pl.Int64).is_in(percents)).to_dicts()
 
 
 def _predictions_page(source: Path, side: Mapping[str, Path]) -> str:
@@ -266,13 +169,13 @@ def _predictions_page(source: Path, side: Mapping[str, Path]) -> str:
         "predictions.html.j2",
         source=source.name,
         labels=labels,
-        report=_rows(report if has_truth else report.filter(~pl.col("label").is_in(SUMMARY_ROWS))),
+        report=(report if has_truth else report.filter(~pl.col("label").is_in(SUMMARY_ROWS))).to_dicts(),
         has_truth=has_truth,
-        calls=_rows(shown),
+        calls=shown.to_dicts(),
         n_calls=len(calls),
         audio_h=(calls.group_by("path").agg(pl.col("duration_s").max())["duration_s"].sum() or 0.0) / 3600,
         n_segments=int(calls["n_segments"].sum()),
-        rejects=_rows(rejects.head(CALLS_ON_PAGE)),
+        rejects=rejects.head(CALLS_ON_PAGE).to_dicts(),
         n_rejects=len(rejects),
     )
 
@@ -291,34 +194,9 @@ def _render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    return frame.to_dicts()
-
-
 def _square(counts: pl.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return the confusion matrix as rows of cells."""
     cells: Mapping[tuple[str, str], dict[str, Any]] = {
         (row["emotion"], row["predicted"]): row for row in counts.iter_rows(named=True)
     }
     return [{"label": label, "cells": [cells[label, other] for other in labels]} for label in labels]
-
-
-def _curves(history: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return learning curves as points of a 600 by 180 picture: one curve a column, the mean over folds."""
-    if history.is_empty():
-        return []
-    mean = history.group_by("epoch").agg(pl.exclude("fold", "seed", "epoch").mean()).sort("epoch")
-    pictures = []
-    for title, names in (("accuracy", ("accuracy", "test_accuracy")), ("loss", ("loss", "test_loss"))):
-        top = 1.0 if title == "accuracy" else max(float(mean[name].max() or 0) for name in names)  # type: ignore[arg-type]  # a float column
-        lines = []
-        for name in names:
-            known = mean.drop_nulls(name)
-            points = [
-                f"{40 + 550 * (epoch - 1) / max(1, len(mean) - 1):.1f},{10 + 160 * (1 - value / top):.1f}"
-                for epoch, value in zip(known["epoch"], known[name], strict=True)
-            ]
-            if points:
-                lines.append({"name": name, "points": " ".join(points), "last": float(known[name][-1])})
-        pictures.append({"title": title, "top": top, "epochs": len(mean), "lines": lines})
-    return pictures
