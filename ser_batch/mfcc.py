@@ -225,6 +225,8 @@ class SegmentMfcc:
         self._advance(1, n_real)
         log_mel = np.concatenate(self._kept)
         np.maximum(log_mel, np.float32(self._peak_db - spec.top_db), out=log_mel)
+        if spec.level == "peak":
+            log_mel -= np.float32(self._peak_db)
         return self._kernel.cepstrum(log_mel)
 
     def _advance(self, multiple: int, n_real: int) -> None:

@@ -37,7 +37,7 @@ def run(job: Path, *overrides: str) -> str:
 
 
 def test_all_jobs_are_tested():
-    assert {job.name for job in JOBS} == {"demo.toml", "ravdess-seed.toml", "nightly-calls.toml"}
+    assert {job.name for job in JOBS} == {"demo.toml", "ravdess-seed.toml", "ravdess-robust.toml", "nightly-calls.toml"}
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
@@ -61,6 +61,17 @@ def test_ravdess_seed(folder, root):
     output = run(root / "jobs/ravdess-seed.toml", "train.epochs=1", "featurize.jobs=1")
     assert "weighted_avg" in output
     assert pl.read_parquet("features/*.parquet")["dataset"].unique().to_list() == ["ravdess"]
+
+
+def test_ravdess_robust(folder, root):
+    for recording in Path("audio").rglob("*.wav"):
+        if recording.stem.split("-")[2] not in ("03", "05"):  # two emotions are enough to train on
+            recording.unlink()
+    run(root / "jobs/ravdess-robust.toml", "train.epochs=1", "featurize.jobs=1", "train.conditions=clean,g711")
+    summary = pl.read_parquet("model-robust/summary.parquet")
+    assert set(summary["estimator"]) == {"robust", "majority", "logistic", "forest", "svm", "seed"}
+    assert set(summary["condition"]) == {"clean", "g711"}
+    assert summary.filter(subset="all")["n"].n_unique() == 1
 
 
 def test_nightly_calls(folder, root):

@@ -274,3 +274,28 @@ def test_pages_of_a_folder_of_parts_and_of_the_shipped_model(calls, small_model,
     (tmp_path / "preds" / "_tables" / "report.parquet").unlink()
     with pytest.raises(UsageError, match=r"report\.parquet is missing"):
         write_page(tmp_path / "preds", tmp_path / "preds.html")
+
+
+def test_unsure_segments_abstain_and_their_labels_are_not_counted(small_model, small_corpus, tmp_path):
+    clips = small_corpus / "Actor_01"
+    sure = run(clips, tmp_path / "sure.parquet", small_model)
+    confidences = pl.read_parquet(tmp_path / "sure.parquet")["confidence"]
+    threshold = float(confidences.median())
+    unsure = run(clips, tmp_path / "unsure.parquet", small_model, min_confidence=threshold)
+    rows = pl.read_parquet(tmp_path / "unsure.parquet")
+    assert rows["abstained"].to_list() == [confidence < threshold for confidence in rows["confidence"]]
+    assert 0 < rows["abstained"].sum() < len(rows)
+    assert rows.drop("abstained").equals(pl.read_parquet(tmp_path / "sure.parquet").drop("abstained"))
+    assert sure.report["n_predicted"].sum() == len(rows)
+    assert unsure.report["n_predicted"].sum() == len(rows) - rows["abstained"].sum()
+    calls = pl.read_parquet(tmp_path / "unsure.calls.parquet")
+    shares = calls.select(pl.sum_horizontal(pl.col("^share_.*$"), ignore_nulls=False)).to_series()
+    abstained = rows.group_by("path").agg(pl.col("abstained").all()).sort("path")["abstained"]
+    assert shares.is_null().to_list() == abstained.to_list()
+    np.testing.assert_allclose(shares.drop_nulls(), 1)
+
+
+def test_another_threshold_into_the_same_output_is_refused(small_model, small_corpus, tmp_path):
+    run(small_corpus / "Actor_01", tmp_path / "preds.parquet", small_model)
+    with pytest.raises(OutputError, match=r"min_confidence was 0\.0 and is 0\.5"):
+        run(small_corpus / "Actor_01", tmp_path / "preds.parquet", small_model, min_confidence=0.5)

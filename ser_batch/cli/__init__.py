@@ -12,6 +12,7 @@ from ser_batch.errors import SerBatchError, printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
+_VOCAL_CHANNELS = click.Choice(["both", "speech", "song"])
 
 
 class _Group(click.Group):
@@ -117,8 +118,8 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
     default="clean",
     show_default=True,
     metavar="clean,NAME,...",
-    help="Changes of the waveform to featurize too, for training and as conditions: speedN, levelN, clipN, noiseN, room, "
-    "telephone, g711, gsm, opus, mp3, lossN, joined by +, such as noise10+g711; or the set robust.",
+    help="Changes of the waveform to featurize too, for training and as conditions: speedN, levelN, clipN, noiseN, "
+    "room, telephone, g711, gsm, opus, mp3, lossN, joined by +, such as noise10+g711; or the set robust.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what variants draw: noise, rooms, losses.")
 @click.option("--name", help="Name of the dataset in the tables.  [default: the folder's name]")
@@ -152,21 +153,43 @@ def featurize(audio: Path, **options: Any) -> None:
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["seed"]),
-    default="seed",
+    type=click.Choice(["robust", "seed"]),
+    default="robust",
     show_default=True,
-    help="How the CNN is built and trained.",
+    help="How the CNN is built and trained. seed: the published method.",
 )
 @click.option(
     "--split",
     default="stratified",
     show_default=True,
-    metavar="stratified|speaker|emobox|luna|none|FILE.csv",
-    help="Who is held out: a random fifth, a fifth of the speakers, published folds of RAVDESS, nobody, or the "
-    "folds of a file (columns fold and path or speaker).",
+    metavar="stratified|speaker|emobox|luna|text|none|FILE.csv",
+    help="Who is held out: a random fifth, a fifth of the speakers, published folds of RAVDESS, each statement, "
+    "nobody, or the folds of a file (columns fold and path or speaker).",
 )
-@click.option("--epochs", type=int, default=100, show_default=True, help="Passes over the training data.")
+@click.option("--vocal-channel", type=_VOCAL_CHANNELS, default="both", show_default=True, help="What to train on.")
+@click.option(
+    "--test-vocal-channel", type=_VOCAL_CHANNELS, default="both", show_default=True, help="What to evaluate on."
+)
+@click.option(
+    "--train-variants",
+    metavar="all|clean,...",
+    help="Variants to train on.  [default: all there are for the recipe robust, else clean]",
+)
+@click.option(
+    "--conditions",
+    default="clean",
+    show_default=True,
+    metavar="clean,g711,...",
+    help="Variants to evaluate what is held out in.",
+)
+@click.option(
+    "--baselines",
+    metavar="majority,svm,...",
+    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.",
+)
+@click.option("--epochs", type=int, help="Passes over the training data.  [default: the recipe's: robust 60, seed 100]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds to repeat it with, and average.")
 @click.option("--overwrite", is_flag=True, help="Replace another model in the output.")
 def train(features: tuple[Path, ...], **options: Any) -> None:
     """Train a model on FEATURES (default: the folder features) and evaluate it on what is held out.
@@ -197,6 +220,13 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
 )
 @click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.")
 @click.option("--roles", metavar="customer", help="Score only the channels of these roles.")
+@click.option(
+    "--min-confidence",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Mark segments whose top probability is below as abstained; their labels are not counted.",
+)
 @_segment_options("windows")
 def score(audio: Path, **options: Any) -> None:
     """Score AUDIO, a folder of recordings: predictions by segment, by call and by emotion.

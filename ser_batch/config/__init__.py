@@ -6,12 +6,13 @@ written to JSON and compared. There is no global configuration.
 
 from ser_batch.config.job import Job, read_job
 from ser_batch.config.options import (
+    BASELINES,
     STAGE_INPUTS,
     STAGES,
     Estimator,
     FeaturizeOptions,
     Options,
-    Recipe,
+    RecipeName,
     RunOptions,
     ScoreOptions,
     SynthOptions,
@@ -22,6 +23,7 @@ from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMod
 from ser_batch.config.variants import CLEAN, VARIANT_SETS, Change, Variants, changes, variant_names
 
 __all__ = [
+    "BASELINES",
     "CLEAN",
     "PRESETS",
     "STAGES",
@@ -33,7 +35,7 @@ __all__ = [
     "FeaturizeOptions",
     "Job",
     "Options",
-    "Recipe",
+    "RecipeName",
     "RunOptions",
     "ScoreOptions",
     "SegmentMode",

@@ -9,10 +9,12 @@ from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMod
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError
 
-Recipe = Literal["seed"]
-
+RecipeName = Literal["robust", "seed"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
-PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "none")
+VocalChannel = Literal["both", "speech", "song"]
+PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "none")
+# what stands beside a model in the table of models: networks by their recipe, the others by their name
+BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
 
 
 def check_protocol(protocol: str) -> None:
@@ -128,24 +130,63 @@ class TrainOptions:
 
     out: Path = Path("model")
     estimator: Estimator = "cnn"
-    recipe: Recipe = "seed"
+    recipe: RecipeName = "robust"
     split: str = "stratified"
-    epochs: int = 100
+    vocal_channel: VocalChannel = "both"
+    test_vocal_channel: VocalChannel = "both"
+    train_variants: str | None = None
+    conditions: str = CLEAN
+    baselines: str | None = None
+    epochs: int | None = None
     seed: int = 0
+    seeds: int = 1
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no training can be run with."""
-        for name, value, choices in (
-            ("estimator", self.estimator, typing.get_args(Estimator)),
-            ("recipe", self.recipe, typing.get_args(Recipe)),
+        for name, choices in (
+            ("estimator", Estimator),
+            ("recipe", RecipeName),
+            ("vocal_channel", VocalChannel),
+            ("test_vocal_channel", VocalChannel),
         ):
-            if value not in choices:
-                raise UsageError(f"{name} {value!r}; expected one of {', '.join(choices)}")
+            if getattr(self, name) not in typing.get_args(choices):
+                raise UsageError(
+                    f"{name} {getattr(self, name)!r}; expected one of {', '.join(typing.get_args(choices))}"
+                )
         check_protocol(self.split)
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise UsageError(f"--epochs {self.epochs}; expected 1 or more")
         check_seed(self.seed)
+        if self.seeds < 1:
+            raise UsageError(f"--seeds {self.seeds}; expected 1 or more")
+        check_seed(self.seed + self.seeds - 1)
+        _ = self.wanted_conditions, self.wanted_train_variants
+        for name in self.wanted_baselines:
+            if name not in BASELINES:
+                raise UsageError(f"--baselines {name!r}; expected some of {', '.join(BASELINES)}")
+
+    @property
+    def kind(self) -> str:
+        """What is trained: the recipe of the network, else the estimator."""
+        return self.recipe if self.estimator == "cnn" else self.estimator
+
+    @property
+    def wanted_conditions(self) -> tuple[str, ...]:
+        """The variants that held-out segments are tried in."""
+        return variant_names(self.conditions)
+
+    @property
+    def wanted_train_variants(self) -> tuple[str, ...] | None:
+        """The variants to train on; None stands for all there are."""
+        if self.train_variants is None:
+            return None if self.kind == "robust" else (CLEAN,)
+        return None if self.train_variants == "all" else variant_names(self.train_variants)
+
+    @property
+    def wanted_baselines(self) -> tuple[str, ...]:
+        """What is fitted on the same folds, to stand beside the model."""
+        return tuple(dict.fromkeys(name.strip() for name in self.baselines.split(","))) if self.baselines else ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,10 +198,13 @@ class ScoreOptions(RunOptions):
     segments: SegmentMode = "windows"
     channel_roles: str | None = None
     roles: str | None = None
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the options against each other."""
         super().__post_init__()
+        if not 0 <= self.min_confidence <= 1:
+            raise UsageError(f"--min-confidence {self.min_confidence}; expected a number from 0 to 1")
         if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
             raise UsageError(f"--out {self.out}; expected a name that ends in .parquet, or the name of a folder")
         unknown = self.wanted_roles - set(self.role_of_channel.values())

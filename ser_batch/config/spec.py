@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 from ser_batch.errors import UsageError
 
 SegmentMode = Literal["clip", "windows", "labels"]
+Level = Literal["absolute", "peak"]
 
 _Spec = TypeVar("_Spec")
 # no sound is heard as speech in less, and its windows would be without number
@@ -42,6 +43,9 @@ class FeatureSpec:
         How far below the loudest point of the segment the dB values are cut off.
     n_frames
         Frames a segment has; longer ones are cut, shorter ones padded with 0.0.
+    level
+        What dB are relative to. ``absolute``: full scale, so that a louder recording has other MFCCs. ``peak``: the
+        loudest mel power of the segment, as ``librosa.power_to_db(..., ref=np.max)``, so that gain does not count.
     """
 
     sampling_rate: int = 22050
@@ -52,13 +56,20 @@ class FeatureSpec:
     n_mels: int = 128
     top_db: float = 80.0
     n_frames: int = 174
+    level: Level = "absolute"
 
     def __post_init__(self) -> None:
         """Refuse numbers that no MFCC can be computed with."""
         if _is_number(self.top_db):
             object.__setattr__(self, "top_db", float(self.top_db))  # 60 and 60.0 are one spec, with one hash
+        if self.level not in typing.get_args(Level):
+            raise UsageError(
+                f"feature spec: level is {self.level!r}; expected one of {', '.join(typing.get_args(Level))}"
+            )
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name == "level":
+                continue
             if not (_is_number(value) and value > 0) or (field.name != "top_db" and not isinstance(value, int)):
                 kind = "number" if field.name == "top_db" else "whole number"
                 raise UsageError(f"feature spec: {field.name} is {value!r}; expected a positive {kind}")
@@ -110,7 +121,7 @@ class FeatureSpec:
 
 PRESETS: dict[str, FeatureSpec] = {
     "ravdess": FeatureSpec(),
-    "telephone": FeatureSpec(sampling_rate=8000, n_fft=1024, win_length=743, hop_length=186, n_mels=64),
+    "telephone": FeatureSpec(sampling_rate=8000, n_fft=1024, win_length=743, hop_length=186, n_mels=64, level="peak"),
 }
 
 

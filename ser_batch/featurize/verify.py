@@ -46,7 +46,9 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
             hop_length=spec.hop_length,
             n_mels=spec.n_mels,
         )
-        expected = librosa.feature.mfcc(S=librosa.power_to_db(powers, top_db=spec.top_db), n_mfcc=spec.n_mfcc)
+        reference = np.max if spec.level == "peak" else 1.0
+        decibels = librosa.power_to_db(powers, ref=reference, top_db=spec.top_db)
+        expected = librosa.feature.mfcc(S=decibels, n_mfcc=spec.n_mfcc)
         frames = np.asarray(row["mfcc"], dtype=np.float32)[: row["n_frames"]]
         if expected.T[: spec.n_frames].shape != frames.shape:
             raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")

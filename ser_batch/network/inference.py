@@ -7,6 +7,7 @@ as fast on one core, and reading them executes no code.
 import functools
 import io
 import json
+import operator
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -137,21 +138,24 @@ def _check(layer: Mapping[str, Any]) -> None:
             raise ValueError(f"{kind} with {setting} {layer['config'][setting]!r} is unknown; upgrade ser-batch")
 
 
-def _convolution(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+def _convolution(config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
     (kernel,) = weights  # (width, channels, filters)
     width, channels, filters = kernel.shape
     matrix = np.ascontiguousarray(kernel.reshape(width * channels, filters))
-    before = (width - 1) // 2
+    (step,) = config["strides"]
 
     def apply(x: Array) -> Array:
         n, frames, _ = x.shape
-        padded = np.zeros((n, frames + width - 1, channels), dtype=np.float32)
-        padded[:, before : before + frames] = x
+        n_out = -(-frames // step)
+        missing = max(0, (n_out - 1) * step + width - frames)  # TensorFlow's "same": one more at the end if odd
+        padded = np.zeros((n, frames + missing, channels), dtype=np.float32)
+        padded[:, missing // 2 : missing // 2 + frames] = x
         # each frame with its neighbours is one stretch of memory, and a row of one matrix product
+        per_row, per_frame, per_number = padded.strides
         windows = np.lib.stride_tricks.as_strided(
-            padded, (n, frames, width * channels), padded.strides, writeable=False
+            padded, (n, n_out, width * channels), (per_row, step * per_frame, per_number), writeable=False
         )
-        return np.asarray(windows.reshape(-1, width * channels) @ matrix).reshape(n, frames, filters)
+        return np.asarray(windows.reshape(-1, width * channels) @ matrix).reshape(n, n_out, filters)
 
     return apply
 
@@ -173,9 +177,25 @@ def _pooling(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:
     return apply
 
 
-def _dense(_config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
+def _mean(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:
+    keepdims = bool(config["keepdims"])
+    return lambda x: np.asarray(x.mean(axis=1, keepdims=keepdims))
+
+
+def _dense(config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
     kernel, bias = weights
-    return lambda x: _softmax(x @ kernel + bias)
+    if config["activation"] not in _ACTIVATIONS:
+        raise ValueError(f"Dense with activation {config['activation']!r} is unknown; upgrade ser-batch")
+    activation = _ACTIVATIONS[config["activation"]]
+    return lambda x: activation(x @ kernel + bias)
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, np.float32(0))
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def _softmax(x: Array) -> Array:
@@ -183,13 +203,14 @@ def _softmax(x: Array) -> Array:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": _relu, "sigmoid": _sigmoid, "softmax": _softmax}
+
 # what makes each layer, and the settings that it has to have
 _LAYERS: dict[str, tuple[Callable[[Mapping[str, Any], Sequence[Array]], Layer], Mapping[str, Any]]] = {
     "Conv1D": (
         _convolution,
         {
             "padding": "same",
-            "strides": [1],
             "dilation_rate": [1],
             "groups": 1,
             "activation": "linear",
@@ -199,19 +220,22 @@ _LAYERS: dict[str, tuple[Callable[[Mapping[str, Any], Sequence[Array]], Layer], 
     ),
     "BatchNormalization": (_normalization, {"axis": -1, "center": True, "scale": True}),
     "ReLU": (
-        lambda _config, _weights: lambda x: np.maximum(x, np.float32(0)),
+        lambda _config, _weights: _relu,
         {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
     ),
     "MaxPooling1D": (_pooling, {"padding": "valid", "data_format": "channels_last"}),
     "Dropout": (lambda _config, _weights: lambda x: x, {}),
     "GlobalAveragePooling1D": (
-        lambda _config, _weights: lambda x: x.mean(axis=1),
-        {"keepdims": False, "data_format": "channels_last"},
+        _mean,
+        {"data_format": "channels_last"},
     ),
     "GlobalMaxPooling1D": (
         lambda _config, _weights: lambda x: x.max(axis=1),
         {"keepdims": False, "data_format": "channels_last"},
     ),
+    "Add": (lambda _config, _weights: operator.add, {}),
+    "Multiply": (lambda _config, _weights: operator.mul, {}),
+    "Average": (lambda _config, _weights: lambda *xs: sum(xs) / np.float32(len(xs)), {}),
     "Concatenate": (lambda _config, _weights: lambda *xs: np.concatenate(xs, axis=-1), {"axis": -1}),
-    "Dense": (_dense, {"activation": "softmax", "use_bias": True}),
+    "Dense": (_dense, {"use_bias": True}),
 }

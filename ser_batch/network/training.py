@@ -1,7 +1,7 @@
 """Networks built, trained and saved: the only place that imports Keras and JAX."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,51 +12,103 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from ser_batch.config import Recipe
+from ser_batch.network.recipes import Recipe
 
 Array = npt.NDArray[np.float32]
 
 # JAX compiles once for each shape, so batches have one size and the last one is filled up
 PREDICT_BATCH = 64
-TRAIN_BATCH = 32
-LEARNING_RATE = 1e-3
 
 
-def build(recipe: Recipe, n_frames: int, n_mfcc: int, n_labels: int) -> Any:
+def build(name: str, n_frames: int, n_mfcc: int, n_labels: int, *, members: int = 1) -> Any:
     """Make an untrained network.
 
     Parameters
     ----------
-    recipe
-        ``seed``: four convolutions over time with batch normalisation and dropout, mean and maximum over what is
-        left of the time axis, softmax.
+    name
+        Of the recipe. ``seed``: four convolutions over time with batch normalisation and dropout, mean and maximum
+        over what is left of the time axis, softmax. ``robust``: a strided convolution and three
+        residual blocks with squeeze-and-excitation (He et al. 2016, Hu et al. 2018), halving the time axis twice more;
+        the same end.
     n_frames, n_mfcc
         Shape of the input.
     n_labels
         Classes.
+    members
+        Networks of one kind beside each other, whose probabilities are averaged.
 
     Returns
     -------
     keras.Model
-        Compiled; (batch, n_frames, n_mfcc) to (batch, n_labels).
+        (batch, n_frames, n_mfcc) to (batch, n_labels).
     """
-    assert recipe == "seed"
+    inputs = keras.Input((n_frames, n_mfcc), name="mfcc")
     # every layer has a name of its own: Keras would number them by what else this process has built, and the
     # model's id hangs on its configuration
-    x = inputs = keras.Input((n_frames, n_mfcc), name="mfcc")
+    outputs = [_BUILDERS[name](inputs, n_labels, f"{member}_") for member in range(1, members + 1)]
+    averaged = layers.Average(name="probabilities")(outputs) if members > 1 else outputs[0]
+    return keras.Model(inputs, averaged, name=name)
+
+
+def join(name: str, networks: Sequence[Any]) -> Any:
+    """Return one network that averages the probabilities of `networks`, each built with one member."""
+    if len(networks) == 1:
+        return networks[0]
+    _, n_frames, n_mfcc = networks[0].input_shape
+    joined = build(name, n_frames, n_mfcc, networks[0].output_shape[1], members=len(networks))
+    for member, network in enumerate(networks, start=1):
+        for layer in network.layers[1:]:
+            joined.get_layer(f"{member}_{layer.name.removeprefix('1_')}").set_weights(layer.get_weights())
+    return joined
+
+
+def _seed(x: Any, n_labels: int, prefix: str) -> Any:
     for block, (filters, width, pool) in enumerate(((128, 7, 2), (128, 5, 2), (192, 5, 2), (256, 3, 1)), start=1):
-        x = layers.Conv1D(filters, width, padding="same", use_bias=False, name=f"convolution_{block}")(x)
-        x = layers.BatchNormalization(name=f"normalization_{block}")(x)
-        x = layers.ReLU(name=f"relu_{block}")(x)
+        x = _convolved(x, filters, width, f"{prefix}{block}_")
+        x = layers.ReLU(name=f"{prefix}{block}_relu")(x)
         if pool > 1:
-            x = layers.MaxPooling1D(pool, name=f"pooling_{block}")(x)
-        x = layers.Dropout(0.2, name=f"dropout_{block}")(x)
-    mean = layers.GlobalAveragePooling1D(name="mean")(x)
-    maximum = layers.GlobalMaxPooling1D(name="maximum")(x)
-    x = layers.Concatenate(name="statistics")([mean, maximum])
-    x = layers.Dropout(0.4, name="dropout")(x)
-    outputs = layers.Dense(n_labels, activation="softmax", name="probabilities")(x)
-    return keras.Model(inputs, outputs, name="seed")
+            x = layers.MaxPooling1D(pool, name=f"{prefix}{block}_pooling")(x)
+        x = layers.Dropout(0.2, name=f"{prefix}{block}_dropout")(x)
+    return _classified(x, n_labels, prefix, dropout=0.4)
+
+
+def _robust(x: Any, n_labels: int, prefix: str) -> Any:
+    x = layers.ReLU(name=f"{prefix}0_relu")(_convolved(x, 96, 7, f"{prefix}0_", strides=2))
+    for block, filters in enumerate((96, 128, 160), start=1):
+        if block > 1:
+            x = layers.MaxPooling1D(2, name=f"{prefix}{block}_pooling")(x)
+        x = _residual(x, filters, f"{prefix}{block}_")
+    return _classified(x, n_labels, prefix, dropout=0.3)
+
+
+def _residual(x: Any, filters: int, prefix: str) -> Any:
+    """Two convolutions, each channel weighted by what the segment holds of all, added to what came in."""
+    y = layers.ReLU(name=f"{prefix}first_relu")(_convolved(x, filters, 5, f"{prefix}first_"))
+    y = _convolved(y, filters, 3, f"{prefix}second_")
+    weight = layers.GlobalAveragePooling1D(keepdims=True, name=f"{prefix}squeeze")(y)
+    weight = layers.Dense(filters // 8, activation="relu", name=f"{prefix}reduction")(weight)
+    weight = layers.Dense(filters, activation="sigmoid", name=f"{prefix}excitation")(weight)
+    y = layers.Multiply(name=f"{prefix}weighted")([y, weight])
+    if x.shape[-1] != filters:
+        x = _convolved(x, filters, 1, f"{prefix}shortcut_")
+    return layers.ReLU(name=f"{prefix}relu")(layers.Add(name=f"{prefix}sum")([x, y]))
+
+
+def _convolved(x: Any, filters: int, width: int, prefix: str, strides: int = 1) -> Any:
+    x = layers.Conv1D(filters, width, strides=strides, padding="same", use_bias=False, name=f"{prefix}convolution")(x)
+    return layers.BatchNormalization(name=f"{prefix}normalization")(x)
+
+
+def _classified(x: Any, n_labels: int, prefix: str, *, dropout: float) -> Any:
+    """Mean and maximum over what is left of the time axis, softmax."""
+    mean = layers.GlobalAveragePooling1D(name=f"{prefix}mean")(x)
+    maximum = layers.GlobalMaxPooling1D(name=f"{prefix}maximum")(x)
+    x = layers.Concatenate(name=f"{prefix}statistics")([mean, maximum])
+    x = layers.Dropout(dropout, name=f"{prefix}dropout")(x)
+    return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(x)
+
+
+_BUILDERS: dict[str, Callable[[Any, int, str], Any]] = {"robust": _robust, "seed": _seed}
 
 
 def set_seed(seed: int) -> None:
@@ -64,63 +116,90 @@ def set_seed(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-class Rows(Protocol):
-    """Scaled MFCCs by row number or slice, shape (n, n_frames, n_mfcc): an array, or what makes one when asked."""
+class Segments(Protocol):
+    """What an epoch is made of: segments, each in one of its variants."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, numbers: Any, /) -> Array: ...
+    def batch(self, numbers: npt.NDArray[np.int64], generator: np.random.Generator) -> tuple[Array, Array]:
+        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets, shape (n, n_labels), of segments."""
+        ...
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
-    """Shuffled batches of one size; the few rows left over in an epoch are other ones in the next."""
+    """Shuffled batches of one size; the few segments left over in an epoch are other ones in the next."""
 
-    def __init__(self, x: Rows, y: Array, batch: int, seed: int) -> None:
+    def __init__(self, segments: Segments, batch: int, seed: int) -> None:
         super().__init__()
-        self._x, self._y, self._batch = x, y, batch
-        self._random = np.random.default_rng(seed)
+        self._segments, self._batch, self._seed = segments, batch, seed
+        self._epoch = -1
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        return len(self._x) // self._batch
+        return len(self._segments) // self._batch
 
     def __getitem__(self, index: int) -> tuple[Array, Array]:
-        rows = self._order[index * self._batch : (index + 1) * self._batch]
-        return self._x[rows], self._y[rows]
+        numbers = self._order[index * self._batch : (index + 1) * self._batch]
+        # of its own, so that nothing hangs on the order in which batches are asked for
+        return self._segments.batch(numbers, np.random.default_rng((self._seed, self._epoch, index)))
 
     def on_epoch_end(self) -> None:
-        self._order = self._random.permutation(len(self._x))
+        self._epoch += 1
+        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._segments))
 
 
 def fit(
     network: Any,
-    x: Rows,
-    y: npt.NDArray[np.int64],
+    segments: Segments,
+    recipe: Recipe,
     *,
-    n_labels: int,
     epochs: int,
     seed: int,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> None:
-    """Train with Adam on categorical cross-entropy, learning rate from 1e-3 down a cosine to 0.
+    """Train a network.
 
     Parameters
     ----------
     network
         From `build`.
-    x, y
-        Scaled MFCCs, shape (n, n_frames, n_mfcc), and label numbers, shape (n,).
-    n_labels, epochs, seed
-        Classes, passes over the data, seed of the shuffling.
+    segments
+        The training part.
+    recipe
+        Optimizer, schedule and loss.
+    epochs, seed
+        Passes over the segments; seed of shuffling and augmentation.
     on_epoch
         Called with the epoch's number from 1 and its loss and accuracy (fraction).
     """
-    one_hot = np.eye(n_labels, dtype=np.float32)[y]
-    batches = _Batches(x, one_hot, min(TRAIN_BATCH, len(x)), seed)
-    schedule = keras.optimizers.schedules.CosineDecay(LEARNING_RATE, epochs * len(batches))
-    network.compile(optimizer=keras.optimizers.Adam(schedule), loss="categorical_crossentropy", metrics=["accuracy"])
+    batches = _Batches(segments, min(recipe.batch, len(segments)), seed)
+    network.compile(
+        optimizer=_optimizer(recipe, epochs * len(batches)),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=["accuracy"],
+    )
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, dict(logs)))
     network.fit(batches, epochs=epochs, verbose=0, callbacks=[callback])
+
+
+def _optimizer(recipe: Recipe, steps: int) -> Any:
+    if not recipe.weight_decay:
+        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps))
+    rise = max(1, steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate / 20, max(1, steps - rise), warmup_target=recipe.learning_rate, warmup_steps=rise
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+class Rows(Protocol):
+    """Scaled MFCCs by slice, shape (n, n_frames, n_mfcc): an array, or what makes one when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Any, /) -> Array: ...
 
 
 def predict(network: Any, x: Rows) -> npt.NDArray[np.float64]:

@@ -108,6 +108,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "segmentation": segmentation.decisive(),
         "channel_roles": options.channel_roles,
         "roles": options.roles,
+        "min_confidence": options.min_confidence,
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
@@ -126,6 +127,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         segmentation,
         options.role_of_channel,
         options.wanted_roles,
+        options.min_confidence,
     )
     # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work.
     # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
@@ -174,8 +176,9 @@ def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: S
     side = side_tables(out)
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(model.labels))
     calls = pl.read_parquet(side[CALLS])
-    columns = ["role", "predicted", "confidence", "emotion"]
-    predicted = pl.concat([pl.read_parquet(part, columns=columns) for part in store.parts()])
+    columns = ["role", "predicted", "abstained", "confidence", "emotion"]
+    segments = pl.concat([pl.read_parquet(part, columns=columns) for part in store.parts()])
+    predicted = segments.filter(pl.col("abstained").eq(False))
     report = predictions_report(predicted, calls, model.labels, timed=options.segments == "labels")
     write_frame(report, side["report"])
     rows = [dataclasses.asdict(reject) for reject in rejects]

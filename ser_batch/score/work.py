@@ -43,6 +43,7 @@ class ScoreWork(Work):
     segmentation: Segmentation
     role_of_channel: Mapping[int, str]
     wanted_roles: frozenset[str]
+    min_confidence: float = 0.0
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -92,7 +93,8 @@ class ScoreWork(Work):
             probabilities = predict(mfcc, n_frames) if heard else np.empty((0, len(self.labels)))
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
-        scored = dict(zip(heard, _prediction_columns(probabilities, self.labels), strict=True))
+        columns_of = _prediction_columns(probabilities, self.labels, self.min_confidence)
+        scored = dict(zip(heard, columns_of, strict=True))
         for i, (_, segment) in enumerate(batch):
             truth = emotion_of(recording, segment.label)
             row: dict[str, Any] = {
@@ -109,12 +111,12 @@ class ScoreWork(Work):
                 "emotion": truth,
             }
             own, columns = scored.get(i, (None, {}))
-            calls[segment.channel].add(segment, own, truth)
+            calls[segment.channel].add(segment, own, truth, abstained=columns.get("abstained", True))
             yield MAIN, row | columns
 
 
 def _prediction_columns(
-    probabilities: npt.NDArray[np.float64], labels: Sequence[str]
+    probabilities: npt.NDArray[np.float64], labels: Sequence[str], min_confidence: float
 ) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
     """Yield the probabilities of each segment, and what its prediction columns hold."""
     order = np.argsort(-probabilities, axis=1, kind="stable")
@@ -129,7 +131,7 @@ def _prediction_columns(
             own,
             {
                 "predicted": labels[best],
-                "abstained": False,
+                "abstained": confidence < min_confidence,
                 "confidence": confidence,
                 "entropy": nats,
                 "margin": lead,
@@ -151,8 +153,15 @@ class _Call:
         self._won: Counter[str] = Counter()
         self._truths: set[str | None] = set()
 
-    def add(self, segment: "Segment", probabilities: npt.NDArray[np.float64] | None, truth: str | None) -> None:
-        """Count one segment; it weighs as much as it is long."""
+    def add(
+        self,
+        segment: "Segment",
+        probabilities: npt.NDArray[np.float64] | None,
+        truth: str | None,
+        *,
+        abstained: bool,
+    ) -> None:
+        """Count one segment; it weighs as much as it is long, and its label counts unless the model abstained."""
         self._n_segments += 1
         self._duration_s = max(self._duration_s, segment.end_s)
         self._truths.add(truth)
@@ -160,7 +169,8 @@ class _Call:
             length_s = segment.end_s - segment.start_s
             self._scored_s += length_s
             self._weighted += probabilities * length_s
-            self._won[self._labels[int(probabilities.argmax())]] += 1
+            if not abstained:
+                self._won[self._labels[int(probabilities.argmax())]] += 1
 
     def row(self, lowest_rate: int) -> dict[str, Any]:
         """Return the columns of the call table that are known."""
@@ -178,7 +188,7 @@ class _Call:
         return row | {
             "predicted": self._labels[int(mean.argmax())],
             **{f"p_{label}": float(p) for label, p in zip(self._labels, mean, strict=True)},
-            **{f"share_{label}": self._won[label] / scored for label in self._labels},
+            **{f"share_{label}": self._won[label] / scored if scored else None for label in self._labels},
         }
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,11 @@ class Features:
 
 
 def load_features(
-    folders: Sequence[Path], *, scratch: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES
+    folders: Sequence[Path],
+    *,
+    wanted: Mapping[str, Collection[str]] | None = None,
+    scratch: Path | None = None,
+    in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> Features:
     """Read features folders.
 
@@ -56,6 +60,8 @@ def load_features(
     ----------
     folders
         Made by featurize with one spec.
+    wanted
+        Columns of strings, and their values that rows are to have; other rows are left out.
     scratch
         Folder for the MFCCs of a table that is too large for memory; None is the system's for temporary files.
     in_memory_bytes
@@ -66,10 +72,12 @@ def load_features(
     UsageError
         A folder is not there.
     InputError
-        A folder holds no features, specs differ, a key occurs twice, or nothing is labelled.
+        A folder holds no features, specs differ, a key occurs twice, nothing is labelled, or nothing is wanted.
     OutputError
         There is no room in `scratch`.
     """
+    import pyarrow.compute as pc  # slow to load, and no worker needs it
+
     specs = [_read_spec(folder) for folder in folders]
     spec, _ = specs[0]
     for folder, (other, _) in zip(folders[1:], specs[1:], strict=True):
@@ -87,6 +95,15 @@ def load_features(
     table = pa.concat_tables([read_parts(folder, names) for folder in folders])
     n_all = table.num_rows
     table = table.append_column("place", pa.array(np.arange(n_all)))  # in the order of the parts
+    for name, values in (wanted or {}).items():
+        there = table[name].unique().drop_null().to_pylist()
+        table = table.filter(pc.is_in(table[name], pa.array(values, pa.string())))
+        if not table.num_rows:
+            raise InputError(
+                f"{folders[0]}: no row has the {name} {' or '.join(sorted(values))}; there are "
+                f"{', '.join(sorted(there)) or 'none'}"
+            )
+    n_wanted = table.num_rows
     table = table.filter(table["emotion"].is_valid())
     if not table.num_rows:
         raise InputError(
@@ -94,7 +111,6 @@ def load_features(
             "`ser-batch featurize --labels FILE`"
         )
     import polars as pl
-    import pyarrow.compute as pc  # slow to load, and no worker needs it
 
     # parts come in the order of the shards; sorting makes a training the same whatever the shards were
     table = table.take(pc.sort_indices(table, [(name, "ascending") for name in KEY]))
@@ -122,7 +138,7 @@ def load_features(
         n_frames=rows["n_frames"].cast(pl.Int64).to_numpy(),
         spec=spec,
         segmentations=tuple(segmentation for _, segmentation in specs),
-        n_unlabelled=n_all - len(rows),
+        n_unlabelled=n_wanted - len(rows),
     )
 
 

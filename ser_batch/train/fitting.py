@@ -1,4 +1,4 @@
-"""One model: fitted on the training rows of a fold, tried on its held-out rows."""
+"""One model: fitted on a training part, its temperature on a development part, tried on what is held out."""
 
 import dataclasses
 import time
@@ -9,125 +9,218 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch import bundle, splits
-from ser_batch.config import TrainOptions
 from ser_batch.errors import InputError
-from ser_batch.tables import (
-    Features,
-    Mfcc,
-)
+from ser_batch.network.recipes import RECIPES
+from ser_batch.tables import Features
+from ser_batch.train.feeding import Scaled, TrainingSegments, chunks, fit_scaler, segment_numbers
+
+Numbers = npt.NDArray[np.int64]
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """What one model is trained on and tried on.
+
+    Parameters
+    ----------
+    fold
+        Name of the fold; None for all rows.
+    seed
+        Of weights, shuffling, augmentation and what is set apart.
+    train, test
+        Row numbers; `test` is empty where nothing is held out.
+    by_speaker
+        Whether development parts are drawn by speaker, else by recording.
+    spares
+        Whether anything may be set apart of `train` at all.
+    """
+
+    fold: str | None
+    seed: int
+    train: Numbers
+    test: Numbers
+    by_speaker: bool
+    spares: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """One model trained: of a fold, or of all rows."""
+    """One model trained, and what it says of the held-out rows.
 
-    fold: splits.Fold | None
+    Parameters
+    ----------
+    part
+        What it was trained and tried on.
+    model, scaler
+        A Keras network and its scaler, or a scikit-learn estimator and None.
+    history
+        A row an epoch and member.
+    probabilities
+        Of the held-out rows, shape (test rows, labels), with the temperature.
+    development
+        Probabilities without temperature, and label numbers, of the rows set apart.
+    temperature
+        Fitted on them; 1.0 where there are none.
+    """
+
+    part: Part
     model: Any
     scaler: bundle.Scaler | None
     history: list[dict[str, Any]]
-    probabilities: npt.NDArray[np.float64]  # (test rows, labels)
+    probabilities: npt.NDArray[np.float64]
+    development: tuple[npt.NDArray[np.float64], Numbers]
+    temperature: float
 
 
-def run_fold(
-    data: Features,
-    labels: Sequence[str],
-    fold: splits.Fold | None,
-    options: TrainOptions,
-    say: Callable[[str], None],
-    prefix: str,
+def run_part(
+    data: Features, labels: Sequence[str], part: Part, kind: str, *, epochs: int | None, say: Say, prefix: str
 ) -> Run:
-    """Fit one model on a fold's training rows and predict its held-out rows."""
-    y = np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)  # LabelEncoder's order
-    rows = np.arange(len(y)) if fold is None else fold.train
-    test = np.empty(0, dtype=np.int64) if fold is None else fold.test
-    missing = sorted(set(labels) - {labels[i] for i in y[rows]})
+    """Fit one model and predict what is held out.
+
+    Parameters
+    ----------
+    data, labels, part
+        The table, its labels in LabelEncoder's order, and the rows to use.
+    kind
+        A recipe of the network, or ``svm``, ``forest``, ``logistic``, ``majority``.
+    epochs
+        None for those of the recipe.
+    say, prefix
+        Gets a line of progress an epoch, which begins with `prefix`.
+
+    Raises
+    ------
+    InputError
+        A label has no training row.
+    """
+    y = np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
+    missing = sorted(set(labels) - {labels[i] for i in np.unique(y[part.train])})
     if missing:
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
-    if options.estimator == "cnn":
-        return _run_network(data, labels, y, rows, test, fold, options, say, prefix)
-    say(f"{prefix}fitting {options.estimator} on {len(rows)} rows")
-    x = np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in chunks(np.arange(len(y)))])
-    estimator = _classical(options)
-    estimator.fit(x[rows], y[rows])
-    probabilities = estimator.predict_proba(x[test]) if len(test) else np.empty((0, len(labels)))
-    return Run(fold, estimator, None, [], probabilities)
+    if kind in RECIPES:
+        return _run_network(data, labels, y, part, kind, epochs, say, prefix)
+    say(f"{prefix}fitting {kind} on {len(part.train)} rows")
+    x_train, x_test = (
+        np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in chunks(rows)])
+        for rows in (part.train, part.test)
+    )
+    estimator = _classical(kind, part.seed)
+    estimator.fit(x_train, y[part.train])
+    probabilities = estimator.predict_proba(x_test) if len(x_test) else np.empty((0, len(labels)))
+    nothing = np.empty((0, len(labels))), np.empty(0, dtype=np.int64)
+    return Run(part, estimator, None, [], probabilities, nothing, 1.0)
 
 
 def _run_network(
     data: Features,
     labels: Sequence[str],
-    y: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.int64],
-    test: npt.NDArray[np.int64],
-    fold: splits.Fold | None,
-    options: TrainOptions,
-    say: Callable[[str], None],
+    y: Numbers,
+    part: Part,
+    kind: str,
+    epochs: int | None,
+    say: Say,
     prefix: str,
 ) -> Run:
     from ser_batch.network import training
 
-    scaler = _fit_scaler(data.mfcc, data.n_frames, rows)
-    x, x_test = (_Scaled(data, part, scaler) for part in (rows, test))
-    history: list[dict[str, Any]] = []
-    training.set_seed(options.seed)
-    model = training.build(options.recipe, data.spec.n_frames, data.spec.n_mfcc, len(labels))
+    recipe = RECIPES[kind]
+    epochs = epochs or recipe.epochs
+    scaler = fit_scaler(data.mfcc, data.n_frames, part.train)
+    apart = (part.train[:0],) * recipe.members
+    if recipe.has_development and part.spares:
+        apart = splits.development(
+            data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed, n_parts=recipe.members
+        )
+    numbers = segment_numbers(data)
     started = time.monotonic()
+    members: list[Any] = []
+    history: list[dict[str, Any]] = []
+    developed: list[tuple[npt.NDArray[np.float64], Numbers]] = []
+    for number, development in enumerate(apart, start=1):
+        # each segment once: the epochs are to be spent on training
+        watched_rows = development[np.unique(numbers[development], return_index=True)[1]]
+        watched, watched_y = Scaled(data, watched_rows, scaler), y[watched_rows]
+        title = prefix + (f"network {number} of {recipe.members}: " if recipe.members > 1 else "")
 
-    def on_epoch(epoch: int, logs: dict[str, float]) -> None:
-        # the held-out figures are looked at by people; nothing is chosen by them
-        held_out = _held_out_figures(training.predict(model, x_test), y[test]) if len(test) else {}
-        values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])} | held_out
-        history.append({"fold": fold.name if fold else None, "seed": options.seed, "epoch": epoch} | values)
-        left = (time.monotonic() - started) / epoch * (options.epochs - epoch)
-        figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
-        say(f"{prefix}epoch {epoch}/{options.epochs}  {figures}  {left:.0f} s left")
+        def on_epoch(
+            epoch: int,
+            logs: dict[str, float],
+            number: int = number,
+            watched: Scaled = watched,
+            watched_y: Numbers = watched_y,
+            title: str = title,
+        ) -> None:
+            values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
+            if len(watched):
+                values |= _figures(training.predict(members[-1], watched), watched_y)
+            history.append({"fold": part.fold, "seed": part.seed, "member": number, "epoch": epoch} | values)
+            done = (number - 1) * epochs + epoch
+            left_s = (time.monotonic() - started) / done * (recipe.members * epochs - done)
+            figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
+            say(f"{title}epoch {epoch}/{epochs}  {figures}  {left_s:.0f} s left")
 
-    training.fit(model, x, y[rows], n_labels=len(labels), epochs=options.epochs, seed=options.seed, on_epoch=on_epoch)
-    probabilities = training.predict(model, x_test) if len(test) else np.empty((0, len(labels)))
-    return Run(fold, model, scaler, history, probabilities)
-
-
-class _Scaled:
-    """Rows of the table, read and scaled when a batch asks for them: the table may be larger than memory."""
-
-    def __init__(self, data: Features, rows: npt.NDArray[np.int64], scaler: bundle.Scaler) -> None:
-        self._data, self._rows, self._scaler = data, rows, scaler
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, numbers: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
-        rows = self._rows[numbers]
-        return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows])
-
-
-def chunks(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """Cut row numbers into stretches of about 1024, 28 MB of MFCCs."""
-    return np.array_split(rows, max(1, len(rows) // 1024))
-
-
-def _fit_scaler(mfcc: Mfcc, n_frames: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> bundle.Scaler:
-    """Fit mean and deviation of each coefficient on the real frames of `rows`."""
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler()
-    for chunk in chunks(rows):
-        real = np.arange(mfcc.shape[1]) < n_frames[chunk, None]
-        scaler.partial_fit(mfcc[chunk][real].astype(np.float64))
-    return bundle.Scaler(tuple(map(float, scaler.mean_)), tuple(map(float, scaler.scale_)))
+        training.set_seed(part.seed + number - 1)
+        members.append(training.build(kind, data.spec.n_frames, data.spec.n_mfcc, len(labels)))
+        segments = TrainingSegments(data, np.setdiff1d(part.train, development), y, len(labels), scaler, recipe)
+        training.fit(members[-1], segments, recipe, epochs=epochs, seed=part.seed + number - 1, on_epoch=on_epoch)
+        if len(development):
+            developed.append((training.predict(members[-1], Scaled(data, development, scaler)), y[development]))
+    model = training.join(kind, members)
+    development_probabilities = np.concatenate([np.empty((0, len(labels))), *(p for p, _ in developed)])
+    development_y = np.concatenate([y[:0], *(truth for _, truth in developed)])
+    temperature = fitted_temperature(development_probabilities, development_y)
+    probabilities = (
+        training.predict(model, Scaled(data, part.test, scaler)) if len(part.test) else np.empty((0, len(labels)))
+    )
+    return Run(
+        part,
+        model,
+        scaler,
+        history,
+        bundle.tempered(probabilities, temperature),
+        (development_probabilities, development_y),
+        temperature,
+    )
 
 
-def _held_out_figures(probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> dict[str, float]:
-    own = probabilities[np.arange(len(truth)), truth]
+def fitted_temperature(probabilities: npt.NDArray[np.float64], truth: Numbers) -> float:
+    """Return the temperature that makes the truth most likely (Guo et al. 2017), between 0.25 and 4.
+
+    Parameters
+    ----------
+    probabilities
+        Of development rows, shape (n, labels).
+    truth
+        Label numbers, shape (n,); none gives 1.0.
+    """
+    if not len(truth):
+        return 1.0
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(
+        lambda log: _loss(bundle.tempered(probabilities, float(np.exp(log))), truth),
+        bounds=(np.log(0.25), np.log(4)),
+        method="bounded",
+    )
+    return round(float(np.exp(found.x)), 4)
+
+
+def _loss(probabilities: npt.NDArray[np.float64], truth: Numbers) -> float:
+    return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-12)).mean())
+
+
+def _figures(probabilities: npt.NDArray[np.float64], truth: Numbers) -> dict[str, float]:
     return {
-        "test_loss": float(-np.log(np.maximum(own, 1e-12)).mean()),
-        "test_accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
+        "dev_loss": _loss(probabilities, truth),
+        "dev_accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
     }
 
 
-def _classical(options: TrainOptions) -> Any:
+def _classical(kind: str, seed: int) -> Any:
     """Return the scikit-learn pipeline of a classical model on mean and deviation."""
     from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.dummy import DummyClassifier
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -137,7 +230,8 @@ def _classical(options: TrainOptions) -> Any:
     # fixed settings, none of them chosen on the data that is reported on
     estimators: dict[str, Callable[[], Any]] = {
         "svm": lambda: CalibratedClassifierCV(SVC(C=10.0), ensemble=False, cv=3),
-        "forest": lambda: RandomForestClassifier(300, random_state=options.seed, n_jobs=1),
+        "forest": lambda: RandomForestClassifier(300, random_state=seed, n_jobs=1),
         "logistic": lambda: LogisticRegression(max_iter=2000),
+        "majority": lambda: DummyClassifier(strategy="prior"),
     }
-    return make_pipeline(StandardScaler(), estimators[options.estimator]())
+    return make_pipeline(StandardScaler(), estimators[kind]())

@@ -5,22 +5,21 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ser_batch import bundle, splits
-from ser_batch.config import TrainOptions, canonical_json
+from ser_batch import bundle
+from ser_batch.config import CLEAN, TrainOptions, canonical_json
 from ser_batch.errors import BundleError, InputError, OutputError
-from ser_batch.tables import (
-    KEY,
-    Features,
-    load_features,
-)
-from ser_batch.train.fitting import chunks, run_fold
+from ser_batch.network.recipes import RECIPES
+from ser_batch.tables import KEY, Features, load_features
+from ser_batch.train.feeding import chunks, segment_numbers
+from ser_batch.train.fitting import Part, Run, Say, fitted_temperature, run_part
+from ser_batch.train.planning import Plan, make_plan, usable_rows
 from ser_batch.train.writing import write_model
 
 DEFAULT_FEATURES = Path("features")
@@ -39,9 +38,9 @@ class TrainSummary:
     report
         A `report.classification` frame of the held-out rows; None for ``--split none``.
     metrics
-        accuracy, uar, macro_f1, weighted_f1 and their meaning in words; empty for ``--split none``.
+        accuracy, uar, macro_f1, weighted_f1, more figures and their meaning in words; empty for ``--split none``.
     n_train, n_test
-        Rows, of the hold-out or of all folds together.
+        Segments, of the hold-out or of all folds together, variants not counted.
     shared_speakers
         How many speakers stand on both sides of the split (the most of any fold).
     warnings
@@ -68,7 +67,7 @@ def train(
     features: Sequence[Path] = (),
     options: TrainOptions | None = None,
     *,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> TrainSummary:
     """Train and evaluate a model.
 
@@ -91,37 +90,77 @@ def train(
     options = options or TrainOptions()
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     started = time.monotonic()
-    data = load_features(tuple(features) or (DEFAULT_FEATURES,), scratch=options.out.parent)
-    labels = sorted(set(data.rows["emotion"]))
+    data = load_features(tuple(features) or (DEFAULT_FEATURES,), wanted=_wanted(options), scratch=options.out.parent)
+    usable = usable_rows(data, options)
+    labels = sorted(set(data.rows["emotion"].gather(usable.train)))
     if len(labels) < 2:
-        raise InputError(f"all {len(data.rows)} rows are labelled {labels[0]!r}; training needs 2 labels or more")
+        raise InputError(f"all {len(usable.train)} rows are labelled {labels[0]!r}; training needs 2 labels or more")
     identity = _identity(data, options)
     before = _trained_before(options, identity)
-    split = splits.split(data.rows, options.split, seed=options.seed)
-    shared = max((splits.shared_speakers(data.rows, fold) for fold in split.folds), default=0)
-    runs = [
-        run_fold(data, labels, fold, options, say, f"fold {fold.name}: " if len(split.folds) > 1 else "")
-        for fold in (() if before else split.folds)
-    ]
+    plan = make_plan(data, usable, labels, options)
     if before is None:
-        final = runs[0] if not split.is_cross_validation else run_fold(data, labels, None, options, say, "all rows: ")
-        before = write_model(data, labels, split, runs, final, options, identity, shared, started)
+        before = _train(data, labels, plan, options, identity, started, say)
         is_new = True
     else:
         is_new = False
     metrics = before.values["metrics"]
+    segments = segment_numbers(data)
     return TrainSummary(
         out=options.out,
         model_id=before.model_id,
         report=_held_out_report(options.out) if metrics else None,
         metrics=metrics,
-        n_train=len(data.rows) if split.is_cross_validation else len(split.folds[0].train),
-        n_test=sum(len(fold.test) for fold in split.folds),
-        shared_speakers=shared,
-        warnings=_warnings(data),
+        n_train=len(np.unique(segments[plan.final.train])),
+        n_test=sum(len(np.unique(segments[part.test])) for part in plan.parts if part.seed == options.seed),
+        shared_speakers=plan.n_shared_speakers,
+        warnings=tuple(_warnings(data, options, plan)),
         seconds=time.monotonic() - started,
         is_new=is_new,
     )
+
+
+def _wanted(options: TrainOptions) -> dict[str, set[str]]:
+    """Return the columns and values of the rows that are read at all."""
+    wanted = {}
+    if options.wanted_train_variants is not None:
+        wanted["variant"] = {*options.wanted_train_variants, *options.wanted_conditions}
+    if "both" not in (options.vocal_channel, options.test_vocal_channel):
+        wanted["vocal_channel"] = {options.vocal_channel, options.test_vocal_channel}
+    return wanted
+
+
+def _train(
+    data: Features,
+    labels: Sequence[str],
+    plan: Plan,
+    options: TrainOptions,
+    identity: Mapping[str, Any],
+    started: float,
+    say: Say,
+) -> bundle.Bundle:
+    """Fit the model on every fold, and the baselines; then the one to keep, and write it all."""
+
+    def fit(part: Part, kind: str) -> Run:
+        names = [f"fold {part.fold}" if plan.is_cross_validation else "", kind if kind != options.kind else ""]
+        names.append(f"seed {part.seed}" if options.seeds > 1 else "")
+        prefix = "".join(f"{name}: " for name in names if name)
+        if part.fold is None:
+            prefix = "all rows: "
+        if kind not in (options.kind, "robust"):
+            clean = np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy())
+            part = dataclasses.replace(part, train=np.intersect1d(part.train, clean))
+        return run_part(data, labels, part, kind, epochs=options.epochs, say=say, prefix=prefix)
+
+    runs = {kind: [fit(part, kind) for part in plan.parts] for kind in (options.kind, *options.wanted_baselines)}
+    own = runs[options.kind]
+    if plan.is_cross_validation:
+        final = fit(plan.final, options.kind)
+        # nothing is set apart of all rows; what the folds set apart was never heard by the networks that scored it
+        developed = [np.concatenate(arrays) for arrays in zip(*(run.development for run in own), strict=True)]
+        final = dataclasses.replace(final, temperature=fitted_temperature(*developed)) if developed else final
+    else:
+        final = own[0]
+    return write_model(data, labels, plan, runs, final, options, identity, started)
 
 
 def _identity(data: Features, options: TrainOptions) -> dict[str, Any]:
@@ -134,9 +173,15 @@ def _identity(data: Features, options: TrainOptions) -> dict[str, Any]:
     return {
         "estimator": options.estimator,
         "recipe": options.recipe if is_cnn else None,
-        "epochs": options.epochs if is_cnn else None,
+        "epochs": (options.epochs or RECIPES[options.recipe].epochs) if is_cnn else None,
         "split": options.split,
+        "vocal_channel": options.vocal_channel,
+        "test_vocal_channel": options.test_vocal_channel,
+        "train_variants": options.wanted_train_variants,
+        "conditions": options.wanted_conditions,
+        "baselines": options.wanted_baselines,
         "seed": options.seed,
+        "seeds": options.seeds,
         "data_hash": digest.hexdigest(),
         "feature_spec": data.spec.to_dict(),
         "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
@@ -167,10 +212,18 @@ def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> bundl
 
 
 def _held_out_report(folder: Path) -> pl.DataFrame:
-    return pl.read_parquet(folder / "report.parquet").filter(pl.col("subset") == "all").drop("subset")
+    """Return the rows of report.parquet that people look at first: the first condition, all rows."""
+    report = pl.read_parquet(folder / "report.parquet")
+    return report.filter(subset="all", condition=report["condition"][0])
 
 
-def _warnings(data: Features) -> tuple[str, ...]:
-    if not data.n_unlabelled:
-        return ()
-    return (f"{data.n_unlabelled} rows have no emotion and were left out",)
+def _warnings(data: Features, options: TrainOptions, plan: Plan) -> Iterator[str]:
+    if data.n_unlabelled:
+        yield f"{data.n_unlabelled} rows have no emotion and were left out"
+    if plan.n_left_out:
+        yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
+    if options.kind == "robust" and set(data.rows["variant"]) == {CLEAN}:
+        yield (
+            "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
+            "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
+        )

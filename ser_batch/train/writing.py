@@ -12,11 +12,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ser_batch import bundle, splits
+from ser_batch import bundle
 from ser_batch.config import TrainOptions
 from ser_batch.corpus import LICENCES
 from ser_batch.errors import OutputError
-from ser_batch.report import classification, confusion, headline, model_card, write_page
+from ser_batch.report import (
+    confusion,
+    coverage_table,
+    model_card,
+    reliability_table,
+    report_table,
+    summary_table,
+    write_page,
+)
 from ser_batch.tables import (
     SEGMENT_COLUMNS,
     TEMPORARY_MARK,
@@ -25,42 +33,94 @@ from ser_batch.tables import (
     model_predictions_schema,
     write_frame,
 )
+from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import Run
+from ser_batch.train.planning import Plan
 
 
 def write_model(
     data: Features,
     labels: Sequence[str],
-    split: splits.Split,
-    runs: Sequence[Run],
+    plan: Plan,
+    runs: Mapping[str, Sequence[Run]],
     final: Run,
     options: TrainOptions,
     identity: Mapping[str, Any],
-    shared: int,
     started: float,
 ) -> bundle.Bundle:
-    """Write the whole model folder beside its place, then put it there in one go."""
+    """Write the whole model folder beside its place, then put it there in one go.
+
+    Parameters
+    ----------
+    data, labels, plan
+        The table, the model's labels and what was trained on.
+    runs
+        By kind: of the model itself, and of each baseline.
+    final
+        The model to keep.
+    options, identity
+        The settings, and all that decides the model.
+    started
+        Of the monotonic clock.
+    """
     make_folder(options.out.parent)
     building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)
+    own = runs[options.kind]
     try:
         metrics: dict[str, Any] = {}
-        if runs:
-            predictions = _predictions(data, labels, runs, options)
-            truth, predicted = (predictions[name].to_list() for name in ("emotion", "predicted"))
-            report = classification(truth, predicted, labels)
-            metrics = {**headline(report), "n": len(truth), "meaning": _meaning(data, options, split, shared)}
-            write_frame(predictions, building / "predictions.parquet", model_predictions_schema(labels))
-            write_frame(report.insert_column(0, pl.lit("all").alias("subset")), building / "report.parquet")
-            write_frame(confusion(truth, predicted, labels), building / "confusion.parquet")
-        write_frame(_history([*runs, final]), building / "history.parquet")
-        values = _bundle_values(data, labels, final, metrics, identity, split, started)
+        if own:
+            metrics = _write_evaluation(building, data, labels, runs, options)
+            metrics["meaning"] = _meaning(data, options, plan)
+        write_frame(_history([*own, final]), building / "history.parquet")
+        values = _bundle_values(data, labels, plan, final, metrics, identity, started)
         bundle.save(building, values, final.model, model_card(values))
         write_page(building, building / "report.html")
         _put(building, options.out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return bundle.load(options.out)
+
+
+def _write_evaluation(
+    folder: Path, data: Features, labels: Sequence[str], runs: Mapping[str, Sequence[Run]], options: TrainOptions
+) -> dict[str, Any]:
+    """Write the held-out rows and the tables made of them; return the figures for bundle.json."""
+    predictions = _predictions(data, labels, runs[options.kind])
+    write_frame(predictions, folder / "predictions.parquet", model_predictions_schema(labels))
+    write_frame(report_table(predictions, labels), folder / "report.parquet")
+    write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
+    write_frame(coverage_table(predictions, labels), folder / "coverage.parquet")
+    summaries = [summary_table(_predictions(data, labels, own), labels, estimator=kind) for kind, own in runs.items()]
+    write_frame(pl.concat(summaries), folder / "summary.parquet")
+    metrics = _metrics(summaries[0], options)
+    main = predictions.filter(variant=metrics["condition"])
+    write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
+    return metrics
+
+
+def _metrics(summary: pl.DataFrame, options: TrainOptions) -> dict[str, Any]:
+    """Return the figures that stand in bundle.json: those of the first condition, and a few of the others."""
+    rows = {(row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
+    main = summary["condition"][0]
+    every = rows[main, "all"]
+    named = ("accuracy", "uar", "macro_f1", "weighted_f1")
+    metrics = {name: every[name] for name in (*named, "ece", "n")}
+    metrics["condition"] = main
+    metrics["seeds"] = list(range(options.seed, options.seed + options.seeds))
+    metrics["intervals"] = {name: [every[f"{name}_low"], every[f"{name}_high"]] for name in named[:3]}
+    if every["uar_sd"] is not None:
+        metrics["deviation_over_seeds"] = {name: every[f"{name}_sd"] for name in named[:3]}
+    for subset in ("speech", "song"):
+        if (main, subset) in rows:
+            metrics[subset] = {name: rows[main, subset][name] for name in (*named[:3], "ece")}
+    metrics["conditions"] = {
+        condition: {name: row[name] for name in ("accuracy", "uar", "ece")}
+        | ({"speech_uar": rows[condition, "speech"]["uar"]} if (condition, "speech") in rows else {})
+        for (condition, subset), row in rows.items()
+        if subset == "all"
+    }
+    return metrics
 
 
 def _put(building: Path, out: Path) -> None:
@@ -77,61 +137,65 @@ def _put(building: Path, out: Path) -> None:
     shutil.rmtree(older, ignore_errors=True)
 
 
-def _predictions(data: Features, labels: Sequence[str], runs: Sequence[Run], options: TrainOptions) -> pl.DataFrame:
+def _predictions(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> pl.DataFrame:
     """Return the held-out rows of all runs with their fold, seed, prediction and probabilities."""
-    frames = []
-    for run in runs:
-        assert run.fold is not None
-        frames.append(
-            data.rows[run.fold.test]
-            .select([name for name, _ in SEGMENT_COLUMNS])
-            .with_columns(
-                pl.lit(run.fold.name).alias("fold"),
-                pl.lit(options.seed).alias("seed"),
-                pl.Series("predicted", np.asarray(labels)[run.probabilities.argmax(axis=1)]),
-                *(pl.Series(f"p_{label}", run.probabilities[:, i], pl.Float64) for i, label in enumerate(labels)),
-            )
+    return pl.concat(
+        data.rows[run.part.test]
+        .select([name for name, _ in SEGMENT_COLUMNS])
+        .with_columns(
+            pl.lit(run.part.fold).alias("fold"),
+            pl.lit(run.part.seed, pl.Int64).alias("seed"),
+            pl.Series("predicted", np.asarray(labels)[run.probabilities.argmax(axis=1)]),
+            *(pl.Series(f"p_{label}", run.probabilities[:, i], pl.Float64) for i, label in enumerate(labels)),
         )
-    return pl.concat(frames)
+        for run in runs
+    )
 
 
 def _history(runs: Sequence[Run]) -> pl.DataFrame:
     schema = {
         "fold": pl.String,
         "seed": pl.Int64,
+        "member": pl.Int64,
         "epoch": pl.Int64,
         "loss": pl.Float64,
         "accuracy": pl.Float64,
-        "test_loss": pl.Float64,
-        "test_accuracy": pl.Float64,
+        "dev_loss": pl.Float64,
+        "dev_accuracy": pl.Float64,
     }
     unique = list(dict.fromkeys(runs))  # of a hold-out, the final run is the only one
     return pl.DataFrame([row for run in unique for row in run.history], schema=schema)
 
 
-def _meaning(data: Features, options: TrainOptions, split: splits.Split, shared: int) -> str:
+def _meaning(data: Features, options: TrainOptions, plan: Plan) -> str:
     """Say in words what the held-out figures are figures of."""
     n, n_unknown = data.rows["speaker"].drop_nulls().n_unique(), data.rows["speaker"].null_count()
-    how = f"{len(split.folds)} folds ({options.split})" if split.is_cross_validation else f"a {options.split} hold-out"
-    if shared:
-        heard = f"{shared} of {n} speakers stand on both sides, so it is not a figure for new speakers"
+    n_folds = len({part.fold for part in plan.parts})
+    how = f"{n_folds} folds ({options.split})" if plan.is_cross_validation else f"a {options.split} hold-out"
+    how += f", mean of {options.seeds} seeds" if options.seeds > 1 else ""
+    how += f", {options.test_vocal_channel} only" if options.test_vocal_channel != "both" else ""
+    if plan.n_shared_speakers:
+        heard = f"{plan.n_shared_speakers} of {n} speakers stand on both sides, so it is not a figure for new speakers"
     elif n_unknown:
-        heard = f"the speakers of {n_unknown} segments are not known, so they may stand on both sides"
+        heard = f"the speakers of {n_unknown} rows are not known, so they may stand on both sides"
     else:
         heard = f"0 of {n} speakers stand on both sides, so these are speakers never heard in training"
-    return f"Cross-validated on {how}: {heard}." if split.is_cross_validation else f"Measured on {how}: {heard}."
+    return f"Cross-validated on {how}: {heard}." if plan.is_cross_validation else f"Measured on {how}: {heard}."
 
 
 def _bundle_values(
     data: Features,
     labels: Sequence[str],
+    plan: Plan,
     final: Run,
     metrics: Mapping[str, Any],
     identity: Mapping[str, Any],
-    split: splits.Split,
     started: float,
 ) -> dict[str, Any]:
-    rows = data.rows if final.fold is None else data.rows[final.fold.train]
+    numbers = final.part.train
+    rows = data.rows[numbers]
+    # each segment once: its variants are not more data
+    segments = rows[np.unique(segment_numbers(data)[numbers], return_index=True)[1]]
     corpora = rows["corpus"].drop_nulls().unique().sort()
     names = {
         "cnn": "1D CNN",
@@ -147,17 +211,18 @@ def _bundle_values(
         "feature_spec_hash": data.spec.digest(),
         "labels": list(labels),
         "scaler": dataclasses.asdict(final.scaler) if final.scaler else None,
-        "temperature": 1.0,
+        "temperature": final.temperature,
         "training": {
-            "n_rows": len(rows),
+            "n_rows": len(segments),
+            "variants": rows["variant"].unique().sort().to_list(),
             "n_recordings": rows["content_hash"].n_unique(),
             "lowest_sampling_rate": rows["sampling_rate"].min(),
             "n_speakers": rows["speaker"].drop_nulls().n_unique(),
             "datasets": sorted(set(rows["dataset"])),
-            "rows_by_emotion": {label: int((rows["emotion"] == label).sum()) for label in labels},
+            "rows_by_emotion": {label: int((segments["emotion"] == label).sum()) for label in labels},
         },
         "metrics": dict(metrics),
-        "cross_validated": bool(split.is_cross_validation and metrics),
+        "cross_validated": bool(plan.is_cross_validation and metrics),
         "licence": "; ".join(LICENCES[corpus] for corpus in corpora if corpus in LICENCES),
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -1,4 +1,4 @@
-"""Who is held out: stratified, by speaker, by published folds. A recording's rows always stay together."""
+"""Who is held out: stratified, by speaker, by statement, by published folds or a file of folds."""
 
 import dataclasses
 import math
@@ -75,12 +75,13 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
     Parameters
     ----------
     rows
-        With dataset, path, content_hash, emotion, speaker, sex, corpus and actor; every emotion known. Rows of one
-        recording, and of recordings with the same bytes, stay on the same side.
+        With dataset, path, content_hash, emotion, speaker, sex, corpus, actor and statement; every emotion known.
+        Rows of one recording, its variants among them, and of recordings with the same bytes stay on the same side.
     protocol
         ``stratified`` (random 80/20 by recording; where recordings hold several labels, as near to that as whole
         recordings allow), ``speaker`` (a fifth of the speakers, sexes balanced), ``emobox`` or ``luna`` (published
-        folds of RAVDESS actors), ``none``, or a CSV or Parquet file with the columns fold and path or speaker.
+        folds of RAVDESS actors), ``text`` (each of RAVDESS's statements in turn), ``none``, or a CSV or Parquet file
+        with the columns fold and path or speaker.
     seed
         Of the random protocols.
 
@@ -100,6 +101,8 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         test = _held_out_speakers(rows, seed)
     elif protocol in PUBLISHED_FOLDS:
         return Split(_folds(rows, _published(rows, protocol)), is_cross_validation=True)
+    elif protocol == "text":
+        return Split(_folds(rows, _statements(rows)), is_cross_validation=True)
     else:
         return Split(_folds(rows, _from_file(rows, Path(protocol))), is_cross_validation=True)
     return Split((_fold(protocol, test),), is_cross_validation=False)
@@ -115,7 +118,7 @@ def _fold(name: str, test: npt.NDArray[np.bool_]) -> Fold:
     return Fold(name, np.flatnonzero(~test), np.flatnonzero(test))
 
 
-def _recordings(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+def recordings_of(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
     """Return a number for each row's recording, shape (rows,); copies with the same bytes share one."""
     return rows.select(pl.col("content_hash").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
 
@@ -123,7 +126,7 @@ def _recordings(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
 def _stratified(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
     from sklearn.model_selection import train_test_split
 
-    recordings = _recordings(rows)
+    recordings = recordings_of(rows)
     numbers, first = np.unique(recordings, return_index=True)
     if rows.select(pl.struct(number=pl.Series(recordings), emotion="emotion").n_unique()).item() > len(numbers):
         return _stratified_calls(rows, recordings, seed)
@@ -164,35 +167,21 @@ def _stratified_calls(rows: pl.DataFrame, recordings: npt.NDArray[np.int64], see
 
 def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
     """Hold out a fifth of the speakers, women and men in the same number where the sex is known."""
-    speakers = (
-        rows.drop_nulls("speaker").group_by("speaker").agg(pl.col("sex").drop_nulls().sort().first()).sort("speaker")
-    )
-    unknown = rows["speaker"].null_count()
-    if len(speakers) < 2:
+    n_speakers, n_unknown = rows["speaker"].drop_nulls().n_unique(), rows["speaker"].null_count()
+    if n_speakers < 2:
         raise InputError(
-            f"{len(speakers)} speakers are known; holding out speakers needs 2 or more. Give the labels file a "
+            f"{n_speakers} speakers are known; holding out speakers needs 2 or more. Give the labels file a "
             "column speaker, or use --split stratified"
         )
-    if unknown:
+    if n_unknown:
         raise InputError(
-            f"{unknown} rows have no speaker, so they could stand on either side; give the labels file a column "
+            f"{n_unknown} rows have no speaker, so they could stand on either side; give the labels file a column "
             "speaker, or use --split stratified"
         )
-    generator = np.random.default_rng(seed)
-    wanted = max(1, round(TEST_SHARE * len(speakers)))
-    queues = [
-        list(generator.permutation(group["speaker"].to_numpy()))
-        for _, group in speakers.group_by("sex", maintain_order=True)
-    ]
-    generator.shuffle(queues)  # which sex has one more where the number is odd
-    held_out: list[str] = []
-    while len(held_out) < wanted:
-        queues = [queue for queue in queues if queue]
-        for queue in queues[: wanted - len(held_out)]:
-            held_out.append(queue.pop())
+    held_out = drawn_speakers(rows, seed)[: max(1, round(TEST_SHARE * n_speakers))]
     test: npt.NDArray[np.bool_] = rows["speaker"].is_in(held_out).to_numpy()
     # copies of a recording under several speakers' names follow its first row
-    _, first, inverse = np.unique(_recordings(rows), return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(recordings_of(rows), return_index=True, return_inverse=True)
     test = test[first][inverse]
     if test.all() or not test.any():
         raise InputError(
@@ -200,6 +189,34 @@ def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
             "correct the speakers in the labels file, or use --split stratified"
         )
     return test
+
+
+def drawn_speakers(rows: pl.DataFrame, seed: int) -> list[str]:
+    """Return all speakers in a random order in which women and men take turns as long as there are both."""
+    speakers = (
+        rows.drop_nulls("speaker").group_by("speaker").agg(pl.col("sex").drop_nulls().sort().first()).sort("speaker")
+    )
+    generator = np.random.default_rng(seed)
+    queues = [
+        list(generator.permutation(group["speaker"].to_numpy()))
+        for _, group in speakers.group_by("sex", maintain_order=True)
+    ]
+    generator.shuffle(queues)  # which sex has one more where the number is odd
+    drawn: list[str] = []
+    while queues:
+        drawn += [str(queue.pop()) for queue in queues]
+        queues = [queue for queue in queues if queue]
+    return drawn
+
+
+def _statements(rows: pl.DataFrame) -> pl.Series:
+    unknown = rows.filter(pl.col("statement").is_null())
+    if len(unknown):
+        raise InputError(
+            f"--split text holds out statements; {len(unknown)} rows have none, such as {unknown['path'][0]}. "
+            "Featurize recordings that are named as RAVDESS's, or use --split speaker"
+        )
+    return rows.select(pl.concat_str(pl.lit("text-"), "statement")).to_series()
 
 
 def _published(rows: pl.DataFrame, protocol: str) -> pl.Series:
@@ -237,7 +254,7 @@ def _from_file(rows: pl.DataFrame, file: Path) -> pl.Series:
 
 def _folds(rows: pl.DataFrame, fold_of: pl.Series) -> tuple[Fold, ...]:
     # copies of a recording follow its first row, or a copy would stand on both sides
-    recordings = _recordings(rows)
+    recordings = recordings_of(rows)
     _, first, inverse = np.unique(recordings, return_index=True, return_inverse=True)
     names = fold_of.to_numpy()[first][inverse]
     folds = tuple(_fold(str(name), names == name) for name in sorted(set(names)))

@@ -1,0 +1,115 @@
+"""Changes of MFCCs that training draws anew for every segment of every batch."""
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from ser_batch.config import FeatureSpec
+from ser_batch.network.recipes import Augmentation
+
+Array = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.int64]
+
+N_WARPS = 15
+_TILTED_COEFFICIENTS = 8
+
+
+def augmented(
+    mfcc: Array, n_frames: Counts, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
+) -> tuple[Array, Counts]:
+    """Return changed copies of segments.
+
+    Parameters
+    ----------
+    mfcc
+        Not scaled, shape (n, frames, n_mfcc), padded with 0.0.
+    n_frames
+        Real frames, shape (n,).
+    settings
+        How much.
+    spec
+        How the MFCCs were computed.
+    generator
+        What is drawn from.
+
+    Returns
+    -------
+    tuple of arrays
+        Of the same shapes; padding is 0.0.
+    """
+    warps = warp_matrices(spec, settings.warp)
+    changed = mfcc @ warps[generator.integers(len(warps), size=len(mfcc))]
+    changed += _offsets(len(mfcc), settings, spec, generator)[:, None, :]
+    out = np.zeros_like(mfcc)
+    counts = np.empty_like(n_frames)
+    for i, n in enumerate(n_frames.tolist()):
+        frames = _moved(_stretched(changed[i, :n], settings.tempo, generator), settings.shift, generator)
+        frames = frames[: mfcc.shape[1]]
+        counts[i] = len(frames)
+        out[i, : len(frames)] = frames
+    return out, counts
+
+
+def masked(scaled: Array, n_frames: Counts, settings: Augmentation, generator: np.random.Generator) -> Array:
+    """Return scaled segments, shape (n, frames, n_mfcc), with stretches set to 0, the mean."""
+    out = scaled.copy()
+    n_mfcc = scaled.shape[2]
+    for i, n in enumerate(n_frames.tolist()):
+        for _ in range(2):
+            width = generator.integers(settings.mask_frames + 1)
+            first = generator.integers(max(1, n - width))
+            out[i, first : first + width] = 0
+        width = generator.integers(settings.mask_coefficients + 1)
+        first = generator.integers(n_mfcc - width + 1)
+        out[i, :, first : first + width] = 0
+    return out
+
+
+@functools.lru_cache(maxsize=4)
+def warp_matrices(spec: FeatureSpec, most: float) -> Array:
+    """Return what MFCCs are multiplied with to warp the mel axis, shape (N_WARPS, n_mfcc, n_mfcc).
+
+    Each goes back to the mel bands, takes each band's value from a place `1 + warp` times as far up (the last band's
+    beyond the end), and returns to coefficients; warps are evenly spaced from -most to most.
+    """
+    bands = np.arange(spec.n_mels)
+    dct = scipy.fft.dct(np.eye(spec.n_mels), type=2, norm="ortho", axis=0)[: spec.n_mfcc]
+    matrices = []
+    for warp in np.linspace(-most, most, N_WARPS):
+        places = np.minimum(bands * (1 + warp), spec.n_mels - 1)
+        below = places.astype(np.int64)
+        above = np.minimum(below + 1, spec.n_mels - 1)
+        taken = np.zeros((spec.n_mels, spec.n_mels))
+        np.add.at(taken, (bands, below), 1 - (places - below))
+        np.add.at(taken, (bands, above), places - below)
+        matrices.append((dct @ taken @ dct.T).T)
+    return np.array(matrices, dtype=np.float32)
+
+
+def _offsets(n: int, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator) -> Array:
+    """Return what is added to all frames of each segment, shape (n, n_mfcc): a gain and a tilt of the spectrum."""
+    offsets = np.zeros((n, spec.n_mfcc))
+    # a gain of 1 dB in all bands is sqrt(n_mels) in the first coefficient of an orthonormal DCT
+    offsets[:, 0] = generator.normal(0, settings.level_db, n) * spec.n_mels**0.5
+    order = np.arange(1, min(_TILTED_COEFFICIENTS + 1, spec.n_mfcc))
+    offsets[:, order] = generator.normal(0, settings.tilt, (n, len(order))) / order**0.7  # lines are smooth
+    return offsets.astype(np.float32)
+
+
+def _stretched(frames: Array, most: float, generator: np.random.Generator) -> Array:
+    """Return frames at another tempo, by linear interpolation."""
+    n = max(1, round(len(frames) * generator.uniform(1 - most, 1 + most)))
+    places = np.linspace(0, len(frames) - 1, n)
+    below = places.astype(np.int64)
+    share = (places - below).astype(np.float32)[:, None]
+    return np.asarray(frames[below] * (1 - share) + frames[np.minimum(below + 1, len(frames) - 1)] * share)
+
+
+def _moved(frames: Array, most: int, generator: np.random.Generator) -> Array:
+    """Return frames that begin up to `most` frames later, or earlier behind copies of the first one."""
+    frames_earlier = int(generator.integers(-most, most + 1))
+    if frames_earlier >= 0:
+        return frames[min(frames_earlier, len(frames) - 1) :]
+    return np.concatenate([np.repeat(frames[:1], -frames_earlier, axis=0), frames])

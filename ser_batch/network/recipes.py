@@ -1,0 +1,93 @@
+"""How a network is built and trained: the numbers of each recipe, chosen as docs/results.md tells."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Changes of the MFCCs of a training batch, each drawn anew for every segment.
+
+    Parameters
+    ----------
+    level_db
+        Standard deviation of a gain.
+    tilt
+        Standard deviation of a shift of the first coefficients, constant over time: another microphone or line.
+    warp
+        Most that the mel axis is stretched or squeezed, as a share (vocal tract length perturbation, Jaitly & Hinton
+        2013).
+    tempo
+        Most that the time axis is stretched or squeezed, as a share.
+    shift
+        Most frames that the segment is moved, earlier or later.
+    mask_frames, mask_coefficients
+        Most frames of each of two masked stretches, and most masked neighbouring coefficients (SpecAugment, Park et
+        al. 2019).
+    """
+
+    level_db: float
+    tilt: float
+    warp: float
+    tempo: float
+    shift: int
+    mask_frames: int
+    mask_coefficients: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training segments, each in one of its variants.
+    batch
+        Segments.
+    learning_rate
+        The largest; it falls to 0 along a cosine, after a twentieth of all steps of rise where there is
+        weight decay.
+    weight_decay
+        Decoupled (AdamW, Loshchilov & Hutter 2019); 0.0 is plain Adam.
+    label_smoothing
+        Share of the target spread over all labels (Szegedy et al. 2016).
+    mixup
+        Both parameters of the Beta distribution that mixes two segments and their labels (Zhang et al. 2018); 0.0 is
+        none.
+    augmentation
+        Changes of the MFCCs, or None.
+    members
+        Networks whose probabilities are averaged; each is watched on a development part of its own.
+    has_development
+        Whether a part of the training recordings is set apart for the temperature.
+    """
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    augmentation: Augmentation | None = None
+    members: int = 1
+    has_development: bool = False
+
+
+RECIPES: Mapping[str, Recipe] = {
+    # the published method: Adam on categorical cross-entropy, 100 epochs
+    "seed": Recipe(epochs=100, batch=32, learning_rate=1e-3),
+    "robust": Recipe(
+        epochs=60,
+        batch=32,
+        learning_rate=2e-3,
+        weight_decay=0.05,
+        label_smoothing=0.1,
+        mixup=0.2,
+        augmentation=Augmentation(
+            level_db=2.5, tilt=20.0, warp=0.12, tempo=0.15, shift=20, mask_frames=25, mask_coefficients=6
+        ),
+        members=2,
+        has_development=True,
+    ),
+}
