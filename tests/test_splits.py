@@ -1,4 +1,4 @@
-"""Who is held out: sizes, determinism, and that nothing of the training part comes back in the test part."""
+"""Who is held out or set apart: sizes, determinism, and that nothing stands on two sides."""
 
 from collections import Counter
 
@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from ser_batch.errors import InputError, UsageError
-from ser_batch.splits import PUBLISHED_FOLDS, Fold, shared_speakers, split
+from ser_batch.splits import PUBLISHED_FOLDS, Fold, development, shared_speakers, split
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 # as the papers print them
 EMOBOX = [{1, 11, 20, 21}, {4, 10, 12, 14}, {8, 9, 19, 23}, {3, 5, 7, 24}, {2, 15, 16, 18}, {6, 13, 17, 22}]
+STATEMENTS = ("dogs are sitting by the door", "kids are talking by the door")
 LUNA = [{2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22}]
 
 
@@ -28,6 +29,7 @@ def table(records: list[dict]) -> pl.DataFrame:
         "sex": pl.String,
         "corpus": pl.String,
         "actor": pl.Int16,
+        "statement": pl.String,
     }
     return pl.DataFrame(records, schema=schema)
 
@@ -42,6 +44,7 @@ def recording(number: int, actor: int, emotion: str, content: str | None = None)
         "sex": "male" if actor % 2 else "female",
         "corpus": "ravdess",
         "actor": actor,
+        "statement": STATEMENTS[number % 2],
     }
 
 
@@ -67,7 +70,7 @@ def only_fold(rows: pl.DataFrame, protocol: str, seed: int = 0) -> Fold:
 # --- what holds for all of them -----------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["stratified", "speaker", "emobox", "luna"]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["stratified", "speaker", "emobox", "luna", "text"]))
 @settings(max_examples=60, deadline=None)
 def test_a_fold_takes_every_row_once_and_no_recording_or_copy_of_it_stands_on_both_sides(seed, protocol):
     generator = np.random.default_rng(seed)
@@ -113,7 +116,8 @@ def test_no_speaker_stands_on_both_sides(protocol):
 
 
 def test_an_unknown_protocol_is_wrong_usage_and_the_known_ones_are_told():
-    with pytest.raises(UsageError, match="--split 'random'; expected stratified, speaker, emobox, luna, none"):
+    told = "--split 'random'; expected stratified, speaker, emobox, luna, text, none, or a file"
+    with pytest.raises(UsageError, match=told):
         split(ravdess(), "random", seed=0)
 
 
@@ -267,6 +271,25 @@ def test_published_folds_refuse_other_recordings_by_name(corpus):
         split(pl.concat([ravdess(), table([other])]), "emobox", seed=0)
 
 
+# --- statements ---------------------------------------------------------------------------------------------------
+
+
+def test_each_statement_is_held_out_once():
+    rows = ravdess(actors=3)
+    result = split(rows, "text", seed=0)
+    assert result.is_cross_validation
+    assert [fold.name for fold in result.folds] == [f"text-{statement}" for statement in STATEMENTS]
+    for fold, statement in zip(result.folds, STATEMENTS, strict=True):
+        assert set(rows["statement"][fold.test]) == {statement}
+        assert set(rows["statement"][fold.train]) == set(STATEMENTS) - {statement}
+
+
+def test_statements_that_are_not_known_cannot_be_held_out():
+    other = {**recording(7, 3, "sad"), "path": "call.wav", "statement": None}
+    with pytest.raises(InputError, match=r"1 rows have none, such as call\.wav.*--split speaker"):
+        split(pl.concat([ravdess(), table([other])]), "text", seed=0)
+
+
 # --- folds from a file --------------------------------------------------------------------------------------------
 
 
@@ -328,3 +351,96 @@ def test_a_file_that_does_not_give_every_row_one_fold_is_refused(tmp_path, rows,
 def test_a_file_of_folds_that_is_not_there_is_refused_by_name(tmp_path, rows, name):
     with pytest.raises(InputError, match=name):
         split(rows, str(tmp_path / name), seed=0)
+
+
+# --- what is set apart of a training part -------------------------------------------------------------------------
+
+
+def everything(rows: pl.DataFrame) -> np.ndarray:
+    return np.arange(len(rows))
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_development_parts_are_of_the_training_part_and_share_no_recording_or_speaker(seed, by_speaker, n_parts):
+    generator = np.random.default_rng(seed)
+    # a recording has several rows, its windows and variants, and may have a copy; in any order
+    records = []
+    for i in range(300):
+        actor, emotion = int(generator.integers(1, 25)), EMOTIONS[generator.integers(2)]
+        records.append(recording(i, actor, emotion, f"hash{actor}-{emotion}-{generator.integers(40)}"))
+    rows = table(records * 3).sample(fraction=1, shuffle=True, seed=seed)
+    (fold,) = split(rows, "speaker" if by_speaker else "stratified", seed=seed).folds
+    parts = development(rows, fold.train, by_speaker=by_speaker, seed=seed, n_parts=n_parts)
+    assert len(parts) == n_parts
+    assert all(len(part) for part in parts)
+    column = "speaker" if by_speaker else "content_hash"
+    for number, part in enumerate(parts):
+        assert not set(part) - set(fold.train)
+        left = np.setdiff1d(fold.train, part)
+        assert set(rows["emotion"][left]) == set(EMOTIONS[:2])
+        # whole recordings: their windows, variants and copies
+        for others in (left, fold.test):
+            assert not set(rows["content_hash"][part]) & set(rows["content_hash"][others])
+        for others in (left, *parts[:number]):
+            assert not set(rows[column][part]) & set(rows[column][others])
+
+
+@pytest.mark.parametrize(("n_parts", "women_and_men"), [(1, [(1, 1)]), (2, [(1, 1), (1, 1)])])
+def test_of_sixteen_speakers_a_woman_and_a_man_are_set_apart_for_each_part(n_parts, women_and_men):
+    rows = ravdess(16)
+    for seed in range(5):
+        parts = development(rows, everything(rows), by_speaker=True, seed=seed, n_parts=n_parts)
+        found = [Counter(rows[part].select("speaker", "sex").unique()["sex"]) for part in parts]
+        assert [(sexes["female"], sexes["male"]) for sexes in found] == women_and_men
+
+
+def test_an_eighth_of_the_recordings_of_each_label_is_set_apart():
+    rows = ravdess(actors=4, repeats=8, windows=3)
+    parts = development(rows, everything(rows), by_speaker=False, seed=0, n_parts=2)
+    assert [Counter(rows["emotion"][part]) for part in parts] == [dict.fromkeys(EMOTIONS, 4 * 3)] * 2
+
+
+@pytest.mark.parametrize("by_speaker", [True, False])
+def test_the_seed_alone_decides_who_is_set_apart(by_speaker):
+    rows = ravdess(repeats=2)
+    drawn = []
+    for seed in range(4):
+        one, again = (development(rows, everything(rows), by_speaker=by_speaker, seed=seed) for _ in range(2))
+        np.testing.assert_array_equal(one[0], again[0])
+        drawn.append(tuple(one[0]))
+    assert len(set(drawn)) > 1
+
+
+def test_a_copy_goes_with_a_speaker_who_is_set_apart():
+    # recordings 0 and 15 are of the speakers 1 and 8, and the same
+    rows = table([recording(i, 1 + i % 8, EMOTIONS[i // 8 % 2], f"hash{i % 15}") for i in range(64)])
+    together = set()
+    for seed in range(20):
+        (part,) = development(rows, everything(rows), by_speaker=True, seed=seed)
+        together.add((0 in part, 15 in part))
+    assert together == {(False, False), (True, True)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "by_speaker", "n_parts"),
+    [
+        pytest.param(ravdess(3), True, 1, id="three speakers"),
+        pytest.param(ravdess(4), True, 4, id="as many speakers as parts"),
+        pytest.param(ravdess(16).with_columns(speaker=pl.lit(None, pl.String)), True, 1, id="nobody known"),
+        pytest.param(
+            ravdess(16).with_columns(speaker=pl.when(pl.col("actor") > 1).then("speaker")), True, 1, id="one not known"
+        ),
+        pytest.param(ravdess(actors=7), False, 1, id="seven recordings of a label"),
+    ],
+)
+def test_nothing_is_set_apart_where_too_little_would_be_left(rows, by_speaker, n_parts):
+    parts = development(rows, everything(rows), by_speaker=by_speaker, seed=0, n_parts=n_parts)
+    assert [len(part) for part in parts] == [0] * n_parts
+
+
+def test_a_speaker_who_alone_has_a_label_is_not_set_apart():
+    rows = ravdess(8).with_columns(emotion=pl.when(pl.col("actor") == 3).then(pl.lit("bored")).otherwise("emotion"))
+    parts = [development(rows, everything(rows), by_speaker=True, seed=seed)[0] for seed in range(12)]
+    assert {len(part) for part in parts} == {0, 16}, "the speaker was never drawn, or always"
+    assert not any((rows["emotion"][part] == "bored").any() for part in parts)

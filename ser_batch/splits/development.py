@@ -32,8 +32,9 @@ def development(
     Returns
     -------
     tuple of arrays of int64
-        Row numbers, an eighth of the speakers (or recordings) each. Empty ones where none can be spared: a known
-        speaker for every row and 4 speakers a part are asked for, or 8 recordings of each label.
+        Row numbers, an eighth of the speakers (or recordings) each. Empty ones where too little would be left: speakers
+        are set apart where every row's is known and there are 4 or more, as many of them left as a part has;
+        recordings where each label has 8 or more.
     """
     own = rows[train]
     recordings = recordings_of(own)
@@ -43,7 +44,7 @@ def development(
         can_spare = not own["speaker"].null_count() and n >= max(LEAST_SPEAKERS, (n_parts + 1) * wanted)
         drawn = drawn_speakers(own, seed) if can_spare else []
         chosen = [drawn[part * wanted : (part + 1) * wanted] for part in range(n_parts)]
-        sides = [own["speaker"].is_in(speakers).to_numpy() for speakers in chosen]
+        sides = [own["speaker"].is_in(speakers).fill_null(False).to_numpy() for speakers in chosen]
     else:
         sides = _drawn_recordings(own, recordings, seed, n_parts)
     # a copy of a recording on the other side would be known already
