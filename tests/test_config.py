@@ -25,6 +25,7 @@ from ser_batch.config import (
 from ser_batch.errors import JobError, UsageError
 
 FIELDS = [field.name for field in dataclasses.fields(FeatureSpec)]
+NUMBERS = [name for name in FIELDS if name != "level"]
 
 specs = st.builds(
     FeatureSpec,
@@ -36,6 +37,7 @@ specs = st.builds(
     n_mels=st.integers(40, 256),
     top_db=st.floats(1, 200),
     n_frames=st.integers(10, 500),
+    level=st.sampled_from(["absolute", "peak"]),
 )
 
 
@@ -54,24 +56,32 @@ def test_the_presets_are_the_documented_numbers():
         "n_mels": 128,
         "top_db": 80.0,
         "n_frames": 174,
+        "level": "absolute",
     }
     assert (telephone.sampling_rate, telephone.n_fft, telephone.win_length, telephone.hop_length) == (
         8000, 1024, 743, 186,
     )  # fmt: skip
-    assert (telephone.n_mfcc, telephone.n_frames) == (40, 174)
+    assert (telephone.n_mfcc, telephone.n_mels, telephone.n_frames) == (40, 64, 174)
+    assert telephone.level == "peak"  # calls come at any level
     for spec in PRESETS.values():  # the same stretch of time in each
         assert math.floor(spec.max_window_s * 100) / 100 == 4.04
         assert spec.win_length / spec.sampling_rate == pytest.approx(2048 / 22050, rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "40", None, True])
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_a_spec_refuses_what_is_no_positive_number_by_name(name, value):
     with pytest.raises(UsageError, match=f"feature spec: {name} is {value!r}"):
         FeatureSpec(**{name: value})
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name != "top_db"])
+@pytest.mark.parametrize("value", ["loud", "", None, 0, "Peak"])
+def test_a_spec_refuses_a_level_that_is_not_known(value):
+    with pytest.raises(UsageError, match=f"level is {value!r}; expected one of absolute, peak"):
+        FeatureSpec(level=value)
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name != "top_db"])
 def test_a_spec_refuses_half_a_sample_a_band_or_a_frame(name):
     with pytest.raises(UsageError, match=name):
         FeatureSpec(**{name: getattr(FeatureSpec(), name) - 0.5})
@@ -108,7 +118,8 @@ def test_digests_differ_exactly_where_specs_do_and_a_spec_survives_json(one, oth
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_digest_changes_with_every_field(name):
     spec = FeatureSpec(n_fft=4096)
-    changed = dataclasses.replace(spec, **{name: getattr(spec, name) - 1})
+    value = "peak" if name == "level" else getattr(spec, name) - 1
+    changed = dataclasses.replace(spec, **{name: value})
     assert changed.digest() not in {spec.digest(), FeatureSpec().digest()}
 
 
@@ -216,6 +227,15 @@ def test_the_window_that_is_suggested_is_accepted_and_fits_the_frames(spec):
         (TrainOptions, {"epochs": 0}, "--epochs 0"),
         (TrainOptions, {"seed": -1}, "--seed -1"),
         (TrainOptions, {"seed": 2**32}, "--seed 4294967296"),
+        (TrainOptions, {"seeds": 0}, "--seeds 0; expected 1 or more"),
+        (TrainOptions, {"seed": 2**32 - 2, "seeds": 3}, "--seed 4294967296"),
+        (TrainOptions, {"split": "words"}, "--split 'words'; expected stratified"),
+        (TrainOptions, {"vocal_channel": "shouts"}, "vocal_channel 'shouts'; expected one of both, speech, song"),
+        (TrainOptions, {"test_vocal_channel": "shouts"}, "test_vocal_channel 'shouts'"),
+        (TrainOptions, {"conditions": "clean,hum"}, "variant 'hum' is not known"),
+        (TrainOptions, {"train_variants": "noise"}, "variant 'noise' is not known"),
+        (TrainOptions, {"baselines": "svm,gbm"}, "--baselines 'gbm'; expected some of majority, logistic"),
+        (TrainOptions, {"baselines": "svm,"}, "--baselines ''"),
     ],
 )
 def test_options_are_refused_when_they_are_made(kind, values, told):
@@ -230,6 +250,27 @@ def test_the_default_output_of_a_command_is_the_default_input_of_the_next():
     assert ScoreOptions().out == Path("preds.parquet")
     assert FeaturizeOptions().segmentation == Segmentation()
     assert ScoreOptions().segmentation == Segmentation(mode="windows", window_s=4.04, hop_s=2.02, channels="split")
+
+
+def test_a_network_trains_on_all_variants_if_its_recipe_is_robust_and_whatever_is_named_otherwise():
+    assert TrainOptions().kind == "robust"
+    assert TrainOptions(estimator="svm").kind == "svm"
+    assert TrainOptions().wanted_train_variants is None
+    for options in ({"recipe": "seed"}, {"estimator": "logistic"}):
+        assert TrainOptions(**options).wanted_train_variants == ("clean",)
+        assert TrainOptions(**options, train_variants="all").wanted_train_variants is None
+    assert TrainOptions(train_variants="g711, clean").wanted_train_variants == ("g711", "clean")
+
+
+def test_conditions_and_baselines_are_lists_without_doubles_and_sets_are_written_out():
+    options = TrainOptions(conditions="noise10, clean,noise10", baselines="svm, majority,svm")
+    assert options.wanted_conditions == ("noise10", "clean")
+    assert options.wanted_baselines == ("svm", "majority")
+    assert TrainOptions().wanted_conditions == ("clean",)
+    assert TrainOptions().wanted_baselines == ()
+    assert (
+        TrainOptions(conditions="robust").wanted_conditions == FeaturizeOptions(variants="robust").wanted_variants.names
+    )
 
 
 def test_roles_are_read_and_the_wanted_ones_must_be_among_them():

@@ -1,5 +1,6 @@
 """The numeric kernel against librosa, which defines it: signals, lengths, chunks, and whole files of every kind."""
 
+import dataclasses
 import functools
 import os
 import random
@@ -8,6 +9,7 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
+import scipy.fft
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,15 +31,16 @@ pytestmark = [
 
 def librosa_mfcc(samples: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """MFCCs by librosa, frames first, cut as a segment is."""
-    coefficients = librosa.feature.mfcc(
+    mel = librosa.feature.melspectrogram(
         y=samples,
         sr=spec.sampling_rate,
-        n_mfcc=spec.n_mfcc,
         n_fft=spec.n_fft,
         win_length=spec.win_length,
         hop_length=spec.hop_length,
         n_mels=spec.n_mels,
     )
+    decibels = librosa.power_to_db(mel, ref=np.max if spec.level == "peak" else 1.0, top_db=spec.top_db)
+    coefficients = librosa.feature.mfcc(S=decibels, n_mfcc=spec.n_mfcc)
     return coefficients.T[: spec.n_frames]
 
 
@@ -94,6 +97,38 @@ def test_mfccs_of_any_length_are_librosas(spec, signal, length):
 def test_mfccs_of_ten_minutes_are_librosas(spec):
     samples = loud_end(600 * spec.sampling_rate)
     assert np.abs(kernel(spec).mfcc(samples) - librosa_mfcc(samples, spec)).max() <= ALLOWED / 5
+
+
+@pytest.mark.parametrize("level", ["absolute", "peak"])
+@pytest.mark.parametrize("top_db", [20.0, 80.0])
+def test_each_level_is_librosas_reference(level, top_db):
+    spec = dataclasses.replace(PRESETS["ravdess"], level=level, top_db=top_db)
+    samples = loud_end(60_000)
+    assert np.abs(kernel(spec).mfcc(samples) - librosa_mfcc(samples, spec)).max() <= ALLOWED / 5
+
+
+@quick
+@given(gain_db=st.floats(-40, 20))
+def test_gain_changes_nothing_relative_to_the_peak_and_the_first_coefficient_alone_otherwise(gain_db):
+    absolute = PRESETS["ravdess"]
+    peak = dataclasses.replace(absolute, level="peak")
+    samples = sine(40_000) + noise(40_000)
+    louder = samples * np.float32(10 ** (gain_db / 20))
+
+    np.testing.assert_allclose(kernel(peak).mfcc(louder), kernel(peak).mfcc(samples), atol=ALLOWED)
+
+    difference = kernel(absolute).mfcc(louder) - kernel(absolute).mfcc(samples)
+    np.testing.assert_allclose(difference[:, 0], gain_db * absolute.n_mels**0.5, atol=ALLOWED)
+    np.testing.assert_allclose(difference[:, 1:], 0, atol=ALLOWED)
+
+
+def test_the_loudest_point_is_0_db_relative_to_the_peak_even_past_the_kept_frames():
+    spec = dataclasses.replace(PRESETS["ravdess"], level="peak", n_mfcc=128)
+    samples = loud_end(400 * spec.hop_length)
+    kept = kernel(dataclasses.replace(spec, n_frames=174)).mfcc(samples)
+    everything = kernel(dataclasses.replace(spec, n_frames=401)).mfcc(samples)
+    assert scipy.fft.idct(everything, norm="ortho", axis=1).max() == pytest.approx(0, abs=1e-3)
+    np.testing.assert_array_equal(kept, everything[:174])
 
 
 # ---- recordings sampled so low that every second sample of a wideband spec tells all ----
