@@ -1,13 +1,23 @@
 """What several test files share."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # a test that imports Keras by itself gets the same one
+# a few small networks are trained again and again; JAX compiles each of them once for all tests
+COMPILED = tempfile.mkdtemp(prefix="ser-batch-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +56,47 @@ def small_features(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network trained on them for three epochs."""
+    """A network of the recipe seed trained on them for three epochs."""
     from ser_batch.config import TrainOptions
     from ser_batch.train import train
 
     out = tmp_path_factory.mktemp("model") / "model"
-    train([small_features], TrainOptions(out=out, epochs=3), say=lambda line: None)
+    train([small_features], TrainOptions(out=out, recipe="seed", epochs=3), say=lambda line: None)
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features of 64 clips by 8 speakers in 3 variants; angry is never sung.
+
+    Each speaker says both statements happy, sad and angry, and sings one of them happy and sad.
+    """
+    from ser_batch.config import FeaturizeOptions
+    from ser_batch.featurize import featurize
+    from ser_batch.synth import synth
+
+    folder = tmp_path_factory.mktemp("variants")
+    for clip in synth(folder / "ravdess", actors=8, repetitions=1, sampling_rate=8000).folder.rglob("*.wav"):
+        modality, _, emotion, intensity, statement, *others = clip.name.split("-")
+        if emotion in ("03", "04") and (intensity, statement) == ("02", "01"):
+            clip.rename(clip.with_name("-".join((modality, "02", emotion, intensity, statement, *others))))
+        elif emotion not in ("03", "04", "05") or intensity != "01":
+            clip.unlink()
+    out = folder / "features"
+    options = FeaturizeOptions(out=out, preset="telephone", variants="clean,g711,noise10", jobs=1)
+    featurize(folder / "ravdess", options)
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_robust(small_variants: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of the recipe robust trained on them for two epochs, two speakers held out."""
+    from ser_batch.config import TrainOptions
+    from ser_batch.train import train
+
+    out = tmp_path_factory.mktemp("robust") / "model"
+    options = TrainOptions(
+        out=out, recipe="robust", epochs=2, split="speaker", conditions="clean,g711", baselines="majority,logistic"
+    )
+    train([small_variants], options, say=lambda line: None)
     return out

@@ -1,21 +1,28 @@
-"""The networks: what goes in and out, that the same seed gives the same numbers, and that NumPy gives Keras's."""
+"""The networks: what goes in and out, that a seed gives the same numbers, that NumPy gives Keras's; augmentation."""
 
+import dataclasses
 import json
 import zipfile
 
 import keras
 import numpy as np
 import pytest
+import scipy.fft
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ser_batch.bundle import shipped
+from ser_batch.config import FeatureSpec
 from ser_batch.errors import BundleError
 from ser_batch.network import inference, training
+from ser_batch.network.augmentation import N_WARPS, augmented, masked, warp_matrices
+from ser_batch.network.recipes import RECIPES, Augmentation
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=["seed", "robust"])
+def model(request):
     training.set_seed(0)
-    return training.build("seed", 174, 40, 8)
+    return training.build(request.param, 174, 40, 8)
 
 
 def test_probabilities_do_not_depend_on_how_many_come_at_once(model):
@@ -27,39 +34,74 @@ def test_probabilities_do_not_depend_on_how_many_come_at_once(model):
     np.testing.assert_array_equal(alone, together[[0, 63, 64, 69]])
 
 
-def test_the_network_is_small_and_takes_the_published_input(model):
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_the_network_is_small_and_takes_the_published_input(name, tmp_path):
+    model = training.build(name, 174, 40, 8, members=RECIPES[name].members)
     assert model.input_shape == (None, 174, 40)
-    assert model.count_params() < 1_000_000
+    assert model.output_shape == (None, 8)
+    assert model.count_params() <= 3_000_000
+    training.save(model, tmp_path / "network.keras")
+    assert (tmp_path / "network.keras").stat().st_size <= 5_000_000
 
 
-def test_training_learns_and_repeats():
-    random = np.random.default_rng(1)
-    y = np.arange(96) % 2
-    x = random.normal(size=(96, 174, 40)).astype(np.float32) + y[:, None, None] * np.float32(0.5)
+# --- training -----------------------------------------------------------------------------------------------------
 
-    def fitted(epochs):
-        losses = []
-        training.set_seed(3)
-        model = training.build("seed", 174, 40, 2)
-        training.fit(
-            model, x, y, n_labels=2, epochs=epochs, seed=3, on_epoch=lambda _, logs: losses.append(logs["loss"])
-        )
-        return losses, training.predict(model, x)
 
-    losses, p = fitted(30)
-    assert losses[-1] < losses[0] / 2
-    assert (p.argmax(axis=1) == y).mean() > 0.9
-    losses, p = fitted(2)
-    again, p_again = fitted(2)
-    assert losses == again
+class Made:
+    """Noise, with something added where the label is 1; and which segments were asked for, in their order."""
+
+    def __init__(self, n: int, n_frames: int = 174, n_mfcc: int = 40) -> None:
+        self.y = np.arange(n) % 2
+        noise = np.random.default_rng(1).normal(size=(n, n_frames, n_mfcc))
+        self.x = (noise + self.y[:, None, None] * 0.5).astype(np.float32)
+        self.asked = []
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batch(self, numbers, generator):
+        self.asked.append((numbers.tolist(), generator.random()))
+        return self.x[numbers], np.eye(2, dtype=np.float32)[self.y[numbers]]
+
+
+def fitted(name, segments, *, epochs, seed=3, batch=32):
+    history = []
+    training.set_seed(seed)
+    model = training.build(name, 174, 40, 2)
+    training.fit(
+        model,
+        segments,
+        dataclasses.replace(RECIPES[name], batch=batch),
+        epochs=epochs,
+        seed=seed,
+        on_epoch=lambda epoch, logs: history.append((epoch, logs["loss"])),
+    )
+    return history, training.predict(model, segments.x)
+
+
+@pytest.mark.parametrize(("name", "epochs", "batch"), [("seed", 20, 32), ("robust", 15, 4)])
+def test_training_learns(name, epochs, batch):
+    segments = Made(64)
+    history, p = fitted(name, segments, epochs=epochs, batch=batch)
+    assert [epoch for epoch, _ in history] == list(range(1, epochs + 1))
+    assert history[-1][1] < history[0][1]
+    assert (p.argmax(axis=1) == segments.y).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_training_repeats_bit_for_bit_and_hangs_on_the_seed(name):
+    (history, p), (again, p_again), (_, p_other) = (fitted(name, Made(64), epochs=3, seed=seed) for seed in (3, 3, 4))
+    assert history == again
     np.testing.assert_array_equal(p, p_again)
+    assert np.abs(p - p_other).max() > 1e-3
 
 
-def test_nothing_is_compiled_after_the_first_epoch():
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_nothing_is_compiled_after_the_first_epoch(name):
     from jax import monitoring
 
-    x = np.zeros((70, 174, 40), dtype=np.float32)  # two whole batches and a rest
-    model = training.build("seed", 174, 40, 2)
+    segments = Made(70)  # two whole batches and a rest
+    model = training.build(name, 174, 40, 2)
     compiled = []
 
     def listen(event: str, duration: float, **_: object) -> None:
@@ -70,13 +112,90 @@ def test_nothing_is_compiled_after_the_first_epoch():
     counts = []
 
     def on_epoch(epoch, logs):
-        training.predict(model, x[:epoch])  # another number of rows each time
+        training.predict(model, segments.x[:epoch])  # another number of rows each time
         counts.append(len(compiled))
 
-    training.fit(model, x, np.arange(70) % 2, n_labels=2, epochs=4, seed=0, on_epoch=on_epoch)
+    training.fit(model, segments, RECIPES[name], epochs=3, seed=0, on_epoch=on_epoch)
     monitoring.clear_event_listeners()
     assert counts[0] > 0, "the listener hears nothing, so this test would prove nothing"
-    assert counts[1:] == [counts[0]] * 3
+    assert counts[1:] == [counts[0]] * 2
+
+
+def batches(recipe, seed, epochs, n_segments=70):
+    """What a small network's training asks for: for each epoch, segments and what was drawn, batch by batch."""
+    inputs = keras.Input((5, 3), name="mfcc")
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax", name="probabilities")(mean))
+    segments = Made(n_segments, 5, 3)
+    asked = []
+    n_batches = max(1, n_segments // recipe.batch)
+    # Keras looks at one more batch before the first epoch
+    training.fit(
+        model, segments, recipe, epochs=epochs, seed=seed, on_epoch=lambda *_: asked.append(segments.asked[-n_batches:])
+    )
+    assert len(segments.asked) <= 1 + n_batches * epochs
+    return asked
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_an_epoch_has_each_segment_once_and_its_rest_stands_elsewhere_in_the_next(name):
+    epochs = batches(RECIPES[name], seed=0, epochs=5)
+    orders = [[number for numbers, _ in epoch for number in numbers] for epoch in epochs]
+    for epoch, order in zip(epochs, orders, strict=True):
+        assert [len(numbers) for numbers, _ in epoch] == [32, 32]  # one size, so that nothing is compiled again
+        assert len(set(order)) == 64
+    assert len({tuple(order) for order in orders}) == 5
+    assert set().union(*orders) == set(range(70))
+
+
+def test_a_batch_hangs_on_seed_epoch_and_number_only():
+    recipe = RECIPES["seed"]
+    epochs = batches(recipe, seed=5, epochs=3)
+    assert batches(recipe, seed=5, epochs=2) == epochs[:2]
+    assert batches(recipe, seed=6, epochs=2) != epochs[:2]
+    drawn = [value for epoch in epochs for _, value in epoch]
+    assert len(set(drawn)) == len(drawn)
+    # whatever else the batches are made of
+    assert [value for epoch in batches(recipe, seed=5, epochs=3, n_segments=90) for _, value in epoch] == drawn
+
+
+def test_fewer_segments_than_a_batch_are_one_batch():
+    epochs = batches(RECIPES["robust"], seed=0, epochs=2, n_segments=7)
+    assert [[sorted(numbers) for numbers, _ in epoch] for epoch in epochs] == [[list(range(7))]] * 2
+
+
+# --- several networks as one --------------------------------------------------------------------------------------
+
+
+def test_a_joined_network_gives_the_mean_of_its_members():
+    networks = []
+    for seed in (1, 2):
+        training.set_seed(seed)
+        networks.append(with_random_statistics(training.build("robust", 60, 13, 3)))
+    x = np.random.default_rng(0).normal(size=(9, 60, 13)).astype(np.float32)
+    one, other = (training.predict(network, x) for network in networks)
+    assert np.abs(one - other).max() > 0.05, "the members agree, so this test would prove nothing"
+    joined = training.join("robust", networks)
+    np.testing.assert_allclose(training.predict(joined, x), (one + other) / 2, atol=1e-6)
+    names = [layer.name for layer in joined.layers]
+    assert len(set(names)) == len(names)
+    assert joined.count_params() == sum(network.count_params() for network in networks)
+
+
+def test_one_network_is_joined_to_itself():
+    model = training.build("robust", 60, 13, 3)
+    assert training.join("robust", [model]) is model
+
+
+@pytest.mark.parametrize(("name", "members"), [("seed", 1), ("robust", 1), ("robust", 2)])
+def test_a_configuration_does_not_hang_on_what_was_built_before(name, members):
+    configuration = training.build(name, 60, 13, 3, members=members).get_config()
+    keras.layers.Dense(3)
+    training.build("seed", 60, 13, 3)
+    assert json.dumps(training.build(name, 60, 13, 3, members=members).get_config()) == json.dumps(configuration)
+
+
+# --- NumPy instead of Keras ---------------------------------------------------------------------------------------
 
 
 def with_random_statistics(model):
@@ -88,17 +207,54 @@ def with_random_statistics(model):
     return model
 
 
-@pytest.mark.parametrize("shape", [(174, 40, 8), (173, 13, 2)])
-def test_numpy_gives_what_keras_gives(shape, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "members", "shape"),
+    [
+        ("seed", 1, (174, 40, 8)),
+        ("seed", 1, (173, 13, 2)),
+        ("robust", 1, (174, 40, 8)),
+        ("robust", 1, (173, 13, 2)),
+        ("robust", 2, (171, 13, 3)),
+    ],
+)
+def test_numpy_gives_what_keras_gives(name, members, shape, tmp_path):
     n_frames, n_mfcc, n_labels = shape
     training.set_seed(4)
-    model = with_random_statistics(training.build("seed", n_frames, n_mfcc, n_labels))
+    model = with_random_statistics(training.build(name, n_frames, n_mfcc, n_labels, members=members))
     training.save(model, tmp_path / "network.keras")
     x = np.random.default_rng(0).normal(size=(21, n_frames, n_mfcc)).astype(np.float32)
     expected = training.predict(model, x)
     found = inference.load(tmp_path / "network.keras").predict(x)
     assert np.ptp(expected, axis=0).max() > 0.01, "all rows are alike, so this test would prove little"
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def ended(inputs, x):
+    """A model that ends in probabilities of what comes out of a layer under test."""
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="probabilities")(mean))
+
+
+@pytest.mark.parametrize("n_frames", [10, 11])
+@pytest.mark.parametrize(("width", "strides"), [(1, 2), (4, 2), (5, 2), (4, 3), (2, 3), (7, 20)])
+def test_numpy_steps_over_frames_as_keras_does(n_frames, width, strides, tmp_path):
+    inputs = keras.Input((n_frames, 2), name="mfcc")
+    convolution = keras.layers.Conv1D(4, width, strides=strides, padding="same", use_bias=False, name="convolution")
+    training.set_seed(0)
+    model = ended(inputs, convolution(inputs))
+    training.save(model, tmp_path / "network.keras")
+    x = np.random.default_rng(0).normal(size=(5, n_frames, 2)).astype(np.float32)
+    found = inference.load(tmp_path / "network.keras").predict(x)
+    np.testing.assert_allclose(found, training.predict(model, x), atol=1e-6)
+
+
+def test_a_weight_at_its_limit_is_no_warning(tmp_path):
+    inputs = keras.Input((4, 2), name="mfcc")
+    model = ended(inputs, keras.layers.Dense(3, activation="sigmoid", name="excitation")(inputs))
+    training.save(model, tmp_path / "network.keras")
+    x = np.random.default_rng(0).normal(size=(5, 4, 2)).astype(np.float32) * 1e6
+    found = inference.load(tmp_path / "network.keras").predict(x)
+    np.testing.assert_allclose(found, training.predict(model, x), atol=1e-6)
 
 
 def test_a_normalisation_is_not_folded_into_a_convolution_that_others_use(tmp_path):
@@ -153,11 +309,14 @@ def test_code_in_a_network_file_is_refused(tmp_path):
     "layer",
     [
         keras.layers.Conv1D(3, 3, padding="causal", use_bias=False),
-        keras.layers.Conv1D(3, 3, padding="same", strides=2, use_bias=False),
+        keras.layers.Conv1D(3, 3, padding="same", dilation_rate=2, use_bias=False),
         keras.layers.Conv1D(3, 3, padding="same"),
         keras.layers.ReLU(max_value=6),
         keras.layers.MaxPooling1D(2, strides=1),
-        keras.layers.Dense(3, activation="relu"),
+        keras.layers.Dense(3, activation="selu"),
+        keras.layers.Dense(3, use_bias=False),
+        keras.layers.BatchNormalization(center=False),
+        keras.layers.GlobalMaxPooling1D(keepdims=True),
     ],
 )
 def test_a_setting_that_numpy_would_get_wrong_is_refused(layer, tmp_path):
@@ -179,3 +338,177 @@ def test_a_network_file_without_weights_is_a_bundle_error(model, tmp_path):
         cut.writestr("config.json", whole.read("config.json"))
     with pytest.raises(BundleError, match="train again"):
         inference.load(tmp_path / "cut.keras")
+
+
+# --- changes of the MFCCs -----------------------------------------------------------------------------------------
+
+NOTHING = Augmentation(level_db=0, tilt=0, warp=0, tempo=0, shift=0, mask_frames=0, mask_coefficients=0)
+SMALL = FeatureSpec(n_mels=64, n_mfcc=20, n_frames=50)
+n_frames_of_segments = st.lists(st.integers(1, SMALL.n_frames), min_size=1, max_size=5)
+seeds = st.integers(0, 2**32 - 1)
+quick = settings(max_examples=50, deadline=None)
+
+
+def segments_of(counts, fill=None):
+    """Segments with these numbers of frames, of normal noise far from 0 or of `fill`, and padding."""
+    counts = np.asarray(counts)
+    mfcc = np.random.default_rng(0).normal(100, 10, (len(counts), SMALL.n_frames, SMALL.n_mfcc)).astype(np.float32)
+    if fill is not None:
+        mfcc[:] = fill
+    mfcc[np.arange(SMALL.n_frames) >= counts[:, None]] = 0
+    return mfcc, counts
+
+
+def change(counts, seed=0, fill=None, **settings_):
+    mfcc, counts = segments_of(counts, fill)
+    changes = dataclasses.replace(NOTHING, **settings_)
+    return augmented(mfcc, counts, changes, SMALL, np.random.default_rng(seed))
+
+
+@quick
+@given(n_frames_of_segments, seeds)
+def test_no_change_is_none(counts, seed):
+    mfcc, n_frames = segments_of(counts)
+    before = mfcc.copy()
+    out, n_out = augmented(mfcc, n_frames, NOTHING, SMALL, np.random.default_rng(seed))
+    np.testing.assert_allclose(out, mfcc, rtol=1e-4)
+    np.testing.assert_array_equal(n_out, n_frames)
+    np.testing.assert_array_equal(mfcc, before)
+
+
+@quick
+@given(n_frames_of_segments, seeds)
+def test_whatever_is_changed_padding_is_zero_frames_fit_the_segment_and_the_seed_alone_decides(counts, seed):
+    changes = RECIPES["robust"].augmentation
+    mfcc, n_frames = segments_of(counts)
+    before = mfcc.copy()
+    out, n_out = augmented(mfcc, n_frames, changes, SMALL, np.random.default_rng(seed))
+    again, _ = augmented(mfcc, n_frames, changes, SMALL, np.random.default_rng(seed))
+    other, _ = augmented(mfcc, n_frames, changes, SMALL, np.random.default_rng(seed + 1))
+    assert out.dtype == np.float32
+    assert out.shape == mfcc.shape
+    assert ((n_out >= 1) & (n_out <= SMALL.n_frames)).all()
+    assert not out[np.arange(SMALL.n_frames) >= n_out[:, None]].any()
+    np.testing.assert_array_equal(out, again)
+    assert not np.array_equal(out, other)
+    np.testing.assert_array_equal(mfcc, before)
+
+
+def test_a_gain_is_in_the_first_coefficient_alone_and_as_large_as_it_is_in_every_band():
+    counts = [50] * 400
+    out, _ = change(counts, level_db=3)
+    added = out - segments_of(counts)[0]
+    np.testing.assert_allclose(added[:, :, 1:], 0, atol=1e-2)
+    np.testing.assert_allclose(added, added[:, :1].repeat(50, axis=1), atol=1e-2)  # the same throughout a segment
+    # as in tests/test_mfcc.py: what a gain of the samples does
+    gains_db = added[:, 0, 0] / SMALL.n_mels**0.5
+    assert gains_db.std() == pytest.approx(3, rel=0.15)
+    assert gains_db.mean() == pytest.approx(0, abs=0.5)
+
+
+def test_a_tilt_moves_the_coefficients_after_the_first_by_the_same_throughout_a_segment():
+    counts = [50] * 100
+    out, _ = change(counts, tilt=20)
+    added = out - segments_of(counts)[0]
+    np.testing.assert_allclose(added, added[:, :1].repeat(50, axis=1), atol=1e-2)
+    np.testing.assert_allclose(added[:, :, 0], 0, atol=1e-2)
+    assert added[:, 0, 1].std() > added[:, 0, 8].std() > 1  # lines are smooth
+    np.testing.assert_allclose(added[:, :, 9:], 0, atol=1e-2)
+
+
+def test_warps_are_the_identity_at_no_warp():
+    np.testing.assert_allclose(warp_matrices(SMALL, 0.0), [np.eye(SMALL.n_mfcc)] * N_WARPS, atol=1e-6)
+    np.testing.assert_allclose(warp_matrices(SMALL, 0.12)[N_WARPS // 2], np.eye(SMALL.n_mfcc), atol=1e-6)
+
+
+@pytest.mark.parametrize("centre", [12, 25, 40])
+def test_a_warp_moves_a_peak_of_the_spectrum_along_the_mel_axis(centre):
+    spec = dataclasses.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
+    log_mel = np.exp(-0.5 * ((np.arange(spec.n_mels) - centre) / 2.5) ** 2)
+    warped = scipy.fft.dct(log_mel, norm="ortho") @ warp_matrices(spec, 0.2)
+    bands = np.arange(spec.n_mels)
+    for warp, peak in zip(np.linspace(-0.2, 0.2, N_WARPS), scipy.fft.idct(warped, norm="ortho", axis=1), strict=True):
+        assert (bands * peak).sum() / peak.sum() == pytest.approx(centre / (1 + warp), abs=0.1)
+        assert peak.max() == pytest.approx(1, abs=0.1)
+
+
+def test_each_segment_is_warped_by_itself():
+    out, _ = change([50] * 60, warp=0.2, fill=np.linspace(-20, 20, SMALL.n_mfcc))
+    assert 5 < len(np.unique(out[:, 0, 1].round(3))) <= N_WARPS
+
+
+@quick
+@given(st.integers(1, 45), seeds)
+def test_another_tempo_keeps_beginning_and_end_and_stretches_evenly_between(n, seed):
+    ramp = np.linspace(5, 6, n)[:, None] if n > 1 else 5.0
+    mfcc, counts = segments_of([n])
+    mfcc[0, :n] = ramp
+    out, (n_out,) = augmented(mfcc, counts, dataclasses.replace(NOTHING, tempo=0.1), SMALL, np.random.default_rng(seed))
+    assert round(0.9 * n) <= n_out <= round(1.1 * n)
+    expected = np.linspace(5, 6, n_out) if n > 1 and n_out > 1 else np.full(n_out, 5)
+    np.testing.assert_allclose(out[0, :n_out], expected[:, None].repeat(SMALL.n_mfcc, axis=1), rtol=1e-5)
+
+
+def test_tempos_are_slower_and_faster():
+    _, counts = change([30] * 50, tempo=0.2)
+    assert counts.min() < 27
+    assert counts.max() > 33
+
+
+@quick
+@given(st.integers(1, SMALL.n_frames), seeds)
+def test_a_shift_leaves_out_first_frames_or_repeats_the_first(n, seed):
+    mfcc, counts = segments_of([n])
+    mfcc[0, :n] = np.arange(1, n + 1)[:, None]
+    out, (n_out,) = augmented(mfcc, counts, dataclasses.replace(NOTHING, shift=7), SMALL, np.random.default_rng(seed))
+    earlier = n - n_out if n_out < n else None
+    found = out[0, :n_out, 0].round(3).tolist()
+    if earlier:
+        assert earlier <= 7
+        assert found == list(range(1 + earlier, n + 1))
+    else:
+        later = found.count(1) - 1
+        assert 0 <= later <= 7
+        assert n_out == min(n + later, SMALL.n_frames)
+        assert found == ([1] * later + list(range(1, n + 1)))[:n_out]
+
+
+def drawn_masks(counts, **settings_):
+    """For each of 300 seeds, what of each segment's real frames was set to 0."""
+    scaled, counts = segments_of(counts)
+    changes = dataclasses.replace(NOTHING, **settings_)
+    for seed in range(300):
+        out = masked(scaled, counts, changes, np.random.default_rng(seed))
+        np.testing.assert_array_equal(out[out != 0], scaled[out != 0])
+        np.testing.assert_array_equal(out, masked(scaled, counts, changes, np.random.default_rng(seed)))
+        yield [(segment == 0)[:n] for segment, n in zip(out, counts, strict=True)]
+
+
+def test_two_stretches_of_frames_at_most_are_masked_anywhere():
+    n_masked = np.zeros(50)
+    for long, short in drawn_masks([50, 3], mask_frames=6):
+        for is_masked in (long, short):
+            assert (is_masked == is_masked[:, :1]).all()  # whole frames
+        edges = np.flatnonzero(np.diff(long[:, 0], prepend=False, append=False))
+        assert len(edges) <= 4
+        assert long[:, 0].sum() <= 12
+        n_masked += long[:, 0]
+    assert n_masked.min() > 0, "some frames are never masked"
+
+
+def test_neighbouring_coefficients_are_masked_throughout_anywhere():
+    n_masked = np.zeros(SMALL.n_mfcc)
+    for long, short in drawn_masks([50, 3], mask_coefficients=4):
+        for is_masked in (long, short):
+            assert (is_masked == is_masked[:1]).all()
+        edges = np.flatnonzero(np.diff(long[0], prepend=False, append=False))
+        assert len(edges) <= 2
+        assert long[0].sum() <= 4
+        n_masked += long[0]
+    assert n_masked.min() > 0, "some coefficients are never masked"
+
+
+def test_masks_of_no_width_are_none():
+    for long, short in drawn_masks([50, 3]):
+        assert not long.any()
+        assert not short.any()

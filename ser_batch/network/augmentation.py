@@ -14,6 +14,8 @@ Counts = npt.NDArray[np.int64]
 
 N_WARPS = 15
 _TILTED_COEFFICIENTS = 8
+_BINS_A_BAND = 5.0
+_DB_A_NEPER = np.float32(10 / np.log(10))
 
 
 def augmented(
@@ -41,6 +43,8 @@ def augmented(
     """
     warps = warp_matrices(spec, settings.warp)
     changed = mfcc @ warps[generator.integers(len(warps), size=len(mfcc))]
+    noisy = np.flatnonzero(generator.random(len(mfcc)) < settings.noise_share)
+    changed[noisy] = _noisy(changed[noisy], n_frames[noisy], settings, spec, generator)
     changed += _offsets(len(mfcc), settings, spec, generator)[:, None, :]
     out = np.zeros_like(mfcc)
     counts = np.empty_like(n_frames)
@@ -59,7 +63,7 @@ def masked(scaled: Array, n_frames: Counts, settings: Augmentation, generator: n
     for i, n in enumerate(n_frames.tolist()):
         for _ in range(2):
             width = generator.integers(settings.mask_frames + 1)
-            first = generator.integers(max(1, n - width))
+            first = generator.integers(max(1, n - width + 1))
             out[i, first : first + width] = 0
         width = generator.integers(settings.mask_coefficients + 1)
         first = generator.integers(n_mfcc - width + 1)
@@ -75,7 +79,7 @@ def warp_matrices(spec: FeatureSpec, most: float) -> Array:
     beyond the end), and returns to coefficients; warps are evenly spaced from -most to most.
     """
     bands = np.arange(spec.n_mels)
-    dct = scipy.fft.dct(np.eye(spec.n_mels), type=2, norm="ortho", axis=0)[: spec.n_mfcc]
+    dct = _dct(spec)
     matrices = []
     for warp in np.linspace(-most, most, N_WARPS):
         places = np.minimum(bands * (1 + warp), spec.n_mels - 1)
@@ -86,6 +90,37 @@ def warp_matrices(spec: FeatureSpec, most: float) -> Array:
         np.add.at(taken, (bands, above), places - below)
         matrices.append((dct @ taken @ dct.T).T)
     return np.array(matrices, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _dct(spec: FeatureSpec) -> Array:
+    """Return the DCT-II that makes MFCCs of mel bands in dB, shape (n_mfcc, n_mels); its transpose goes back."""
+    matrix = scipy.fft.dct(np.eye(spec.n_mels), type=2, norm="ortho", axis=0)[: spec.n_mfcc]
+    return np.asarray(matrix, dtype=np.float32)
+
+
+def _noisy(
+    mfcc: Array, n_frames: Counts, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
+) -> Array:
+    """Return segments, shape (n, frames, n_mfcc), with noise of a random spectrum added to their mel powers.
+
+    The spectrum is a random walk over the bands on a slope between +10 and -30 dB, its level drawn evenly from
+    `noise_db`. A band's power in a frame is the sum of a few independent bins, so it is drawn from a Gamma
+    distribution.
+    """
+    n = len(mfcc)
+    power = np.exp(mfcc @ _dct(spec) / _DB_A_NEPER)
+    is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
+    mean_power = (power.sum(axis=2) * is_real).sum(axis=1) / n_frames
+    slope_db = generator.uniform(-30, 10, (n, 1)) * np.linspace(0, 1, spec.n_mels)
+    walk_db = generator.normal(0, 1, (n, spec.n_mels)).cumsum(axis=1)
+    spectrum = 10 ** ((slope_db + walk_db) / 10)
+    spectrum /= spectrum.sum(axis=1, keepdims=True)
+    ratio_db = generator.uniform(*settings.noise_db, n)
+    level = (mean_power * 10 ** (-ratio_db / 10))[:, None] * spectrum
+    drawn = generator.standard_gamma(_BINS_A_BAND, power.shape, dtype=np.float32) / np.float32(_BINS_A_BAND)
+    drawn *= level[:, None, :].astype(np.float32)
+    return np.asarray(np.log(power + drawn) * _DB_A_NEPER @ _dct(spec).T)
 
 
 def _offsets(n: int, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator) -> Array:
