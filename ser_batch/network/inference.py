@@ -182,6 +182,11 @@ def _mean(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:
     return lambda x: np.asarray(x.mean(axis=1, keepdims=keepdims))
 
 
+def _rescaling(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:
+    scale = np.float32(config["scale"])
+    return lambda x: x * scale
+
+
 def _dense(config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
     kernel, bias = weights
     if config["activation"] not in _ACTIVATIONS:
@@ -195,15 +200,21 @@ def _relu(x: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
+    return np.asarray(np.tanh(x / 2) / 2 + np.float32(0.5))  # an exponential would overflow
 
 
-def _softmax(x: Array) -> Array:
-    powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+def _softmax(x: Array, axis: int = -1) -> Array:
+    powers = np.exp(x - x.max(axis=axis, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
-_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": _relu, "sigmoid": _sigmoid, "softmax": _softmax}
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "linear": lambda x: x,
+    "relu": _relu,
+    "sigmoid": _sigmoid,
+    "softmax": _softmax,
+    "tanh": np.tanh,
+}
 
 # what makes each layer, and the settings that it has to have
 _LAYERS: dict[str, tuple[Callable[[Mapping[str, Any], Sequence[Array]], Layer], Mapping[str, Any]]] = {
@@ -234,7 +245,9 @@ _LAYERS: dict[str, tuple[Callable[[Mapping[str, Any], Sequence[Array]], Layer], 
         {"keepdims": False, "data_format": "channels_last"},
     ),
     "Add": (lambda _config, _weights: operator.add, {}),
-    "Multiply": (lambda _config, _weights: operator.mul, {}),
+    "Multiply": (lambda _config, _weights: lambda *xs: functools.reduce(operator.mul, xs), {}),
+    "Rescaling": (_rescaling, {"offset": 0.0}),
+    "Softmax": (lambda _config, _weights: functools.partial(_softmax, axis=1), {"axis": 1}),
     "Average": (lambda _config, _weights: lambda *xs: sum(xs) / np.float32(len(xs)), {}),
     "Concatenate": (lambda _config, _weights: lambda *xs: np.concatenate(xs, axis=-1), {"axis": -1}),
     "Dense": (_dense, {"use_bias": True}),

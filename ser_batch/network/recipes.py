@@ -10,6 +10,8 @@ class Augmentation:
 
     Parameters
     ----------
+    noise_share, noise_db
+        Share of the segments that noise is added to, and the least and most dB that their mean power exceeds it by.
     level_db
         Standard deviation of a gain.
     tilt
@@ -26,6 +28,8 @@ class Augmentation:
         al. 2019).
     """
 
+    noise_share: float
+    noise_db: tuple[float, float]
     level_db: float
     tilt: float
     warp: float
@@ -85,7 +89,15 @@ RECIPES: Mapping[str, Recipe] = {
         label_smoothing=0.1,
         mixup=0.2,
         augmentation=Augmentation(
-            level_db=2.5, tilt=20.0, warp=0.12, tempo=0.15, shift=20, mask_frames=25, mask_coefficients=6
+            noise_share=0.5,
+            noise_db=(0.0, 25.0),
+            level_db=2.5,
+            tilt=20.0,
+            warp=0.12,
+            tempo=0.15,
+            shift=20,
+            mask_frames=25,
+            mask_coefficients=6,
         ),
         members=2,
         has_development=True,

@@ -28,8 +28,8 @@ def build(name: str, n_frames: int, n_mfcc: int, n_labels: int, *, members: int 
     name
         Of the recipe. ``seed``: four convolutions over time with batch normalisation and dropout, mean and maximum
         over what is left of the time axis, softmax. ``robust``: a strided convolution and three
-        residual blocks with squeeze-and-excitation (He et al. 2016, Hu et al. 2018), halving the time axis twice more;
-        the same end.
+        residual blocks with squeeze-and-excitation (He et al. 2016, Hu et al. 2018), halving the time axis twice more,
+        then first and second moments over time, weighted by attention (Okabe et al. 2018), softmax.
     n_frames, n_mfcc
         Shape of the input.
     n_labels
@@ -69,16 +69,36 @@ def _seed(x: Any, n_labels: int, prefix: str) -> Any:
         if pool > 1:
             x = layers.MaxPooling1D(pool, name=f"{prefix}{block}_pooling")(x)
         x = layers.Dropout(0.2, name=f"{prefix}{block}_dropout")(x)
-    return _classified(x, n_labels, prefix, dropout=0.4)
+    mean = layers.GlobalAveragePooling1D(name=f"{prefix}mean")(x)
+    maximum = layers.GlobalMaxPooling1D(name=f"{prefix}maximum")(x)
+    x = layers.Concatenate(name=f"{prefix}statistics")([mean, maximum])
+    x = layers.Dropout(0.4, name=f"{prefix}dropout")(x)
+    return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(x)
 
 
 def _robust(x: Any, n_labels: int, prefix: str) -> Any:
-    x = layers.ReLU(name=f"{prefix}0_relu")(_convolved(x, 96, 7, f"{prefix}0_", strides=2))
-    for block, filters in enumerate((96, 128, 160), start=1):
+    x = layers.ReLU(name=f"{prefix}0_relu")(_convolved(x, 80, 7, f"{prefix}0_", strides=2))
+    for block, filters in enumerate((80, 112, 160), start=1):
         if block > 1:
             x = layers.MaxPooling1D(2, name=f"{prefix}{block}_pooling")(x)
         x = _residual(x, filters, f"{prefix}{block}_")
-    return _classified(x, n_labels, prefix, dropout=0.3)
+    x = _attentive_moments(x, prefix)
+    x = layers.Dropout(0.3, name=f"{prefix}dropout")(x)
+    return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(x)
+
+
+def _attentive_moments(x: Any, prefix: str) -> Any:
+    """First and second moment of each channel over time, each frame weighted by how much it tells."""
+    weight = layers.Dense(64, activation="tanh", name=f"{prefix}hidden")(x)
+    weight = layers.Dense(x.shape[-1], name=f"{prefix}score")(weight)
+    weight = layers.Softmax(axis=1, name=f"{prefix}attention")(weight)
+    moments = []
+    for order in (1, 2):
+        weighted = layers.Multiply(name=f"{prefix}weighted_{order}")([weight, *[x] * order])
+        mean = layers.GlobalAveragePooling1D(name=f"{prefix}mean_{order}")(weighted)
+        moments.append(layers.Rescaling(float(x.shape[1]), name=f"{prefix}moment_{order}")(mean))  # weights sum to 1
+    x = layers.Concatenate(name=f"{prefix}moments")(moments)
+    return layers.BatchNormalization(name=f"{prefix}moments_normalization")(x)
 
 
 def _residual(x: Any, filters: int, prefix: str) -> Any:
@@ -97,15 +117,6 @@ def _residual(x: Any, filters: int, prefix: str) -> Any:
 def _convolved(x: Any, filters: int, width: int, prefix: str, strides: int = 1) -> Any:
     x = layers.Conv1D(filters, width, strides=strides, padding="same", use_bias=False, name=f"{prefix}convolution")(x)
     return layers.BatchNormalization(name=f"{prefix}normalization")(x)
-
-
-def _classified(x: Any, n_labels: int, prefix: str, *, dropout: float) -> Any:
-    """Mean and maximum over what is left of the time axis, softmax."""
-    mean = layers.GlobalAveragePooling1D(name=f"{prefix}mean")(x)
-    maximum = layers.GlobalMaxPooling1D(name=f"{prefix}maximum")(x)
-    x = layers.Concatenate(name=f"{prefix}statistics")([mean, maximum])
-    x = layers.Dropout(dropout, name=f"{prefix}dropout")(x)
-    return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(x)
 
 
 _BUILDERS: dict[str, Callable[[Any, int, str], Any]] = {"robust": _robust, "seed": _seed}
@@ -179,7 +190,8 @@ def fit(
         metrics=["accuracy"],
     )
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, dict(logs)))
-    network.fit(batches, epochs=epochs, verbose=0, callbacks=[callback])
+    # shuffled already; Keras would shuffle the batches once more, by a generator that all of the process shares
+    network.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
 
 
 def _optimizer(recipe: Recipe, steps: int) -> Any:
