@@ -121,7 +121,9 @@ class FeatureSpec:
 
 PRESETS: dict[str, FeatureSpec] = {
     "ravdess": FeatureSpec(),
-    "telephone": FeatureSpec(sampling_rate=8000, n_fft=1024, win_length=743, hop_length=186, n_mels=64, level="peak"),
+    "telephone": FeatureSpec(
+        sampling_rate=8000, n_fft=1024, win_length=743, hop_length=186, n_mels=64, top_db=60.0, level="peak"
+    ),
 }
 
 

@@ -51,7 +51,16 @@ class Network:
         for layer in layers:
             _check(layer)
         folded = _fold(layers, weights)
-        self._steps = [(layer["name"], _sources(layer), _made(layer, folded[layer["name"]])) for layer in layers]
+        last_use = {source: layer["name"] for layer in layers for source in _sources(layer)}
+        self._steps = [
+            (
+                layer["name"],
+                _sources(layer),
+                _made(layer, folded[layer["name"]]),
+                [source for source in dict.fromkeys(_sources(layer)) if last_use[source] == layer["name"]],
+            )
+            for layer in layers
+        ]
 
     def predict(self, x: Array) -> npt.NDArray[np.float64]:
         """Return the probabilities of segments.
@@ -72,8 +81,10 @@ class Network:
 
     def _apply(self, x: Array) -> Array:
         values = {self._input: x}
-        for name, sources, layer in self._steps:  # Keras lists layers after those they take from
+        for name, sources, layer, used_up in self._steps:  # Keras lists layers after those they take from
             values[name] = layer(*(values[source] for source in sources))
+            for source in used_up:  # what nothing asks for any more leaves its place in the cache
+                del values[source]
         return values[self._output]
 
 
