@@ -342,20 +342,23 @@ def test_a_network_file_without_weights_is_a_bundle_error(model, tmp_path):
 
 # --- changes of the MFCCs -----------------------------------------------------------------------------------------
 
-NOTHING = Augmentation(level_db=0, tilt=0, warp=0, tempo=0, shift=0, mask_frames=0, mask_coefficients=0)
+NOTHING = Augmentation(
+    noise_share=0, noise_db=(0, 0), level_db=0, tilt=0, warp=0, tempo=0, shift=0, mask_frames=0, mask_coefficients=0
+)
 SMALL = FeatureSpec(n_mels=64, n_mfcc=20, n_frames=50)
 n_frames_of_segments = st.lists(st.integers(1, SMALL.n_frames), min_size=1, max_size=5)
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=50, deadline=None)
 
 
-def segments_of(counts, fill=None):
-    """Segments with these numbers of frames, of normal noise far from 0 or of `fill`, and padding."""
+def segments_of(counts, fill=None, spec=SMALL):
+    """Segments with these numbers of frames, of random bands of about -30 dB or of `fill`, and padding."""
     counts = np.asarray(counts)
-    mfcc = np.random.default_rng(0).normal(100, 10, (len(counts), SMALL.n_frames, SMALL.n_mfcc)).astype(np.float32)
+    log_mel = np.random.default_rng(0).normal(-30, 10, (len(counts), spec.n_frames, spec.n_mels))
+    mfcc = scipy.fft.dct(log_mel, norm="ortho")[..., : spec.n_mfcc].astype(np.float32)
     if fill is not None:
         mfcc[:] = fill
-    mfcc[np.arange(SMALL.n_frames) >= counts[:, None]] = 0
+    mfcc[np.arange(spec.n_frames) >= counts[:, None]] = 0
     return mfcc, counts
 
 
@@ -371,7 +374,7 @@ def test_no_change_is_none(counts, seed):
     mfcc, n_frames = segments_of(counts)
     before = mfcc.copy()
     out, n_out = augmented(mfcc, n_frames, NOTHING, SMALL, np.random.default_rng(seed))
-    np.testing.assert_allclose(out, mfcc, rtol=1e-4)
+    np.testing.assert_allclose(out, mfcc, atol=1e-3)
     np.testing.assert_array_equal(n_out, n_frames)
     np.testing.assert_array_equal(mfcc, before)
 
@@ -392,6 +395,29 @@ def test_whatever_is_changed_padding_is_zero_frames_fit_the_segment_and_the_seed
     np.testing.assert_array_equal(out, again)
     assert not np.array_equal(out, other)
     np.testing.assert_array_equal(mfcc, before)
+
+
+@pytest.mark.parametrize("ratio_db", [0.0, 15.0])
+def test_noise_adds_power_to_all_bands_as_far_below_the_segment_as_was_asked_for(ratio_db):
+    spec = dataclasses.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
+    mfcc, counts = segments_of([50] * 20 + [25] * 20, spec=spec)
+    changes = dataclasses.replace(NOTHING, noise_share=1, noise_db=(ratio_db, ratio_db))
+    out, _ = augmented(mfcc, counts, changes, spec, np.random.default_rng(0))
+    before, after = (10 ** (scipy.fft.idct(x.astype(np.float64), norm="ortho") / 10) for x in (mfcc, out))
+    is_real = np.arange(spec.n_frames) < counts[:, None]
+    added = (after - before)[is_real]
+    assert (added > -1e-4 * before[is_real]).all()
+    assert (added > 0).mean() > 0.99
+    power, noise = ((x.sum(axis=2) * is_real).sum(axis=1) for x in (before, after - before))
+    np.testing.assert_allclose(10 * np.log10(power / noise), ratio_db, atol=1.5)
+
+
+def test_noise_is_added_to_a_share_of_the_segments_and_the_others_stay():
+    counts = [50] * 400
+    out, _ = change(counts, noise_share=0.25, noise_db=(0, 10))
+    difference = np.abs(out - segments_of(counts)[0]).max(axis=(1, 2))
+    assert ((difference < 1e-3) | (difference > 1)).all()
+    assert (difference > 1).mean() == pytest.approx(0.25, abs=0.1)
 
 
 def test_a_gain_is_in_the_first_coefficient_alone_and_as_large_as_it_is_in_every_band():

@@ -160,10 +160,12 @@ def _run_network(
             figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
             say(f"{title}epoch {epoch}/{epochs}  {figures}  {left_s:.0f} s left")
 
-        training.set_seed(part.seed + number - 1)
+        # the members of two seeds have none in common
+        seed = (part.seed * recipe.members + number - 1) % 2**32
+        training.set_seed(seed)
         members.append(training.build(kind, data.spec.n_frames, data.spec.n_mfcc, len(labels)))
         segments = TrainingSegments(data, np.setdiff1d(part.train, development), y, len(labels), scaler, recipe)
-        training.fit(members[-1], segments, recipe, epochs=epochs, seed=part.seed + number - 1, on_epoch=on_epoch)
+        training.fit(members[-1], segments, recipe, epochs=epochs, seed=seed, on_epoch=on_epoch)
         if len(development):
             developed.append((training.predict(members[-1], Scaled(data, development, scaler)), y[development]))
     model = training.join(kind, members)

@@ -94,15 +94,17 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
         The table does not allow the split.
     """
     known = np.flatnonzero(data.rows["emotion"].is_in(list(labels)).to_numpy())
-    test = np.intersect1d(usable.test, known)
+    test, unknown = np.intersect1d(usable.test, known), np.setdiff1d(usable.test, known)
     by_speaker = options.split not in ("stratified", "none")
     nothing = np.empty(0, dtype=np.int64)
     parts: list[Part] = []
+    left_out: set[int] = set()
     n_shared = 0
     for seed in range(options.seed, options.seed + options.seeds):
         split = splits.split(data.rows, options.split, seed=seed)
         for fold in split.folds:
             n_shared = max(n_shared, splits.shared_speakers(data.rows, fold))
+            left_out.update(np.intersect1d(fold.test, unknown).tolist())
             train_rows, test_rows = np.intersect1d(fold.train, usable.train), np.intersect1d(fold.test, test)
             if not (len(train_rows) and len(test_rows)):
                 side = "train on" if not len(train_rows) else "hold out"
@@ -114,5 +116,5 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
         final=whole if split.is_cross_validation else parts[0],
         is_cross_validation=split.is_cross_validation,
         n_shared_speakers=n_shared,
-        n_left_out=len(usable.test) - len(test) if parts else 0,
+        n_left_out=len(left_out),
     )

@@ -147,11 +147,12 @@ def _train(
         if part.fold is None:
             prefix = "all rows: "
         if kind not in (options.kind, "robust"):
-            clean = np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy())
-            part = dataclasses.replace(part, train=np.intersect1d(part.train, clean))
+            clean = np.intersect1d(part.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
+            part = dataclasses.replace(part, train=clean if len(clean) else part.train)
         return run_part(data, labels, part, kind, epochs=options.epochs, say=say, prefix=prefix)
 
-    runs = {kind: [fit(part, kind) for part in plan.parts] for kind in (options.kind, *options.wanted_baselines)}
+    kinds = dict.fromkeys((options.kind, *options.wanted_baselines))
+    runs = {kind: [fit(part, kind) for part in plan.parts] for kind in kinds}
     own = runs[options.kind]
     if plan.is_cross_validation:
         final = fit(plan.final, options.kind)
@@ -222,7 +223,7 @@ def _warnings(data: Features, options: TrainOptions, plan: Plan) -> Iterator[str
         yield f"{data.n_unlabelled} rows have no emotion and were left out"
     if plan.n_left_out:
         yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
-    if options.kind == "robust" and set(data.rows["variant"]) == {CLEAN}:
+    if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:
         yield (
             "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
             "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
