@@ -53,12 +53,14 @@ def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
 
 def print_train(summary: "TrainSummary") -> None:
     """Print what train did."""
-    from ser_batch.report import table_text
+    from ser_batch.report import summary_text, table_text
 
     for warning in summary.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
-    if summary.report is not None:
+    if summary.report is not None and summary.models is not None:
         click.echo(table_text(summary.report))
+        click.echo()
+        click.echo(summary_text(summary.models))
         click.echo()
         click.echo(summary.metrics["meaning"])
     how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"

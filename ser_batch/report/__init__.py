@@ -7,7 +7,7 @@
 from ser_batch.report.calibration import coverage_table, expected_calibration_error, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import SUMMARY_ROWS, classification, confusion, headline, main_rows
-from ser_batch.report.pages import PUBLISHED, model_card, table_text, write_page
+from ser_batch.report.pages import PUBLISHED, model_card, summary_text, table_text, write_page
 from ser_batch.report.scored import known_truth, predictions_report, side_tables
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "report_table",
     "side_tables",
     "summary_table",
+    "summary_text",
     "table_text",
     "write_page",
 ]

@@ -51,6 +51,31 @@ def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "rec
     return "\n".join(lines)
 
 
+def summary_text(summary: pl.DataFrame) -> str:
+    """Return the frame of `summary_table` as a plain text table: a line a model and condition, speech apart.
+
+    Parameters
+    ----------
+    summary
+        Of one model or of several, one after the other.
+    """
+    rows = {(row["estimator"], row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
+    lines = [
+        f"{'model':>9}{'condition':>20}{'accuracy':>10}{'UAR':>7}{'95 %':>13}{'macro F1':>10}{'ECE':>7}"
+        f"{'speech UAR':>12}"
+    ]
+    for (estimator, condition, subset), row in rows.items():
+        if subset != "all":
+            continue
+        interval = f"{row['uar_low']:.2f} to {row['uar_high']:.2f}" if row["uar_low"] is not None else ""
+        speech = rows.get((estimator, condition, "speech"))
+        lines.append(
+            f"{estimator:>9}{condition:>20}{row['accuracy']:>10.3f}{row['uar']:>7.3f}{interval:>13}"
+            f"{row['macro_f1']:>10.3f}{row['ece']:>7.3f}" + (f"{speech['uar']:>12.3f}" if speech else "")
+        )
+    return "\n".join(lines)
+
+
 def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 

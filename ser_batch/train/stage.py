@@ -37,6 +37,8 @@ class TrainSummary:
         Of the model.
     report
         A `report.classification` frame of the held-out rows; None for ``--split none``.
+    models
+        The frame of summary.parquet; None for ``--split none``.
     metrics
         accuracy, uar, macro_f1, weighted_f1, more figures and their meaning in words; empty for ``--split none``.
     n_train, n_test
@@ -54,6 +56,7 @@ class TrainSummary:
     out: Path
     model_id: str
     report: pl.DataFrame | None
+    models: pl.DataFrame | None
     metrics: Mapping[str, Any]
     n_train: int
     n_test: int
@@ -109,6 +112,7 @@ def train(
         out=options.out,
         model_id=before.model_id,
         report=_held_out_report(options.out) if metrics else None,
+        models=pl.read_parquet(options.out / "summary.parquet") if metrics else None,
         metrics=metrics,
         n_train=len(np.unique(segments[plan.final.train])),
         n_test=sum(len(np.unique(segments[part.test])) for part in plan.parts if part.seed == options.seed),
