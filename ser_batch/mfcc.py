@@ -29,7 +29,6 @@ BANDS_A_PRODUCT = 16
 # A recording is narrow when its own Nyquist frequency is at most this share of a quarter of the spec's rate: what the
 # resampler and the window let through lies well below that quarter then, and every second sample tells all.
 NARROW = 0.75
-_AMIN = np.float32(1e-10)
 _DB_A_NEPER = np.float32(10 / np.log(10))  # of powers; NumPy's natural logarithm is four times as fast as its log10
 
 
@@ -181,7 +180,7 @@ class MfccKernel:
             ):
                 if begin < end:
                     out[begin:end] = analysis.mel(samples, begin, end)
-        np.log(np.maximum(out, _AMIN, out=out), out=out)
+        np.log(np.maximum(out, np.float32(self.spec.amin), out=out), out=out)
         out *= _DB_A_NEPER
         return out
 

@@ -39,7 +39,8 @@ def librosa_mfcc(samples: np.ndarray, spec: FeatureSpec) -> np.ndarray:
         hop_length=spec.hop_length,
         n_mels=spec.n_mels,
     )
-    decibels = librosa.power_to_db(mel, ref=np.max if spec.level == "peak" else 1.0, top_db=spec.top_db)
+    reference, amin = (np.max, 1e-20) if spec.level == "peak" else (1.0, 1e-10)
+    decibels = librosa.power_to_db(mel, ref=reference, amin=amin, top_db=spec.top_db)
     coefficients = librosa.feature.mfcc(S=decibels, n_mfcc=spec.n_mfcc)
     return coefficients.T[: spec.n_frames]
 
@@ -108,7 +109,7 @@ def test_each_level_is_librosas_reference(level, top_db):
 
 
 @quick
-@given(gain_db=st.floats(-40, 20))
+@given(gain_db=st.floats(-80, 20))
 def test_gain_changes_nothing_relative_to_the_peak_and_the_first_coefficient_alone_otherwise(gain_db):
     absolute = PRESETS["ravdess"]
     peak = dataclasses.replace(absolute, level="peak")
@@ -117,6 +118,8 @@ def test_gain_changes_nothing_relative_to_the_peak_and_the_first_coefficient_alo
 
     np.testing.assert_allclose(kernel(peak).mfcc(louder), kernel(peak).mfcc(samples), atol=ALLOWED)
 
+    if gain_db < -40:  # librosa's own least power is reached
+        return
     difference = kernel(absolute).mfcc(louder) - kernel(absolute).mfcc(samples)
     np.testing.assert_allclose(difference[:, 0], gain_db * absolute.n_mels**0.5, atol=ALLOWED)
     np.testing.assert_allclose(difference[:, 1:], 0, atol=ALLOWED)

@@ -45,7 +45,8 @@ class FeatureSpec:
         Frames a segment has; longer ones are cut, shorter ones padded with 0.0.
     level
         What dB are relative to. ``absolute``: full scale, so that a louder recording has other MFCCs. ``peak``: the
-        loudest mel power of the segment, as ``librosa.power_to_db(..., ref=np.max)``, so that gain does not count.
+        loudest mel power of the segment, as ``librosa.power_to_db(..., ref=np.max, amin=1e-20)``, so that gain does
+        not count.
     """
 
     sampling_rate: int = 22050
@@ -83,6 +84,11 @@ class FeatureSpec:
                 f"feature spec: n_mfcc {self.n_mfcc} is larger than n_mels {self.n_mels}; "
                 "there are no more coefficients than mel bands"
             )
+
+    @property
+    def amin(self) -> float:
+        """The least mel power that is told apart: librosa's own, or one that no gain brings speech down to."""
+        return 1e-10 if self.level == "absolute" else 1e-20
 
     @property
     def max_samples(self) -> int:

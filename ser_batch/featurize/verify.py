@@ -47,7 +47,7 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
             n_mels=spec.n_mels,
         )
         reference = np.max if spec.level == "peak" else 1.0
-        decibels = librosa.power_to_db(powers, ref=reference, top_db=spec.top_db)
+        decibels = librosa.power_to_db(powers, ref=reference, amin=spec.amin, top_db=spec.top_db)
         expected = librosa.feature.mfcc(S=decibels, n_mfcc=spec.n_mfcc)
         frames = np.asarray(row["mfcc"], dtype=np.float32)[: row["n_frames"]]
         if expected.T[: spec.n_frames].shape != frames.shape:

@@ -178,7 +178,7 @@ def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: S
     calls = pl.read_parquet(side[CALLS])
     columns = ["role", "predicted", "abstained", "confidence", "emotion"]
     segments = pl.concat([pl.read_parquet(part, columns=columns) for part in store.parts()])
-    predicted = segments.filter(pl.col("abstained").eq(False))
+    predicted = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(predicted, calls, model.labels, timed=options.segments == "labels")
     write_frame(report, side["report"])
     rows = [dataclasses.asdict(reject) for reject in rejects]

@@ -55,12 +55,13 @@ def usable_rows(data: Features, options: TrainOptions) -> Usable:
     """
     there = set(data.rows["variant"])
     conditions, variants = options.wanted_conditions, options.wanted_train_variants
-    missing = [name for name in (*conditions, *(variants or ())) if name not in there]
-    if missing:
-        raise InputError(
-            f"no row of the features has the variant {missing[0]!r}; there are {', '.join(sorted(there))}. Featurize "
-            f"with --variants that name it, such as --variants {','.join(dict.fromkeys((*sorted(there), *missing)))}"
-        )
+    asked_for = tuple(dict.fromkeys((*(variants or ()), *conditions)))
+    for name in asked_for:
+        if name not in there:
+            raise InputError(
+                f"no row of the features has the variant {name!r}; featurize into another --out with all that are "
+                f"wanted, such as --variants {','.join(asked_for)}"
+            )
     return Usable(
         train=_chosen(data, variants if variants is not None else tuple(there), options.vocal_channel),
         test=_chosen(data, conditions, options.test_vocal_channel),
