@@ -342,9 +342,7 @@ def test_a_network_file_without_weights_is_a_bundle_error(model, tmp_path):
 
 # --- changes of the MFCCs -----------------------------------------------------------------------------------------
 
-NOTHING = Augmentation(
-    noise_share=0, noise_db=(0, 0), level_db=0, tilt=0, warp=0, tempo=0, shift=0, mask_frames=0, mask_coefficients=0
-)
+NOTHING = Augmentation(noise_share=0, noise_db=(0, 0), level_db=0, warp=0, shift=0, mask_frames=0, mask_coefficients=0)
 SMALL = FeatureSpec(n_mels=64, n_mfcc=20, n_frames=50)
 n_frames_of_segments = st.lists(st.integers(1, SMALL.n_frames), min_size=1, max_size=5)
 seeds = st.integers(0, 2**32 - 1)
@@ -432,16 +430,6 @@ def test_a_gain_is_in_the_first_coefficient_alone_and_as_large_as_it_is_in_every
     assert gains_db.mean() == pytest.approx(0, abs=0.5)
 
 
-def test_a_tilt_moves_the_coefficients_after_the_first_by_the_same_throughout_a_segment():
-    counts = [50] * 100
-    out, _ = change(counts, tilt=20)
-    added = out - segments_of(counts)[0]
-    np.testing.assert_allclose(added, added[:, :1].repeat(50, axis=1), atol=1e-2)
-    np.testing.assert_allclose(added[:, :, 0], 0, atol=1e-2)
-    assert added[:, 0, 1].std() > added[:, 0, 8].std() > 1  # lines are smooth
-    np.testing.assert_allclose(added[:, :, 9:], 0, atol=1e-2)
-
-
 def test_warps_are_the_identity_at_no_warp():
     np.testing.assert_allclose(warp_matrices(SMALL, 0.0), [np.eye(SMALL.n_mfcc)] * N_WARPS, atol=1e-6)
     np.testing.assert_allclose(warp_matrices(SMALL, 0.12)[N_WARPS // 2], np.eye(SMALL.n_mfcc), atol=1e-6)
@@ -461,24 +449,6 @@ def test_a_warp_moves_a_peak_of_the_spectrum_along_the_mel_axis(centre):
 def test_each_segment_is_warped_by_itself():
     out, _ = change([50] * 60, warp=0.2, fill=np.linspace(-20, 20, SMALL.n_mfcc))
     assert 5 < len(np.unique(out[:, 0, 1].round(3))) <= N_WARPS
-
-
-@quick
-@given(st.integers(1, 45), seeds)
-def test_another_tempo_keeps_beginning_and_end_and_stretches_evenly_between(n, seed):
-    ramp = np.linspace(5, 6, n)[:, None] if n > 1 else 5.0
-    mfcc, counts = segments_of([n])
-    mfcc[0, :n] = ramp
-    out, (n_out,) = augmented(mfcc, counts, dataclasses.replace(NOTHING, tempo=0.1), SMALL, np.random.default_rng(seed))
-    assert round(0.9 * n) <= n_out <= round(1.1 * n)
-    expected = np.linspace(5, 6, n_out) if n > 1 and n_out > 1 else np.full(n_out, 5)
-    np.testing.assert_allclose(out[0, :n_out], expected[:, None].repeat(SMALL.n_mfcc, axis=1), rtol=1e-5)
-
-
-def test_tempos_are_slower_and_faster():
-    _, counts = change([30] * 50, tempo=0.2)
-    assert counts.min() < 27
-    assert counts.max() > 33
 
 
 @quick

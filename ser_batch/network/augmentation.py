@@ -13,7 +13,6 @@ Array = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
 
 N_WARPS = 15
-_TILTED_COEFFICIENTS = 8
 _BINS_A_BAND = 5.0
 _DB_A_NEPER = np.float32(10 / np.log(10))
 
@@ -45,12 +44,13 @@ def augmented(
     changed = mfcc @ warps[generator.integers(len(warps), size=len(mfcc))]
     noisy = np.flatnonzero(generator.random(len(mfcc)) < settings.noise_share)
     changed[noisy] = _noisy(changed[noisy], n_frames[noisy], settings, spec, generator)
-    changed += _offsets(len(mfcc), settings, spec, generator)[:, None, :]
+    # a gain of 1 dB in all bands is sqrt(n_mels) in the first coefficient of an orthonormal DCT
+    gains_db = generator.normal(0, settings.level_db, len(mfcc)).astype(np.float32)
+    changed[:, :, 0] += gains_db[:, None] * np.float32(spec.n_mels**0.5)
     out = np.zeros_like(mfcc)
     counts = np.empty_like(n_frames)
     for i, n in enumerate(n_frames.tolist()):
-        frames = _moved(_stretched(changed[i, :n], settings.tempo, generator), settings.shift, generator)
-        frames = frames[: mfcc.shape[1]]
+        frames = _moved(changed[i, :n], settings.shift, generator)[: mfcc.shape[1]]
         counts[i] = len(frames)
         out[i, : len(frames)] = frames
     return out, counts
@@ -121,25 +121,6 @@ def _noisy(
     drawn = generator.standard_gamma(_BINS_A_BAND, power.shape, dtype=np.float32) / np.float32(_BINS_A_BAND)
     drawn *= level[:, None, :].astype(np.float32)
     return np.asarray(np.log(power + drawn) * _DB_A_NEPER @ _dct(spec).T)
-
-
-def _offsets(n: int, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator) -> Array:
-    """Return what is added to all frames of each segment, shape (n, n_mfcc): a gain and a tilt of the spectrum."""
-    offsets = np.zeros((n, spec.n_mfcc))
-    # a gain of 1 dB in all bands is sqrt(n_mels) in the first coefficient of an orthonormal DCT
-    offsets[:, 0] = generator.normal(0, settings.level_db, n) * spec.n_mels**0.5
-    order = np.arange(1, min(_TILTED_COEFFICIENTS + 1, spec.n_mfcc))
-    offsets[:, order] = generator.normal(0, settings.tilt, (n, len(order))) / order**0.7  # lines are smooth
-    return offsets.astype(np.float32)
-
-
-def _stretched(frames: Array, most: float, generator: np.random.Generator) -> Array:
-    """Return frames at another tempo, by linear interpolation."""
-    n = max(1, round(len(frames) * generator.uniform(1 - most, 1 + most)))
-    places = np.linspace(0, len(frames) - 1, n)
-    below = places.astype(np.int64)
-    share = (places - below).astype(np.float32)[:, None]
-    return np.asarray(frames[below] * (1 - share) + frames[np.minimum(below + 1, len(frames) - 1)] * share)
 
 
 def _moved(frames: Array, most: int, generator: np.random.Generator) -> Array:

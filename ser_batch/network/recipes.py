@@ -14,13 +14,9 @@ class Augmentation:
         Share of the segments that noise is added to, and the least and most dB that their mean power exceeds it by.
     level_db
         Standard deviation of a gain.
-    tilt
-        Standard deviation of a shift of the first coefficients, constant over time: another microphone or line.
     warp
         Most that the mel axis is stretched or squeezed, as a share (vocal tract length perturbation, Jaitly & Hinton
         2013).
-    tempo
-        Most that the time axis is stretched or squeezed, as a share.
     shift
         Most frames that the segment is moved, earlier or later.
     mask_frames, mask_coefficients
@@ -31,9 +27,7 @@ class Augmentation:
     noise_share: float
     noise_db: tuple[float, float]
     level_db: float
-    tilt: float
     warp: float
-    tempo: float
     shift: int
     mask_frames: int
     mask_coefficients: int
@@ -92,12 +86,10 @@ RECIPES: Mapping[str, Recipe] = {
             noise_share=0.5,
             noise_db=(0.0, 25.0),
             level_db=2.5,
-            tilt=20.0,
             warp=0.12,
-            tempo=0.15,
             shift=20,
-            mask_frames=25,
-            mask_coefficients=6,
+            mask_frames=12,
+            mask_coefficients=3,
         ),
         members=2,
         has_development=True,
