@@ -229,7 +229,7 @@ def predict(network: Any, x: Rows) -> npt.NDArray[np.float64]:
     array of float64, shape (n, n_labels)
         Rows sum to 1.
     """
-    out = []
+    out = [np.empty((0, network.output_shape[-1]))]
     for first in range(0, len(x), PREDICT_BATCH):
         rows = x[first : first + PREDICT_BATCH]
         batch = np.zeros((PREDICT_BATCH, *rows.shape[1:]), dtype=np.float32)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -125,65 +125,86 @@ def _run_network(
     from ser_batch.network import training
 
     recipe = RECIPES[kind]
-    epochs = epochs or recipe.epochs
     scaler = fit_scaler(data.mfcc, data.n_frames, part.train)
     apart = (part.train[:0],) * recipe.members
     if recipe.has_development and part.spares:
         apart = splits.development(
             data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed, n_parts=recipe.members
         )
-    numbers = segment_numbers(data)
-    started = time.monotonic()
-    members: list[Any] = []
-    history: list[dict[str, Any]] = []
-    developed: list[tuple[npt.NDArray[np.float64], Numbers]] = []
-    for number, development in enumerate(apart, start=1):
-        # each segment once: the epochs are to be spent on training
-        watched_rows = development[np.unique(numbers[development], return_index=True)[1]]
-        watched, watched_y = Scaled(data, watched_rows, scaler), y[watched_rows]
-        title = prefix + (f"network {number} of {recipe.members}: " if recipe.members > 1 else "")
-
-        def on_epoch(
-            epoch: int,
-            logs: dict[str, float],
-            number: int = number,
-            watched: Scaled = watched,
-            watched_y: Numbers = watched_y,
-            title: str = title,
-        ) -> None:
-            values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
-            if len(watched):
-                values |= _figures(training.predict(members[-1], watched), watched_y)
-            history.append({"fold": part.fold, "seed": part.seed, "member": number, "epoch": epoch} | values)
-            done = (number - 1) * epochs + epoch
-            left_s = (time.monotonic() - started) / done * (recipe.members * epochs - done)
-            figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
-            say(f"{title}epoch {epoch}/{epochs}  {figures}  {left_s:.0f} s left")
-
-        # the members of two seeds have none in common
-        seed = (part.seed * recipe.members + number - 1) % 2**32
-        training.set_seed(seed)
-        members.append(training.build(kind, data.spec.n_frames, data.spec.n_mfcc, len(labels)))
-        segments = TrainingSegments(data, np.setdiff1d(part.train, development), y, len(labels), scaler, recipe)
-        training.fit(members[-1], segments, recipe, epochs=epochs, seed=seed, on_epoch=on_epoch)
-        if len(development):
-            developed.append((training.predict(members[-1], Scaled(data, development, scaler)), y[development]))
-    model = training.join(kind, members)
-    development_probabilities = np.concatenate([np.empty((0, len(labels))), *(p for p, _ in developed)])
-    development_y = np.concatenate([y[:0], *(truth for _, truth in developed)])
+    task = _NetworkTask(data, labels, y, part, kind, epochs or recipe.epochs, scaler, say, prefix)
+    members = [task.train_member(number, development) for number, development in enumerate(apart, start=1)]
+    network = training.join(kind, [member.network for member in members])
+    development_probabilities = np.concatenate([member.development for member in members])
+    development_y = y[np.concatenate(apart)]
     temperature = fitted_temperature(development_probabilities, development_y)
-    probabilities = (
-        training.predict(model, Scaled(data, part.test, scaler)) if len(part.test) else np.empty((0, len(labels)))
-    )
     return Run(
         part,
-        model,
+        network,
         scaler,
-        history,
-        bundle.tempered(probabilities, temperature),
+        [row for member in members for row in member.history],
+        bundle.tempered(training.predict(network, Scaled(data, part.test, scaler)), temperature),
         (development_probabilities, development_y),
         temperature,
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Member:
+    """One trained network, its history, and its probabilities for the rows that were set apart for it."""
+
+    network: Any
+    history: list[dict[str, Any]]
+    development: npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _NetworkTask:
+    """What the members of a network have in common."""
+
+    data: Features
+    labels: Sequence[str]
+    y: Numbers
+    part: Part
+    kind: str
+    epochs: int
+    scaler: bundle.Scaler
+    say: Say
+    prefix: str
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    def train_member(self, number: int, development: Numbers) -> _Member:
+        """Train the member of a number from 1 on what is left beside its development rows."""
+        from ser_batch.network import training
+
+        recipe, spec = RECIPES[self.kind], self.data.spec
+        # the members of two seeds have none in common
+        seed = (self.part.seed * recipe.members + number - 1) % 2**32
+        training.set_seed(seed)
+        network = training.build(self.kind, spec.n_frames, spec.n_mfcc, len(self.labels))
+        # each segment once: the epochs are to be spent on training
+        watched = development[np.unique(segment_numbers(self.data)[development], return_index=True)[1]]
+        history: list[dict[str, Any]] = []
+
+        def on_epoch(epoch: int, logs: dict[str, float]) -> None:
+            values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
+            if len(watched):
+                heard = training.predict(network, Scaled(self.data, watched, self.scaler))
+                values |= _figures(heard, self.y[watched])
+            history.append({"fold": self.part.fold, "seed": self.part.seed, "member": number, "epoch": epoch} | values)
+            self._tell(number, epoch, values)
+
+        rows = np.setdiff1d(self.part.train, development)
+        segments = TrainingSegments(self.data, rows, self.y, len(self.labels), self.scaler, recipe)
+        training.fit(network, segments, recipe, epochs=self.epochs, seed=seed, on_epoch=on_epoch)
+        return _Member(network, history, training.predict(network, Scaled(self.data, development, self.scaler)))
+
+    def _tell(self, number: int, epoch: int, values: Mapping[str, float]) -> None:
+        n_members = RECIPES[self.kind].members
+        done = (number - 1) * self.epochs + epoch
+        left_s = (time.monotonic() - self.started) / done * (n_members * self.epochs - done)
+        figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
+        which = f"network {number} of {n_members}: " if n_members > 1 else ""
+        self.say(f"{self.prefix}{which}epoch {epoch}/{self.epochs}  {figures}  {left_s:.0f} s left")
 
 
 def fitted_temperature(probabilities: npt.NDArray[np.float64], truth: Numbers) -> float:
