@@ -99,14 +99,23 @@ def _dct(spec: FeatureSpec) -> Array:
     return np.asarray(matrix, dtype=np.float32)
 
 
+@functools.lru_cache(maxsize=4)
+def _steady_noise(n_mels: int) -> Array:
+    """Return mel powers of noise of mean 1, shape (4096, n_mels): each is the sum of a few independent bins' powers.
+
+    Drawn once: that takes longer than all the rest. Each segment begins at another frame.
+    """
+    drawn = np.random.default_rng(0).standard_gamma(_BINS_A_BAND, (4096, n_mels), dtype=np.float32)
+    return np.asarray(drawn / np.float32(_BINS_A_BAND))
+
+
 def _noisy(
     mfcc: Array, n_frames: Counts, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
 ) -> Array:
     """Return segments, shape (n, frames, n_mfcc), with noise of a random spectrum added to their mel powers.
 
     The spectrum is a random walk over the bands on a slope between +10 and -30 dB, its level drawn evenly from
-    `noise_db`. A band's power in a frame is the sum of a few independent bins, so it is drawn from a Gamma
-    distribution.
+    `noise_db`.
     """
     n = len(mfcc)
     power = np.exp(mfcc @ _dct(spec) / _DB_A_NEPER)
@@ -118,7 +127,9 @@ def _noisy(
     spectrum /= spectrum.sum(axis=1, keepdims=True)
     ratio_db = generator.uniform(*settings.noise_db, n)
     level = (mean_power * 10 ** (-ratio_db / 10))[:, None] * spectrum
-    drawn = generator.standard_gamma(_BINS_A_BAND, power.shape, dtype=np.float32) / np.float32(_BINS_A_BAND)
+    steady = _steady_noise(spec.n_mels)
+    frames = (generator.integers(len(steady), size=(n, 1)) + np.arange(mfcc.shape[1])) % len(steady)
+    drawn = steady[frames]
     drawn *= level[:, None, :].astype(np.float32)
     return np.asarray(np.log(power + drawn) * _DB_A_NEPER @ _dct(spec).T)
 
