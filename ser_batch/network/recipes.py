@@ -76,9 +76,9 @@ RECIPES: Mapping[str, Recipe] = {
     # the published method: Adam on categorical cross-entropy, 100 epochs
     "seed": Recipe(epochs=100, batch=32, learning_rate=1e-3),
     "robust": Recipe(
-        epochs=60,
+        epochs=200,
         batch=32,
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         weight_decay=0.05,
         label_smoothing=0.1,
         mixup=0.2,

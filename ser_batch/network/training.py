@@ -91,7 +91,7 @@ def _robust(x: Any, n_labels: int, prefix: str) -> Any:
             x = layers.MaxPooling1D(2, name=f"{prefix}{block}_pooling")(x)
         x = _residual(x, filters, f"{prefix}{block}_")
     x = _attentive_moments(x, prefix)
-    x = layers.Dropout(0.3, name=f"{prefix}dropout")(x)
+    x = layers.Dropout(0.2, name=f"{prefix}dropout")(x)
     return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(x)
 
 
