@@ -925,7 +925,8 @@ def test_each_segment_has_a_row_for_every_variant_and_the_clean_ones_are_those_o
     for variant in VARIANTS.split(","):
         of_one = rows.filter(variant=variant)
         assert of_one.select(about_the_recording).equals(rows.filter(variant="clean").select(about_the_recording))
-        assert of_one["mfcc"].to_numpy().any(axis=(1, 2)).all()
+        # a short window may lose all of its packets, and silence is 0 relative to its own peak
+        assert "loss" in variant or of_one["mfcc"].to_numpy().any(axis=(1, 2)).all()
 
 
 def test_variants_are_the_same_bit_for_bit_whatever_the_jobs_and_shards(corpus, varied, tmp_path):
