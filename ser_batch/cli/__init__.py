@@ -187,7 +187,9 @@ def featurize(audio: Path, **options: Any) -> None:
     metavar="majority,svm,...",
     help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.",
 )
-@click.option("--epochs", type=int, help="Passes over the training data.  [default: the recipe's: robust 200, seed 100]")
+@click.option(
+    "--epochs", type=int, help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100]"
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds to repeat it with, and average.")
 @click.option("--overwrite", is_flag=True, help="Replace another model in the output.")
