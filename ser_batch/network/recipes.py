@@ -47,7 +47,7 @@ class Recipe:
         The largest; it falls to 0 along a cosine, after a twentieth of all steps of rise where there is
         weight decay.
     weight_decay
-        Decoupled (AdamW, Loshchilov & Hutter 2019); 0.0 is plain Adam.
+        Decoupled (Loshchilov & Hutter 2019), with the optimizer Muon; 0.0 is plain Adam.
     label_smoothing
         Share of the target spread over all labels (Szegedy et al. 2016).
     mixup

@@ -20,12 +20,15 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
+from ser_batch.network.muon import ConvolutionMuon
 from ser_batch.network.recipes import Recipe
 
 Array = npt.NDArray[np.float32]
 
 # JAX compiles once for each shape, so batches have one size and the last one is filled up
 PREDICT_BATCH = 64
+# of Muon's orthogonalization; the usual 5 make each step of training longer, and train no faster
+NEWTON_SCHULZ_STEPS = 3
 
 
 def build(name: str, n_frames: int, n_mfcc: int, n_labels: int, *, members: int = 1) -> Any:
@@ -209,7 +212,9 @@ def _optimizer(recipe: Recipe, steps: int) -> Any:
     schedule = keras.optimizers.schedules.CosineDecay(
         recipe.learning_rate / 20, max(1, steps - rise), warmup_target=recipe.learning_rate, warmup_steps=rise
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
+    optimizer = ConvolutionMuon(
+        schedule, weight_decay=recipe.weight_decay, adam_weight_decay=recipe.weight_decay, ns_steps=NEWTON_SCHULZ_STEPS
+    )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from ser_batch.splits.folds import drawn_speakers, recordings_of
 
-DEVELOPMENT_SHARE = 1 / 8
+DEVELOPMENT_SHARE = 1 / 16
 # from this many on some can be spared
 LEAST_SPEAKERS = 4
 
@@ -32,9 +32,9 @@ def development(
     Returns
     -------
     tuple of arrays of int64
-        Row numbers, an eighth of the speakers (or recordings) each. Empty ones where too little would be left: speakers
-        are set apart where every row's is known and there are 4 or more, as many of them left as a part has;
-        recordings where each label has 8 or more.
+        Row numbers, a sixteenth of the speakers (or recordings) each. Empty ones where too little would be left:
+        speakers are set apart where every row's is known and there are 4 or more, as many of them left as a part has;
+        recordings where each label has 16 or more.
     """
     own = rows[train]
     recordings = recordings_of(own)
