@@ -89,7 +89,7 @@ def start_from(
     network
         From `build`, with one member.
     weights
-        Of each layer of the trained network by its name, in Keras's order.
+        Of each layer of the trained network by its name, both in Keras's order.
     member
         Number of the network, from 1: it starts from the member of this number, and where the trained network has
         fewer of them, from the first again.
@@ -102,15 +102,16 @@ def start_from(
         The trained network is built otherwise.
     """
     members = sum(name.endswith("_probabilities") for name in weights)
-    if not members:
-        raise ValueError("it has no layer of probabilities")
-    prefix = f"{(member - 1) % members + 1}_"
-    for layer in network.layers:
-        if not layer.weights:
-            continue
-        name = prefix + layer.name.removeprefix("1_")
+    own_layers = [layer for layer in network.layers if layer.weights]
+    if members:
+        names = [f"{(member - 1) % members + 1}_{layer.name.removeprefix('1_')}" for layer in own_layers]
+    else:  # saved when members had no numbers yet: one network with the same layers in the same order
+        names = list(weights)
+    if len(names) != len(own_layers):
+        raise ValueError(f"it has {len(names)} layers with weights instead of {len(own_layers)}")
+    for layer, name in zip(own_layers, names, strict=True):
         own, trained = layer.get_weights(), list(weights.get(name, ()))
-        if name == f"{prefix}probabilities" and len(trained) == len(own):
+        if layer.name == "1_probabilities":
             trained = [_of_labels(array, labels, known) for array in trained]
         if [array.shape for array in trained] != [array.shape for array in own]:
             raise ValueError(f"its layer {name} is missing or of another shape")
@@ -119,6 +120,8 @@ def start_from(
 
 def _of_labels(array: Array, labels: Sequence[str], known: Sequence[str]) -> Array:
     """Return weights or biases of an output layer, their last axis moved from the labels `known` to `labels`."""
+    if not array.ndim or array.shape[-1] != len(known):
+        raise ValueError(f"its output layer is not of {len(known)} labels")
     out = np.zeros((*array.shape[:-1], len(labels)), dtype=array.dtype)
     for number, label in enumerate(labels):
         if label in known:
