@@ -229,7 +229,7 @@ def test_without_a_rate_only_the_statistics_move_and_the_figures_say_that_all_wa
 def test_fine_tuning_is_gentler_and_shorter(name):
     recipe, tuning = RECIPES[name], RECIPES[name].tuning
     assert tuning.epochs < recipe.epochs
-    assert tuning.learning_rate == pytest.approx(recipe.learning_rate / 10)
+    assert tuning.learning_rate == pytest.approx(0.3 * recipe.learning_rate)
     assert 2 * tuning.batch <= 40, "40 segments would be one batch"
     kept = {"epochs": recipe.epochs, "learning_rate": recipe.learning_rate, "batch": recipe.batch}
     assert dataclasses.replace(tuning, **kept) == recipe
@@ -245,8 +245,8 @@ def test_the_recipe_of_the_first_model_decides_epochs_variants_and_network(calls
     monkeypatch.setattr(training, "fit", fit)
     run(calls, tmp_path / "model", init=str(small_model), split="speaker", baselines="seed")
     # the baseline is the same network from the beginning
-    assert fitted == [("seed", RECIPES["seed"].tuning, 30, 32), ("seed", RECIPES["seed"], 100, 32)]
-    assert values_of(tmp_path / "model")["epochs"] == 30
+    assert fitted == [("seed", RECIPES["seed"].tuning, 50, 32), ("seed", RECIPES["seed"], 100, 32)]
+    assert values_of(tmp_path / "model")["epochs"] == 50
     summary = pl.read_parquet(tmp_path / "model" / "summary.parquet")
     assert summary["estimator"].unique(maintain_order=True).to_list() == ["tuned", "seed"]
 

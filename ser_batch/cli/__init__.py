@@ -194,7 +194,7 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--epochs",
     type=int,
-    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100; 30 with --init]",
+    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100; 50 with --init]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds to repeat it with, and average.")
