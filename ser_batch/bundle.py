@@ -8,7 +8,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ import numpy.typing as npt
 from ser_batch.config import FeatureSpec, canonical_json
 from ser_batch.errors import BundleError, UsageError
 from ser_batch.tables import atomic_path, write_json, write_text
+
+if TYPE_CHECKING:
+    from ser_batch.network import inference
 
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
@@ -27,7 +30,7 @@ MODEL_FILES = {
 }
 DEFAULT_MODEL = "research"
 # what may differ between two saves of one and the same model
-_NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds")
+_NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds", "init_name")
 # the only types that a skops file of ours holds beyond those skops trusts by itself
 _TRUSTED = [
     "sklearn.tree._tree.Tree",
@@ -112,32 +115,46 @@ class Bundle:
         """
         path = self.folder / MODEL_FILES[self.estimator]
         if self.estimator == "cnn":
-            from ser_batch.network import inference
-
-            network = inference.load(path)
-            contents = network_contents(network.configuration, network.weights)
-            scaler = Scaler(**{name: tuple(values) for name, values in self.values["scaler"].items()})
+            network, scaler = self.network(), self.scaler
             temperature = float(self.values["temperature"])
-            predict: Predictor = lambda mfcc, n_frames: tempered(  # noqa: E731 - two closures of one type
-                network.predict(scaler.transform(mfcc, n_frames)), temperature
-            )
-        else:
-            import skops.io
+            return lambda mfcc, n_frames: tempered(network.predict(scaler.transform(mfcc, n_frames)), temperature)
+        import skops.io
 
-            contents = path.read_bytes()
-            try:
-                estimator = skops.io.load(path, trusted=_TRUSTED)
-            except Exception as error:  # skops raises whatever its parts do on a broken file
-                raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
-            predict = lambda mfcc, n_frames: np.asarray(  # noqa: E731 - as above
-                estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
-            )
+        contents = path.read_bytes()
+        try:
+            estimator = skops.io.load(path, trusted=_TRUSTED)
+        except Exception as error:  # skops raises whatever its parts do on a broken file
+            raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
+        self._check_id(contents)
+        return lambda mfcc, n_frames: np.asarray(
+            estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
+        )
+
+    @property
+    def scaler(self) -> Scaler:
+        """What the network's MFCCs are scaled by."""
+        return Scaler(**{name: tuple(values) for name, values in self.values["scaler"].items()})
+
+    def network(self) -> "inference.Network":
+        """Load the network, with its weights by layer.
+
+        Raises
+        ------
+        BundleError
+            Network and bundle.json do not belong together.
+        """
+        from ser_batch.network import inference
+
+        network = inference.load(self.folder / MODEL_FILES["cnn"])
+        self._check_id(network_contents(network.configuration, network.weights))
+        return network
+
+    def _check_id(self, contents: bytes) -> None:
         if _model_id(contents, self.values) != self.model_id:
             raise BundleError(
-                f"{self.folder}: {BUNDLE_FILE} and {path.name} are not those that were saved together; "
-                "copy the whole folder again, or train again"
+                f"{self.folder}: {BUNDLE_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
+                "together; copy the whole folder again, or train again"
             )
-        return predict
 
 
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
@@ -295,7 +312,7 @@ def shipped() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{BUNDLE_FILE}"))}
 
 
-def find(model: str | None) -> Bundle:
+def find(model: str | None, *, option: str = "--model") -> Bundle:
     """Return the model that scoring uses.
 
     Parameters
@@ -303,6 +320,8 @@ def find(model: str | None) -> Bundle:
     model
         A folder, or the name of a shipped model. None: ``model`` in the working directory if it is there,
         else the model that ships in the package.
+    option
+        What the error calls it by.
 
     Raises
     ------
@@ -315,5 +334,5 @@ def find(model: str | None) -> Bundle:
     if model in shipped() and not Path(model).is_dir():
         return load(shipped()[model])
     if not Path(model).is_dir():
-        raise UsageError(f"--model {model}: no such folder; expected one, or {', '.join(shipped())}")
+        raise UsageError(f"{option} {model}: no such folder; expected one, or {', '.join(shipped())}")
     return load(Path(model))

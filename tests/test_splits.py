@@ -240,6 +240,76 @@ def test_speakers_who_have_the_same_recordings_cannot_be_held_out():
             split(rows, "speaker", seed=seed)
 
 
+# --- calls, in which several speak ---------------------------------------------------------------------------------
+
+
+def calls(*speakers_of: str) -> pl.DataFrame:
+    """A call for each string, whose letters are its speakers; each of them is angry and calm in it."""
+    records = [
+        {**recording(i, 1, emotion), "path": f"call_{i}.wav", "speaker": speaker, "corpus": None, "actor": None}
+        for i, speakers in enumerate(speakers_of)
+        for speaker in speakers
+        for emotion in ("angry", "calm")
+    ]
+    return table(records).with_columns(sex=pl.lit(None, pl.String))
+
+
+def held_out(rows: pl.DataFrame, seed: int) -> str:
+    fold = only_fold(rows, "speaker", seed)
+    assert shared_speakers(rows, fold) == 0
+    assert not set(rows["path"][fold.train]) & set(rows["path"][fold.test])
+    return "".join(sorted(set(rows["speaker"][fold.test])))
+
+
+@pytest.mark.parametrize(("callers", "n"), [("ab", 1), ("abc", 1), ("abcdefghij", 2)])
+def test_of_two_three_or_ten_callers_a_fifth_is_held_out_and_one_at_least(callers, n):
+    rows = calls(*callers * 3)
+    found = {held_out(rows, seed) for seed in range(20)}
+    assert {len(speakers) for speakers in found} == {n}
+    assert len(found) > 1
+
+
+def test_both_parties_of_a_call_are_on_one_side_and_so_are_all_whom_they_speak_with():
+    # x speaks with a and b, c with y; d to k are alone: of 13 speakers 3 are held out
+    rows = calls("xa", "bx", "yc", *"defghijk")
+    found = {held_out(rows, seed) for seed in range(200)}
+    for speakers in found:
+        assert len(speakers) == 3
+        for together in ("abx", "cy"):
+            assert set(together) <= set(speakers) or not set(together) & set(speakers)
+    assert "abx" in found
+    assert any(set("cy") < set(speakers) for speakers in found)
+
+
+def test_where_no_group_fits_into_a_fifth_the_smallest_is_held_out():
+    rows = calls("xa", "xb", "yc", "yd", "ye")
+    assert {held_out(rows, seed) for seed in range(10)} == {"abx"}
+
+
+def test_speakers_connected_by_copies_of_a_recording_are_held_out_together():
+    rows = calls("a", "b", "c", "d").with_columns(
+        content_hash=pl.col("content_hash").replace({"hash1": "hash0"})  # what a and b say is one recording
+    )
+    assert {held_out(rows, seed) for seed in range(20)} == {"c", "d"}
+
+
+def test_an_agent_in_all_calls_leaves_nobody_to_hold_out_and_is_named():
+    rows = calls("xa", "xb", "xc", "d").filter(pl.col("speaker") != "d")
+    with pytest.raises(InputError, match=r"connect all 4 speakers \(x alone is in 3 of 3\).*--split stratified"):
+        split(rows, "speaker", seed=0)
+    held_out(rows.filter(pl.col("speaker") != "x"), 0)  # as the message says
+
+
+def test_folds_of_speakers_who_share_a_call_keep_the_call_together_and_count_who_stands_on_both_sides(tmp_path):
+    rows = calls("xa", "b", "a")
+    file = tmp_path / "folds.csv"
+    file.write_text("speaker,fold\nx,1\na,2\nb,2\n")
+    first, second = split(rows, str(file), seed=0).folds
+    assert set(rows["path"][first.test]) == {"call_0.wav"}
+    assert set(rows["path"][second.test]) == {"call_1.wav", "call_2.wav"}
+    assert shared_speakers(rows, first) == 1
+
+
 # --- published folds ----------------------------------------------------------------------------------------------
 
 

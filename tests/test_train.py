@@ -637,7 +637,7 @@ def written(monkeypatch):
     """What a training would write, kept instead."""
     calls = []
 
-    def write_model(data, labels, plan, runs, final, options, identity, started):
+    def write_model(data, labels, plan, runs, final, options, start, identity, started):
         calls.append(SimpleNamespace(plan=plan, runs=runs, final=final))
         return SimpleNamespace(values={"metrics": {}}, model_id="0")
 

@@ -154,9 +154,13 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--recipe",
     type=click.Choice(["robust", "seed"]),
-    default="robust",
-    show_default=True,
-    help="How the CNN is built and trained. seed: the published method.",
+    help="How the CNN is built and trained. seed: the published method.  [default: robust, or that of --init]",
+)
+@click.option(
+    "--init",
+    metavar="DIR|NAME",
+    help="Start from the network of a model folder, or of a model that ships with ser-batch, instead of from nothing: "
+    "it is fine-tuned on FEATURES, to their labels.",
 )
 @click.option(
     "--split",
@@ -188,7 +192,9 @@ def featurize(audio: Path, **options: Any) -> None:
     help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.",
 )
 @click.option(
-    "--epochs", type=int, help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100]"
+    "--epochs",
+    type=int,
+    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100; 50 with --init]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds to repeat it with, and average.")

@@ -7,6 +7,7 @@ written to JSON and compared. There is no global configuration.
 from ser_batch.config.job import Job, read_job
 from ser_batch.config.options import (
     BASELINES,
+    DEFAULT_RECIPE,
     STAGE_INPUTS,
     STAGES,
     Estimator,
@@ -25,6 +26,7 @@ from ser_batch.config.variants import CLEAN, VARIANT_SETS, Change, Variants, cha
 __all__ = [
     "BASELINES",
     "CLEAN",
+    "DEFAULT_RECIPE",
     "PRESETS",
     "STAGES",
     "STAGE_INPUTS",

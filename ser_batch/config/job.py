@@ -82,7 +82,8 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
 
 def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     """Check a TOML value against the type of its option."""
-    choices = typing.get_args(hint) or (hint,)
+    # the choices of a Literal count one by one, also where it is Literal | None
+    choices = [one for choice in typing.get_args(hint) or (hint,) for one in typing.get_args(choice) or (choice,)]
     if Path in choices and isinstance(value, str):
         return Path(value)
     if float in choices and isinstance(value, int) and not isinstance(value, bool):

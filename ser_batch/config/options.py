@@ -15,6 +15,7 @@ VocalChannel = Literal["both", "speech", "song"]
 PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "none")
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
 BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
+DEFAULT_RECIPE: RecipeName = "robust"
 
 
 def check_protocol(protocol: str) -> None:
@@ -126,11 +127,15 @@ class FeaturizeOptions(RunOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """The options of `train`; see ``ser-batch train --help``."""
+    """The options of `train`; see ``ser-batch train --help``.
+
+    A `recipe` of None stands for `DEFAULT_RECIPE`, or for that of the model that `init` names.
+    """
 
     out: Path = Path("model")
     estimator: Estimator = "cnn"
-    recipe: RecipeName = "robust"
+    recipe: RecipeName | None = None
+    init: str | None = None
     split: str = "stratified"
     vocal_channel: VocalChannel = "both"
     test_vocal_channel: VocalChannel = "both"
@@ -150,10 +155,15 @@ class TrainOptions:
             ("vocal_channel", VocalChannel),
             ("test_vocal_channel", VocalChannel),
         ):
-            if getattr(self, name) not in typing.get_args(choices):
+            if getattr(self, name) not in typing.get_args(choices) and (name, getattr(self, name)) != ("recipe", None):
                 raise UsageError(
                     f"{name} {getattr(self, name)!r}; expected one of {', '.join(typing.get_args(choices))}"
                 )
+        if self.init is not None and self.estimator != "cnn":
+            raise UsageError(
+                f"--init {self.init} with --estimator {self.estimator}; only a network can start from another one, "
+                "leave one of the two out"
+            )
         check_protocol(self.split)
         if self.epochs is not None and self.epochs < 1:
             raise UsageError(f"--epochs {self.epochs}; expected 1 or more")
@@ -169,7 +179,12 @@ class TrainOptions:
     @property
     def kind(self) -> str:
         """What is trained: the recipe of the network, else the estimator."""
-        return self.recipe if self.estimator == "cnn" else self.estimator
+        return (self.recipe or DEFAULT_RECIPE) if self.estimator == "cnn" else self.estimator
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called beside its baselines, one of which may be its own recipe from the beginning."""
+        return self.kind if self.init is None else "tuned"
 
     @property
     def wanted_conditions(self) -> tuple[str, ...]:

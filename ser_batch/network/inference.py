@@ -45,6 +45,8 @@ class Network:
 
     def __init__(self, configuration: Mapping[str, Any], weights: Mapping[str, Sequence[Array]]) -> None:
         self.configuration = configuration
+        order = [layer["name"] for layer in configuration["layers"]]
+        self.layer_weights = {name: weights[name] for name in order if len(weights.get(name, ()))}
         self.weights = [array for layer in configuration["layers"] for array in weights.get(layer["name"], ())]
         self._input, self._output = (configuration[ends][0] for ends in ("input_layers", "output_layers"))
         layers = [layer for layer in configuration["layers"] if layer["class_name"] != "InputLayer"]

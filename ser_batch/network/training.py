@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,6 +71,65 @@ def join(name: str, networks: Sequence[Any]) -> Any:
         for layer in network.layers[1:]:
             joined.get_layer(f"{member}_{layer.name.removeprefix('1_')}").set_weights(layer.get_weights())
     return joined
+
+
+def start_from(
+    network: Any,
+    weights: Mapping[str, Sequence[Array]],
+    *,
+    member: int,
+    labels: Sequence[str],
+    known: Sequence[str],
+) -> None:
+    """Give a network the weights of a trained one of the same recipe.
+
+    All layers but the last are taken as they are, statistics of batch normalisation among them. The last one has a
+    column a label: labels that both have take theirs along; the column of a new label is 0, so that it starts as likely
+    as an average one. A random column would be as loud as the trained ones, and know nothing.
+
+    Parameters
+    ----------
+    network
+        From `build`, with one member.
+    weights
+        Of each layer of the trained network by its name, both in Keras's order.
+    member
+        Number of the network, from 1: it starts from the member of this number, and where the trained network has
+        fewer of them, from the first again.
+    labels, known
+        Those of the network, and those of the trained one, in the order of the probabilities.
+
+    Raises
+    ------
+    ValueError
+        The trained network is built otherwise.
+    """
+    members = sum(name.endswith("_probabilities") for name in weights)
+    own_layers = [layer for layer in network.layers if layer.weights]
+    if members:
+        names = [f"{(member - 1) % members + 1}_{layer.name.removeprefix('1_')}" for layer in own_layers]
+    else:  # saved when members had no numbers yet: one network with the same layers in the same order
+        names = list(weights)
+    if len(names) != len(own_layers):
+        raise ValueError(f"it has {len(names)} layers with weights instead of {len(own_layers)}")
+    for layer, name in zip(own_layers, names, strict=True):
+        own, trained = layer.get_weights(), list(weights.get(name, ()))
+        if layer.name == "1_probabilities":
+            trained = [_of_labels(array, labels, known) for array in trained]
+        if [array.shape for array in trained] != [array.shape for array in own]:
+            raise ValueError(f"its layer {name} is missing or of another shape")
+        layer.set_weights(trained)
+
+
+def _of_labels(array: Array, labels: Sequence[str], known: Sequence[str]) -> Array:
+    """Return weights or biases of an output layer, their last axis moved from the labels `known` to `labels`."""
+    if not array.ndim or array.shape[-1] != len(known):
+        raise ValueError(f"its output layer is not of {len(known)} labels")
+    out = np.zeros((*array.shape[:-1], len(labels)), dtype=array.dtype)
+    for number, label in enumerate(labels):
+        if label in known:
+            out[..., number] = array[..., known.index(label)]
+    return out
 
 
 def _seed(x: Any, n_labels: int, prefix: str) -> Any:

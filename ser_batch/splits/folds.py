@@ -77,6 +77,7 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
     rows
         With dataset, path, content_hash, emotion, speaker, sex, corpus, actor and statement; every emotion known.
         Rows of one recording, its variants among them, and of recordings with the same bytes stay on the same side.
+        Under ``speaker`` so do all speakers whose recordings are connected that way, such as both parties of a call.
     protocol
         ``stratified`` (random 80/20 by recording; where recordings hold several labels, as near to that as whole
         recordings allow), ``speaker`` (a fifth of the speakers, sexes balanced), ``emobox`` or ``luna`` (published
@@ -166,7 +167,12 @@ def _stratified_calls(rows: pl.DataFrame, recordings: npt.NDArray[np.int64], see
 
 
 def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
-    """Hold out a fifth of the speakers, women and men in the same number where the sex is known."""
+    """Hold out a fifth of the speakers, women and men in the same number where the sex is known.
+
+    Speakers who are heard in one recording, or in copies of one, stand on one side together, and so do those they share
+    another with. Of such groups as many are taken, in the order drawn, as fit into the fifth; where none does, the
+    smallest one.
+    """
     n_speakers, n_unknown = rows["speaker"].drop_nulls().n_unique(), rows["speaker"].null_count()
     if n_speakers < 2:
         raise InputError(
@@ -178,17 +184,37 @@ def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
             f"{n_unknown} rows have no speaker, so they could stand on either side; give the labels file a column "
             "speaker, or use --split stratified"
         )
-    held_out = drawn_speakers(rows, seed)[: max(1, round(TEST_SHARE * n_speakers))]
-    test: npt.NDArray[np.bool_] = rows["speaker"].is_in(held_out).to_numpy()
-    # copies of a recording under several speakers' names follow its first row
-    _, first, inverse = np.unique(recordings_of(rows), return_index=True, return_inverse=True)
-    test = test[first][inverse]
-    if test.all() or not test.any():
+    group_of = _connected_speakers(rows)
+    groups: dict[int, list[str]] = {}
+    for speaker in drawn_speakers(rows, seed):
+        groups.setdefault(group_of[speaker], []).append(speaker)
+    if len(groups) == 1:
+        count = pl.col("content_hash").n_unique()
+        most = rows.group_by("speaker").agg(count).sort("content_hash", "speaker", descending=[True, False]).row(0)
         raise InputError(
-            "the recordings of different speakers are copies of each other, so no speaker can be held out; "
-            "correct the speakers in the labels file, or use --split stratified"
+            f"recordings that hold several speakers, or copies of each other, connect all {n_speakers} speakers "
+            f"({most[0]} alone is in {most[1]} of {rows['content_hash'].n_unique()}), and a recording stays on one "
+            "side; label one speaker of each recording only, such as the callers, or use --split stratified"
         )
-    return test
+    wanted = max(1, round(TEST_SHARE * n_speakers))
+    held_out: list[str] = []
+    for group in groups.values():
+        if len(held_out) + len(group) <= wanted:
+            held_out += group
+    held_out = held_out or min(groups.values(), key=len)
+    return rows["speaker"].is_in(held_out).to_numpy()
+
+
+def _connected_speakers(rows: pl.DataFrame) -> dict[str, int]:
+    """Return a number for each speaker; those whom recordings connect, directly or through others, share one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    speakers, number = np.unique(rows["speaker"].to_numpy(), return_inverse=True)
+    recordings = recordings_of(rows) + len(speakers)  # speakers and recordings are the nodes, rows the edges
+    n = int(recordings.max()) + 1
+    _, component = connected_components(coo_array((np.ones(len(rows)), (number, recordings)), shape=(n, n)), False)
+    return {str(speaker): int(component[i]) for i, speaker in enumerate(speakers)}
 
 
 def drawn_speakers(rows: pl.DataFrame, seed: int) -> list[str]:

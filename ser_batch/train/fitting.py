@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from ser_batch import bundle, splits
 from ser_batch.errors import InputError
-from ser_batch.network.recipes import RECIPES
+from ser_batch.network.recipes import RECIPES, Recipe
 from ser_batch.tables import Features
 from ser_batch.train.feeding import Scaled, TrainingSegments, chunks, fit_scaler, segment_numbers
+from ser_batch.train.starting import Start
 
 Numbers = npt.NDArray[np.int64]
 Say = Callable[[str], None]
@@ -74,7 +75,15 @@ class Run:
 
 
 def run_part(
-    data: Features, labels: Sequence[str], part: Part, kind: str, *, epochs: int | None, say: Say, prefix: str
+    data: Features,
+    labels: Sequence[str],
+    part: Part,
+    kind: str,
+    *,
+    epochs: int | None,
+    say: Say,
+    prefix: str,
+    start: Start | None = None,
 ) -> Run:
     """Fit one model and predict what is held out.
 
@@ -88,6 +97,8 @@ def run_part(
         None for those of the recipe.
     say, prefix
         Gets a line of progress an epoch, which begins with `prefix`.
+    start
+        What a network is fine-tuned from; None is nothing.
 
     Raises
     ------
@@ -99,7 +110,7 @@ def run_part(
     if missing:
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
     if kind in RECIPES:
-        return _run_network(data, labels, y, part, kind, epochs, say, prefix)
+        return _run_network(data, labels, y, part, kind, epochs, say, prefix, start)
     say(f"{prefix}fitting {kind} on {len(part.train)} rows")
     x_train, x_test = (
         np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in chunks(rows)])
@@ -121,17 +132,18 @@ def _run_network(
     epochs: int | None,
     say: Say,
     prefix: str,
+    start: Start | None,
 ) -> Run:
     from ser_batch.network import training
 
-    recipe = RECIPES[kind]
-    scaler = fit_scaler(data.mfcc, data.n_frames, part.train)
+    recipe = RECIPES[kind] if start is None else RECIPES[kind].tuning
+    scaler = fit_scaler(data.mfcc, data.n_frames, part.train) if start is None else start.scaler
     apart = (part.train[:0],) * recipe.members
     if recipe.has_development and part.spares:
         apart = splits.development(
             data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed, n_parts=recipe.members
         )
-    task = _NetworkTask(data, labels, y, part, kind, epochs or recipe.epochs, scaler, say, prefix)
+    task = _NetworkTask(data, labels, y, part, kind, recipe, epochs or recipe.epochs, scaler, start, say, prefix)
     members = [task.train_member(number, development) for number, development in enumerate(apart, start=1)]
     network = training.join(kind, [member.network for member in members])
     development_probabilities = np.concatenate([member.development for member in members])
@@ -166,8 +178,10 @@ class _NetworkTask:
     y: Numbers
     part: Part
     kind: str
+    recipe: Recipe
     epochs: int
     scaler: bundle.Scaler
+    start: Start | None
     say: Say
     prefix: str
     started: float = dataclasses.field(default_factory=time.monotonic)
@@ -176,11 +190,13 @@ class _NetworkTask:
         """Train the member of a number from 1 on what is left beside its development rows."""
         from ser_batch.network import training
 
-        recipe, spec = RECIPES[self.kind], self.data.spec
+        recipe, spec = self.recipe, self.data.spec
         # the members of two seeds have none in common
         seed = (self.part.seed * recipe.members + number - 1) % 2**32
         training.set_seed(seed)
         network = training.build(self.kind, spec.n_frames, spec.n_mfcc, len(self.labels))
+        if self.start is not None:
+            self.start.begin(network, number, self.labels)
         # each segment once: the epochs are to be spent on training
         watched = development[np.unique(segment_numbers(self.data)[development], return_index=True)[1]]
         history: list[dict[str, Any]] = []
@@ -199,7 +215,7 @@ class _NetworkTask:
         return _Member(network, history, training.predict(network, Scaled(self.data, development, self.scaler)))
 
     def _tell(self, number: int, epoch: int, values: Mapping[str, float]) -> None:
-        n_members = RECIPES[self.kind].members
+        n_members = self.recipe.members
         done = (number - 1) * self.epochs + epoch
         left_s = (time.monotonic() - self.started) / done * (n_members * self.epochs - done)
         figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())

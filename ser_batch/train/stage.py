@@ -20,6 +20,7 @@ from ser_batch.tables import KEY, Features, load_features
 from ser_batch.train.feeding import chunks, segment_numbers
 from ser_batch.train.fitting import Part, Run, Say, fitted_temperature, run_part
 from ser_batch.train.planning import Plan, make_plan, usable_rows
+from ser_batch.train.starting import Start, load_start
 from ser_batch.train.writing import write_model
 
 DEFAULT_FEATURES = Path("features")
@@ -85,6 +86,8 @@ def train(
 
     Raises
     ------
+    UsageError
+        What `init` names cannot be started from.
     InputError
         The features cannot be used: other specs, one label, too few speakers.
     OutputError
@@ -93,16 +96,21 @@ def train(
     options = options or TrainOptions()
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     started = time.monotonic()
+    start = load_start(options)
+    if start is not None:
+        options = dataclasses.replace(options, recipe=start.recipe)
     data = load_features(tuple(features) or (DEFAULT_FEATURES,), wanted=_wanted(options), scratch=options.out.parent)
+    if start is not None:
+        start.check_spec(data.spec)
     usable = usable_rows(data, options)
     labels = sorted(set(data.rows["emotion"].gather(usable.train)))
     if len(labels) < 2:
         raise InputError(f"all {len(usable.train)} rows are labelled {labels[0]!r}; training needs 2 labels or more")
-    identity = _identity(data, options)
+    identity = _identity(data, options, start)
     before = _trained_before(options, identity)
     plan = make_plan(data, usable, labels, options)
     if before is None:
-        before = _train(data, labels, plan, options, identity, started, say)
+        before = _train(data, labels, plan, options, start, identity, started, say)
         is_new = True
     else:
         is_new = False
@@ -117,7 +125,7 @@ def train(
         n_train=len(np.unique(segments[plan.final.train])),
         n_test=sum(len(np.unique(segments[part.test])) for part in plan.parts if part.seed == options.seed),
         shared_speakers=plan.n_shared_speakers,
-        warnings=tuple(_warnings(data, options, plan)),
+        warnings=tuple(_warnings(data, options, plan, start)),
         seconds=time.monotonic() - started,
         is_new=is_new,
     )
@@ -138,14 +146,17 @@ def _train(
     labels: Sequence[str],
     plan: Plan,
     options: TrainOptions,
+    start: Start | None,
     identity: Mapping[str, Any],
     started: float,
     say: Say,
 ) -> bundle.Bundle:
     """Fit the model on every fold, and the baselines; then the one to keep, and write it all."""
 
-    def fit(part: Part, kind: str) -> Run:
-        names = [f"fold {part.fold}" if plan.is_cross_validation else "", kind if kind != options.kind else ""]
+    def fit(part: Part, name: str) -> Run:
+        is_own = name == options.model_name
+        kind = options.kind if is_own else name
+        names = [f"fold {part.fold}" if plan.is_cross_validation else "", "" if is_own else kind]
         names.append(f"seed {part.seed}" if options.seeds > 1 else "")
         prefix = "".join(f"{name}: " for name in names if name)
         if part.fold is None:
@@ -153,32 +164,45 @@ def _train(
         if kind not in (options.kind, "robust"):
             clean = np.intersect1d(part.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
             part = dataclasses.replace(part, train=clean if len(clean) else part.train)
-        return run_part(data, labels, part, kind, epochs=options.epochs, say=say, prefix=prefix)
+        return run_part(
+            data,
+            labels,
+            part,
+            kind,
+            epochs=options.epochs,
+            say=say,
+            prefix=prefix,
+            # a baseline is what the same rows give without
+            start=start if is_own else None,
+        )
 
-    kinds = dict.fromkeys((options.kind, *options.wanted_baselines))
-    runs = {kind: [fit(part, kind) for part in plan.parts] for kind in kinds}
-    own = runs[options.kind]
+    wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
+    runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
+    own = runs[options.model_name]
     if plan.is_cross_validation:
-        final = fit(plan.final, options.kind)
+        final = fit(plan.final, options.model_name)
         # nothing is set apart of all rows; what the folds set apart was never heard by the networks that scored it
         developed = [np.concatenate(arrays) for arrays in zip(*(run.development for run in own), strict=True)]
         final = dataclasses.replace(final, temperature=fitted_temperature(*developed)) if developed else final
     else:
         final = own[0]
-    return write_model(data, labels, plan, runs, final, options, identity, started)
+    return write_model(data, labels, plan, runs, final, options, start, identity, started)
 
 
-def _identity(data: Features, options: TrainOptions) -> dict[str, Any]:
+def _identity(data: Features, options: TrainOptions, start: Start | None) -> dict[str, Any]:
     """Return all that decides the model: the data's hash and the settings."""
     keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker").write_csv()
     digest = hashlib.sha256(keyed.encode())
     for rows in chunks(np.arange(len(data.rows))):
         digest.update(data.mfcc[rows].tobytes())
     is_cnn = options.estimator == "cnn"
-    return {
+    recipe = RECIPES[options.kind] if is_cnn else None
+    if recipe and start:
+        recipe = recipe.tuning
+    identity = {
         "estimator": options.estimator,
-        "recipe": options.recipe if is_cnn else None,
-        "epochs": (options.epochs or RECIPES[options.recipe].epochs) if is_cnn else None,
+        "recipe": options.kind if is_cnn else None,
+        "epochs": (options.epochs or recipe.epochs) if recipe else None,
         "split": options.split,
         "vocal_channel": options.vocal_channel,
         "test_vocal_channel": options.test_vocal_channel,
@@ -191,6 +215,8 @@ def _identity(data: Features, options: TrainOptions) -> dict[str, Any]:
         "feature_spec": data.spec.to_dict(),
         "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
     }
+    # not there at all without --init, so that such models keep the ids they have always had
+    return identity | ({"init": start.record()} if start else {})
 
 
 def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> bundle.Bundle | None:
@@ -206,10 +232,12 @@ def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> bundl
         found = bundle.load(out)
     except BundleError as error:
         raise OutputError(f"{error}. To replace the model in {out}, give --overwrite") from error
-    now = json.loads(canonical_json(identity))
-    differing = [name for name in now if found.values.get(name) != now[name]]
+    then, now = ({"init": None} | json.loads(canonical_json(dict(values))) for values in (found.values, identity))
+    for values in (then, now):
+        values["init"] = values["init"] and values["init"]["model_id"]  # which stands for all the rest of it
+    differing = [name for name in now if then.get(name) != now[name]]
     if differing:
-        what = "; ".join(f"{name} was {found.values.get(name)!r} and is {now[name]!r}" for name in differing)
+        what = "; ".join(f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in differing)
         raise OutputError(
             f"{out}: holds another model: {what}. Choose another --out, or give --overwrite to replace it"
         )
@@ -222,7 +250,7 @@ def _held_out_report(folder: Path) -> pl.DataFrame:
     return report.filter(subset="all", condition=report["condition"][0])
 
 
-def _warnings(data: Features, options: TrainOptions, plan: Plan) -> Iterator[str]:
+def _warnings(data: Features, options: TrainOptions, plan: Plan, start: Start | None) -> Iterator[str]:
     if data.n_unlabelled:
         yield f"{data.n_unlabelled} rows have no emotion and were left out"
     if plan.n_left_out:
@@ -231,4 +259,10 @@ def _warnings(data: Features, options: TrainOptions, plan: Plan) -> Iterator[str
         yield (
             "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
             "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
+        )
+    heard = start.heard_before(data.rows) if start else ()
+    if start and heard and plan.parts:
+        yield (
+            f"{start.name} learned from {' and '.join(heard)} too, and may have heard what is held out here; the "
+            "figures are not figures for new speakers"
         )

@@ -36,6 +36,7 @@ from ser_batch.tables import (
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import Run
 from ser_batch.train.planning import Plan
+from ser_batch.train.starting import Start, with_inherited
 
 
 def write_model(
@@ -45,6 +46,7 @@ def write_model(
     runs: Mapping[str, Sequence[Run]],
     final: Run,
     options: TrainOptions,
+    start: Start | None,
     identity: Mapping[str, Any],
     started: float,
 ) -> bundle.Bundle:
@@ -58,22 +60,22 @@ def write_model(
         By kind: of the model itself, and of each baseline.
     final
         The model to keep.
-    options, identity
-        The settings, and all that decides the model.
+    options, start, identity
+        The settings, what was fine-tuned, and all that decides the model.
     started
         Of the monotonic clock.
     """
     make_folder(options.out.parent)
     building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)
-    own = runs[options.kind]
+    own = runs[options.model_name]
     try:
         metrics: dict[str, Any] = {}
         if own:
             metrics = _write_evaluation(building, data, labels, runs, options)
-            metrics["meaning"] = _meaning(data, options, plan)
+            metrics["meaning"] = _meaning(data, options, plan, start)
         write_frame(_history([*own, final]), building / "history.parquet")
-        values = _bundle_values(data, labels, plan, final, metrics, identity, started)
+        values = _bundle_values(data, labels, plan, final, metrics, start, identity, started)
         bundle.save(building, values, final.model, model_card(values))
         write_page(building, building / "report.html")
         _put(building, options.out)
@@ -86,7 +88,7 @@ def _write_evaluation(
     folder: Path, data: Features, labels: Sequence[str], runs: Mapping[str, Sequence[Run]], options: TrainOptions
 ) -> dict[str, Any]:
     """Write the held-out rows and the tables made of them; return the figures for bundle.json."""
-    predictions = _predictions(data, labels, runs[options.kind])
+    predictions = _predictions(data, labels, runs[options.model_name])
     write_frame(predictions, folder / "predictions.parquet", model_predictions_schema(labels))
     write_frame(report_table(predictions, labels), folder / "report.parquet")
     write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
@@ -167,19 +169,27 @@ def _history(runs: Sequence[Run]) -> pl.DataFrame:
     return pl.DataFrame([row for run in unique for row in run.history], schema=schema)
 
 
-def _meaning(data: Features, options: TrainOptions, plan: Plan) -> str:
+def _meaning(data: Features, options: TrainOptions, plan: Plan, start: Start | None) -> str:
     """Say in words what the held-out figures are figures of."""
     n, n_unknown = data.rows["speaker"].drop_nulls().n_unique(), data.rows["speaker"].null_count()
     n_folds = len({part.fold for part in plan.parts})
     how = f"{n_folds} folds ({options.split})" if plan.is_cross_validation else f"a {options.split} hold-out"
     how += f", mean of {options.seeds} seeds" if options.seeds > 1 else ""
     how += f", {options.test_vocal_channel} only" if options.test_vocal_channel != "both" else ""
+    before = start.heard_before(data.rows) if start else ()
     if plan.n_shared_speakers:
         heard = f"{plan.n_shared_speakers} of {n} speakers stand on both sides, so it is not a figure for new speakers"
     elif n_unknown:
         heard = f"the speakers of {n_unknown} rows are not known, so they may stand on both sides"
+    elif before:
+        heard = f"0 of {n} speakers stand on both sides"
     else:
         heard = f"0 of {n} speakers stand on both sides, so these are speakers never heard in training"
+    if start and before:
+        heard += (
+            f"; but it started from the model {start.model.model_id}, which learned from {' and '.join(before)} too "
+            "and may have heard what is held out here, so it is not a figure for new speakers"
+        )
     return f"Cross-validated on {how}: {heard}." if plan.is_cross_validation else f"Measured on {how}: {heard}."
 
 
@@ -189,6 +199,7 @@ def _bundle_values(
     plan: Plan,
     final: Run,
     metrics: Mapping[str, Any],
+    start: Start | None,
     identity: Mapping[str, Any],
     started: float,
 ) -> dict[str, Any]:
@@ -223,6 +234,6 @@ def _bundle_values(
         },
         "metrics": dict(metrics),
         "cross_validated": bool(plan.is_cross_validation and metrics),
-        "licence": "; ".join(LICENCES[corpus] for corpus in corpora if corpus in LICENCES),
+        "licence": with_inherited("; ".join(LICENCES[corpus] for corpus in corpora if corpus in LICENCES), start),
         "seconds": round(time.monotonic() - started, 1),
-    }
+    } | ({"init_name": start.name} if start else {})

@@ -1,0 +1,145 @@
+"""What a network is fine-tuned from: the model of --init, checked, and what has to be said of it."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+
+from ser_batch import bundle
+from ser_batch.config import PRESETS, FeatureSpec, RecipeName, TrainOptions
+from ser_batch.errors import BundleError, InputError, UsageError
+from ser_batch.network import inference
+from ser_batch.network.recipes import RECIPES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """A trained model that the networks of all folds start from.
+
+    Parameters
+    ----------
+    name
+        Of a shipped model, or of the model's folder.
+    model
+        The model.
+    network
+        Its network, with the weights of each layer.
+    """
+
+    name: str
+    model: bundle.Bundle
+    network: inference.Network
+
+    @property
+    def recipe(self) -> RecipeName:
+        """How its network is built."""
+        return cast(RecipeName, self.model.values["recipe"])  # looked at by `load_start`
+
+    @property
+    def scaler(self) -> bundle.Scaler:
+        """What its network's MFCCs are scaled by.
+
+        The new network keeps it: the first layer's weights and all statistics of batch normalisation are those of
+        numbers in this scale. A scaler fitted anew would hide how the new recordings differ, and on few of them it
+        would be a rough one. No held-out row of the new table has a part in it.
+        """
+        return self.model.scaler
+
+    def begin(self, network: Any, member: int, labels: Sequence[str]) -> None:
+        """Give a new network, built with one member, the weights to start from; see `training.start_from`."""
+        from ser_batch.network import training
+
+        try:
+            training.start_from(
+                network, self.network.layer_weights, member=member, labels=labels, known=self.model.labels
+            )
+        except ValueError as error:
+            raise BundleError(
+                f"{self.model.folder}: {error}; a network of the recipe {self.recipe} is built otherwise by this "
+                "version. Train that model again, or leave --init out"
+            ) from error
+
+    def check_spec(self, spec: FeatureSpec) -> None:
+        """Refuse features that the network does not know.
+
+        Raises
+        ------
+        InputError
+            Naming the fields that differ, and how to featurize again.
+        """
+        own, given = self.model.spec.to_dict(), spec.to_dict()
+        differing = [f"{name} is {given[name]!r} and was {own[name]!r}" for name in own if given[name] != own[name]]
+        if not differing:
+            return
+        preset = next((name for name, known in PRESETS.items() if known == self.model.spec), None)
+        way_out = (
+            f"featurize again: ser-batch featurize AUDIO --preset {preset} --out OTHER, with the labels as before"
+            if preset
+            else "no preset of this version computes what it learned from, so choose another --init"
+        )
+        raise InputError(
+            f"the features are of another spec than --init {self.name} learned from: {'; '.join(differing)}; {way_out}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what bundle.json keeps of it, and of what it started from itself."""
+        values = self.model.values
+        kept = {name: values.get(name) for name in ("model_id", "recipe", "labels", "licence", "training")}
+        return kept | ({"init": values["init"]} if values.get("init") else {})
+
+    def heard_before(self, rows: pl.DataFrame) -> tuple[str, ...]:
+        """Return the corpora and datasets of rows that the model, or one that it started from, learned from.
+
+        Which recordings these were is not known, so it goes by names: of datasets, of corpora, of what licences are of.
+        """
+        heard: set[str] = set()
+        licences: set[str] = set()
+        record: dict[str, Any] | None = self.record()
+        while record:
+            training = record["training"] or {}
+            heard.update(training.get("datasets", ()), training.get("corpora", ()))
+            licences.add((record["licence"] or "").lower())
+            record = record.get("init")
+        corpora, datasets = (set(rows[column].drop_nulls()) for column in ("corpus", "dataset"))
+        licensed = {corpus for corpus in corpora if any(corpus in licence for licence in licences)}
+        return tuple(sorted((corpora | datasets) & heard | licensed))
+
+
+def load_start(options: TrainOptions) -> Start | None:
+    """Load what `options.init` names; None where it names nothing.
+
+    Raises
+    ------
+    UsageError
+        There is no such model, it is no network, it is of another recipe than asked for, or would be overwritten.
+    BundleError
+        The model is damaged.
+    """
+    if options.init is None:
+        return None
+    model = bundle.find(options.init, option="--init")
+    if model.folder.resolve() == options.out.resolve():
+        raise UsageError(f"--init {options.init}: the new model would take its place; choose another --out")
+    recipe = model.values.get("recipe")
+    if model.estimator != "cnn" or recipe not in RECIPES:
+        raise UsageError(
+            f"--init {options.init}: a model of {recipe or model.estimator}; expected a network of the recipe "
+            f"{' or '.join(RECIPES)}"
+        )
+    if options.recipe not in (None, recipe):
+        raise UsageError(
+            f"--init {options.init} is a network of the recipe {recipe}, --recipe says {options.recipe}; leave "
+            "--recipe out, or name another model"
+        )
+    shipped = [name for name, folder in bundle.shipped().items() if folder == model.folder]
+    return Start(shipped[0] if shipped else Path(model.folder).resolve().name, model, model.network())
+
+
+def with_inherited(licence: str, start: Start | None) -> str:
+    """Return the licence of a model whose own corpora have `licence`: what it started from is still in it."""
+    inherited = str(start.model.values.get("licence") or "") if start else ""
+    if licence in inherited:
+        return inherited
+    return licence if inherited in licence else f"{inherited}; {licence}"
