@@ -15,7 +15,8 @@ from ser_batch.corpus import Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
-from ser_batch.score.work import CALLS, STATUS_LOW_RATE, ScoreWork
+from ser_batch.score.calls import STATUS_LOW_RATE
+from ser_batch.score.work import CALLS, ScoreWork
 from ser_batch.tables import (
     REJECTS,
     calls_schema,
@@ -43,8 +44,12 @@ class ScoreSummary:
         The one used.
     n_done, n_already, n_vanished
         Recordings scored by this call, scored before, and no longer there.
+    n_left, n_older
+        Recordings not done because of ``--limit``, and without rows because of ``--since``.
     n_recordings, n_calls, n_segments, audio_s
         Of all tables: recordings, recordings and channels, segments, seconds of sound.
+    done_s
+        Seconds of sound that this call scored.
     report
         The frame of preds.report.parquet.
     rejects
@@ -62,10 +67,13 @@ class ScoreSummary:
     n_done: int
     n_already: int
     n_vanished: int
+    n_left: int
+    n_older: int
     n_recordings: int
     n_calls: int
     n_segments: int
     audio_s: float
+    done_s: float
     report: "pl.DataFrame"
     rejects: tuple[Reject, ...]
     warnings: tuple[str, ...]
@@ -115,10 +123,6 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
     store = Store(folder, identity, overwrite=options.overwrite)
-    plan = store.plan(recordings, there={recording.path for recording in manifest.recordings}, prune=options.prune)
-    # truth is part of the rows here: predictions are quick to make anew, so changed labels are simply scored again
-    store.drop({recording.path for recording in plan.relabel})
-    todo = (*plan.todo, *plan.relabel)
     work = ScoreWork(
         folder.absolute(),  # loky keeps its workers for the next call, in the working directory of the first
         model.folder.resolve(),
@@ -129,24 +133,35 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.wanted_roles,
         options.min_confidence,
     )
+    plan = store.plan(
+        recordings,
+        work,
+        there={recording.path for recording in manifest.recordings},
+        prune=options.prune,
+        since_ns=options.since_ns,
+        limit=options.limit,
+    )
     # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work.
     # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
     threading.Thread(target=importlib.import_module, args=("polars",)).start()
-    run_shards(work, store.shards(todo, options), jobs=worker_count(options), title="score")
+    run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="score")
     held = store.finish(manifest.rejects)
     if not held.n_rows:
-        raise nothing_done(audio, "scored", store, held)
+        raise nothing_done(audio, "scored", store, held, plan)
     tables = _write_tables(store, options, model, held.rejects)
     return ScoreSummary(
         out=options.out,
         model=model,
-        n_done=len(todo),
-        n_already=plan.n_done - len(plan.relabel),
+        n_done=len(plan.todo),
+        n_already=plan.n_done,
         n_vanished=plan.n_vanished,
+        n_left=plan.n_left,
+        n_older=plan.n_older,
         n_recordings=held.n_recordings,
         n_calls=len(tables.calls),
         n_segments=held.n_rows,
         audio_s=held.audio_s,
+        done_s=held.new_audio_s,
         report=tables.report,
         rejects=held.rejects,
         warnings=(*warnings, *_warnings(tables.calls, model, held.n_without_rows)),
