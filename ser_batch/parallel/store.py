@@ -1,11 +1,13 @@
 """The output folder of a stage: what is done, what is still to do, what was rejected."""
 
 import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +119,13 @@ class Store:
 
         The ledger goes first: a part whose rows are not those of its ledger is done again by the next run.
         """
-        if not paths:
-            return
-        import pyarrow.compute as pc  # slow to load, and seldom needed
-
         gone = pa.array(sorted(paths), pa.string())
         for name, ledger in list(self._ledger.items()):
             kept = [entry for entry in ledger["recordings"] if entry["path"] not in paths]
             if len(kept) == len(ledger["recordings"]):
                 continue
+            import pyarrow.compute as pc  # slow to load, and seldom needed
+
             ledger["recordings"] = kept
             ledger["rejects"] = [reject for reject in ledger["rejects"] if reject["path"] not in paths]
             ledger["rows"] = sum(entry["rows"] for entry in kept)
@@ -186,9 +186,14 @@ class Store:
     def finish(self, walk_rejects: Iterable[Reject]) -> "StoreSummary":
         """Write rejects.parquet of all that was rejected; return the counts of the whole store."""
         rejects = [dataclasses.asdict(reject) for reject in walk_rejects]
+        digest = hashlib.sha256()
         silent: list[str] = []  # recordings without rows
         n_recordings, n_rows, audio_s, new_audio_s = 0, 0, 0.0, 0.0
-        for name, ledger in self._ledgers():  # one at a time: together they may be of a million recordings
+        # what is new comes one at a time: together it may be of a million recordings
+        new = self._ledgers(besides=self._ledger)
+        for name, ledger in itertools.chain(self._ledger.items(), new):
+            held = [[e["path"], e["content_hash"], e["labels"], e["cuts"], e["rows"]] for e in ledger["recordings"]]
+            digest.update(json.dumps([name, held]).encode())
             rejects += ledger["rejects"]
             silent += [entry["path"] for entry in ledger["recordings"] if not entry["rows"]]
             n_recordings += len(ledger["recordings"])
@@ -205,6 +210,7 @@ class Store:
             n_rows=n_rows,
             audio_s=audio_s,
             new_audio_s=new_audio_s,
+            digest=digest.hexdigest(),
             rejects=tuple(Reject(**reject) for reject in rejects),
         )
 
@@ -223,9 +229,11 @@ class Store:
                 part.unlink()
         return ledger
 
-    def _ledgers(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the entries whose part is whole, by name."""
+    def _ledgers(self, besides: Container[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the entries whose part is whole, by name; those that are known already are left out."""
         for path in sorted((self._meta / "ledger").glob("part-*.json")):
+            if path.stem in besides:
+                continue
             entry = json.loads(path.read_text(encoding="utf-8"))
             if self._is_whole(path.stem, entry):
                 yield path.stem, entry
@@ -260,7 +268,8 @@ class Store:
 class StoreSummary:
     """What a store holds in all; `n_without_rows` recordings had no channel or segment that was asked for.
 
-    `new_audio_s` is of the parts that came since the store was opened.
+    `new_audio_s` is of the parts that came since the store was opened; `digest` is that of all parts, whatever the
+    times of the files.
     """
 
     n_recordings: int
@@ -268,6 +277,7 @@ class StoreSummary:
     n_rows: int
     audio_s: float
     new_audio_s: float
+    digest: str
     rejects: tuple[Reject, ...]
 
 

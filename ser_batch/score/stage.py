@@ -11,22 +11,13 @@ from typing import TYPE_CHECKING
 from ser_batch import bundle
 from ser_batch.bundle import Bundle
 from ser_batch.config import ScoreOptions
-from ser_batch.corpus import Reject, utf8, walk
+from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
 from ser_batch.score.calls import STATUS_LOW_RATE
-from ser_batch.score.work import CALLS, ScoreWork
-from ser_batch.tables import (
-    REJECTS,
-    calls_schema,
-    make_folder,
-    merge_parts,
-    predictions_schema,
-    rows_table,
-    write_frame,
-    write_table,
-)
+from ser_batch.score.tables import write_tables
+from ser_batch.score.work import ScoreWork
 
 if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
@@ -148,7 +139,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     held = store.finish(manifest.rejects)
     if not held.n_rows:
         raise nothing_done(audio, "scored", store, held, plan)
-    tables = _write_tables(store, options, model, held.rejects)
+    tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
     return ScoreSummary(
         out=options.out,
         model=model,
@@ -170,35 +161,11 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tables:
-    calls: "pl.DataFrame"
-    report: "pl.DataFrame"
-
-
-def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: Sequence[Reject]) -> _Tables:
-    """Merge the parts into the tables that users read."""
-    import polars as pl
-
-    from ser_batch.report import predictions_report, side_tables
-
-    out = options.out
-    if out.suffix == ".parquet":
-        make_folder(out.parent)
-        merge_parts(store.parts(), out, predictions_schema(model.labels))
-    else:
-        make_folder(out / "_tables")
-    side = side_tables(out)
-    merge_parts(store.parts(CALLS), side[CALLS], calls_schema(model.labels))
-    calls = pl.read_parquet(side[CALLS])
-    columns = ["role", "predicted", "abstained", "confidence", "emotion"]
-    segments = pl.concat([pl.read_parquet(part, columns=columns) for part in store.parts()])
-    predicted = segments.filter(pl.col("abstained").ne_missing(True))
-    report = predictions_report(predicted, calls, model.labels, timed=options.segments == "labels")
-    write_frame(report, side["report"])
-    rows = [dataclasses.asdict(reject) for reject in rejects]
-    write_table(side["rejects"], rows_table(rows, REJECTS))
-    return _Tables(calls, report)
+def _is_timed(recordings: Sequence[Recording], options: ScoreOptions) -> bool:
+    """Whether labels have times, so that truth is a matter of segments and not of calls."""
+    return options.segmentation.follows_labels or any(
+        label.start_s is not None for recording in recordings for label in recording.labels
+    )
 
 
 def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iterator[str]:
