@@ -94,7 +94,8 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
         together = together.filter(~together["label"].is_in(SUMMARY_ROWS))
     click.echo(table_text(together, columns))
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
-    _print_last(summary, strict=strict)
+    speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
+    _print_last(summary, speed=speed, strict=strict)
 
 
 def _print_passed_over(passed_over: Mapping[str, int]) -> None:
@@ -110,7 +111,7 @@ def _print_rejects(rejects: "tuple[Reject, ...]") -> None:
         click.echo(f"rejected: {len(rejects) - 10} more, all of them in the rejects table", err=True)
 
 
-def _print_last(summary: "FeaturizeSummary | ScoreSummary", *, strict: bool) -> None:
+def _print_last(summary: "FeaturizeSummary | ScoreSummary", *, strict: bool, speed: str = "") -> None:
     """Print what is not done and the closing line; exit with status 3 where that was asked for."""
     if summary.n_vanished:
         click.echo(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
@@ -118,7 +119,6 @@ def _print_last(summary: "FeaturizeSummary | ScoreSummary", *, strict: bool) -> 
         click.echo(f"older: {summary.n_older} recordings are not done, they were modified before --since")
     if summary.n_left:
         click.echo(f"left: {summary.n_left} recordings beyond --limit; the same command goes on with them")
-    speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
     already = f", {summary.n_already} were done already" if summary.n_already else ""
     click.echo(
         f"done: {summary.n_done} recordings in {summary.seconds:.1f} s{speed}{already}; "

@@ -31,8 +31,6 @@ class FeaturizeSummary:
     n_recordings, n_segments, audio_s
         Of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts
         once a variant; seconds of sound.
-    done_s
-        Seconds of sound that this call worked on.
     n_variants
         Rows each segment of a recording has.
     rejects
@@ -59,7 +57,6 @@ class FeaturizeSummary:
     n_segments: int
     n_variants: int
     audio_s: float
-    done_s: float
     rejects: tuple[Reject, ...]
     passed_over: Mapping[str, int]
     warnings: tuple[str, ...]
@@ -141,7 +138,6 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         n_segments=held.n_rows,
         n_variants=len(options.wanted_variants.names),
         audio_s=held.audio_s,
-        done_s=held.new_audio_s,
         rejects=held.rejects,
         passed_over=manifest.passed_over,
         warnings=(*warnings, *_without_rows(held.n_without_rows)),
