@@ -71,6 +71,7 @@ def documented(heading: str) -> list[tuple[str, str]]:
         ("features/part-*.parquet", tables.features_schema(FeatureSpec())),
         ("preds.parquet", tables.predictions_schema(LABELS)),
         ("preds.calls.parquet", tables.calls_schema(LABELS)),
+        ("preds.report.parquet", tables.REPORT),
         ("preds.rejects.parquet", tables.REJECTS),
     ],
 )

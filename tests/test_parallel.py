@@ -75,7 +75,7 @@ def recordings_of(folder: Path, **contents: str) -> list[Recording]:
 
 def do(work: CountingWork, recordings: list[Recording], *, jobs: int = 1, shard_size: int = 64) -> StoreSummary:
     store = Store(work.folder, {"root": "here"}, overwrite=False)
-    plan = store.plan(recordings, prune=False)
+    plan = store.plan(recordings, work, prune=False)
     shards = store.shards(plan.todo, RunOptions(jobs=1, shard_size=shard_size))
     run_shards(work, shards, jobs=jobs, title="count")
     return store.finish(())
@@ -120,8 +120,8 @@ def test_rejects_of_a_broken_decoder_are_not_worked_on_again_until_they_change(t
     do(work, recordings_of(tmp_path, a="1500 breaks", b="3"))
     store = Store(tmp_path / "out", {"root": "here"}, overwrite=False)
 
-    assert store.plan(recordings_of(tmp_path, a="1500 breaks", b="3"), prune=False).todo == ()
-    (repaired,) = store.plan(recordings_of(tmp_path, a="1501", b="3"), prune=False).todo
+    assert store.plan(recordings_of(tmp_path, a="1500 breaks", b="3"), work, prune=False).todo == ()
+    (repaired,) = store.plan(recordings_of(tmp_path, a="1501", b="3"), work, prune=False).todo
     assert repaired.path == "a"
 
 

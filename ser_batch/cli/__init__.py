@@ -82,7 +82,7 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
                 click.option(
                     "--labels",
                     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-                    help="CSV or Parquet: path, emotion, and if known speaker, channel, start_s, end_s.",
+                    help="CSV or Parquet: path, emotion, and if known speaker, channel, start_s, end_s (not for clip).",
                 ),
                 click.option("--jobs", type=int, help="Worker processes.  [default: all cores]"),
                 click.option(
@@ -94,6 +94,18 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
                 ),
                 click.option("--overwrite", is_flag=True, help="Throw away what the output holds, start anew."),
                 click.option("--prune", is_flag=True, help="Drop the rows of recordings that are gone."),
+                click.option(
+                    "--since",
+                    metavar="WHEN",
+                    help="Do only recordings modified since 2026-03-01, 2026-03-01T18:00 (local time) or an age: 24h, "
+                    "7d; what is done already stays.  [default: all]",
+                ),
+                click.option(
+                    "--limit",
+                    type=int,
+                    metavar="N",
+                    help="Do at most N recordings, the next call goes on.  [default: all]",
+                ),
                 click.option("--strict", is_flag=True, help="Exit with status 3 if anything was rejected."),
             )
         ):

@@ -47,8 +47,7 @@ def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
                 f"{summary.out}: the features are not those of librosa; please report this with the output of "
                 "`pip freeze`"
             )
-    _print_vanished(summary.n_vanished)
-    _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
+    _print_last(summary, strict=strict)
 
 
 def print_train(summary: "TrainSummary") -> None:
@@ -95,13 +94,8 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
         together = together.filter(~together["label"].is_in(SUMMARY_ROWS))
     click.echo(table_text(together, columns))
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
-    _print_vanished(summary.n_vanished)
-    _print_last(summary.n_done, summary.n_already, summary.audio_s, summary.seconds, summary.rejects, strict=strict)
-
-
-def _print_vanished(n: int) -> None:
-    if n:
-        click.echo(f"vanished: {n} recordings are gone; --prune drops their rows")
+    speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
+    _print_last(summary, speed=speed, strict=strict)
 
 
 def _print_passed_over(passed_over: Mapping[str, int]) -> None:
@@ -117,22 +111,20 @@ def _print_rejects(rejects: "tuple[Reject, ...]") -> None:
         click.echo(f"rejected: {len(rejects) - 10} more, all of them in the rejects table", err=True)
 
 
-def _print_last(
-    n_done: int,
-    n_already: int,
-    audio_s: float,
-    seconds: float,
-    rejects: "tuple[Reject, ...]",
-    *,
-    strict: bool,
-) -> None:
-    """Print the closing line; exit with status 3 where that was asked for."""
-    already = f", {n_already} were done already" if n_already else ""
+def _print_last(summary: "FeaturizeSummary | ScoreSummary", *, strict: bool, speed: str = "") -> None:
+    """Print what is not done and the closing line; exit with status 3 where that was asked for."""
+    if summary.n_vanished:
+        click.echo(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
+    if summary.n_older:
+        click.echo(f"older: {summary.n_older} recordings are not done, they were modified before --since")
+    if summary.n_left:
+        click.echo(f"left: {summary.n_left} recordings beyond --limit; the same command goes on with them")
+    already = f", {summary.n_already} were done already" if summary.n_already else ""
     click.echo(
-        f"done: {n_done} recordings in {seconds:.1f} s{already}; {audio_s / 3600:.2f} h of audio in all, "
-        f"{len(rejects)} rejected"
+        f"done: {summary.n_done} recordings in {summary.seconds:.1f} s{speed}{already}; "
+        f"{summary.audio_s / 3600:.2f} h of audio in all, {len(summary.rejects)} rejected"
     )
-    if strict and rejects:
+    if strict and summary.rejects:
         sys.exit(3)
 
 

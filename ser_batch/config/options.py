@@ -5,6 +5,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.since import parse_since
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError
@@ -62,6 +63,11 @@ class RunOptions:
         Throw away what the output holds and start anew.
     prune
         Drop the rows of recordings that are no longer there.
+    since
+        Do only recordings modified since: an ISO date or date-time, or an age such as ``24h``; None does all. The rows
+        of others stay as they are.
+    limit
+        Do so many recordings at most; None is no limit. The next call goes on.
     strict
         Exit with status 3 where anything was rejected.
     """
@@ -75,11 +81,15 @@ class RunOptions:
     shard_size: int = 64
     overwrite: bool = False
     prune: bool = False
+    since: str | None = None
+    limit: int | None = None
     strict: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse counts below one, and what no recording can be cut by."""
-        _ = self.segmentation
+        """Refuse counts below one, times that are none, and what no recording can be cut by."""
+        _ = self.segmentation, self.since_ns
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
         if self.shard_size < 1:
@@ -89,6 +99,11 @@ class RunOptions:
     def segmentation(self) -> Segmentation:
         """How recordings are cut."""
         return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
+
+    @property
+    def since_ns(self) -> int | None:
+        """The time of `since` in nanoseconds since 1970, as files have it; an age counts from now."""
+        return None if self.since is None else round(parse_since(self.since).timestamp() * 1e9)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

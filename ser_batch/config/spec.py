@@ -166,6 +166,11 @@ class Segmentation:
         elif self.channels not in ("mix", "split"):
             _channel_numbers(self.channels)
 
+    @property
+    def follows_labels(self) -> bool:
+        """Whether segments begin and end where the labels file says."""
+        return self.mode == "labels"
+
     def channel_numbers(self, n_channels: int) -> tuple[int, ...]:
         """Return the table's channel numbers for a recording: -1 is the mean, 0 the only one of mono.
 

@@ -35,7 +35,7 @@ class Labels:
     warnings: tuple[str, ...]
 
 
-def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -> Labels:
+def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, cut: bool | None = None) -> Labels:
     """Join a labels file to recordings by path.
 
     Parameters
@@ -46,7 +46,10 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -
         CSV or Parquet with the columns path and emotion, optionally speaker, channel, start_s, end_s (seconds).
         Where emotion or speaker is empty, what the file name says stands.
     timed
-        Whether segments follow the file's times; where they do not, rows with times are refused.
+        Whether rows may have times; where they may not, such rows are refused.
+    cut
+        Whether segments are cut at the rows, so that a recording may have any number of them; None stands for `timed`.
+        Where they are not, rows without times, which are about all of it, are one a recording and channel.
 
     Raises
     ------
@@ -54,6 +57,7 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -
         The file cannot be read, lacks a column, or a row cannot be used; the message names the row.
     """
     recordings = tuple(recordings)
+    cut = timed if cut is None else cut
     rows: dict[str, list[LabelRow]] = {}
     columns, table = _read_rows(labels)
     missing = [name for name in ("path", "emotion") if name not in columns]
@@ -64,13 +68,10 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -
         path, label = _label_row(labels, number, row, known)
         if not timed and label.start_s is not None:
             raise InputError(
-                f"{labels}, row {number}: start_s is given, but segments do not follow the file; "
-                "add --segments labels, or remove start_s and end_s"
+                f"{labels}, row {number}: start_s is given, but a clip is labelled as a whole; "
+                "add --segments labels or windows, or remove start_s and end_s"
             )
-        # a row without a channel is about all of them
-        if not timed and any(
-            label.channel == other.channel or None in (label.channel, other.channel) for other in rows.get(path, [])
-        ):
+        if not cut and any(_are_about_the_same(label, other) for other in rows.get(path, [])):
             raise InputError(f"{labels}, row {number}: a second row for {path}; one row a recording and channel")
         rows.setdefault(path, []).append(label)
     warnings = []
@@ -91,6 +92,15 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool) -
         dataclasses.replace(recording, labels=tuple(rows.get(recording.path, ()))) for recording in recordings
     )
     return Labels(joined, tuple(warnings))
+
+
+def _are_about_the_same(one: LabelRow, other: LabelRow) -> bool:
+    """Whether two rows are about all of the same channel; one without a channel is about all of them."""
+    return (
+        one.start_s is None
+        and other.start_s is None
+        and (one.channel == other.channel or None in (one.channel, other.channel))
+    )
 
 
 def _read_rows(labels: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:

@@ -1,7 +1,7 @@
 """What is known of a recording before it is opened."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -91,8 +91,36 @@ class Manifest:
     passed_over: Mapping[str, int]
 
 
+def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelRow | None:
+    """Return the row that says what a stretch of a recording is.
+
+    It is the one that shares the most time with it, the first of several, if that is at least half of the stretch;
+    else a row without times, which is about all of the recording; else None.
+
+    Parameters
+    ----------
+    labels
+        Rows about the channel.
+    start_s, end_s
+        Of the stretch, in seconds.
+    """
+    best, most_s = None, (end_s - start_s) / 2 - 1e-6  # half of it, and what is lost in rounding
+    for label in labels:
+        if label.start_s is None or label.end_s is None:
+            continue
+        shared_s = min(label.end_s, end_s) - max(label.start_s, start_s)
+        if shared_s > most_s:
+            best, most_s = label, shared_s
+    return best or next((label for label in labels if label.start_s is None), None)
+
+
 def emotion_of(recording: Recording, label: LabelRow | None) -> str | None:
-    """Return the emotion of a segment: the label row's, else what the name says."""
+    """Return the emotion of a segment: the label row's, else what the name says.
+
+    Where labels have times, the name does not speak for what lies between them.
+    """
+    if label is None and any(row.start_s is not None for row in recording.labels):
+        return None
     return (label.emotion if label else None) or recording.metadata.emotion
 
 

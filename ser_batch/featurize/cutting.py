@@ -11,13 +11,15 @@ import soundfile
 
 from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
 from ser_batch.config import CLEAN, FeatureSpec, Segmentation, Variants
-from ser_batch.corpus import LabelRow, Recording
+from ser_batch.corpus import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
 from ser_batch.mfcc import SegmentMfcc, kernel
 from ser_batch.variants import changed
 
 # a variant is made of its segment's samples, so they are held; of a longer clip they are the beginning
 LONGEST_VARIANT_S = 60.0
+
+Times = tuple[float, float]  # start and end in the recording, seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,12 +57,15 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class _Interval:
-    """A stretch to make a segment of; `end_s` None is the end of the recording."""
+    """A stretch to make a segment of; `end_s` None is the end of the recording.
+
+    `labels` are the rows that may be about it: its own, or all of its channel.
+    """
 
     index: int
     start_s: float
     end_s: float | None
-    label: LabelRow | None = None
+    labels: Sequence[LabelRow] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +171,8 @@ class _ChannelSegmenter:
             return  # a label that covers none of the samples; the recording is rejected at its end
         duration_s = self._n_source / self._sound.sampling_rate
         interval = segment.interval
+        end_s = duration_s if interval.end_s is None else min(interval.end_s, duration_s)
+        label = label_at(interval.labels, interval.start_s, end_s)
         mean_square = segment.square_sum / segment.n_source
         for variant in self._recipe.variants.names:
             yield Segment(
@@ -173,11 +180,11 @@ class _ChannelSegmenter:
                 index=interval.index,
                 variant=variant,
                 start_s=interval.start_s,
-                end_s=duration_s if interval.end_s is None else min(interval.end_s, duration_s),
+                end_s=end_s,
                 mfcc=segment.mfcc.finish() if variant == CLEAN else self._changed(segment, variant),
                 rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
                 clipped_ratio=segment.n_clipped / segment.n_source,
-                label=interval.label,
+                label=label,
             )
 
     def _changed(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
@@ -265,6 +272,12 @@ def segments(
 
 def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, Iterator[_Interval]]:
     """Return the stretches to cut from each channel, by start."""
+    rows = _channel_labels(recording, segmentation, n_channels)
+    return {channel: _channel_intervals(labels, segmentation) for channel, labels in rows.items()}
+
+
+def _channel_labels(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, list[LabelRow]]:
+    """Return the channels to cut, and the rows of the labels file about each: by start, then in the file's order."""
     rows = {channel: [] for channel in segmentation.channel_numbers(n_channels)}  # type: dict[int, list[LabelRow]]
     if any(label.channel is not None for label in recording.labels):
         rows = {}
@@ -277,22 +290,23 @@ def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int
                     f"{recording.path}: the labels name channel {channel}, it has {n_channels}; correct the labels",
                 )
             rows.setdefault(0 if n_channels == 1 else channel, []).append(label)
-    return {channel: _channel_intervals(labels, segmentation) for channel, labels in rows.items()}
+    for labels in rows.values():
+        labels.sort(key=lambda label: (label.start_s or 0.0, label.end_s or float("inf")))
+    return rows
 
 
 def _channel_intervals(labels: Sequence[LabelRow], segmentation: Segmentation) -> Iterator[_Interval]:
     if segmentation.mode == "labels":
-        ordered = sorted(labels, key=lambda label: (label.start_s or 0.0, label.end_s or float("inf")))
-        for index, label in enumerate(ordered):
-            yield _Interval(index, label.start_s or 0.0, label.end_s, label)
+        for index, label in enumerate(labels):
+            yield _Interval(index, label.start_s or 0.0, label.end_s, (label,))
     elif segmentation.mode == "clip":
-        yield _Interval(0, 0.0, None, labels[0] if labels else None)
+        yield _Interval(0, 0.0, None, labels)
     else:
         for index in itertools.count():
             # rounded to microseconds: 3 * 2.02 is 6.0600000000000005 to the machine
             start_s = round(index * segmentation.hop_s, 6)
             end_s = round(start_s + segmentation.window_s, 6)
-            yield _Interval(index, start_s, end_s, labels[0] if labels else None)
+            yield _Interval(index, start_s, end_s, labels)
 
 
 def _check_labels_inside(recording: Recording, duration_s: float, rates: Sequence[int]) -> None:
@@ -309,10 +323,10 @@ def _check_labels_inside(recording: Recording, duration_s: float, rates: Sequenc
 
 
 def label_of(
-    recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int
+    recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int, times_s: Times
 ) -> LabelRow | None:
-    """Return the label row that a segment of the table has."""
-    intervals = _intervals(recording, segmentation, n_channels).get(channel, iter(()))
-    if segmentation.mode != "labels":  # all segments of the channel have the same one
-        segment = 0
-    return next((interval.label for interval in intervals if interval.index == segment), None)
+    """Return the label row that a segment of the table has, which lies at `times_s`, (start, end) in seconds."""
+    labels = _channel_labels(recording, segmentation, n_channels).get(channel, [])
+    if segmentation.mode == "labels":  # rows may overlap, and each has its own segment
+        labels = labels[segment : segment + 1]
+    return label_at(labels, *times_s)

@@ -26,6 +26,8 @@ class FeaturizeSummary:
         The features folder.
     n_done
         Recordings featurized by this call; `n_already` were done before, `n_vanished` are no longer there.
+    n_left, n_older
+        Recordings not done because of ``--limit``, and without rows because of ``--since``.
     n_recordings, n_segments, audio_s
         Of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts
         once a variant; seconds of sound.
@@ -49,6 +51,8 @@ class FeaturizeSummary:
     n_done: int
     n_already: int
     n_vanished: int
+    n_left: int
+    n_older: int
     n_recordings: int
     n_segments: int
     n_variants: int
@@ -106,21 +110,30 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
             "variants": dataclasses.asdict(options.wanted_variants),
         },
     )
-    plan = store.plan(recordings, there={recording.path for recording in manifest.recordings}, prune=options.prune)
+    # absolute: loky keeps its workers for the next call, in the working directory of the first
+    work = FeaturizeWork(options.out.absolute(), dataset, spec, segmentation, options.wanted_variants)
+    plan = store.plan(
+        recordings,
+        work,
+        there={recording.path for recording in manifest.recordings},
+        prune=options.prune,
+        since_ns=options.since_ns,
+        limit=options.limit,
+    )
     if plan.relabel and options.labels is None:
         warnings += (f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",)
     _relabel(store, plan, segmentation)
-    # absolute: loky keeps its workers for the next call, in the working directory of the first
-    work = FeaturizeWork(options.out.absolute(), dataset, spec, segmentation, options.wanted_variants)
     run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="featurize")
     held = store.finish(manifest.rejects)
     if not held.n_rows:
-        raise nothing_done(audio, "featurized", store, held)
+        raise nothing_done(audio, "featurized", store, held, plan)
     return FeaturizeSummary(
         out=options.out,
         n_done=len(plan.todo),
         n_already=plan.n_done,
         n_vanished=plan.n_vanished,
+        n_left=plan.n_left,
+        n_older=plan.n_older,
         n_recordings=held.n_recordings,
         n_segments=held.n_rows,
         n_variants=len(options.wanted_variants.names),
@@ -144,12 +157,17 @@ def _emotions(options: FeaturizeOptions) -> dict[str | None, int]:
     return {row["values"]: row["counts"] for row in counts}
 
 
-def nothing_done(audio: Path, what: str, store: Store, held: StoreSummary) -> InputError:
+def nothing_done(audio: Path, what: str, store: Store, held: StoreSummary, plan: Plan) -> InputError:
     """Return the error of a run that has no row to show: why, and where the reasons stand."""
     if held.rejects:
         reasons = "; ".join(reject.message for reject in held.rejects[:3])
         return InputError(
             f"{audio}: nothing could be {what}; {len(held.rejects)} rejected, all in {store.rejects_file}: {reasons}"
+        )
+    if plan.n_older:
+        return InputError(
+            f"{audio}: nothing was {what}: all {plan.n_older} recordings were last modified before --since; choose an "
+            "earlier time, or leave it out"
         )
     return InputError(
         f"{audio}: nothing could be {what}: no recording has a channel, role or row of the labels file that was asked "
@@ -180,7 +198,7 @@ def labelled(
         if segmentation.mode == "labels":
             raise UsageError("--segments labels needs --labels FILE, with start_s and end_s")
         return recordings, ()
-    joined = join_labels(recordings, labels, timed=segmentation.mode == "labels")
+    joined = join_labels(recordings, labels, timed=segmentation.mode != "clip", cut=segmentation.follows_labels)
     kept = joined.recordings
     if segmentation.mode == "labels":
         kept = tuple(recording for recording in kept if recording.labels)
@@ -203,11 +221,12 @@ def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
     changed = {recording.path: recording for recording in plan.relabel}
 
     def change(table: pa.Table) -> pa.Table:
-        columns = {name: table[name].to_pylist() for name in ("path", "n_channels", "channel", "segment")}
+        names = ("path", "n_channels", "channel", "segment", "start_s", "end_s")
+        columns = [table[name].to_pylist() for name in names]
         emotions, speakers = table["emotion"].to_pylist(), table["speaker"].to_pylist()
-        for i, (path, n_channels, channel, segment) in enumerate(zip(*columns.values(), strict=True)):
+        for i, (path, n_channels, channel, segment, *times_s) in enumerate(zip(*columns, strict=True)):
             if path in changed:
-                label = label_of(changed[path], segmentation, n_channels, channel, segment)
+                label = label_of(changed[path], segmentation, n_channels, channel, segment, tuple(times_s))
                 emotions[i] = emotion_of(changed[path], label)
                 speakers[i] = speaker_of(changed[path], label)
         for name, values in (("emotion", emotions), ("speaker", speakers)):

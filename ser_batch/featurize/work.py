@@ -28,6 +28,11 @@ class FeaturizeWork(Work):
         """The parts only."""
         return {MAIN: features_schema(self.spec)}
 
+    @property
+    def cuts_at_labels(self) -> bool:
+        """Whether segments follow the labels file."""
+        return self.segmentation.follows_labels
+
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield a row of the features table for each segment."""
         from ser_batch.featurize.cutting import segments  # loaded by workers only

@@ -10,9 +10,10 @@ A store is a folder that a stage writes to::
 A part without its ledger entry is as good as not there; so a run that was stopped anywhere goes on.
 """
 
+from ser_batch.parallel.planning import Plan
 from ser_batch.parallel.running import run_shards
 from ser_batch.parallel.shards import MAIN, ROWS_A_GROUP, Rows, Shard, ShardSummary, Work
-from ser_batch.parallel.store import Plan, Store, StoreSummary, worker_count
+from ser_batch.parallel.store import Store, StoreSummary, worker_count
 
 __all__ = [
     "MAIN",

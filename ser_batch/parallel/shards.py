@@ -66,6 +66,16 @@ class Work(abc.ABC):
     folder: Path
     schemas: Mapping[str, pa.Schema]
 
+    @property
+    def cuts_at_labels(self) -> bool:
+        """Whether the times of the labels file decide which segments there are."""
+        return True
+
+    @property
+    def joins_labels(self) -> bool:
+        """Whether rows get changed labels without being worked on again."""
+        return True
+
     @abc.abstractmethod
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield the rows of one recording as they are ready; columns left out are null."""
@@ -141,7 +151,7 @@ class _ShardRun:
                         "side_rows": {table: count for table, count in counts.items() if table != MAIN},
                         "audio_s": seconds,
                         "labels": labels_digest(recording),
-                        "cuts": cuts_digest(recording),
+                        "cuts": cuts_digest(recording, timed=self._work.cuts_at_labels),
                     }
                 )
         rejects = [dataclasses.asdict(reject) for reject in self._rejects.values()]
@@ -262,9 +272,13 @@ def labels_digest(recording: Recording) -> str:
     return _digest([dataclasses.astuple(label) for label in recording.labels])
 
 
-def cuts_digest(recording: Recording) -> str:
-    """Return a hash of the channels and times that the labels file names for a recording; empty for none."""
-    cuts = [(label.channel, label.start_s, label.end_s) for label in recording.labels]
+def cuts_digest(recording: Recording, *, timed: bool) -> str:
+    """Return a hash of the channels, and if `timed` the times, that the labels name for a recording; empty for none."""
+    if timed:
+        cuts = [(label.channel, label.start_s, label.end_s) for label in recording.labels]
+    else:
+        numbers = {label.channel for label in recording.labels}
+        cuts = [(number, None, None) for number in sorted(numbers, key=lambda n: -2 if n is None else n)]
     return _digest(cuts) if any(value is not None for cut in cuts for value in cut) else ""
 
 

@@ -1,11 +1,13 @@
 """The output folder of a stage: what is done, what is still to do, what was rejected."""
 
 import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import pyarrow.parquet as pq
 
 from ser_batch.config import RunOptions
 from ser_batch.corpus import Recording, Reject
-from ser_batch.errors import OutputError, RecordingError
-from ser_batch.parallel.shards import MAIN, Shard, content_hash_of, cuts_digest, labels_digest, write_ledger
+from ser_batch.errors import OutputError
+from ser_batch.parallel.planning import Plan, plan_run
+from ser_batch.parallel.shards import MAIN, Shard, Work, labels_digest, write_ledger
 from ser_batch.tables import (
     REJECTS,
     make_folder,
@@ -73,49 +76,56 @@ class Store:
         """Where `finish` writes what was rejected."""
         return self._meta / "rejects.parquet"
 
-    def plan(self, recordings: Iterable[Recording], *, prune: bool, there: set[str] | None = None) -> "Plan":
+    def plan(
+        self,
+        recordings: Iterable[Recording],
+        work: Work,
+        *,
+        prune: bool,
+        there: set[str] | None = None,
+        since_ns: int | None = None,
+        limit: int | None = None,
+    ) -> Plan:
         """Compare the recordings with what is done; rows of changed recordings leave the store.
 
         Parameters
         ----------
         recordings
             Those that have rows to get.
+        work
+            What is done with them.
         prune
             Whether rows of recordings that are no longer there leave too.
         there
             The paths of all that the walk found, where that is more than `recordings`; rows of one that is there and
             not wanted any more leave the store.
+        since_ns
+            Recordings not modified since, in nanoseconds since 1970, are left as they are.
+        limit
+            Most recordings to do; the rest is left as it is.
         """
         recordings = tuple(recordings)
         done = {entry["path"]: entry for ledger in self._ledger.values() for entry in ledger["recordings"]}
-        todo, relabel = [], []
-        for recording in recordings:
-            entry = done.get(recording.path)
-            if entry is None or entry["cuts"] != cuts_digest(recording) or not _is_same(entry, recording):
-                todo.append(recording)
-            elif entry["labels"] != labels_digest(recording):
-                relabel.append(recording)
+        plan = plan_run(recordings, done, work, since_ns=since_ns, limit=limit)
         wanted = {recording.path for recording in recordings}
         there = wanted if there is None else there
         unwanted, vanished = (done.keys() & there) - wanted, done.keys() - there
-        self.drop({recording.path for recording in todo} | unwanted | (vanished if prune else set()))
-        self._note_times({recording.path: recording.mtime_ns for recording in recordings})
-        return Plan(tuple(todo), tuple(relabel), len(recordings) - len(todo), len(vanished))
+        self.drop({recording.path for recording in plan.todo} | unwanted | (vanished if prune else set()))
+        self._note_times(plan.mtimes_ns)
+        return dataclasses.replace(plan, n_vanished=len(vanished))
 
     def drop(self, paths: set[str]) -> None:
         """Take all rows of some recordings out of the parts.
 
         The ledger goes first: a part whose rows are not those of its ledger is done again by the next run.
         """
-        if not paths:
-            return
-        import pyarrow.compute as pc  # slow to load, and seldom needed
-
         gone = pa.array(sorted(paths), pa.string())
         for name, ledger in list(self._ledger.items()):
             kept = [entry for entry in ledger["recordings"] if entry["path"] not in paths]
             if len(kept) == len(ledger["recordings"]):
                 continue
+            import pyarrow.compute as pc  # slow to load, and seldom needed
+
             ledger["recordings"] = kept
             ledger["rejects"] = [reject for reject in ledger["rejects"] if reject["path"] not in paths]
             ledger["rows"] = sum(entry["rows"] for entry in kept)
@@ -176,14 +186,21 @@ class Store:
     def finish(self, walk_rejects: Iterable[Reject]) -> "StoreSummary":
         """Write rejects.parquet of all that was rejected; return the counts of the whole store."""
         rejects = [dataclasses.asdict(reject) for reject in walk_rejects]
+        digest = hashlib.sha256()
         silent: list[str] = []  # recordings without rows
-        n_recordings, n_rows, audio_s = 0, 0, 0.0
-        for _, ledger in self._ledgers():  # one at a time: together they may be of a million recordings
+        n_recordings, n_rows, audio_s, new_audio_s = 0, 0, 0.0, 0.0
+        # what is new comes one at a time: together it may be of a million recordings
+        new = self._ledgers(besides=self._ledger)
+        for name, ledger in itertools.chain(self._ledger.items(), new):
+            held = [[e["path"], e["content_hash"], e["labels"], e["cuts"], e["rows"]] for e in ledger["recordings"]]
+            digest.update(json.dumps([name, held]).encode())
             rejects += ledger["rejects"]
             silent += [entry["path"] for entry in ledger["recordings"] if not entry["rows"]]
             n_recordings += len(ledger["recordings"])
             n_rows += ledger["rows"]
-            audio_s += sum(entry["audio_s"] for entry in ledger["recordings"])
+            seconds = sum(entry["audio_s"] for entry in ledger["recordings"])
+            audio_s += seconds
+            new_audio_s += 0.0 if name in self._ledger else seconds
         rejects.sort(key=lambda reject: reject["path"])
         write_table(self.rejects_file, rows_table(rejects, REJECTS))
         rejected = {reject["path"] for reject in rejects}
@@ -192,6 +209,8 @@ class Store:
             n_recordings=n_recordings,
             n_rows=n_rows,
             audio_s=audio_s,
+            new_audio_s=new_audio_s,
+            digest=digest.hexdigest(),
             rejects=tuple(Reject(**reject) for reject in rejects),
         )
 
@@ -210,9 +229,11 @@ class Store:
                 part.unlink()
         return ledger
 
-    def _ledgers(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the entries whose part is whole, by name."""
+    def _ledgers(self, besides: Container[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the entries whose part is whole, by name; those that are known already are left out."""
         for path in sorted((self._meta / "ledger").glob("part-*.json")):
+            if path.stem in besides:
+                continue
             entry = json.loads(path.read_text(encoding="utf-8"))
             if self._is_whole(path.stem, entry):
                 yield path.stem, entry
@@ -244,23 +265,19 @@ class Store:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a run has to do: recordings to work on, to label anew, and how many are done or gone."""
-
-    todo: tuple[Recording, ...]
-    relabel: tuple[Recording, ...]
-    n_done: int
-    n_vanished: int
-
-
-@dataclasses.dataclass(frozen=True)
 class StoreSummary:
-    """What a store holds in all; `n_without_rows` recordings had no channel or segment that was asked for."""
+    """What a store holds in all; `n_without_rows` recordings had no channel or segment that was asked for.
+
+    `new_audio_s` is of the parts that came since the store was opened; `digest` is that of all parts, whatever the
+    times of the files.
+    """
 
     n_recordings: int
     n_without_rows: int
     n_rows: int
     audio_s: float
+    new_audio_s: float
+    digest: str
     rejects: tuple[Reject, ...]
 
 
@@ -272,21 +289,6 @@ def _count_rows(part: Path) -> int | None:
         return 0
     except (OSError, pa.ArrowException):
         return None
-
-
-def _is_same(entry: Mapping[str, Any], recording: Recording) -> bool:
-    """Whether a recording is what the ledger remembers: size and time are the fast path, the hash decides.
-
-    One that could not be read at all is tried again.
-    """
-    if entry["content_hash"] is None or entry["size"] != recording.size:
-        return False
-    if entry["mtime_ns"] == recording.mtime_ns:
-        return True
-    try:
-        return bool(entry["content_hash"] == content_hash_of(recording))
-    except RecordingError:
-        return False  # it is worked on again, and rejected there with its reason
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,9 +16,9 @@ def predictions_report(
     Parameters
     ----------
     segments
-        predicted, confidence, role and emotion of each segment.
+        predicted, confidence, role and emotion of each segment; those of which the model abstained are left out.
     calls
-        The same of each recording and channel.
+        predicted, role and emotion of each recording and channel.
     labels
         Of the model.
     timed
@@ -29,8 +29,10 @@ def predictions_report(
     polars.DataFrame
         A row a label and role plus accuracy, macro_avg, weighted_avg: n_predicted, share and mean_confidence of the
         segments; precision, recall, f1, support where truth is known, else null. The role is null for all together.
+        Segments without a prediction count nowhere.
     """
-    roles = [None, *segments["role"].drop_nulls().unique().sort()]
+    # of the calls: a role may have none but silent segments, or such as the model abstained of
+    roles = [None, *calls["role"].drop_nulls().unique().sort()]
     frames = []
     for role in roles:
         own = segments if role is None else segments.filter(pl.col("role") == role)

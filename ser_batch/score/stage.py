@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING
 from ser_batch import bundle
 from ser_batch.bundle import Bundle
 from ser_batch.config import ScoreOptions
-from ser_batch.corpus import Reject, utf8, walk
+from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
-from ser_batch.score.work import CALLS, STATUS_LOW_RATE, ScoreWork
-from ser_batch.tables import (
-    REJECTS,
-    calls_schema,
-    make_folder,
-    merge_parts,
-    predictions_schema,
-    rows_table,
-    write_frame,
-    write_table,
-)
+from ser_batch.score.calls import STATUS_LOW_RATE
+from ser_batch.score.tables import write_tables
+from ser_batch.score.work import ScoreWork
 
 if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
@@ -43,8 +35,12 @@ class ScoreSummary:
         The one used.
     n_done, n_already, n_vanished
         Recordings scored by this call, scored before, and no longer there.
+    n_left, n_older
+        Recordings not done because of ``--limit``, and without rows because of ``--since``.
     n_recordings, n_calls, n_segments, audio_s
         Of all tables: recordings, recordings and channels, segments, seconds of sound.
+    done_s
+        Seconds of sound that this call scored.
     report
         The frame of preds.report.parquet.
     rejects
@@ -62,10 +58,13 @@ class ScoreSummary:
     n_done: int
     n_already: int
     n_vanished: int
+    n_left: int
+    n_older: int
     n_recordings: int
     n_calls: int
     n_segments: int
     audio_s: float
+    done_s: float
     report: "pl.DataFrame"
     rejects: tuple[Reject, ...]
     warnings: tuple[str, ...]
@@ -115,10 +114,6 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
     store = Store(folder, identity, overwrite=options.overwrite)
-    plan = store.plan(recordings, there={recording.path for recording in manifest.recordings}, prune=options.prune)
-    # truth is part of the rows here: predictions are quick to make anew, so changed labels are simply scored again
-    store.drop({recording.path for recording in plan.relabel})
-    todo = (*plan.todo, *plan.relabel)
     work = ScoreWork(
         folder.absolute(),  # loky keeps its workers for the next call, in the working directory of the first
         model.folder.resolve(),
@@ -129,24 +124,35 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.wanted_roles,
         options.min_confidence,
     )
+    plan = store.plan(
+        recordings,
+        work,
+        there={recording.path for recording in manifest.recordings},
+        prune=options.prune,
+        since_ns=options.since_ns,
+        limit=options.limit,
+    )
     # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work.
     # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
     threading.Thread(target=importlib.import_module, args=("polars",)).start()
-    run_shards(work, store.shards(todo, options), jobs=worker_count(options), title="score")
+    run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="score")
     held = store.finish(manifest.rejects)
     if not held.n_rows:
-        raise nothing_done(audio, "scored", store, held)
-    tables = _write_tables(store, options, model, held.rejects)
+        raise nothing_done(audio, "scored", store, held, plan)
+    tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
     return ScoreSummary(
         out=options.out,
         model=model,
-        n_done=len(todo),
-        n_already=plan.n_done - len(plan.relabel),
+        n_done=len(plan.todo),
+        n_already=plan.n_done,
         n_vanished=plan.n_vanished,
+        n_left=plan.n_left,
+        n_older=plan.n_older,
         n_recordings=held.n_recordings,
         n_calls=len(tables.calls),
         n_segments=held.n_rows,
         audio_s=held.audio_s,
+        done_s=held.new_audio_s,
         report=tables.report,
         rejects=held.rejects,
         warnings=(*warnings, *_warnings(tables.calls, model, held.n_without_rows)),
@@ -155,35 +161,11 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Tables:
-    calls: "pl.DataFrame"
-    report: "pl.DataFrame"
-
-
-def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: Sequence[Reject]) -> _Tables:
-    """Merge the parts into the tables that users read."""
-    import polars as pl
-
-    from ser_batch.report import predictions_report, side_tables
-
-    out = options.out
-    if out.suffix == ".parquet":
-        make_folder(out.parent)
-        merge_parts(store.parts(), out, predictions_schema(model.labels))
-    else:
-        make_folder(out / "_tables")
-    side = side_tables(out)
-    merge_parts(store.parts(CALLS), side[CALLS], calls_schema(model.labels))
-    calls = pl.read_parquet(side[CALLS])
-    columns = ["role", "predicted", "abstained", "confidence", "emotion"]
-    segments = pl.concat([pl.read_parquet(part, columns=columns) for part in store.parts()])
-    predicted = segments.filter(pl.col("abstained").ne_missing(True))
-    report = predictions_report(predicted, calls, model.labels, timed=options.segments == "labels")
-    write_frame(report, side["report"])
-    rows = [dataclasses.asdict(reject) for reject in rejects]
-    write_table(side["rejects"], rows_table(rows, REJECTS))
-    return _Tables(calls, report)
+def _is_timed(recordings: Sequence[Recording], options: ScoreOptions) -> bool:
+    """Whether labels have times, so that truth is a matter of segments and not of calls."""
+    return options.segmentation.follows_labels or any(
+        label.start_s is not None for recording in recordings for label in recording.labels
+    )
 
 
 def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iterator[str]:

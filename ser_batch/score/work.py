@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ser_batch.config import Segmentation
 from ser_batch.corpus import Recording, emotion_of
 from ser_batch.errors import BundleError
 from ser_batch.parallel import MAIN, Rows, Work
+from ser_batch.score.calls import CallSums
 from ser_batch.tables import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 CALLS = "calls"
 SEGMENTS_A_BATCH = 64
-
-# all that a recording and channel can have as status
-STATUS_OK = "ok"
-STATUS_SILENT = "silent"  # digital silence from end to end, nothing to score
-STATUS_LOW_RATE = "low_rate"  # sampled below what the model was trained with: the upper mel bands are empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +45,35 @@ class ScoreWork(Work):
         """Segments, and one row a recording and channel."""
         return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
 
+    @property
+    def cuts_at_labels(self) -> bool:
+        """Whether segments follow the labels file."""
+        return self.segmentation.follows_labels
+
+    @property
+    def joins_labels(self) -> bool:
+        """Truth is part of the rows, and predictions are quick to make anew."""
+        return False
+
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
         from ser_batch.featurize.cutting import segments  # loaded by workers only
 
         loaded, predict = _model(self.model, self.model_id)
-        calls: dict[int, _Call] = {}
+        calls: dict[int, CallSums] = {}
         batch: list[tuple[Sound, Segment]] = []
         for sound, segment in segments(recording, loaded.spec, self.segmentation):
             # the one channel of a mono recording is nobody's, or everybody's
             role = self.role_of_channel.get(segment.channel) if sound.n_channels > 1 else None
             if self.wanted_roles and role not in self.wanted_roles:
                 continue
-            calls.setdefault(segment.channel, _Call(sound, role, self.labels))
+            if segment.channel not in calls:
+                calls[segment.channel] = CallSums(
+                    self.labels,
+                    duration_s=sound.n_samples / sound.sampling_rate,
+                    role=role,
+                    is_low_rate=sound.sampling_rate < loaded.lowest_rate,
+                )
             batch.append((sound, segment))
             if len(batch) == SEGMENTS_A_BATCH:
                 yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
@@ -71,7 +82,7 @@ class ScoreWork(Work):
             yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
         for channel, call in sorted(calls.items()):
             known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
-            yield CALLS, known | {"model_id": self.model_id, **call.row(loaded.lowest_rate)}
+            yield CALLS, known | {"model_id": self.model_id, **call.row()}
 
     def _predictions(
         self,
@@ -80,7 +91,7 @@ class ScoreWork(Work):
         batch: Sequence[tuple["Sound", "Segment"]],
         loaded: Bundle,
         predict: Predictor,
-        calls: Mapping[int, "_Call"],
+        calls: Mapping[int, CallSums],
     ) -> Rows:
         """Predict a batch; silent segments keep their row without a prediction."""
         heard = [i for i, (_, segment) in enumerate(batch) if segment.rms_dbfs is not None]
@@ -111,7 +122,15 @@ class ScoreWork(Work):
                 "emotion": truth,
             }
             own, columns = scored.get(i, (None, {}))
-            calls[segment.channel].add(segment, own, truth, abstained=columns.get("abstained", True))
+            calls[segment.channel].add(
+                start_s=segment.start_s,
+                end_s=segment.end_s,
+                speech_ratio=row.get("speech_ratio"),
+                has_sound=segment.rms_dbfs is not None,
+                probabilities=own,
+                predicted=None if columns.get("abstained") else columns.get("predicted"),
+                truth=truth,
+            )
             yield MAIN, row | columns
 
 
@@ -138,58 +157,6 @@ def _prediction_columns(
                 **dict(zip(names, own.tolist(), strict=True)),
             },
         )
-
-
-class _Call:
-    """One channel of a recording while its segments come in; holds sums, not segments."""
-
-    def __init__(self, sound: "Sound", role: str | None, labels: Sequence[str]) -> None:
-        self.role = role
-        self._sound, self._labels = sound, labels
-        self._n_segments = 0
-        self._scored_s = 0.0
-        self._duration_s = 0.0
-        self._weighted = np.zeros(len(labels))
-        self._won: Counter[str] = Counter()
-        self._truths: set[str | None] = set()
-
-    def add(
-        self,
-        segment: "Segment",
-        probabilities: npt.NDArray[np.float64] | None,
-        truth: str | None,
-        *,
-        abstained: bool,
-    ) -> None:
-        """Count one segment; it weighs as much as it is long, and its label counts unless the model abstained."""
-        self._n_segments += 1
-        self._duration_s = max(self._duration_s, segment.end_s)
-        self._truths.add(truth)
-        if probabilities is not None:
-            length_s = segment.end_s - segment.start_s
-            self._scored_s += length_s
-            self._weighted += probabilities * length_s
-            if not abstained:
-                self._won[self._labels[int(probabilities.argmax())]] += 1
-
-    def row(self, lowest_rate: int) -> dict[str, Any]:
-        """Return the columns of the call table that are known."""
-        row: dict[str, Any] = {
-            "role": self.role,
-            "duration_s": self._sound.n_samples / self._sound.sampling_rate,
-            "n_segments": self._n_segments,
-            "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
-            "status": STATUS_OK if self._sound.sampling_rate >= lowest_rate else STATUS_LOW_RATE,
-        }
-        if not self._scored_s:
-            return row | {"status": STATUS_SILENT}
-        mean = self._weighted / self._scored_s
-        scored = sum(self._won.values())
-        return row | {
-            "predicted": self._labels[int(mean.argmax())],
-            **{f"p_{label}": float(p) for label, p in zip(self._labels, mean, strict=True)},
-            **{f"share_{label}": self._won[label] / scored if scored else None for label in self._labels},
-        }
 
 
 @functools.lru_cache(maxsize=1)

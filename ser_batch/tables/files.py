@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
 
 TEMPORARY_MARK = ".writing-"
+# of small parts that are merged, in one row group
+ROWS_TOGETHER = 16_384
 
 
 @contextlib.contextmanager
@@ -196,13 +198,22 @@ def reading(part: Path) -> Iterator[None]:
 
 
 def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
-    """Write many parts as one Parquet file, one part in memory at a time; return the number of rows."""
+    """Write many parts as one Parquet file, few of them in memory at a time; return the number of rows.
+
+    Parts of a few rows, as a nightly run makes them, are written together: each write is a row group.
+    """
     rows = 0
+    waiting: list[pa.Table] = []
     with atomic_path(out) as temporary, part_writer(temporary, schema) as writer:
-        for part in parts:
+        for place, part in enumerate(parts, start=1):
             table = pq.ParquetFile(part).read()
-            rows += table.num_rows
-            writer.write_table(table.cast(schema))
+            # a cast loads pyarrow.compute, which takes a quarter of a second
+            waiting.append(table if table.schema.equals(schema, check_metadata=True) else table.cast(schema))
+            if place == len(parts) or sum(table.num_rows for table in waiting) >= ROWS_TOGETHER:
+                together = pa.concat_tables(waiting)
+                rows += together.num_rows
+                writer.write_table(together)
+                waiting = []
     return rows
 
 

@@ -53,6 +53,21 @@ def versioned(columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
 
 REJECTS = versioned([(name, pa.string()) for name in ("path", "stage", "error", "message")])
 
+# preds.report.parquet
+REPORT = versioned(
+    [
+        ("role", pa.string()),
+        ("label", pa.string()),
+        ("n_predicted", pa.int64()),
+        ("share", pa.float64()),
+        ("mean_confidence", pa.float64()),
+        ("precision", pa.float64()),
+        ("recall", pa.float64()),
+        ("f1", pa.float64()),
+        ("support", pa.int64()),
+    ]
+)
+
 
 def features_schema(spec: FeatureSpec) -> pa.Schema:
     """Return the schema of ``features/part-*.parquet``.
