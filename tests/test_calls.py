@@ -21,12 +21,11 @@ def summed(*segments, labels=LABELS, duration_s=40.0, is_low_rate=False, **known
     """The row of a call; a segment is (start_s, end_s, probabilities or None, speech_ratio, ...)."""
     call = CallSums(labels, duration_s=duration_s, is_low_rate=is_low_rate)
     for start_s, end_s, p, *more in segments:
-        ratio, abstained, has_sound, truth = [*more, *(None, False, True, None)[len(more) :]]
+        ratio, abstained, truth = [*more, *(None, False, None)[len(more) :]]
         call.add(
             start_s=start_s,
             end_s=end_s,
             speech_ratio=ratio,
-            has_sound=has_sound,
             probabilities=None if p is None else np.array(p),
             predicted=None if p is None or abstained else labels[int(np.argmax(p))],
             truth=truth,
@@ -109,13 +108,12 @@ def test_the_peak_is_the_middle_of_the_first_highest_segment():
 @pytest.mark.parametrize(
     "between",
     [
-        (6.0, 10.0, None),
-        (6.0, 10.0, None, 0.0, False, False),
+        (6.0, 10.0, None, 0.0),
         (6.0, 10.0, CALM),
         (6.0, 10.0, SAD),
         (6.0, 10.0, ANGRY, None, True),
     ],
-    ids=["not speech", "silent", "calm", "another negative", "unsure"],
+    ids=["not speech", "calm", "another negative", "unsure"],
 )
 def test_the_longest_stretch_is_broken_by_anything_else(between):
     row = summed((0.0, 4.0, ANGRY), (2.0, 6.0, ANGRY), between, (10.0, 14.0, ANGRY), (12.0, 16.5, ANGRY))
@@ -151,25 +149,21 @@ def test_nothing_scored_is_null_and_what_is_known_stands():
 
 
 def test_the_emotion_is_that_of_all_segments():
-    assert (
-        summed((0.0, 4.0, SAD, None, False, True, "sad"), (4.0, 8.0, None, 0.0, False, True, "sad"))["emotion"] == "sad"
-    )
-    assert summed((0.0, 4.0, SAD, None, False, True, "sad"), (4.0, 8.0, SAD))["emotion"] is None
+    assert summed((0.0, 4.0, SAD, None, False, "sad"), (4.0, 8.0, None, 0.0, False, "sad"))["emotion"] == "sad"
+    assert summed((0.0, 4.0, SAD, None, False, "sad"), (4.0, 8.0, SAD))["emotion"] is None
 
 
-SOUND, SILENCE = (0.0, 4.0, SAD), (0.0, 4.0, None, None, False, False)
-NO_SPEECH = (0.0, 4.0, None, 0.0)
+SOUND, NO_SPEECH = (0.0, 4.0, SAD), (0.0, 4.0, None, 0.0)
 
 
 @pytest.mark.parametrize(
     ("segments", "known", "status"),
     [
         ([SOUND], {}, "ok"),
-        ([SOUND, SILENCE, NO_SPEECH], {"is_low_rate": True}, "low_rate"),
-        ([SILENCE, SILENCE], {"is_low_rate": True, "is_same_sound": True}, "silent"),
-        ([SILENCE, NO_SPEECH], {"is_low_rate": True}, "no_speech"),
-        ([NO_SPEECH], {"is_same_sound": True}, "same_sound"),
-        ([SOUND], {"is_same_sound": True, "is_low_rate": True}, "same_sound"),
+        ([SOUND, NO_SPEECH], {"is_low_rate": True}, "low_rate"),
+        ([NO_SPEECH, NO_SPEECH], {"is_silent": True, "is_low_rate": True, "is_same_sound": True}, "silent"),
+        ([NO_SPEECH], {"is_low_rate": True}, "no_speech"),
+        ([], {"is_same_sound": True, "is_low_rate": True}, "same_sound"),
     ],
 )
 def test_the_status_is_the_first_that_applies(segments, known, status):
@@ -201,7 +195,6 @@ def test_hours_need_no_more_memory_than_minutes():
             start_s=number * 2.0,
             end_s=number * 2.0 + 4,
             speech_ratio=1.0,
-            has_sound=True,
             probabilities=np.array(p),
             predicted=LABELS[int(np.argmax(p))],
             truth=None,

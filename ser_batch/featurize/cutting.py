@@ -3,7 +3,7 @@
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from ser_batch.config import CLEAN, FeatureSpec, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
 from ser_batch.mfcc import SegmentMfcc, kernel
+from ser_batch.vad import Activity, scan
 from ser_batch.variants import changed
 
 # a variant is made of its segment's samples, so they are held; of a longer clip they are the beginning
@@ -35,13 +36,16 @@ class Segment:
     start_s, end_s
         Place in the recording, in seconds.
     mfcc
-        float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded.
+        float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded; no frames where there is too little
+        speech.
     rms_dbfs
         Level of the source's samples in dB below full scale; None for digital silence.
     clipped_ratio
         Share of the source's samples at the encoding's full scale.
     label
         The row of the labels file that is about this segment, if there is one.
+    speech_ratio
+        Share of it that is speech, 0 to 1; None where the recording was not scanned.
     """
 
     channel: int
@@ -53,6 +57,7 @@ class Segment:
     rms_dbfs: float | None
     clipped_ratio: float
     label: LabelRow | None
+    speech_ratio: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,8 @@ class _Recipe:
     spec: FeatureSpec
     variants: Variants
     content_hash: str
+    activity: Activity | None
+    least_speech: float
 
     @property
     def has_changes(self) -> bool:
@@ -86,9 +93,10 @@ class _Recipe:
 class _OpenSegment:
     """A segment whose samples are still coming."""
 
-    def __init__(self, interval: _Interval, mfcc: SegmentMfcc) -> None:
+    def __init__(self, interval: _Interval, speech_ratio: float | None, mfcc: SegmentMfcc | None) -> None:
         self.interval = interval
-        self.mfcc = mfcc
+        self.speech_ratio = speech_ratio
+        self.mfcc = mfcc  # None where it has too little speech
         self.square_sum = 0.0
         self.n_clipped = 0
         self.n_source = 0
@@ -121,7 +129,7 @@ class _ChannelSegmenter:
         for _, _, segment in self._open:
             self._measure(segment, samples)
             part = _cut(target, self._n_target, segment.interval, self._recipe.spec.sampling_rate)
-            if len(part):
+            if segment.mfcc is not None and len(part):
                 segment.mfcc.feed(part)
         self._n_source += len(samples)
         self._n_target += len(target)
@@ -144,9 +152,15 @@ class _ChannelSegmenter:
         is_reached = all if last else any
         while self._next is not None and is_reached(round(self._next.start_s * rate) < end for rate, end in ends):
             end_s = float("inf") if self._next.end_s is None else self._next.end_s
-            segment = _OpenSegment(self._next, self._mfccs.segment())
-            heapq.heappush(self._open, (end_s, self._next.index, segment))
+            heapq.heappush(self._open, (end_s, self._next.index, self._opened(self._next, end_s)))
             self._next = next(self._intervals, None)
+
+    def _opened(self, interval: _Interval, end_s: float) -> _OpenSegment:
+        activity = self._recipe.activity
+        if activity is None:
+            return _OpenSegment(interval, None, self._mfccs.segment())
+        ratio = activity.speech_ratio(self._channel, interval.start_s, end_s)
+        return _OpenSegment(interval, ratio, self._mfccs.segment() if ratio >= self._recipe.least_speech else None)
 
     def _measure(self, segment: _OpenSegment, samples: Samples) -> None:
         own = _cut(samples, self._n_source, segment.interval, self._sound.sampling_rate)
@@ -181,14 +195,21 @@ class _ChannelSegmenter:
                 variant=variant,
                 start_s=interval.start_s,
                 end_s=end_s,
-                mfcc=segment.mfcc.finish() if variant == CLEAN else self._changed(segment, variant),
+                mfcc=self._mfcc(segment, variant),
                 rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
                 clipped_ratio=segment.n_clipped / segment.n_source,
                 label=label,
+                speech_ratio=segment.speech_ratio,
             )
 
-    def _changed(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
+    def _mfcc(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
         """Return the MFCCs of a variant, float32, shape (frames, n_mfcc)."""
+        if segment.mfcc is None:
+            return np.empty((0, self._recipe.spec.n_mfcc), dtype=np.float32)
+        return segment.mfcc.finish() if variant == CLEAN else self._changed(segment, variant)
+
+    def _changed(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
+        """Return the MFCCs of a changed segment."""
         rate, spec = self._sound.sampling_rate, self._recipe.spec
         samples = np.concatenate(segment.source)[: round(LONGEST_VARIANT_S * rate)]
         try:
@@ -224,6 +245,9 @@ def segments(
     *,
     variants: Variants | None = None,
     content_hash: str = "",
+    activity: Activity | None = None,
+    left_out: Collection[int] = (),
+    least_speech: float = 0.0,
 ) -> Iterator[tuple[Sound, Segment]]:
     """Decode one recording and yield its segments as they are complete.
 
@@ -237,6 +261,12 @@ def segments(
         Which variants of each segment to yield; None stands for clean alone.
     content_hash
         Of the recording, for what variants draw at random.
+    activity
+        Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
+    left_out
+        Channels not to cut.
+    least_speech
+        Segments with a smaller share of speech get no MFCCs; they are what takes the time.
 
     Yields
     ------
@@ -250,11 +280,18 @@ def segments(
     """
     with AudioReader(recording.file, recording.path) as reader:
         sound = reader.sound
-        plan = _intervals(recording, segmentation, sound.n_channels)
-        recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash)
+        plan = _labels_by_channel(recording, segmentation, sound.n_channels)
+        recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash, activity, least_speech)
         segmenters = {
-            channel: _ChannelSegmenter(sound, recipe, channel, intervals, is_exact=segmentation.mode != "windows")
-            for channel, intervals in plan.items()
+            channel: _ChannelSegmenter(
+                sound,
+                recipe,
+                channel,
+                _intervals(channel, labels, segmentation, activity),
+                is_exact=segmentation.mode != "windows",
+            )
+            for channel, labels in plan.items()
+            if channel not in left_out
         }
         # one block is held back, because the resampler wants to be told of the last one
         blocks = reader.blocks()
@@ -270,13 +307,29 @@ def segments(
         )
 
 
-def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, Iterator[_Interval]]:
-    """Return the stretches to cut from each channel, by start."""
-    rows = _channel_labels(recording, segmentation, n_channels)
-    return {channel: _channel_intervals(labels, segmentation) for channel, labels in rows.items()}
+def activity_of(recording: Recording, segmentation: Segmentation) -> Activity:
+    """Find the speech of the channels that `segments` cuts, and of those beside them.
+
+    Raises
+    ------
+    RecordingError
+        It cannot be decoded, or the labels name a channel that it does not have.
+    """
+    return scan(recording, lambda n_channels: channels_of(recording, segmentation, n_channels))
 
 
-def _channel_labels(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, list[LabelRow]]:
+def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:
+    """Return the table's numbers of the channels that a recording is cut by.
+
+    Raises
+    ------
+    RecordingError
+        The labels name a channel that it does not have.
+    """
+    return tuple(_labels_by_channel(recording, segmentation, n_channels))
+
+
+def _labels_by_channel(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, list[LabelRow]]:
     """Return the channels to cut, and the rows of the labels file about each: by start, then in the file's order."""
     rows = {channel: [] for channel in segmentation.channel_numbers(n_channels)}  # type: dict[int, list[LabelRow]]
     if any(label.channel is not None for label in recording.labels):
@@ -295,12 +348,19 @@ def _channel_labels(recording: Recording, segmentation: Segmentation, n_channels
     return rows
 
 
-def _channel_intervals(labels: Sequence[LabelRow], segmentation: Segmentation) -> Iterator[_Interval]:
+def _intervals(
+    channel: int, labels: Sequence[LabelRow], segmentation: Segmentation, activity: Activity | None
+) -> Iterator[_Interval]:
+    """Yield the stretches to cut from a channel, by start."""
     if segmentation.mode == "labels":
         for index, label in enumerate(labels):
             yield _Interval(index, label.start_s or 0.0, label.end_s, (label,))
     elif segmentation.mode == "clip":
         yield _Interval(0, 0.0, None, labels)
+    elif segmentation.mode == "turns":
+        assert activity is not None  # `activity_of` comes first
+        for index, (start_s, end_s) in enumerate(activity.turns(channel, longest_s=segmentation.window_s)):
+            yield _Interval(index, start_s, end_s, labels)
     else:
         for index in itertools.count():
             # rounded to microseconds: 3 * 2.02 is 6.0600000000000005 to the machine
@@ -326,7 +386,7 @@ def label_of(
     recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int, times_s: Times
 ) -> LabelRow | None:
     """Return the label row that a segment of the table has, which lies at `times_s`, (start, end) in seconds."""
-    labels = _channel_labels(recording, segmentation, n_channels).get(channel, [])
+    labels = _labels_by_channel(recording, segmentation, n_channels).get(channel, [])
     if segmentation.mode == "labels":  # rows may overlap, and each has its own segment
         labels = labels[segment : segment + 1]
     return label_at(labels, *times_s)

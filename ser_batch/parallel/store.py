@@ -187,7 +187,7 @@ class Store:
         """Write rejects.parquet of all that was rejected; return the counts of the whole store."""
         rejects = [dataclasses.asdict(reject) for reject in walk_rejects]
         digest = hashlib.sha256()
-        silent: list[str] = []  # recordings without rows
+        silent: list[str] = []  # recordings without rows in any table
         n_recordings, n_rows, audio_s, new_audio_s = 0, 0, 0.0, 0.0
         # what is new comes one at a time: together it may be of a million recordings
         new = self._ledgers(besides=self._ledger)
@@ -195,7 +195,11 @@ class Store:
             held = [[e["path"], e["content_hash"], e["labels"], e["cuts"], e["rows"]] for e in ledger["recordings"]]
             digest.update(json.dumps([name, held]).encode())
             rejects += ledger["rejects"]
-            silent += [entry["path"] for entry in ledger["recordings"] if not entry["rows"]]
+            silent += [
+                entry["path"]
+                for entry in ledger["recordings"]
+                if not entry["rows"] and not any(entry["side_rows"].values())
+            ]
             n_recordings += len(ledger["recordings"])
             n_rows += ledger["rows"]
             seconds = sum(entry["audio_s"] for entry in ledger["recordings"])

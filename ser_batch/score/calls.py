@@ -77,7 +77,7 @@ class CallSums:
         self._negative = [number for number, label in enumerate(labels) if label in NEGATIVE]
         edges = [duration_s * quarter / len(QUARTERS) for quarter in range(len(QUARTERS))]
         self._starts, self._ends = np.array(edges), np.array([*edges[1:], np.inf])
-        self._n_segments = self._n_with_sound = self._n_scored = 0
+        self._n_segments = self._n_scored = 0
         # by quarter: seconds of speech first, and of the segments themselves, for calls in which none is heard
         self._seconds = np.zeros((2, len(QUARTERS)))
         self._sums = np.zeros((2, len(QUARTERS), len(labels)))
@@ -94,7 +94,6 @@ class CallSums:
         start_s: float,
         end_s: float,
         speech_ratio: float | None,
-        has_sound: bool,
         probabilities: npt.NDArray[np.float64] | None,
         predicted: str | None,
         truth: str | None,
@@ -107,8 +106,6 @@ class CallSums:
             Place in the recording, in seconds.
         speech_ratio
             Share of it that is speech; None counts as all.
-        has_sound
-            Whether it is anything else than digital silence.
         probabilities
             Shape (labels,); None where it is not scored.
         predicted
@@ -117,7 +114,6 @@ class CallSums:
             The emotion, where it is known.
         """
         self._n_segments += 1
-        self._n_with_sound += has_sound
         self._truths.add(truth)
         self._follow(predicted, start_s, end_s)
         if probabilities is None:
@@ -152,7 +148,12 @@ class CallSums:
             self._longest[predicted] = self._stretch
 
     def row(
-        self, *, speech_s: float | None = None, overlap_s: float | None = None, is_same_sound: bool = False
+        self,
+        *,
+        speech_s: float | None = None,
+        overlap_s: float | None = None,
+        is_silent: bool = False,
+        is_same_sound: bool = False,
     ) -> dict[str, Any]:
         """Return the columns of the call table; those left out are null.
 
@@ -160,6 +161,8 @@ class CallSums:
         ----------
         speech_s, overlap_s
             Seconds of speech on the channel, and of those while others speak too; None where nothing is known.
+        is_silent
+            Whether the channel is digital silence throughout.
         is_same_sound
             Whether an earlier channel holds the same sound.
         """
@@ -170,7 +173,7 @@ class CallSums:
             "overlap_s": overlap_s,
             "n_segments": self._n_segments,
             "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
-            "status": self._status(is_same_sound=is_same_sound),
+            "status": self._status(is_silent=is_silent, is_same_sound=is_same_sound),
         }
         kind = 0 if self._seconds[0].any() else 1
         seconds, sums = self._seconds[kind], self._sums[kind]
@@ -193,9 +196,9 @@ class CallSums:
             row |= {f"longest_start_s_{label}": stretch.start_s, f"longest_s_{label}": stretch.length_s}
         return row | {"priority": self._priority(mean, [means for means in quarters if means is not None])}
 
-    def _status(self, *, is_same_sound: bool) -> str:
+    def _status(self, *, is_silent: bool, is_same_sound: bool) -> str:
         """Return the first status that applies, in the order of `STATUSES`."""
-        if not self._n_with_sound:
+        if is_silent:
             return STATUS_SILENT
         if is_same_sound:
             return STATUS_SAME_SOUND

@@ -15,9 +15,9 @@ from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
-from ser_batch.score.calls import STATUS_LOW_RATE
+from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND
 from ser_batch.score.tables import write_tables
-from ser_batch.score.work import ScoreWork
+from ser_batch.score.work import CALLS, ScoreWork
 
 if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
@@ -108,6 +108,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "channel_roles": options.channel_roles,
         "roles": options.roles,
         "min_confidence": options.min_confidence,
+        "min_speech": options.least_speech,
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
@@ -123,6 +124,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.role_of_channel,
         options.wanted_roles,
         options.min_confidence,
+        options.least_speech,
     )
     plan = store.plan(
         recordings,
@@ -137,7 +139,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     threading.Thread(target=importlib.import_module, args=("polars",)).start()
     run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="score")
     held = store.finish(manifest.rejects)
-    if not held.n_rows:
+    if not held.n_rows and not store.parts(CALLS):
         raise nothing_done(audio, "scored", store, held, plan)
     tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
     return ScoreSummary(
@@ -174,6 +176,12 @@ def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iter
             f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
             "(a mono recording has channel 0 and no role)"
         )
+    n = calls.filter(calls["status"] == STATUS_NO_SPEECH)["path"].n_unique()
+    if n:
+        yield f"{n} recordings have a channel without enough speech to be scored (status {STATUS_NO_SPEECH})"
+    n = calls.filter(calls["status"] == STATUS_SAME_SOUND)["path"].n_unique()
+    if n:
+        yield f"{n} recordings have one sound on several channels, which is scored once (status {STATUS_SAME_SOUND})"
     n = calls.filter(calls["status"] == STATUS_LOW_RATE)["path"].n_unique()
     if n:
         yield (

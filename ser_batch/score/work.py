@@ -20,7 +20,6 @@ from ser_batch.score.calls import CallSums
 from ser_batch.tables import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
-    from ser_batch.audio import Sound
     from ser_batch.featurize.cutting import Segment
 
 CALLS = "calls"
@@ -39,6 +38,7 @@ class ScoreWork(Work):
     role_of_channel: Mapping[int, str]
     wanted_roles: frozenset[str]
     min_confidence: float = 0.0
+    min_speech: float = 0.0
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -57,24 +57,36 @@ class ScoreWork(Work):
 
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
-        from ser_batch.featurize.cutting import segments  # loaded by workers only
+        from ser_batch.featurize.cutting import activity_of, channels_of, segments  # loaded by workers only
 
         loaded, predict = _model(self.model, self.model_id)
+        activity = activity_of(recording, self.segmentation)
+        sound = activity.sound
+        assert sound is not None  # `scan` has opened it
         calls: dict[int, CallSums] = {}
-        batch: list[tuple[Sound, Segment]] = []
-        for sound, segment in segments(recording, loaded.spec, self.segmentation):
+        for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
-            role = self.role_of_channel.get(segment.channel) if sound.n_channels > 1 else None
-            if self.wanted_roles and role not in self.wanted_roles:
-                continue
-            if segment.channel not in calls:
-                calls[segment.channel] = CallSums(
+            role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
+            if not self.wanted_roles or role in self.wanted_roles:
+                calls[channel] = CallSums(
                     self.labels,
-                    duration_s=sound.n_samples / sound.sampling_rate,
+                    duration_s=activity.duration_s,
                     role=role,
                     is_low_rate=sound.sampling_rate < loaded.lowest_rate,
                 )
-            batch.append((sound, segment))
+        # a label names the channel that somebody listened to
+        copies = frozenset() if self.cuts_at_labels else activity.repeated(calls)
+        left_out = copies | (activity.frames.keys() - calls.keys())
+        batch: list[Segment] = []
+        for _, segment in segments(
+            recording,
+            loaded.spec,
+            self.segmentation,
+            activity=activity,
+            left_out=left_out,
+            least_speech=self.min_speech,
+        ):
+            batch.append(segment)
             if len(batch) == SEGMENTS_A_BATCH:
                 yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
                 batch = []
@@ -82,31 +94,37 @@ class ScoreWork(Work):
             yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
         for channel, call in sorted(calls.items()):
             known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
-            yield CALLS, known | {"model_id": self.model_id, **call.row()}
+            sums = call.row(
+                speech_s=activity.speech_s(channel),
+                overlap_s=activity.overlap_s(channel),
+                is_silent=channel in activity.silent,
+                is_same_sound=channel in copies,
+            )
+            yield CALLS, known | {"model_id": self.model_id, **sums}
 
     def _predictions(
         self,
         recording: Recording,
         content_hash: str,
-        batch: Sequence[tuple["Sound", "Segment"]],
+        batch: Sequence["Segment"],
         loaded: Bundle,
         predict: Predictor,
         calls: Mapping[int, CallSums],
     ) -> Rows:
-        """Predict a batch; silent segments keep their row without a prediction."""
-        heard = [i for i, (_, segment) in enumerate(batch) if segment.rms_dbfs is not None]
+        """Predict a batch; silent segments and those with too little speech keep their row without a prediction."""
+        heard = [i for i, segment in enumerate(batch) if segment.rms_dbfs is not None and len(segment.mfcc)]
         spec = loaded.spec
         mfcc = np.zeros((len(heard), spec.n_frames, spec.n_mfcc), dtype=np.float32)
-        n_frames = np.array([len(batch[i][1].mfcc) for i in heard], dtype=np.int64)
+        n_frames = np.array([len(batch[i].mfcc) for i in heard], dtype=np.int64)
         for place, i in enumerate(heard):
-            mfcc[place, : n_frames[place]] = batch[i][1].mfcc
+            mfcc[place, : n_frames[place]] = batch[i].mfcc
         try:
             probabilities = predict(mfcc, n_frames) if heard else np.empty((0, len(self.labels)))
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         columns_of = _prediction_columns(probabilities, self.labels, self.min_confidence)
         scored = dict(zip(heard, columns_of, strict=True))
-        for i, (_, segment) in enumerate(batch):
+        for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)
             row: dict[str, Any] = {
                 "path": recording.path,
@@ -116,6 +134,7 @@ class ScoreWork(Work):
                 "segment": segment.index,
                 "start_s": segment.start_s,
                 "end_s": segment.end_s,
+                "speech_ratio": segment.speech_ratio,
                 "rms_dbfs": segment.rms_dbfs,
                 "clipped_ratio": segment.clipped_ratio,
                 "model_id": self.model_id,
@@ -125,8 +144,7 @@ class ScoreWork(Work):
             calls[segment.channel].add(
                 start_s=segment.start_s,
                 end_s=segment.end_s,
-                speech_ratio=row.get("speech_ratio"),
-                has_sound=segment.rms_dbfs is not None,
+                speech_ratio=segment.speech_ratio,
                 probabilities=own,
                 predicted=None if columns.get("abstained") else columns.get("predicted"),
                 truth=truth,
