@@ -51,7 +51,7 @@ def test_blocks_hold_the_very_samples_that_soundfile_reads_as_floats(container, 
     file = tmp_path / "a.bin"  # the content decides, not the name
     rate, n_channels = (8000, 1) if subtype in ONE_CHANNEL_ONLY else (48000, 2)
     soundfile.write(file, rough(10_000, n_channels), rate, format=container, subtype=subtype)
-    monkeypatch.setattr(audio, "BLOCK_S", 1777 / rate)
+    monkeypatch.setattr(audio.reader, "BLOCK_S", 1777 / rate)
 
     with AudioReader(os.fsencode(file), "a") as reader:
         blocks = list(reader.blocks())

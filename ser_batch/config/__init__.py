@@ -19,13 +19,26 @@ from ser_batch.config.options import (
     TrainOptions,
     check_protocol,
 )
+from ser_batch.config.raw import (
+    EXAMPLE_RAW_FORMAT,
+    MAX_CHANNELS,
+    MAX_SAMPLING_RATE,
+    MIN_SAMPLING_RATE,
+    RAW_ENCODINGS,
+    RawFormat,
+)
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode, canonical_json
 from ser_batch.config.variants import CLEAN, VARIANT_SETS, Change, Variants, changes, variant_names
 
 __all__ = [
     "BASELINES",
     "CLEAN",
+    "EXAMPLE_RAW_FORMAT",
+    "MAX_CHANNELS",
+    "MAX_SAMPLING_RATE",
+    "MIN_SAMPLING_RATE",
     "PRESETS",
+    "RAW_ENCODINGS",
     "STAGES",
     "STAGE_INPUTS",
     "VARIANT_SETS",
@@ -35,6 +48,7 @@ __all__ = [
     "FeaturizeOptions",
     "Job",
     "Options",
+    "RawFormat",
     "RecipeName",
     "RunOptions",
     "ScoreOptions",

@@ -5,6 +5,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.raw import RawFormat
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError
@@ -53,6 +54,8 @@ class RunOptions:
         The labels file.
     segments, window, hop, channels
         See `Segmentation`; window and hop in seconds.
+    raw_format
+        ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
     shard_size
@@ -70,6 +73,7 @@ class RunOptions:
     window: float = 4.04
     hop: float = 2.02
     channels: str | None = None
+    raw_format: str | None = None
     jobs: int | None = None
     shard_size: int = 64
     overwrite: bool = False
@@ -78,7 +82,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Refuse counts below one, and what no recording can be cut by."""
-        _ = self.segmentation
+        _ = self.segmentation, self.wanted_raw_format
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
         if self.shard_size < 1:
@@ -88,6 +92,16 @@ class RunOptions:
     def segmentation(self) -> Segmentation:
         """How recordings are cut."""
         return Segmentation(mode=self.segments, window_s=self.window, hop_s=self.hop, channels=self.channels)
+
+    @property
+    def wanted_raw_format(self) -> RawFormat | None:
+        """What files without a header hold; None where it was not said."""
+        return None if self.raw_format is None else RawFormat.parse(self.raw_format)
+
+    @property
+    def raw_identity(self) -> dict[str, str]:
+        """What the raw format adds to the settings that an output belongs to: nothing where it was not given."""
+        return {} if self.raw_format is None else {"raw_format": str(self.wanted_raw_format)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

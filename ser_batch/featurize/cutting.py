@@ -10,7 +10,7 @@ import numpy.typing as npt
 import soundfile
 
 from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
-from ser_batch.config import CLEAN, FeatureSpec, Segmentation, Variants
+from ser_batch.config import CLEAN, FeatureSpec, RawFormat, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording
 from ser_batch.errors import RecordingError
 from ser_batch.mfcc import SegmentMfcc, kernel
@@ -217,6 +217,7 @@ def segments(
     *,
     variants: Variants | None = None,
     content_hash: str = "",
+    raw_format: RawFormat | None = None,
 ) -> Iterator[tuple[Sound, Segment]]:
     """Decode one recording and yield its segments as they are complete.
 
@@ -230,6 +231,8 @@ def segments(
         Which variants of each segment to yield; None stands for clean alone.
     content_hash
         Of the recording, for what variants draw at random.
+    raw_format
+        What it holds, if it has no header.
 
     Yields
     ------
@@ -241,7 +244,7 @@ def segments(
     RecordingError
         It cannot be decoded, a label row lies outside of it, or a codec cannot take a segment.
     """
-    with AudioReader(recording.file, recording.path) as reader:
+    with AudioReader(recording.file, recording.path, raw_format) as reader:
         sound = reader.sound
         plan = _intervals(recording, segmentation, sound.n_channels)
         recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash)

@@ -109,6 +109,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "channel_roles": options.channel_roles,
         "roles": options.roles,
         "min_confidence": options.min_confidence,
+        **options.raw_identity,
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
@@ -128,6 +129,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.role_of_channel,
         options.wanted_roles,
         options.min_confidence,
+        options.wanted_raw_format,
     )
     # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work.
     # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost

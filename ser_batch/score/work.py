@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ser_batch import bundle
 from ser_batch.bundle import Bundle, Predictor
-from ser_batch.config import Segmentation
+from ser_batch.config import RawFormat, Segmentation
 from ser_batch.corpus import Recording, emotion_of
 from ser_batch.errors import BundleError
 from ser_batch.parallel import MAIN, Rows, Work
@@ -44,6 +44,7 @@ class ScoreWork(Work):
     role_of_channel: Mapping[int, str]
     wanted_roles: frozenset[str]
     min_confidence: float = 0.0
+    raw_format: RawFormat | None = None
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -57,7 +58,7 @@ class ScoreWork(Work):
         loaded, predict = _model(self.model, self.model_id)
         calls: dict[int, _Call] = {}
         batch: list[tuple[Sound, Segment]] = []
-        for sound, segment in segments(recording, loaded.spec, self.segmentation):
+        for sound, segment in segments(recording, loaded.spec, self.segmentation, raw_format=self.raw_format):
             # the one channel of a mono recording is nobody's, or everybody's
             role = self.role_of_channel.get(segment.channel) if sound.n_channels > 1 else None
             if self.wanted_roles and role not in self.wanted_roles:

@@ -1,0 +1,77 @@
+"""What a file is, read from its first bytes and not from its name."""
+
+from typing import BinaryIO
+
+HEAD_BYTES = 16_384
+# the names of files that may have no header, so that nothing in them tells what they hold
+HEADERLESS_SUFFIXES = (b".ulaw", b".ul", b".alaw", b".al", b".raw", b".pcm", b".vox", b".gsm")
+# by what they begin with, and where: files that FFmpeg reads and libsndfile need not
+_CONTAINERS = (
+    (4, b"ftyp"),  # m4a, mp4, mov, 3gp
+    *((4, atom) for atom in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),  # older mov
+    (0, b"\x1a\x45\xdf\xa3"),  # webm, mkv
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # wma
+    (0, b"#!AMR"),
+)
+# those of which libsndfile reads most and FFmpeg some more: G.722, G.726 and G.729 in WAV, Speex in Ogg, AAC in CAF
+_COMMON_CONTAINERS = ((8, b"WAVE"), (0, b"OggS"), (0, b"caff"), (0, b"riff\x2e\x91"))
+# a stream of AAC has no header at its beginning, but a small one before each frame
+_AAC_FRAMES = 3
+# each frame of headerless GSM begins with this half byte
+_GSM_MAGIC = 0xD
+
+
+def is_container(stream: BinaryIO) -> bool:
+    """Whether FFmpeg alone reads this: MPEG-4, Matroska, ASF, AMR, or a stream of AAC."""
+    head = _head(stream)
+    return _begins(head, _CONTAINERS) or _is_aac(head) or (head.startswith(b"ID3") and _is_aac(_behind_id3(stream)))
+
+
+def is_common_container(stream: BinaryIO) -> bool:
+    """Whether this is of a kind that libsndfile reads, in which FFmpeg knows more encodings."""
+    return _begins(_head(stream), _COMMON_CONTAINERS)
+
+
+def may_be_headerless(file: bytes) -> bool:
+    """Whether a file's name says that it may hold nothing but samples."""
+    return file.lower().endswith(HEADERLESS_SUFFIXES)
+
+
+def is_gsm(stream: BinaryIO, file: bytes) -> bool:
+    """Whether this is GSM 6.10 as telephone systems write it: no header, and named so."""
+    return file.lower().endswith(b".gsm") and begins_as_gsm(stream)
+
+
+def begins_as_gsm(stream: BinaryIO) -> bool:
+    """Whether the first frame has the mark of GSM 6.10; libsndfile does not look at it."""
+    head = _head(stream)
+    return bool(head) and head[0] >> 4 == _GSM_MAGIC
+
+
+def _head(stream: BinaryIO, start: int = 0) -> bytes:
+    stream.seek(start)
+    return stream.read(HEAD_BYTES)
+
+
+def _begins(head: bytes, marks: tuple[tuple[int, bytes], ...]) -> bool:
+    return any(head[place:].startswith(mark) for place, mark in marks)
+
+
+def _is_aac(head: bytes) -> bool:
+    """Whether some frames of AAC (ADTS) follow one another; one mark of 12 bits would be found in noise."""
+    start = 0
+    for _ in range(_AAC_FRAMES):
+        frame = head[start : start + 7]
+        if len(frame) < 7 or frame[0] != 0xFF or frame[1] & 0xF6 != 0xF0:
+            return False
+        start += (frame[3] & 0x3) << 11 | frame[4] << 3 | frame[5] >> 5  # the frame's length in bytes
+    return True
+
+
+def _behind_id3(stream: BinaryIO) -> bytes:
+    """Return what follows a tag that players write before the sound; seven bits of each byte are its length."""
+    tag = _head(stream)[:10]
+    length = 0
+    for byte in tag[6:]:
+        length = length << 7 | byte & 0x7F
+    return _head(stream, len(tag) + length)
