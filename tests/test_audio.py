@@ -22,7 +22,7 @@ INTEGER = ["PCM_U8", "PCM_16", "ULAW", "ALAW", "GSM610", "G721_32", "IMA_ADPCM",
 FORMATS = [
     *(("WAV", subtype) for subtype in [*INTEGER, "PCM_24", "PCM_32", "FLOAT", "DOUBLE"]),
     *(("AIFF", subtype) for subtype in ("PCM_S8", "PCM_16")),
-    ("AU", "PCM_16"),
+    *((container, subtype) for container in ("AU", "CAF", "W64") for subtype in ("PCM_16", "ULAW", "ALAW")),
     *(("FLAC", subtype) for subtype in ("PCM_16", "PCM_24")),
     ("MP3", "MPEG_LAYER_III"),
     *(("OGG", subtype) for subtype in ("VORBIS", "OPUS")),

@@ -1,15 +1,17 @@
 """What a file is, read from its first bytes and not from its name."""
 
+import os
 from typing import BinaryIO
 
 HEAD_BYTES = 16_384
 # the names of files that may have no header, so that nothing in them tells what they hold
 HEADERLESS_SUFFIXES = (b".ulaw", b".ul", b".alaw", b".al", b".raw", b".pcm", b".vox", b".gsm")
+_EBML, _EBML_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_ATOMS = tuple((4, atom) for atom in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 # by what they begin with, and where: files that FFmpeg reads and libsndfile need not
 _CONTAINERS = (
-    (4, b"ftyp"),  # m4a, mp4, mov, 3gp
-    *((4, atom) for atom in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),  # older mov
-    (0, b"\x1a\x45\xdf\xa3"),  # webm, mkv
+    *_ATOMS,  # m4a, mp4, mov, 3gp
+    (0, _EBML),  # webm, mkv
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # wma
     (0, b"#!AMR"),
 )
@@ -32,6 +34,18 @@ def is_common_container(stream: BinaryIO) -> bool:
     return _begins(_head(stream), _COMMON_CONTAINERS)
 
 
+def is_cut(stream: BinaryIO) -> bool:
+    """Whether a file of MPEG-4 or Matroska ends before its sound does: its parts tell their lengths."""
+    size = stream.seek(0, os.SEEK_END)
+    head = _head(stream)
+    end = None
+    if _begins(head, _ATOMS):
+        end = _atoms_end(stream, size)
+    elif head.startswith(_EBML):
+        end = _segment_end(head)
+    return end is not None and end > size
+
+
 def may_be_headerless(file: bytes) -> bool:
     """Whether a file's name says that it may hold nothing but samples."""
     return file.lower().endswith(HEADERLESS_SUFFIXES)
@@ -51,6 +65,41 @@ def begins_as_gsm(stream: BinaryIO) -> bool:
 def _head(stream: BinaryIO, start: int = 0) -> bytes:
     stream.seek(start)
     return stream.read(HEAD_BYTES)
+
+
+def _segment_end(head: bytes) -> int | None:
+    """Return where the one large element of a Matroska file ends; recorders that stream do not know."""
+    size, place = _ebml_size(head, len(_EBML))
+    place += size or 0
+    if not head[place:].startswith(_EBML_SEGMENT):
+        return None
+    size, place = _ebml_size(head, place + len(_EBML_SEGMENT))
+    return None if size is None else place + size
+
+
+def _ebml_size(head: bytes, place: int) -> tuple[int | None, int]:
+    """Return a size, as many bytes as its first one has leading zeros and one, and where it ends."""
+    n_bytes = 9 - head[place : place + 1].ljust(1, b"\xff")[0].bit_length()
+    bits = 7 * n_bytes
+    size = int.from_bytes(head[place : place + n_bytes], "big") & (1 << bits) - 1
+    return None if size == (1 << bits) - 1 else size, place + n_bytes
+
+
+def _atoms_end(stream: BinaryIO, file_size: int) -> int | None:
+    """Return where the last atom of an MPEG-4 file that holds sound, or is about it, says that it ends."""
+    place, end = 0, None
+    while place + 8 <= file_size:
+        stream.seek(place)
+        head = stream.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        if size < 8:  # 0: to the end of the file; others are none
+            break
+        place += size
+        if kind in (b"moov", b"mdat", b"moof"):
+            end = place
+    return end
 
 
 def _begins(head: bytes, marks: tuple[tuple[int, bytes], ...]) -> bool:

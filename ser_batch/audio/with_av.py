@@ -8,6 +8,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from ser_batch.audio.content import is_cut
 from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal
 
 # a file decides neither what is guessed of it nor what else is opened: no playlists, no network, no other files
@@ -43,6 +44,8 @@ class AvSource:
 
     def __init__(self, stream: BinaryIO, path: str, reason: str | None = None) -> None:
         self._stream, self._path, self._reason = stream, path, reason
+        if is_cut(stream):
+            raise refusal(path, "open", "it is cut off: it is shorter than it says")
         self._container = self._open()
         try:
             self.sound = self._counted()

@@ -58,7 +58,7 @@ class SoundfileSource:
         self._stream, self._path, self._raw_format = stream, path, raw_format
         file = self._file = self._open()
         n_samples = int(file.frames)
-        if file.format == "MP3":
+        if file.subtype.startswith("MPEG"):  # in WAV too
             n_samples = self._counted()
             file = self._file = self._open()
         self.sound = Sound(int(file.samplerate), int(file.channels), n_samples, str(file.subtype))
