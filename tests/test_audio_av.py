@@ -32,7 +32,7 @@ FORMATS = [
     ("m4b", "ipod", "aac", 8000, 1, True),
     ("aac", "adts", "aac", 16000, 1, False),
     ("amr", "amr", "libopencore_amrnb", 8000, 1, False),
-    ("3gp", "3gp", "libopencore_amrnb", 8000, 1, True),
+    ("3gp", "3gp", "libopencore_amrnb", 8000, 1, False),
     ("webm", "webm", "libopus", 48000, 2, True),
     ("mka", "matroska", "flac", 22050, 1, True),
     ("mkv", "matroska", "pcm_u8", 8000, 2, True),
@@ -75,8 +75,13 @@ def encode(file: Path, container: str, codec: str, samples: np.ndarray, rate: in
             stream = output.add_stream(encoder(codec), rate=rate, layout=layout, bit_rate=bit_rate)
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
             frame.sample_rate, frame.pts = rate, 0
-            resampler = av.AudioResampler(format=stream.codec_context.format.name, layout=layout, rate=rate)
-            frames = [*resampler.resample(frame), None]
+            resampler = av.AudioResampler(
+                format=stream.codec_context.format.name,
+                layout=layout,
+                rate=rate,
+                frame_size=stream.codec_context.frame_size or 1024,
+            )
+            frames = [*resampler.resample(frame), *resampler.resample(None), None]
         for i in range(20 if film else 0):
             black = av.VideoFrame(32, 32, "yuv420p")
             black.pts = i
@@ -128,7 +133,11 @@ def test_what_was_encoded_is_heard_again(suffix, container, codec, rate, n_chann
     np.testing.assert_allclose(level_db(samples), level_db(source.T), atol=0.5)
     aligned = samples[max(0, late) :, 0]
     n = min(len(aligned), source.shape[1] + min(0, late))
-    assert np.corrcoef(aligned[:n], source[0, max(0, -late) : max(0, -late) + n])[0, 1] > 0.9
+    expected = source[0, max(0, -late) : max(0, -late) + n]
+    if codec != "libopencore_amrnb":  # which keeps the sound, and not the wave
+        assert np.corrcoef(aligned[:n], expected)[0, 1] > 0.9
+    levels = [np.abs(own[: n - n % 160]).reshape(-1, 160).mean(axis=1) for own in (aligned, expected)]
+    assert np.corrcoef(levels)[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
@@ -288,11 +297,16 @@ WMA = encoded("wma", "asf", "wmav2")
         *((f"{kept}.aac", cut(kept, AAC), "decode", "broken after") for kept in (0.9, 0.5)),
         ("cut.wma", cut(0.5, WMA), "decode", "broken after|it ends after"),
         ("cut.amr", lambda file: file.write_bytes(amr_wb(50)[:-7]), "decode", "broken after 0.98 s"),
-        ("cut.wav", cut(0.5, encoded("wav", "wav", "g722")), "decode", "cut off"),
+        *((f"{kept}.wav", cut(kept, encoded("wav", "wav", "g722")), "open", "is cut off") for kept in (0.99, 0.5)),
         ("damaged.m4a", nonsense_in_the_middle, "decode", "broken after 0[.]"),
         ("head.webm", cut(0.02, AAC), "open", "cannot be read as audio"),
         ("ftyp.m4a", lambda file: file.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500)), "open", "cannot be read"),
-        ("other.m4a", damaged(M4A, b"mp4a", b"zzzz"), "open", "encoding that FFmpeg does not decode"),
+        (
+            "other.m4a",
+            damaged(encoded("m4a", "ipod", "alac"), b"alac", b"zzzz"),
+            "open",
+            "encoding that FFmpeg does not decode",
+        ),
         ("film.mp4", lambda file: encode(file, "mp4", "", voice(8000)[:, :0], 8000, film=True), "open", "no sound"),
         ("list.m4a", playlist, "open", "cannot be read as audio"),
         ("none.amr", lambda file: file.write_bytes(b"#!AMR\n"), "open|decode", "no samples|cannot be read"),
@@ -432,7 +446,7 @@ def test_the_tables_hold_the_true_length(tmp_path):
         assert max(row["end_s"] for row in own) == own[0]["duration_s"]
 
 
-def test_a_wav_that_announces_half_an_hour_and_was_streamed_is_no_cut_one(tmp_path):
+def test_a_wav_that_could_not_know_its_length_is_no_cut_one(tmp_path):
     file = encode(tmp_path / "a.wav", "wav", "g722", voice(16000), 16000)
     content = bytearray(file.read_bytes())
     place = content.index(b"data") + 4

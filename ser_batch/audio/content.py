@@ -3,11 +3,14 @@
 import os
 from typing import BinaryIO
 
+# a recorder that streams writes such sizes because it cannot know the end; it is no sign of a cut file
+UNKNOWN_SIZE = 0x7FFF0000
 HEAD_BYTES = 16_384
 # the names of files that may have no header, so that nothing in them tells what they hold
 HEADERLESS_SUFFIXES = (b".ulaw", b".ul", b".alaw", b".al", b".raw", b".pcm", b".vox", b".gsm")
 _EBML, _EBML_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ATOMS = tuple((4, atom) for atom in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
+_WAVE = b"WAVE"
 # by what they begin with, and where: files that FFmpeg reads and libsndfile need not
 _CONTAINERS = (
     *_ATOMS,  # m4a, mp4, mov, 3gp
@@ -16,7 +19,7 @@ _CONTAINERS = (
     (0, b"#!AMR"),
 )
 # those of which libsndfile reads most and FFmpeg some more: G.722, G.726 and G.729 in WAV, Speex in Ogg, AAC in CAF
-_COMMON_CONTAINERS = ((8, b"WAVE"), (0, b"OggS"), (0, b"caff"), (0, b"riff\x2e\x91"))
+_COMMON_CONTAINERS = ((8, _WAVE), (0, b"OggS"), (0, b"caff"), (0, b"riff\x2e\x91"))
 # a stream of AAC has no header at its beginning, but a small one before each frame
 _AAC_FRAMES = 3
 # each frame of headerless GSM begins with this half byte
@@ -35,7 +38,7 @@ def is_common_container(stream: BinaryIO) -> bool:
 
 
 def is_cut(stream: BinaryIO) -> bool:
-    """Whether a file of MPEG-4 or Matroska ends before its sound does: its parts tell their lengths."""
+    """Whether a file of MPEG-4, Matroska or WAV ends before its sound does: its parts tell their lengths."""
     size = stream.seek(0, os.SEEK_END)
     head = _head(stream)
     end = None
@@ -43,6 +46,8 @@ def is_cut(stream: BinaryIO) -> bool:
         end = _atoms_end(stream, size)
     elif head.startswith(_EBML):
         end = _segment_end(head)
+    elif head[8:].startswith(_WAVE):
+        end = _data_end(stream, size)
     return end is not None and end > size
 
 
@@ -100,6 +105,19 @@ def _atoms_end(stream: BinaryIO, file_size: int) -> int | None:
         if kind in (b"moov", b"mdat", b"moof"):
             end = place
     return end
+
+
+def _data_end(stream: BinaryIO, file_size: int) -> int | None:
+    """Return where the samples of a WAV end; recorders that stream do not know."""
+    place = 12
+    while place + 8 <= file_size:
+        stream.seek(place)
+        head = stream.read(8)
+        size = int.from_bytes(head[4:], "little")
+        if head.startswith(b"data"):
+            return place + 8 + size if size < UNKNOWN_SIZE else None
+        place += 8 + size + size % 2
+    return None
 
 
 def _begins(head: bytes, marks: tuple[tuple[int, bytes], ...]) -> bool:

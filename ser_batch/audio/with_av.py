@@ -14,11 +14,9 @@ from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal
 # a file decides neither what is guessed of it nor what else is opened: no playlists, no network, no other files
 _OPTIONS = {"format_whitelist": "aac,amr,asf,caf,matroska,mov,ogg,w64,wav", "protocol_whitelist": "none"}
 # those whose header tells when the sound ends, and is not guessed by the bit rate
-_TELLING = frozenset({"asf", "mov", "matroska", "w64", "wav"})
+_TELLING = frozenset({"asf", "mov", "matroska"})
 # what an announced length may exceed the decoded one by: delays of encoders, rounding, the length of another stream
 _TOLERANCE_S = 0.5
-# a recorder that streams writes such sizes because it cannot know the end
-_UNKNOWN_SIZE = 0x7FFF0000
 _ERRORS = (av.FFmpegError, OSError, ValueError)
 
 
@@ -109,7 +107,8 @@ class AvSource:
         n_samples, rate, n_channels = 0, 0, 0
         try:
             for packet in self._container.demux(stream):
-                if packet.is_corrupt:
+                # the last one of a WAV that was streamed is so too; others were measured before
+                if packet.is_corrupt and self._container.format.name != "wav":
                     raise broken(self._path, n_samples, rate or 1, "it is cut off")
                 for frame in packet.decode():
                     if n_samples and (rate, n_channels) != (frame.sample_rate, frame.layout.nb_channels):
@@ -151,9 +150,7 @@ class AvSource:
         if not _TELLING & set(container.format.name.split(",")):
             return None
         if stream.duration is not None:
-            announced_s = float(stream.duration * stream.time_base)
-            is_unknown = (stream.bit_rate or 0) / 8 * announced_s >= _UNKNOWN_SIZE
-            return None if is_unknown else announced_s
+            return float(stream.duration * stream.time_base)
         if container.duration is None or len(container.streams) > 1:
             return None
         return float(container.duration / av.time_base)

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
+from ser_batch.audio.content import UNKNOWN_SIZE
 from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal
 from ser_batch.config import RawFormat
 
@@ -29,8 +30,6 @@ _RAW_SUBTYPES = {
 }
 # libsndfile notes in its log what a header announced and what the file holds
 _SHORTENED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-# a recorder that streams writes such sizes because it cannot know the end; it is no sign of a cut file
-_UNKNOWN_SIZE = 0x7FFF0000
 _COUNTED_SAMPLES = 1 << 20
 
 
@@ -63,7 +62,7 @@ class SoundfileSource:
             file = self._file = self._open()
         self.sound = Sound(int(file.samplerate), int(file.channels), n_samples, str(file.subtype))
         shortened = _SHORTENED.search(file.extra_info)
-        if shortened and int(shortened[2]) < int(shortened[1]) < _UNKNOWN_SIZE:
+        if shortened and int(shortened[2]) < int(shortened[1]) < UNKNOWN_SIZE:
             self.close()
             raise refusal(
                 path,
