@@ -21,7 +21,13 @@ _CONTAINERS = (
 # those of which libsndfile reads most and FFmpeg some more: G.722, G.726 and G.729 in WAV, Speex in Ogg, AAC in CAF
 _COMMON_CONTAINERS = ((8, _WAVE), (0, b"OggS"), (0, b"caff"), (0, b"riff\x2e\x91"))
 # a stream of AAC has no header at its beginning, but a small one before each frame
-_AAC_FRAMES = 3
+_FRAMES = 3
+# bit rates of MPEG audio by their number, from 1
+_MP3_KBITS = {
+    "1-II": (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    "1-III": (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    "2": (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
 # each frame of headerless GSM begins with this half byte
 _GSM_MAGIC = 0xD
 
@@ -35,6 +41,20 @@ def is_container(stream: BinaryIO) -> bool:
 def is_common_container(stream: BinaryIO) -> bool:
     """Whether this is of a kind that libsndfile reads, in which FFmpeg knows more encodings."""
     return _begins(_head(stream), _COMMON_CONTAINERS)
+
+
+def is_only_like_mp3(stream: BinaryIO) -> bool:
+    """Whether this begins with the mark of an MP3 and no further frames follow; quiet G.711 does so by chance."""
+    head = _head(stream)
+    if head[:1] != b"\xff" or head[1:2] < b"\xe0":
+        return False
+    start = 0
+    for _ in range(_FRAMES):
+        length = _mp3_frame_bytes(head[start : start + 4])
+        if not length:
+            return True
+        start += length
+    return False
 
 
 def is_cut(stream: BinaryIO) -> bool:
@@ -127,12 +147,29 @@ def _begins(head: bytes, marks: tuple[tuple[int, bytes], ...]) -> bool:
 def _is_aac(head: bytes) -> bool:
     """Whether some frames of AAC (ADTS) follow one another; one mark of 12 bits would be found in noise."""
     start = 0
-    for _ in range(_AAC_FRAMES):
+    for _ in range(_FRAMES):
         frame = head[start : start + 7]
         if len(frame) < 7 or frame[0] != 0xFF or frame[1] & 0xF6 != 0xF0:
             return False
-        start += (frame[3] & 0x3) << 11 | frame[4] << 3 | frame[5] >> 5  # the frame's length in bytes
+        length = (frame[3] & 0x3) << 11 | frame[4] << 3 | frame[5] >> 5  # in bytes, this header among them
+        if length < 7:
+            return False
+        start += length
     return True
+
+
+def _mp3_frame_bytes(header: bytes) -> int:
+    """Return the length of a frame of MPEG audio, layer II or III; 0 for what is none."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
+        return 0
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3  # 3 is MPEG-1, 2 MPEG-2, 0 MPEG-2.5; 1 is layer III
+    rate_index, kbit_index = header[2] >> 2 & 3, header[2] >> 4
+    if version == 1 or layer not in (1, 2) or rate_index == 3 or kbit_index in (0, 15):
+        return 0
+    row = "2" if version != 3 else "1-II" if layer == 2 else "1-III"
+    rate = (44100, 48000, 32000)[rate_index] // {3: 1, 2: 2, 0: 4}[version]
+    n_samples = 576 if version != 3 and layer == 1 else 1152
+    return n_samples // 8 * _MP3_KBITS[row][kbit_index - 1] * 1000 // rate + (header[2] >> 1 & 1)
 
 
 def _behind_id3(stream: BinaryIO) -> bytes:

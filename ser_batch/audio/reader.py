@@ -6,7 +6,14 @@ from typing import BinaryIO
 
 import soundfile
 
-from ser_batch.audio.content import begins_as_gsm, is_common_container, is_container, is_gsm, may_be_headerless
+from ser_batch.audio.content import (
+    begins_as_gsm,
+    is_common_container,
+    is_container,
+    is_gsm,
+    is_only_like_mp3,
+    may_be_headerless,
+)
 from ser_batch.audio.sound import REMEDY, Samples, Sound, Source, refusal
 from ser_batch.audio.with_soundfile import SoundfileSource
 from ser_batch.config import EXAMPLE_RAW_FORMAT, MAX_CHANNELS, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, RawFormat
@@ -84,6 +91,8 @@ class AudioReader:
             if not os.fstat(self._stream.fileno()).st_size:
                 raise refusal(self._path, "open", "it is empty (0 bytes)")
             try:
+                if may_be_headerless(file) and is_only_like_mp3(self._stream):
+                    raise soundfile.SoundFileRuntimeError("Format not recognised")
                 return SoundfileSource(self._stream, self._path)
             except soundfile.SoundFileError as error:
                 return self._open_other(file, raw_format, error)
