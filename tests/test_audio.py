@@ -22,7 +22,7 @@ INTEGER = ["PCM_U8", "PCM_16", "ULAW", "ALAW", "GSM610", "G721_32", "IMA_ADPCM",
 FORMATS = [
     *(("WAV", subtype) for subtype in [*INTEGER, "PCM_24", "PCM_32", "FLOAT", "DOUBLE"]),
     *(("AIFF", subtype) for subtype in ("PCM_S8", "PCM_16")),
-    ("AU", "PCM_16"),
+    *((container, subtype) for container in ("AU", "CAF", "W64") for subtype in ("PCM_16", "ULAW", "ALAW")),
     *(("FLAC", subtype) for subtype in ("PCM_16", "PCM_24")),
     ("MP3", "MPEG_LAYER_III"),
     *(("OGG", subtype) for subtype in ("VORBIS", "OPUS")),
@@ -51,7 +51,7 @@ def test_blocks_hold_the_very_samples_that_soundfile_reads_as_floats(container, 
     file = tmp_path / "a.bin"  # the content decides, not the name
     rate, n_channels = (8000, 1) if subtype in ONE_CHANNEL_ONLY else (48000, 2)
     soundfile.write(file, rough(10_000, n_channels), rate, format=container, subtype=subtype)
-    monkeypatch.setattr(audio, "BLOCK_S", 1777 / rate)
+    monkeypatch.setattr(audio.reader, "BLOCK_S", 1777 / rate)
 
     with AudioReader(os.fsencode(file), "a") as reader:
         blocks = list(reader.blocks())

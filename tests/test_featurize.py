@@ -320,7 +320,7 @@ def test_any_windows_of_any_recording_hold_what_the_kernel_makes_of_their_own_sa
     samples = noise(n)[:, 0]
     file = write(tmp_path_factory.getbasetemp() / "any.wav", samples, rate)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audio, "BLOCK_S", block / rate)
+        patch.setattr(audio.reader, "BLOCK_S", block / rate)
         found = cut(file, SMALL, Segmentation(mode="windows", window_s=window_s, hop_s=hop_s))
 
     duration_s = n / rate
@@ -955,7 +955,7 @@ def variant_of(
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("segments_", ["clip", "windows", "labels"])
 def test_a_variant_is_made_of_the_samples_of_its_own_segment_and_channel(segments_, preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "BLOCK_S", 0.3)  # segments reach over several blocks
+    monkeypatch.setattr(audio.reader, "BLOCK_S", 0.3)  # segments reach over several blocks
     samples = noise(22_000, 2)
     file = write(tmp_path / "audio/a.wav", samples, 11025)
     content_hash = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -990,7 +990,7 @@ def test_the_frames_of_speed_variants_are_as_many_more_or_fewer(tmp_path):
 
 
 def test_of_a_long_clip_the_beginning_is_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "BLOCK_S", 0.4)
+    monkeypatch.setattr(audio.reader, "BLOCK_S", 0.4)
     monkeypatch.setattr(cutting, "LONGEST_VARIANT_S", 1.0)
     samples = noise(24_000)
     file = write(tmp_path / "a.wav", samples)

@@ -80,6 +80,12 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
                     "else split]",
                 ),
                 click.option(
+                    "--raw-format",
+                    metavar="ENCODING:RATE:CHANNELS",
+                    help="What files without a header hold (.ul .al .raw .pcm .vox ...), such as mulaw:8000:1 (Hz): "
+                    "mulaw, alaw, gsm, vox, s16le, s16be, u8.  [default: they are rejected]",
+                ),
+                click.option(
                     "--labels",
                     type=click.Path(path_type=Path, exists=True, dir_okay=False),
                     help="CSV or Parquet: path, emotion, and if known speaker, channel, start_s, end_s (not for clip).",

@@ -20,6 +20,14 @@ from ser_batch.config.options import (
     TrainOptions,
     check_protocol,
 )
+from ser_batch.config.raw import (
+    EXAMPLE_RAW_FORMAT,
+    MAX_CHANNELS,
+    MAX_SAMPLING_RATE,
+    MIN_SAMPLING_RATE,
+    RAW_ENCODINGS,
+    RawFormat,
+)
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode, canonical_json
 from ser_batch.config.variants import CLEAN, VARIANT_SETS, Change, Variants, changes, variant_names
 
@@ -27,7 +35,12 @@ __all__ = [
     "BASELINES",
     "CLEAN",
     "DEFAULT_RECIPE",
+    "EXAMPLE_RAW_FORMAT",
+    "MAX_CHANNELS",
+    "MAX_SAMPLING_RATE",
+    "MIN_SAMPLING_RATE",
     "PRESETS",
+    "RAW_ENCODINGS",
     "STAGES",
     "STAGE_INPUTS",
     "VARIANT_SETS",
@@ -37,6 +50,7 @@ __all__ = [
     "FeaturizeOptions",
     "Job",
     "Options",
+    "RawFormat",
     "RecipeName",
     "RunOptions",
     "ScoreOptions",

@@ -5,6 +5,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.raw import RawFormat
 from ser_batch.config.since import parse_since
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
@@ -55,6 +56,8 @@ class RunOptions:
         The labels file.
     segments, window, hop, channels
         See `Segmentation`; window and hop in seconds.
+    raw_format
+        ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
     shard_size
@@ -77,6 +80,7 @@ class RunOptions:
     window: float = 4.04
     hop: float = 2.02
     channels: str | None = None
+    raw_format: str | None = None
     jobs: int | None = None
     shard_size: int = 64
     overwrite: bool = False
@@ -87,7 +91,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Refuse counts below one, times that are none, and what no recording can be cut by."""
-        _ = self.segmentation, self.since_ns
+        _ = self.segmentation, self.since_ns, self.wanted_raw_format
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
         if self.jobs is not None and self.jobs < 1:
@@ -104,6 +108,16 @@ class RunOptions:
     def since_ns(self) -> int | None:
         """The time of `since` in nanoseconds since 1970, as files have it; an age counts from now."""
         return None if self.since is None else round(parse_since(self.since).timestamp() * 1e9)
+
+    @property
+    def wanted_raw_format(self) -> RawFormat | None:
+        """What files without a header hold; None where it was not said."""
+        return None if self.raw_format is None else RawFormat.parse(self.raw_format)
+
+    @property
+    def raw_identity(self) -> dict[str, str]:
+        """What the raw format adds to the settings that an output belongs to: nothing where it was not given."""
+        return {} if self.raw_format is None else {"raw_format": str(self.wanted_raw_format)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,14 @@ from ser_batch.corpus.ravdess import parse_name
 from ser_batch.corpus.records import Manifest, Metadata, Recording, Reject
 from ser_batch.errors import InputError, UsageError, printable
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".gsm"})
+AUDIO_SUFFIXES = frozenset(
+    {
+        *(".wav", ".w64", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf"),
+        *(".m4a", ".m4b", ".aac", ".amr", ".wma", ".webm", ".mka"),
+        *(".mp4", ".mov", ".3gp", ".mkv"),  # films, for their sound
+        *(".gsm", ".ulaw", ".ul", ".alaw", ".al", ".raw", ".pcm", ".vox"),  # without a header
+    }
+)
 
 
 def walk(audio: Path) -> Manifest:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import soundfile
 
 from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
-from ser_batch.config import CLEAN, FeatureSpec, Segmentation, Variants
+from ser_batch.config import CLEAN, FeatureSpec, RawFormat, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
 from ser_batch.mfcc import SegmentMfcc, kernel
@@ -245,6 +245,7 @@ def segments(
     *,
     variants: Variants | None = None,
     content_hash: str = "",
+    raw_format: RawFormat | None = None,
     activity: Activity | None = None,
     left_out: Collection[int] = (),
     least_speech: float = 0.0,
@@ -261,6 +262,8 @@ def segments(
         Which variants of each segment to yield; None stands for clean alone.
     content_hash
         Of the recording, for what variants draw at random.
+    raw_format
+        What it holds, if it has no header.
     activity
         Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
     left_out
@@ -278,7 +281,7 @@ def segments(
     RecordingError
         It cannot be decoded, a label row lies outside of it, or a codec cannot take a segment.
     """
-    with AudioReader(recording.file, recording.path) as reader:
+    with AudioReader(recording.file, recording.path, raw_format) as reader:
         sound = reader.sound
         plan = _labels_by_channel(recording, segmentation, sound.n_channels)
         recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash, activity, least_speech)
@@ -307,7 +310,7 @@ def segments(
         )
 
 
-def activity_of(recording: Recording, segmentation: Segmentation) -> Activity:
+def activity_of(recording: Recording, segmentation: Segmentation, raw_format: RawFormat | None = None) -> Activity:
     """Find the speech of the channels that `segments` cuts, and of those beside them.
 
     Raises
@@ -315,7 +318,7 @@ def activity_of(recording: Recording, segmentation: Segmentation) -> Activity:
     RecordingError
         It cannot be decoded, or the labels name a channel that it does not have.
     """
-    return scan(recording, lambda n_channels: channels_of(recording, segmentation, n_channels))
+    return scan(recording, lambda n_channels: channels_of(recording, segmentation, n_channels), raw_format=raw_format)
 
 
 def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:

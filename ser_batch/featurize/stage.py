@@ -97,6 +97,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         "feature_spec": spec.to_dict(),
         "segmentation": segmentation.decisive(),
         "variants": dataclasses.asdict(options.wanted_variants),
+        **options.raw_identity,
     }
     store = Store(options.out, identity, overwrite=options.overwrite)
     write_json(
@@ -111,7 +112,9 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         },
     )
     # absolute: loky keeps its workers for the next call, in the working directory of the first
-    work = FeaturizeWork(options.out.absolute(), dataset, spec, segmentation, options.wanted_variants)
+    work = FeaturizeWork(
+        options.out.absolute(), dataset, spec, segmentation, options.wanted_variants, options.wanted_raw_format
+    )
     plan = store.plan(
         recordings,
         work,

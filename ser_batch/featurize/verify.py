@@ -35,8 +35,8 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
         try:
             with open(files[row["path"]], "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
                 samples, rate = librosa.load(stream, sr=spec.sampling_rate)
-        except (soundfile.SoundFileError, ValueError):
-            continue  # GSM, which librosa does not open
+        except (soundfile.SoundFileError, ValueError, TypeError):
+            continue  # what librosa does not open: GSM, what FFmpeg decodes, and what has no header
         n_compared += 1
         powers = librosa.feature.melspectrogram(
             y=samples,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ser_batch.config import FeatureSpec, Segmentation, Variants
+from ser_batch.config import FeatureSpec, RawFormat, Segmentation, Variants
 from ser_batch.corpus import Recording, emotion_of, speaker_of
 from ser_batch.parallel import MAIN, Rows, Work
 from ser_batch.tables import features_schema
@@ -22,6 +22,7 @@ class FeaturizeWork(Work):
     spec: FeatureSpec
     segmentation: Segmentation
     variants: Variants = dataclasses.field(default_factory=Variants)
+    raw_format: RawFormat | None = None
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -51,7 +52,8 @@ class FeaturizeWork(Work):
             self.segmentation,
             variants=self.variants,
             content_hash=content_hash,
-            activity=activity_of(recording, self.segmentation) if is_scanned else None,
+            activity=activity_of(recording, self.segmentation, self.raw_format) if is_scanned else None,
+            raw_format=self.raw_format,
         ):
             frames = segment.mfcc
             mfcc = np.zeros((self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32)

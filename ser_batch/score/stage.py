@@ -109,6 +109,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "roles": options.roles,
         "min_confidence": options.min_confidence,
         "min_speech": options.least_speech,
+        **options.raw_identity,
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
@@ -125,6 +126,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.wanted_roles,
         options.min_confidence,
         options.least_speech,
+        options.wanted_raw_format,
     )
     plan = store.plan(
         recordings,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ser_batch import bundle
 from ser_batch.bundle import Bundle, Predictor
-from ser_batch.config import Segmentation
+from ser_batch.config import RawFormat, Segmentation
 from ser_batch.corpus import Recording, emotion_of
 from ser_batch.errors import BundleError
 from ser_batch.parallel import MAIN, Rows, Work
@@ -39,6 +39,7 @@ class ScoreWork(Work):
     wanted_roles: frozenset[str]
     min_confidence: float = 0.0
     min_speech: float = 0.0
+    raw_format: RawFormat | None = None
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -60,7 +61,7 @@ class ScoreWork(Work):
         from ser_batch.featurize.cutting import activity_of, channels_of, segments  # loaded by workers only
 
         loaded, predict = _model(self.model, self.model_id)
-        activity = activity_of(recording, self.segmentation)
+        activity = activity_of(recording, self.segmentation, self.raw_format)
         sound = activity.sound
         assert sound is not None  # `scan` has opened it
         calls: dict[int, CallSums] = {}
@@ -82,6 +83,7 @@ class ScoreWork(Work):
             recording,
             loaded.spec,
             self.segmentation,
+            raw_format=self.raw_format,
             activity=activity,
             left_out=left_out,
             least_speech=self.min_speech,

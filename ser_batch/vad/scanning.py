@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
+from ser_batch.config import RawFormat
 from ser_batch.corpus import Recording
 from ser_batch.vad.activity import Activity
 from ser_batch.vad.detecting import FRAME_SAMPLES, VAD_RATE, Features, decibels, features, speech
@@ -70,7 +71,9 @@ class _Pair:
         return self.is_open and self._power > 0 and self._difference <= _COPY_SHARE * self._power
 
 
-def scan(recording: Recording, channels: Callable[[int], Iterable[int]] = range) -> Activity:
+def scan(
+    recording: Recording, channels: Callable[[int], Iterable[int]] = range, *, raw_format: RawFormat | None = None
+) -> Activity:
     """Find the speech of a recording; memory holds a block and a few numbers for each frame.
 
     Parameters
@@ -81,13 +84,15 @@ def scan(recording: Recording, channels: Callable[[int], Iterable[int]] = range)
         Which channels are wanted: gets the number that the recording has, gives the table's channel numbers, -1 for
         the mean of all. Where one of several is wanted all of them are listened to, because overlap and copies are
         between channels.
+    raw_format
+        What it holds, if it has no header.
 
     Raises
     ------
     RecordingError
         It cannot be decoded, or `channels` raises it.
     """
-    with AudioReader(recording.file, recording.path) as reader:
+    with AudioReader(recording.file, recording.path, raw_format) as reader:
         sound = reader.sound
         wanted = set(channels(sound.n_channels))
         numbers = [channel for channel in wanted if channel < 0]

@@ -1,0 +1,157 @@
+"""A recording of any format as a stream of blocks."""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import soundfile
+
+from ser_batch.audio.content import (
+    begins_as_gsm,
+    is_common_container,
+    is_container,
+    is_gsm,
+    is_only_like_mp3,
+    may_be_headerless,
+)
+from ser_batch.audio.sound import REMEDY, Samples, Sound, Source, refusal
+from ser_batch.audio.with_soundfile import SoundfileSource
+from ser_batch.config import EXAMPLE_RAW_FORMAT, MAX_CHANNELS, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, RawFormat
+
+BLOCK_S = 30.0
+# the rate of GSM 6.10 is always this
+_GSM = RawFormat(encoding="gsm", sampling_rate=8000, n_channels=1)
+_INSTALL = 'pip install "ser-batch[av]"'
+
+
+class AudioReader:
+    """A recording opened for reading in blocks; a context manager.
+
+    Parameters
+    ----------
+    file
+        The bytes to open the file by. What it is is read from its content, not its name.
+    path
+        Name for messages.
+    raw_format
+        What the file holds, if its name says that it may have no header and its content tells nothing.
+
+    Raises
+    ------
+    RecordingError
+        Stage ``open``: it is not there, not audio, empty, cut off, or of an impossible rate. Stage ``decode``: it has
+        to be decoded to learn its length, and is broken.
+    """
+
+    def __init__(self, file: bytes, path: str, raw_format: RawFormat | None = None) -> None:
+        self._path = path
+        self._source: Source | None = None
+        try:
+            self._stream: BinaryIO = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115 - pathlib knows no bytes
+        except OSError as error:
+            raise refusal(path, "open", f"it cannot be opened ({error.strerror})") from error
+        try:
+            self._source = self._open(file, raw_format)
+            self.sound = self._source.sound
+            self._check(self.sound)
+        except BaseException:
+            self._close()
+            raise
+        self.n_samples = 0
+
+    def __enter__(self) -> "AudioReader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield the recording in blocks of at most 30 s.
+
+        Yields
+        ------
+        array of float32, shape (samples, channels)
+            Full scale is 1.0. `n_samples` counts what has come so far.
+
+        Raises
+        ------
+        RecordingError
+            Stage ``decode``: broken data, no samples, NaN or infinite samples, or fewer than announced.
+        """
+        assert self._source is not None
+        for block in self._source.blocks(int(BLOCK_S * self.sound.sampling_rate)):
+            self.n_samples += len(block)
+            yield block
+        if not self.n_samples:
+            raise refusal(self._path, "decode", "it holds no samples")
+
+    def _open(self, file: bytes, raw_format: RawFormat | None) -> Source:
+        """Open by content: libsndfile first, then FFmpeg, and what has no header by what was said of it."""
+        try:
+            if not os.fstat(self._stream.fileno()).st_size:
+                raise refusal(self._path, "open", "it is empty (0 bytes)")
+            try:
+                if may_be_headerless(file) and is_only_like_mp3(self._stream):
+                    raise soundfile.SoundFileRuntimeError("Format not recognised")
+                return SoundfileSource(self._stream, self._path)
+            except soundfile.SoundFileError as error:
+                return self._open_other(file, raw_format, error)
+        except OSError as error:
+            raise refusal(self._path, "open", f"it cannot be read ({error.strerror})") from error
+
+    def _open_other(self, file: bytes, raw_format: RawFormat | None, error: soundfile.SoundFileError) -> Source:
+        reason = str(getattr(error, "error_string", error)).rstrip(".") or "unknown format"
+        for_av = is_container(self._stream)
+        if for_av or is_common_container(self._stream):
+            return self._open_container(None if for_av else reason)
+        if is_gsm(self._stream, file):
+            return self._open_headerless(_GSM)
+        if raw_format and may_be_headerless(file):
+            return self._open_headerless(raw_format)
+        remedy = REMEDY
+        if may_be_headerless(file) and not file.lower().endswith(b".gsm"):
+            remedy = (
+                f"if it has no header, say what it holds with --raw-format, such as {EXAMPLE_RAW_FORMAT}, or remove it"
+            )
+        raise refusal(self._path, "open", f"it cannot be read as audio ({reason})", remedy) from error
+
+    def _open_container(self, reason: str | None) -> Source:
+        """Open what FFmpeg reads; `reason` is what libsndfile, which reads most of its kind, said against it."""
+        try:
+            from ser_batch.audio.with_av import AvSource  # loaded where it is needed: FFmpeg is large
+        except ImportError as error:
+            if reason is None:
+                wanted = "it needs the decoders of FFmpeg, which are not installed"
+                raise refusal(self._path, "open", wanted, f"{_INSTALL}, or remove the file") from error
+            raise refusal(
+                self._path, "open", f"it cannot be read as audio ({reason})", f"{_INSTALL} for more encodings, {REMEDY}"
+            ) from error
+        return AvSource(self._stream, self._path, reason)
+
+    def _open_headerless(self, raw_format: RawFormat) -> Source:
+        if raw_format.encoding == "gsm" and not begins_as_gsm(self._stream):
+            raise refusal(
+                self._path,
+                "open",
+                f"it is no GSM 6.10, as --raw-format {raw_format} says",
+                "correct that, or remove it",
+            )
+        try:
+            return SoundfileSource(self._stream, self._path, raw_format)
+        except soundfile.SoundFileError as error:
+            raise refusal(self._path, "open", f"it cannot be read as {raw_format} ({error})") from error
+
+    def _check(self, sound: Sound) -> None:
+        if not MIN_SAMPLING_RATE <= sound.sampling_rate <= MAX_SAMPLING_RATE:
+            raise refusal(
+                self._path,
+                "open",
+                f"its header says {sound.sampling_rate} Hz; expected {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE}",
+            )
+        if sound.n_channels > MAX_CHANNELS:
+            raise refusal(self._path, "open", f"it has {sound.n_channels} channels; expected at most {MAX_CHANNELS}")
+
+    def _close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+        self._stream.close()

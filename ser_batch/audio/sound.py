@@ -1,0 +1,80 @@
+"""What the readers share: what a header says, and how a recording is refused."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.errors import RecordingError, printable
+
+REMEDY = "replace the file or remove it"
+Samples = npt.NDArray[np.float32]
+
+_FULL_SCALE = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768, "PCM_S8": 127 / 128, "PCM_U8": 127 / 128}
+# float files whose samples were never scaled to 1.0 stay below; beyond, the power of a frame leaves float32
+_LOUDEST = np.float32(2.0**32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """What the header of a recording says.
+
+    Parameters
+    ----------
+    sampling_rate
+        In Hz.
+    n_channels
+        Channels of the source.
+    n_samples
+        Samples a channel: announced by the header, or counted where none can be trusted to tell.
+    subtype
+        libsndfile's name of the encoding, in capitals, or FFmpeg's, in small letters.
+    """
+
+    sampling_rate: int
+    n_channels: int
+    n_samples: int
+    subtype: str
+
+    @property
+    def full_scale(self) -> float:
+        """The largest positive value the encoding can hold, where clipped sound stays."""
+        return _FULL_SCALE.get(self.subtype, 32767 / 32768)
+
+
+class Source(Protocol):
+    """A recording opened by one of the libraries that decode."""
+
+    @property
+    def sound(self) -> Sound:
+        """What is known of it before it is read."""
+
+    def blocks(self, block_samples: int) -> Iterator[Samples]:
+        """Yield it in blocks of at most `block_samples`, float32, shape (samples, channels)."""
+
+    def close(self) -> None:
+        """Let go of what the library holds; the stream stays open."""
+
+
+def refusal(path: str, stage: str, reason: str, remedy: str = REMEDY) -> RecordingError:
+    """Return the error that turns a recording into a reject."""
+    return RecordingError(stage, f"{printable(path)}: {reason}; {remedy}")
+
+
+def broken(path: str, n_samples: int, sampling_rate: int, error: object) -> RecordingError:
+    """Return the error of data that a decoder gives up on after `n_samples`."""
+    return refusal(path, "decode", f"its data are broken after {n_samples / sampling_rate:.2f} s ({error})")
+
+
+def check_values(block: Samples, path: str) -> None:
+    """Refuse samples of which nothing can be computed.
+
+    Raises
+    ------
+    RecordingError
+        Stage ``decode``: NaN, infinite or absurdly loud samples.
+    """
+    if not (np.abs(block) <= _LOUDEST).all():
+        raise refusal(path, "decode", "it holds samples that are NaN, infinite or absurd; write it again as PCM")
