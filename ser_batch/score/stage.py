@@ -13,7 +13,7 @@ from ser_batch.bundle import Bundle
 from ser_batch.config import ScoreOptions
 from ser_batch.corpus import Reject, utf8, walk
 from ser_batch.errors import OutputError
-from ser_batch.featurize import labelled, nothing_done
+from ser_batch.featurize import labelled, named_corpus, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
 from ser_batch.score.work import CALLS, STATUS_LOW_RATE, ScoreWork
 from ser_batch.tables import (
@@ -100,8 +100,8 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     segmentation = options.segmentation
     model = bundle.find(options.model)
     segmentation.check_window(model.spec)
-    manifest = walk(audio)
-    recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
+    manifest = walk(audio, corpus=options.corpus)
+    recordings, warnings, _ = labelled(manifest.recordings, options)
     identity = {
         "root": utf8(manifest.root),
         "model_id": model.model_id,
@@ -109,6 +109,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "channel_roles": options.channel_roles,
         "roles": options.roles,
         "min_confidence": options.min_confidence,
+        "corpus": named_corpus(options),
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
