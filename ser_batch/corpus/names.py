@@ -49,7 +49,9 @@ class Corpus:
 
     def parse(self, name: str, folder: str) -> Metadata | None:
         """Return what a name says, or None where it is none of this corpus."""
-        match = self.pattern.fullmatch(name) or self.pattern.fullmatch(f"{folder}/{name}")
+        match = self.pattern.fullmatch(name)
+        if match is None and "/" in self.pattern.pattern:
+            match = self.pattern.fullmatch(f"{folder}/{name}")
         if match is None:
             return None
         codes = match.groupdict()
