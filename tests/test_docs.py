@@ -68,7 +68,7 @@ def documented(heading: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("heading", "schema"),
     [
-        ("features/part-*.parquet", tables.features_schema(FeatureSpec())),
+        ("features/part-*.parquet", tables.features_schema(FeatureSpec(), LABELS)),
         ("preds.parquet", tables.predictions_schema(LABELS)),
         ("preds.calls.parquet", tables.calls_schema(LABELS)),
         ("preds.report.parquet", tables.REPORT),

@@ -334,9 +334,11 @@ def test_published_folds_without_any_of_their_actors_are_left_out():
         split(ravdess().filter(pl.col("actor").is_in([2, 5])), "luna", seed=0)
 
 
-@pytest.mark.parametrize("corpus", [None, "crema_d"])
-def test_published_folds_refuse_other_recordings_by_name(corpus):
-    other = {**recording(7, 3, "sad"), "path": "call.wav", "corpus": corpus, "actor": None}
+@pytest.mark.parametrize(
+    ("corpus", "actor"), [(None, None), ("crema-d", None), ("emodb", 3), ("ravdess", None), ("ravdess", 1001)]
+)
+def test_published_folds_refuse_other_recordings_by_name(corpus, actor):
+    other = {**recording(7, 3, "sad"), "path": "call.wav", "corpus": corpus, "actor": actor}
     with pytest.raises(InputError, match=r"1 rows are of other recordings, such as call\.wav"):
         split(pl.concat([ravdess(), table([other])]), "emobox", seed=0)
 

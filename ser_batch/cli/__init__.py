@@ -88,7 +88,16 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
                 click.option(
                     "--labels",
                     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-                    help="CSV or Parquet: path, emotion, and if known speaker, channel, start_s, end_s (not for clip).",
+                    help="CSV or Parquet: path, emotion, and if known speaker, sex, intensity, statement, corpus, "
+                    "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.",
+                ),
+                click.option(
+                    "--corpus",
+                    type=click.Choice(["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]),
+                    default="auto",
+                    show_default=True,
+                    help="Whose file names the recordings have, which tell emotion and speaker. auto: of any known "
+                    "corpus. none: names tell nothing.",
                 ),
                 click.option("--jobs", type=int, help="Worker processes.  [default: all cores]"),
                 click.option(

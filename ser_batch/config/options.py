@@ -14,6 +14,8 @@ from ser_batch.errors import UsageError
 RecipeName = Literal["robust", "seed"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
+# whose names recordings have; `none` of all, or the one they are to have
+CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
 PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "none")
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
 BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
@@ -54,6 +56,8 @@ class RunOptions:
     ----------
     labels
         The labels file.
+    corpus
+        Whose file names the recordings have: ``auto`` for any known corpus, ``none``, or one by name.
     segments, window, hop, channels
         See `Segmentation`; window and hop in seconds.
     raw_format
@@ -76,6 +80,7 @@ class RunOptions:
     """
 
     labels: Path | None = None
+    corpus: CorpusName = "auto"
     segments: SegmentMode = "clip"
     window: float = 4.04
     hop: float = 2.02
@@ -94,6 +99,8 @@ class RunOptions:
         _ = self.segmentation, self.since_ns, self.wanted_raw_format
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
+        if self.corpus not in typing.get_args(CorpusName):
+            raise UsageError(f"corpus {self.corpus!r}; expected one of {', '.join(typing.get_args(CorpusName))}")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
         if self.shard_size < 1:

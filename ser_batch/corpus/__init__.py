@@ -3,14 +3,25 @@
 Nothing here opens a recording; a name, a size and a time are all that is looked at.
 """
 
-from ser_batch.corpus.folder import AUDIO_SUFFIXES, utf8, walk
+from ser_batch.corpus.folder import AUDIO_SUFFIXES, name_warnings, utf8, walk
 from ser_batch.corpus.labels import Labels, join_labels
-from ser_batch.corpus.ravdess import LICENCES, parse_name
-from ser_batch.corpus.records import LabelRow, Manifest, Metadata, Recording, Reject, emotion_of, label_at, speaker_of
+from ser_batch.corpus.names import CORPORA, licence_of, parse_name
+from ser_batch.corpus.records import (
+    SAID_BY_LABELS,
+    LabelRow,
+    Manifest,
+    Metadata,
+    Recording,
+    Reject,
+    emotion_of,
+    label_at,
+    metadata_of,
+)
 
 __all__ = [
     "AUDIO_SUFFIXES",
-    "LICENCES",
+    "CORPORA",
+    "SAID_BY_LABELS",
     "LabelRow",
     "Labels",
     "Manifest",
@@ -20,8 +31,10 @@ __all__ = [
     "emotion_of",
     "join_labels",
     "label_at",
+    "licence_of",
+    "metadata_of",
+    "name_warnings",
     "parse_name",
-    "speaker_of",
     "utf8",
     "walk",
 ]

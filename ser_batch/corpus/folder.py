@@ -3,10 +3,10 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ser_batch.corpus.ravdess import parse_name
+from ser_batch.corpus.names import CORPORA, parse_name
 from ser_batch.corpus.records import Manifest, Metadata, Recording, Reject
 from ser_batch.errors import InputError, UsageError, printable
 
@@ -20,7 +20,7 @@ AUDIO_SUFFIXES = frozenset(
 )
 
 
-def walk(audio: Path) -> Manifest:
+def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
     """Find the recordings below a folder.
 
     Links are followed, each folder once, so that circles end. Real folders come before links, and names are
@@ -30,6 +30,8 @@ def walk(audio: Path) -> Manifest:
     ----------
     audio
         A folder, or one audio file.
+    corpus
+        Whose names the files have; see `parse_name`.
 
     Raises
     ------
@@ -74,7 +76,8 @@ def walk(audio: Path) -> Manifest:
             )
             continue
         seen.add(path)
-        metadata = parse_name(path.rsplit("/", 1)[-1]) or Metadata()
+        *_, folder, name = utf8(file).split("/")
+        metadata = parse_name(name, folder=folder, corpus=corpus) or Metadata()
         recordings.append(
             Recording(path=path, file=file, size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=metadata)
         )
@@ -85,6 +88,34 @@ def walk(audio: Path) -> Manifest:
             f"{' '.join(sorted(AUDIO_SUFFIXES))}, at any depth"
         )
     return Manifest(Path(os.fsdecode(root)), tuple(recordings), tuple(rejects), dict(passed_over))
+
+
+def name_warnings(recordings: Iterable[Recording], *, corpus: str) -> tuple[str, ...]:
+    """Return sentences on names that do not say what was hoped for.
+
+    Parameters
+    ----------
+    recordings
+        With the rows of the labels file, if there is one.
+    corpus
+        Whose names they were to have.
+    """
+    foreign: list[str] = []
+    unmapped: Counter[str] = Counter()
+    for recording in recordings:
+        known = recording.metadata
+        if known.corpus is None:
+            foreign.append(recording.path)
+        elif known.emotion is None and not any(label.emotion for label in recording.labels):
+            unmapped[known.corpus] += 1
+    told = [
+        f"{count} recordings of {name} are of an emotion that has no label here; theirs is unknown"
+        for name, count in sorted(unmapped.items())
+    ]
+    if foreign and corpus in CORPORA:
+        shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        told.append(f"{len(foreign)} recordings are not named as those of {corpus}, their names say nothing: {shown}")
+    return tuple(told)
 
 
 def _files(root: bytes, rejects: list[Reject]) -> Iterator[bytes]:

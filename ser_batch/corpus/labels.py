@@ -1,4 +1,4 @@
-"""The labels file: emotions, speakers, channels and times that names do not tell."""
+"""The labels file: emotions, votes, speakers, channels and times that names do not tell."""
 
 import csv
 import dataclasses
@@ -8,15 +8,25 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ser_batch.corpus.records import LabelRow, Recording
+from ser_batch.corpus.records import SAID_BY_LABELS, LabelRow, Recording
 from ser_batch.errors import InputError
+from ser_batch.tables import LABEL_PREFIX
 
 LABEL_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
 
 # rows of a report are named by label; these three names are its summary rows
 RESERVED_LABELS = frozenset({"accuracy", "macro_avg", "weighted_avg"})
 
-_LABEL_COLUMNS = ("path", "emotion", "speaker", "channel", "start_s", "end_s")
+_EXPECTED_LABEL = f"a lower-case word such as angry (a-z, 0-9, _), and none of {', '.join(sorted(RESERVED_LABELS))}"
+
+_LABEL_COLUMNS = ("path", *SAID_BY_LABELS, "channel", "start_s", "end_s")
+
+# what a column of text may hold, and how to say so; other columns hold any text
+_TEXTS = {
+    "sex": (re.compile("male|female"), "male or female"),
+    "intensity": (LABEL_PATTERN, "a lower-case word such as strong"),
+    "corpus": (re.compile("[a-z0-9][a-z0-9_-]*"), "a lower-case name such as ravdess"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +38,14 @@ class Labels:
     recordings
         The manifest's recordings with their rows.
     warnings
-        Sentences to tell: rows without a recording, recordings without a row, unknown columns.
+        Sentences to tell: rows without a recording, recordings without a row, unknown columns, votes that say nothing.
+    voted
+        The labels that the file has votes of, sorted; empty where it has none.
     """
 
     recordings: tuple[Recording, ...]
     warnings: tuple[str, ...]
+    voted: tuple[str, ...] = ()
 
 
 def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, cut: bool | None = None) -> Labels:
@@ -43,8 +56,10 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
     recordings
         Of the manifest.
     labels
-        CSV or Parquet with the columns path and emotion, optionally speaker, channel, start_s, end_s (seconds).
-        Where emotion or speaker is empty, what the file name says stands.
+        CSV or Parquet with the columns path and emotion, optionally speaker, sex, intensity, statement, corpus,
+        channel, start_s, end_s (seconds), and ``p_<label>``: the votes or shares of listeners, which become shares
+        that sum to 1. Where a cell is empty, what the file name says stands; an empty emotion beside votes is the
+        one of most votes. With columns of votes, emotion may be left out.
     timed
         Whether rows may have times; where they may not, such rows are refused.
     cut
@@ -60,12 +75,15 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
     cut = timed if cut is None else cut
     rows: dict[str, list[LabelRow]] = {}
     columns, table = _read_rows(labels)
-    missing = [name for name in ("path", "emotion") if name not in columns]
+    voted = _voted_labels(labels, columns)
+    missing = [name for name in ("path", "emotion") if name not in columns and not (voted and name == "emotion")]
     if missing:
         raise InputError(f"{labels}: no column {missing[0]}; it has {', '.join(columns)}; expected path, emotion")
     known = {recording.path for recording in recordings}
+    without_votes: list[str] = []
+    tied: list[str] = []
     for number, row in table:
-        path, label = _label_row(labels, number, row, known)
+        path, label = _label_row(labels, number, row, known, voted)
         if not timed and label.start_s is not None:
             raise InputError(
                 f"{labels}, row {number}: start_s is given, but a clip is labelled as a whole; "
@@ -74,10 +92,18 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
         if not cut and any(_are_about_the_same(label, other) for other in rows.get(path, [])):
             raise InputError(f"{labels}, row {number}: a second row for {path}; one row a recording and channel")
         rows.setdefault(path, []).append(label)
+        if label.votes and label.emotion is None:
+            tied.append(path)
+        elif not label.votes and any(_text(row.get(LABEL_PREFIX + name)) for name in voted):
+            without_votes.append(path)
     warnings = []
-    unknown = [name for name in columns if name not in _LABEL_COLUMNS]
+    used = {*_LABEL_COLUMNS, *(LABEL_PREFIX + label for label in voted)}
+    unknown = [name for name in columns if name not in used]
     if unknown:
-        warnings.append(f"{labels}: columns not used: {', '.join(unknown)} (known: {', '.join(_LABEL_COLUMNS)})")
+        known_columns = ", ".join((*_LABEL_COLUMNS, f"{LABEL_PREFIX}<label>"))
+        warnings.append(f"{labels}: columns not used: {', '.join(unknown)} (known: {known_columns})")
+    warnings += _some(labels, without_votes, "rows have votes that sum to 0, which say nothing")
+    warnings += _some(labels, tied, "rows have no emotion and votes that are tied, so theirs is unknown")
     warnings += _some(
         labels,
         [path for path in rows if path not in known],
@@ -91,7 +117,18 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
     joined = tuple(
         dataclasses.replace(recording, labels=tuple(rows.get(recording.path, ()))) for recording in recordings
     )
-    return Labels(joined, tuple(warnings))
+    return Labels(joined, tuple(warnings), voted)
+
+
+def _voted_labels(labels: Path, columns: Iterable[str]) -> tuple[str, ...]:
+    """Return the labels that a file has columns of votes for, sorted."""
+    voted = {name.removeprefix(LABEL_PREFIX) for name in columns if name.startswith(LABEL_PREFIX)}
+    for name in sorted(voted):
+        if not _is_label(name):
+            raise InputError(
+                f"{labels}, row 1: column {LABEL_PREFIX}{name}; after {LABEL_PREFIX} expected {_EXPECTED_LABEL}"
+            )
+    return tuple(sorted(voted))
 
 
 def _are_about_the_same(one: LabelRow, other: LabelRow) -> bool:
@@ -138,7 +175,9 @@ def _csv_rows(labels: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int
         ) from error
 
 
-def _label_row(labels: Path, number: int, row: Mapping[str, Any], known: Container[str]) -> tuple[str, LabelRow]:
+def _label_row(
+    labels: Path, number: int, row: Mapping[str, Any], known: Container[str], voted: Iterable[str]
+) -> tuple[str, LabelRow]:
     """Check one row of a labels file.
 
     `number` is the line of a CSV file, the header being 1, as editors count, or the row of a Parquet file from 1.
@@ -147,15 +186,17 @@ def _label_row(labels: Path, number: int, row: Mapping[str, Any], known: Contain
     where = f"{labels}, row {number}"
     if None in row:
         raise InputError(f"{where}: more cells than the header has columns; quote a path that holds a comma")
-    path, emotion, speaker = (_text(row.get(name)) for name in ("path", "emotion", "speaker"))
+    path = _text(row.get("path"))
+    said = {name: _text(row.get(name)) for name in SAID_BY_LABELS}
     if path is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
     path = str(row["path"]) if str(row["path"]) in known else path
-    if emotion is not None and (LABEL_PATTERN.fullmatch(emotion) is None or emotion in RESERVED_LABELS):
-        raise InputError(
-            f"{where}: emotion {emotion!r}; expected a lower-case word such as angry (a-z, 0-9, _), "
-            f"and none of {', '.join(sorted(RESERVED_LABELS))}"
-        )
+    if said["emotion"] is not None and not _is_label(said["emotion"]):
+        raise InputError(f"{where}: emotion {said['emotion']!r}; expected {_EXPECTED_LABEL}")
+    for name, (pattern, expected) in _TEXTS.items():
+        text = said[name]
+        if text is not None and pattern.fullmatch(text) is None:
+            raise InputError(f"{where}: {name} {text!r}; expected {expected}")
     channel = _number(where, "channel", row.get("channel"))
     if channel is not None and (channel < -1 or channel != int(channel)):
         raise InputError(f"{where}: channel {channel:g}; expected -1 (the mean), 0, 1, ...")
@@ -164,13 +205,42 @@ def _label_row(labels: Path, number: int, row: Mapping[str, Any], known: Contain
         raise InputError(f"{where}: start_s and end_s go together; one of them is empty")
     if start_s is not None and end_s is not None and not 0 <= start_s < end_s:
         raise InputError(f"{where}: start_s {start_s:g}, end_s {end_s:g}; expected 0 <= start_s < end_s")
+    votes = _votes(where, row, voted)
+    if votes and said["emotion"] is None:
+        said["emotion"] = _most_voted(votes)
     return path, LabelRow(
-        emotion=emotion,
-        speaker=speaker,
+        **said,
         channel=None if channel is None else int(channel),
         start_s=start_s,
         end_s=end_s,
+        votes=_shares(votes),
     )
+
+
+def _is_label(text: str) -> bool:
+    return LABEL_PATTERN.fullmatch(text) is not None and text not in RESERVED_LABELS
+
+
+def _votes(where: str, row: Mapping[str, Any], voted: Iterable[str]) -> dict[str, float]:
+    """Return the votes of a row by label, an empty cell being 0; nothing where all are 0."""
+    votes = {label: _number(where, LABEL_PREFIX + label, row.get(LABEL_PREFIX + label)) or 0.0 for label in voted}
+    for label, n in votes.items():
+        if n < 0:
+            raise InputError(f"{where}: {LABEL_PREFIX}{label} {n:g}; expected votes or a share, 0 or more")
+    return votes if any(votes.values()) else {}
+
+
+def _most_voted(votes: Mapping[str, float]) -> str | None:
+    """Return the label of most votes; None where several have as many."""
+    first, *others = sorted(votes, key=lambda label: votes[label], reverse=True)
+    return None if others and votes[others[0]] == votes[first] else first
+
+
+def _shares(votes: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    largest = max(votes.values(), default=0.0)
+    parts = {label: n / largest for label, n in votes.items()}  # first, so that no sum is infinite
+    total = sum(parts.values())
+    return tuple((label, part / total) for label, part in parts.items())
 
 
 def _text(value: object) -> str | None:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 # slots: a walk may find a million recordings, and dictionaries would be most of their memory
@@ -24,13 +25,28 @@ class Metadata:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LabelRow:
-    """One row of a labels file that belongs to a recording."""
+    """One row of a labels file that belongs to a recording.
+
+    Parameters
+    ----------
+    emotion, speaker, sex, intensity, statement, corpus
+        None where the cell is empty; the emotion is then the one of most votes.
+    channel, start_s, end_s
+        What the row is about; times in seconds.
+    votes
+        Label and share of its votes, in the order of the labels; the shares sum to 1. Empty where nobody voted.
+    """
 
     emotion: str | None
     speaker: str | None = None
+    sex: str | None = None
+    intensity: str | None = None
+    statement: str | None = None
+    corpus: str | None = None
     channel: int | None = None
     start_s: float | None = None
     end_s: float | None = None
+    votes: tuple[tuple[str, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +107,10 @@ class Manifest:
     passed_over: Mapping[str, int]
 
 
+# columns of a labels file that say the same as a name does
+SAID_BY_LABELS = ("emotion", "speaker", "sex", "intensity", "statement", "corpus")
+
+
 def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelRow | None:
     """Return the row that says what a stretch of a recording is.
 
@@ -117,13 +137,19 @@ def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelR
 def emotion_of(recording: Recording, label: LabelRow | None) -> str | None:
     """Return the emotion of a segment: the label row's, else what the name says.
 
-    Where labels have times, the name does not speak for what lies between them.
+    Votes that are tied leave it unknown, whatever the name says; where labels have times, the name does not speak for
+    what lies between them.
     """
     if label is None and any(row.start_s is not None for row in recording.labels):
         return None
-    return (label.emotion if label else None) or recording.metadata.emotion
+    if label is not None and (label.emotion or label.votes):
+        return label.emotion
+    return recording.metadata.emotion
 
 
-def speaker_of(recording: Recording, label: LabelRow | None) -> str | None:
-    """Return the speaker of a segment: the label row's, else what the name says."""
-    return (label.speaker if label else None) or recording.metadata.speaker
+def metadata_of(recording: Recording, label: LabelRow | None) -> dict[str, Any]:
+    """Return the metadata columns of a segment: what the label row says, else what the name says."""
+    said = {field.name: getattr(recording.metadata, field.name) for field in dataclasses.fields(Metadata)}
+    if label is not None:
+        said |= {name: value for name in SAID_BY_LABELS if (value := getattr(label, name))}
+    return said | {"emotion": emotion_of(recording, label)}

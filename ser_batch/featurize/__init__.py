@@ -3,7 +3,7 @@
 `cutting` decodes and computes; only workers load it.
 """
 
-from ser_batch.featurize.stage import FeaturizeSummary, featurize, labelled, nothing_done
+from ser_batch.featurize.stage import FeaturizeSummary, featurize, labelled, named_corpus, nothing_done
 from ser_batch.featurize.work import FeaturizeWork
 
-__all__ = ["FeaturizeSummary", "FeaturizeWork", "featurize", "labelled", "nothing_done"]
+__all__ = ["FeaturizeSummary", "FeaturizeWork", "featurize", "labelled", "named_corpus", "nothing_done"]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ser_batch.config import CLEAN, FeaturizeOptions, Segmentation
-from ser_batch.corpus import Recording, Reject, emotion_of, join_labels, speaker_of, utf8, walk
+from ser_batch.config import CLEAN, FeaturizeOptions, RunOptions, Segmentation
+from ser_batch.corpus import SAID_BY_LABELS, Recording, Reject, join_labels, name_warnings, utf8, walk
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.verify import verify
-from ser_batch.featurize.work import FeaturizeWork
+from ser_batch.featurize.work import FeaturizeWork, labelled_columns
 from ser_batch.parallel import Plan, Store, StoreSummary, run_shards, worker_count
-from ser_batch.tables import SCHEMA_VERSION, read_parts, write_json
+from ser_batch.tables import LABEL_PREFIX, SCHEMA_VERSION, read_parts, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FeaturizeSummary:
     passed_over
         Other files seen by the walk, by suffix.
     warnings
-        Sentences about the labels file.
+        Sentences about the labels file and the names.
     emotions
         Segments by emotion, whatever the number of variants; None where none is known.
     seconds
@@ -88,8 +88,8 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     started = time.monotonic()
     spec, segmentation = options.spec, options.segmentation
     _check_combination(options)
-    manifest = walk(audio)
-    recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
+    manifest = walk(audio, corpus=options.corpus)
+    recordings, warnings, voted = labelled(manifest.recordings, options)
     dataset = utf8(options.name or manifest.root.name)
     identity = {
         "root": utf8(manifest.root),
@@ -98,6 +98,8 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         "segmentation": segmentation.decisive(),
         "variants": dataclasses.asdict(options.wanted_variants),
         **options.raw_identity,
+        "corpus": named_corpus(options),
+        "votes": list(voted) or None,
     }
     store = Store(options.out, identity, overwrite=options.overwrite)
     write_json(
@@ -113,7 +115,13 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     )
     # absolute: loky keeps its workers for the next call, in the working directory of the first
     work = FeaturizeWork(
-        options.out.absolute(), dataset, spec, segmentation, options.wanted_variants, options.wanted_raw_format
+        options.out.absolute(),
+        dataset,
+        spec,
+        segmentation,
+        options.wanted_variants,
+        options.wanted_raw_format,
+        voted,
     )
     plan = store.plan(
         recordings,
@@ -186,28 +194,32 @@ def _without_rows(n: int) -> Iterator[str]:
 
 
 def labelled(
-    recordings: tuple[Recording, ...], labels: Path | None, segmentation: Segmentation
-) -> tuple[tuple[Recording, ...], tuple[str, ...]]:
+    recordings: tuple[Recording, ...], options: RunOptions
+) -> tuple[tuple[Recording, ...], tuple[str, ...], tuple[str, ...]]:
     """Join the labels file, if there is one; under ``labels`` only recordings with rows are kept.
 
     Returns
     -------
-    tuple of recordings and warnings
+    tuple of recordings, warnings, and the labels that the file has votes of
 
     Raises
     ------
     UsageError
         Segments are to follow a labels file, and there is none.
     """
-    if labels is None:
-        if segmentation.mode == "labels":
+    by_labels = options.segmentation.follows_labels
+    if options.labels is None:
+        if by_labels:
             raise UsageError("--segments labels needs --labels FILE, with start_s and end_s")
-        return recordings, ()
-    joined = join_labels(recordings, labels, timed=segmentation.mode != "clip", cut=segmentation.follows_labels)
-    kept = joined.recordings
-    if segmentation.mode == "labels":
-        kept = tuple(recording for recording in kept if recording.labels)
-    return kept, joined.warnings
+        return recordings, name_warnings(recordings, corpus=options.corpus), ()
+    joined = join_labels(recordings, options.labels, timed=options.segments != "clip", cut=by_labels)
+    kept = tuple(recording for recording in joined.recordings if recording.labels or not by_labels)
+    return kept, (*joined.warnings, *name_warnings(kept, corpus=options.corpus)), joined.voted
+
+
+def named_corpus(options: RunOptions) -> str | None:
+    """Return the corpus as it decides the tables: None, as in runs that had no choice, where names are found out."""
+    return None if options.corpus == "auto" else options.corpus
 
 
 def _check_combination(options: FeaturizeOptions) -> None:
@@ -218,7 +230,7 @@ def _check_combination(options: FeaturizeOptions) -> None:
 
 
 def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
-    """Write new emotions and speakers into the parts of recordings whose labels changed, without decoding."""
+    """Write new metadata into the parts of recordings whose labels changed, without decoding."""
     if not plan.relabel:
         return
     from ser_batch.featurize.cutting import label_of
@@ -226,17 +238,20 @@ def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
     changed = {recording.path: recording for recording in plan.relabel}
 
     def change(table: pa.Table) -> pa.Table:
-        names = ("path", "n_channels", "channel", "segment", "start_s", "end_s")
-        columns = [table[name].to_pylist() for name in names]
-        emotions, speakers = table["emotion"].to_pylist(), table["speaker"].to_pylist()
-        for i, (path, n_channels, channel, segment, *times_s) in enumerate(zip(*columns, strict=True)):
+        places = {
+            name: table[name].to_pylist() for name in ("path", "n_channels", "channel", "segment", "start_s", "end_s")
+        }
+        names = [name for name in table.column_names if name in SAID_BY_LABELS or name.startswith(LABEL_PREFIX)]
+        columns = {name: table[name].to_pylist() for name in names}
+        for i, (path, n_channels, channel, segment, *times_s) in enumerate(zip(*places.values(), strict=True)):
             if path in changed:
                 label = label_of(changed[path], segmentation, n_channels, channel, segment, tuple(times_s))
-                emotions[i] = emotion_of(changed[path], label)
-                speakers[i] = speaker_of(changed[path], label)
-        for name, values in (("emotion", emotions), ("speaker", speakers)):
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, table.schema.field(name), pa.array(values, pa.string()))
+                said = labelled_columns(changed[path], label)
+                for name, values in columns.items():
+                    values[i] = said.get(name)
+        for name, values in columns.items():
+            field = table.schema.field(name)
+            table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
         return table
 
     store.relabel(plan.relabel, change)

@@ -3,14 +3,21 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ser_batch.config import FeatureSpec, RawFormat, Segmentation, Variants
-from ser_batch.corpus import Recording, emotion_of, speaker_of
+from ser_batch.corpus import LabelRow, Recording, metadata_of
 from ser_batch.parallel import MAIN, Rows, Work
-from ser_batch.tables import features_schema
+from ser_batch.tables import LABEL_PREFIX, features_schema
+
+
+def labelled_columns(recording: Recording, label: LabelRow | None) -> dict[str, Any]:
+    """Return what the name and the labels file say of a segment, by column."""
+    votes = label.votes if label is not None else ()
+    return metadata_of(recording, label) | {LABEL_PREFIX + name: share for name, share in votes}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +30,12 @@ class FeaturizeWork(Work):
     segmentation: Segmentation
     variants: Variants = dataclasses.field(default_factory=Variants)
     raw_format: RawFormat | None = None
+    voted: tuple[str, ...] = ()
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
         """The parts only."""
-        return {MAIN: features_schema(self.spec)}
+        return {MAIN: features_schema(self.spec, self.voted)}
 
     @property
     def cuts_at_labels(self) -> bool:
@@ -42,7 +50,6 @@ class FeaturizeWork(Work):
             "dataset": self.dataset,
             "path": recording.path,
             "content_hash": content_hash,
-            **dataclasses.asdict(recording.metadata),
         }
         # where people or the file's own beginning decide what is cut, nobody asks for speech
         is_scanned = self.segmentation.mode in ("windows", "turns")
@@ -62,6 +69,7 @@ class FeaturizeWork(Work):
                 MAIN,
                 {
                     **known,
+                    **labelled_columns(recording, segment.label),
                     "channel": segment.channel,
                     "segment": segment.index,
                     "variant": segment.variant,
@@ -71,8 +79,6 @@ class FeaturizeWork(Work):
                     "sampling_rate": sound.sampling_rate,
                     "n_channels": sound.n_channels,
                     "n_frames": len(frames),
-                    "emotion": emotion_of(recording, segment.label),
-                    "speaker": speaker_of(recording, segment.label),
                     "speech_ratio": segment.speech_ratio,
                     "mfcc": mfcc,
                     "mfcc_mean": frames.mean(axis=0),

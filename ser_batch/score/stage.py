@@ -13,7 +13,7 @@ from ser_batch.bundle import Bundle
 from ser_batch.config import ScoreOptions
 from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
-from ser_batch.featurize import labelled, nothing_done
+from ser_batch.featurize import labelled, named_corpus, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
 from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND
 from ser_batch.score.tables import write_tables
@@ -99,8 +99,8 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     segmentation = options.segmentation
     model = bundle.find(options.model)
     segmentation.check_window(model.spec)
-    manifest = walk(audio)
-    recordings, warnings = labelled(manifest.recordings, options.labels, segmentation)
+    manifest = walk(audio, corpus=options.corpus)
+    recordings, warnings, _ = labelled(manifest.recordings, options)
     identity = {
         "root": utf8(manifest.root),
         "model_id": model.model_id,
@@ -110,6 +110,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "min_confidence": options.min_confidence,
         "min_speech": options.least_speech,
         **options.raw_identity,
+        "corpus": named_corpus(options),
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():

@@ -22,6 +22,7 @@ from ser_batch.tables.files import (
 from ser_batch.tables.mfccs import Mfcc
 from ser_batch.tables.schemas import (
     KEY,
+    LABEL_PREFIX,
     METADATA_COLUMNS,
     NEGATIVE,
     QUARTERS,
@@ -37,6 +38,7 @@ from ser_batch.tables.schemas import (
 
 __all__ = [
     "KEY",
+    "LABEL_PREFIX",
     "METADATA_COLUMNS",
     "NEGATIVE",
     "QUARTERS",

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ser_batch.config import FeatureSpec, Segmentation
 from ser_batch.errors import InputError, UsageError
-from ser_batch.tables.files import part_files, read_parts
+from ser_batch.tables.files import concat, part_files, read_parts
 from ser_batch.tables.mfccs import IN_MEMORY_BYTES, Mfcc, make_mfcc, read_mfcc
 from ser_batch.tables.schemas import KEY, SEGMENT_COLUMNS
 
@@ -28,7 +28,7 @@ class Features:
     Parameters
     ----------
     rows
-        All columns but the arrays, in the order of the key.
+        All columns but the arrays, in the order of the key; shares of votes, ``p_<label>``, where a folder has them.
     mfcc
         float32, shape (n, n_frames, n_mfcc), padded with 0.0; an array, or a file to be read by row numbers.
     n_frames
@@ -92,7 +92,7 @@ def load_features(
                 "Featurize both with the same --preset"
             )
     names = [name for name, _ in SEGMENT_COLUMNS]
-    table = pa.concat_tables([read_parts(folder, names) for folder in folders])
+    table = concat([read_parts(folder, names, with_votes=True) for folder in folders])
     n_all = table.num_rows
     table = table.append_column("place", pa.array(np.arange(n_all)))  # in the order of the parts
     for name, values in (wanted or {}).items():
@@ -107,7 +107,7 @@ def load_features(
     table = table.filter(table["emotion"].is_valid())
     if not table.num_rows:
         raise InputError(
-            f"{folders[0]}: no row has an emotion; name the files as RAVDESS does, or give "
+            f"{folders[0]}: no row has an emotion; name the files as a known corpus does, or give "
             "`ser-batch featurize --labels FILE`"
         )
     import polars as pl

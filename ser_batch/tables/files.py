@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_batch.errors import InputError, OutputError
-from ser_batch.tables.schemas import versioned
+from ser_batch.tables.schemas import LABEL_PREFIX, versioned
 
 if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
@@ -166,7 +166,7 @@ def part_files(folder: Path) -> list[Path]:
     return parts
 
 
-def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parts(folder: Path, columns: Sequence[str] | None = None, *, with_votes: bool = False) -> pa.Table:
     """Read all ``part-*.parquet`` of a folder as one table.
 
     Parameters
@@ -175,6 +175,8 @@ def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
         A features folder, or the parts of a scoring run.
     columns
         Those to read; None for all.
+    with_votes
+        Whether to read, after `columns`, the shares of votes too, where there are any.
 
     Raises
     ------
@@ -184,8 +186,15 @@ def read_parts(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     tables = []
     for part in part_files(folder):
         with reading(part):
-            tables.append(pq.ParquetFile(part, memory_map=True).read(columns=columns))
-    return pa.concat_tables(tables)
+            file = pq.ParquetFile(part, memory_map=True)
+            votes = [name for name in file.schema_arrow.names if with_votes and name.startswith(LABEL_PREFIX)]
+            tables.append(file.read(columns=None if columns is None else [*columns, *votes]))
+    return concat(tables)
+
+
+def concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables as one; a column that some of them lack is null there."""
+    return pa.concat_tables(tables, promote_options="default")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,9 @@ NEGATIVE = ("angry", "disgust", "fearful", "sad")
 
 QUARTERS = (1, 2, 3, 4)
 
+# before the label in the name of a column of probabilities, or of the shares of votes
+LABEL_PREFIX = "p_"
+
 METADATA_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("corpus", pa.string()),
     ("modality", pa.string()),
@@ -69,13 +72,15 @@ REPORT = versioned(
 )
 
 
-def features_schema(spec: FeatureSpec) -> pa.Schema:
+def features_schema(spec: FeatureSpec, voted: Sequence[str] = ()) -> pa.Schema:
     """Return the schema of ``features/part-*.parquet``.
 
     Parameters
     ----------
     spec
         Gives the shape of mfcc, (n_frames, n_mfcc), frames first.
+    voted
+        Labels that listeners voted for; one column of shares each, after all others.
     """
     row = pa.list_(pa.float32(), spec.n_mfcc)
     return versioned(
@@ -84,6 +89,7 @@ def features_schema(spec: FeatureSpec) -> pa.Schema:
             ("mfcc", pa.list_(row, spec.n_frames)),
             ("mfcc_mean", row),
             ("mfcc_std", row),
+            *_probability_columns(voted),
         ]
     )
 
@@ -164,5 +170,5 @@ def calls_schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def _probability_columns(labels: Sequence[str]) -> list[tuple[str, pa.DataType]]:
-    """Return one column for each label of the model."""
-    return [(f"p_{label}", pa.float64()) for label in labels]
+    """Return one column for each label."""
+    return [(LABEL_PREFIX + label, pa.float64()) for label in labels]

@@ -14,7 +14,7 @@ import polars as pl
 
 from ser_batch import bundle
 from ser_batch.config import TrainOptions
-from ser_batch.corpus import LICENCES
+from ser_batch.corpus import licence_of
 from ser_batch.errors import OutputError
 from ser_batch.report import (
     confusion,
@@ -234,6 +234,6 @@ def _bundle_values(
         },
         "metrics": dict(metrics),
         "cross_validated": bool(plan.is_cross_validation and metrics),
-        "licence": with_inherited("; ".join(LICENCES[corpus] for corpus in corpora if corpus in LICENCES), start),
+        "licence": with_inherited(licence_of(corpora), start),
         "seconds": round(time.monotonic() - started, 1),
     } | ({"init_name": start.name} if start else {})
