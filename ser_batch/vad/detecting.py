@@ -32,8 +32,8 @@ FLOOR_BLOCK_FRAMES, FLOOR_BLOCKS, FLOOR_PERCENT = 33, 11, 10
 SILENCE_DBFS = -70.0
 # a level that holds within this over 0.33 s is that of a tone or of noise: a voice moves
 STEADY_DB, STEADY_FRAMES = 2.0, 11
-# two spectral peaks with nearly all of the power are a tone of the exchange or a key, if most loud frames around are so
-TONE_SHARE, TONE_MAJORITY, TONE_FRAMES = 0.95, 0.7, 21
+# two spectral peaks with nearly all of the power are a tone of the exchange or a key, if most frames around are so
+TONE_SHARE, TONE_MAJORITY, TONE_FRAMES = 0.97, 0.85, 21
 GAP_FRAMES = 6  # shorter gaps are filled: 0.18 s, the silence before a plosive
 BURST_FRAMES = 3  # and what is shorter than 0.09 s is a click
 # words begin and end softly: so much is added on both sides
@@ -104,8 +104,7 @@ def speech(known: Features) -> Frames:
     loud = level[level > QUIETEST_DBFS]
     if not len(loud):
         return np.zeros(len(level), dtype=np.bool_)
-    over_noise = _floor(level, is_heard) + OVER_NOISE_DB
-    is_over = level > over_noise
+    is_over = level > _floor(level, is_heard) + OVER_NOISE_DB
     for band in known.bands.T:
         smooth = decibels(_smooth(band))
         is_over |= smooth > np.maximum(_floor(smooth, is_heard), SILENCE_DBFS) + OVER_BAND_NOISE_DB
@@ -114,10 +113,12 @@ def speech(known: Features) -> Frames:
         max(float(np.percentile(loud, 95)) - BELOW_RECORDING_DB, QUIETEST_DBFS), nearby - BELOW_NEARBY_DB
     )
     is_speech = is_over & (level > least) & ~_is_steady(level)
-    n_tones = _count(is_speech & (known.tone > TONE_SHARE), TONE_FRAMES)
+    # a tone that begins or ends within a frame has no clear peaks there, so its neighbours count as well
+    n_tones = _count(is_speech & _spread(known.tone > TONE_SHARE, 1), TONE_FRAMES)
     is_speech &= n_tones <= TONE_MAJORITY * _count(is_speech, TONE_FRAMES)
     found = _closed(is_speech)
-    hidden_db = over_noise - least
+    # noise that is there throughout: in digital silence the weakest speech would pass for it
+    hidden_db = _floor(level, np.ones_like(is_heard)) + OVER_NOISE_DB - least
     spread = _spread(found, HANGOVER_FRAMES)
     for reach, noise_db in enumerate(NOISE_HANGOVER_DB, HANGOVER_FRAMES + 1):
         spread |= _spread(found, reach) & (hidden_db > noise_db)
