@@ -169,6 +169,9 @@ NO_SPEECH = (0.0, 4.0, None, 0.0)
         ([SILENCE, SILENCE], {"is_low_rate": True, "is_same_sound": True}, "silent"),
         ([SILENCE, NO_SPEECH], {"is_low_rate": True}, "no_speech"),
         ([NO_SPEECH], {"is_same_sound": True}, "same_sound"),
+        ([], {}, "silent"),
+        ([], {"is_silent": False}, "no_speech"),
+        ([], {"is_silent": False, "is_same_sound": True}, "same_sound"),
         ([SOUND], {"is_same_sound": True, "is_low_rate": True}, "same_sound"),
     ],
 )

@@ -152,7 +152,12 @@ class CallSums:
             self._longest[predicted] = self._stretch
 
     def row(
-        self, *, speech_s: float | None = None, overlap_s: float | None = None, is_same_sound: bool = False
+        self,
+        *,
+        speech_s: float | None = None,
+        overlap_s: float | None = None,
+        is_silent: bool | None = None,
+        is_same_sound: bool = False,
     ) -> dict[str, Any]:
         """Return the columns of the call table; those left out are null.
 
@@ -160,6 +165,8 @@ class CallSums:
         ----------
         speech_s, overlap_s
             Seconds of speech on the channel, and of those while others speak too; None where nothing is known.
+        is_silent
+            Whether all of the channel is digital silence; None where only its segments tell.
         is_same_sound
             Whether an earlier channel holds the same sound.
         """
@@ -170,7 +177,9 @@ class CallSums:
             "overlap_s": overlap_s,
             "n_segments": self._n_segments,
             "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
-            "status": self._status(is_same_sound=is_same_sound),
+            "status": self._status(
+                is_silent=not self._n_with_sound if is_silent is None else is_silent, is_same_sound=is_same_sound
+            ),
         }
         kind = 0 if self._seconds[0].any() else 1
         seconds, sums = self._seconds[kind], self._sums[kind]
@@ -193,9 +202,9 @@ class CallSums:
             row |= {f"longest_start_s_{label}": stretch.start_s, f"longest_s_{label}": stretch.length_s}
         return row | {"priority": self._priority(mean, [means for means in quarters if means is not None])}
 
-    def _status(self, *, is_same_sound: bool) -> str:
+    def _status(self, *, is_silent: bool, is_same_sound: bool) -> str:
         """Return the first status that applies, in the order of `STATUSES`."""
-        if not self._n_with_sound:
+        if is_silent:
             return STATUS_SILENT
         if is_same_sound:
             return STATUS_SAME_SOUND

@@ -74,7 +74,9 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(labels))
     calls = pl.read_parquet(side[CALLS], columns=[*columns, "role", "predicted", "emotion"])
     wanted = ["role", "predicted", "abstained", "confidence", "emotion"]
-    segments = pl.concat(pl.read_parquet(part, columns=wanted) for part in ([out] if is_file else store.parts()))
+    none = pl.DataFrame(predictions_schema(labels).empty_table()).select(wanted)  # there may be no part
+    parts = [out] if is_file else store.parts()
+    segments = pl.concat([none, *(pl.read_parquet(part, columns=wanted) for part in parts)])
     sure = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(sure, calls, labels, timed=timed)
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
