@@ -53,18 +53,18 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
             (
                 click.option(
                     "--segments",
-                    type=click.Choice(["clip", "windows", "labels"]),
+                    type=click.Choice(["clip", "windows", "turns", "labels"]),
                     default=mode,
                     show_default=True,
                     help="clip: the first 4.04 s of each recording. windows: all of it, in overlapping windows. "
-                    "labels: the rows of the labels file.",
+                    "turns: its stretches of speech between pauses. labels: the rows of the labels file.",
                 ),
                 click.option(
                     "--window",
                     type=float,
                     default=4.04,
                     show_default=True,
-                    help="Length of a window, seconds.",
+                    help="Length of a window, and the most of a turn, seconds.",
                 ),
                 click.option(
                     "--hop",
@@ -228,6 +228,13 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
     default=0.0,
     show_default=True,
     help="Mark segments whose top probability is below as abstained; their labels are not counted.",
+)
+@click.option(
+    "--min-speech",
+    type=float,
+    default=0.3,
+    show_default=True,
+    help="Score windows and turns with at least this share of speech, 0 to 1; the others keep an empty row.",
 )
 @_segment_options("windows")
 def score(audio: Path, **options: Any) -> None:

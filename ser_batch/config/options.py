@@ -199,10 +199,13 @@ class ScoreOptions(RunOptions):
     channel_roles: str | None = None
     roles: str | None = None
     min_confidence: float = 0.0
+    min_speech: float = 0.3
 
     def __post_init__(self) -> None:
         """Check the options against each other."""
         super().__post_init__()
+        if not 0 <= self.min_speech <= 1:
+            raise UsageError(f"--min-speech {self.min_speech}; expected a number from 0 to 1")
         if not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence {self.min_confidence}; expected a number from 0 to 1")
         if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
@@ -213,6 +216,11 @@ class ScoreOptions(RunOptions):
                 f"--roles names {', '.join(sorted(unknown))}, which --channel-roles gives to no channel; "
                 "add it there, such as --channel-roles 0=agent,1=customer"
             )
+
+    @property
+    def least_speech(self) -> float:
+        """The share of speech that a segment needs to be scored: where the user chose the segments, all are."""
+        return self.min_speech if self.segments in ("windows", "turns") else 0.0
 
     @property
     def role_of_channel(self) -> dict[int, str]:

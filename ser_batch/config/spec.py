@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from ser_batch.errors import UsageError
 
-SegmentMode = Literal["clip", "windows", "labels"]
+SegmentMode = Literal["clip", "windows", "turns", "labels"]
 Level = Literal["absolute", "peak"]
 
 _Spec = TypeVar("_Spec")
@@ -141,9 +141,10 @@ class Segmentation:
     ----------
     mode
         ``clip``: one segment, the recording's beginning. ``windows``: overlapping windows over all of it.
-        ``labels``: the rows of the labels file.
+        ``turns``: the stretches of speech between pauses. ``labels``: the rows of the labels file.
     window_s, hop_s
-        Length and step of the windows in seconds; only used by ``windows``.
+        Length and step of the windows in seconds; only used by ``windows``, and the length as the most that one of
+        ``turns`` may last.
     channels
         ``mix`` (the mean of all), ``split`` (each by itself) or the source's channel numbers, such as ``0,1``.
         None stands for the mode's default: mix for clip, split otherwise.
@@ -190,16 +191,17 @@ class Segmentation:
         UsageError
             The window is longer than the `n_frames` frames of `spec`.
         """
-        if self.mode == "windows" and round(self.window_s * spec.sampling_rate) > spec.max_samples:
+        if self.mode in ("windows", "turns") and round(self.window_s * spec.sampling_rate) > spec.max_samples:
             raise UsageError(
                 f"a window of {self.window_s:g} s does not fit the {spec.n_frames} frames of a segment; "
                 f"choose --window {math.floor(spec.max_window_s * 100) / 100:g} or less"
             )
 
     def decisive(self) -> dict[str, Any]:
-        """Return the fields that change a value: window and hop only where there are windows."""
+        """Return the fields that change a value: window and hop only where they are used."""
         fields = self.to_dict()
-        return fields if self.mode == "windows" else {name: fields[name] for name in ("mode", "channels")}
+        unused = {"windows": (), "turns": ("hop_s",)}.get(self.mode, ("window_s", "hop_s"))
+        return {name: value for name, value in fields.items() if name not in unused}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as they are written to spec.json and bundle.json."""

@@ -3,7 +3,7 @@
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from ser_batch.config import CLEAN, FeatureSpec, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording
 from ser_batch.errors import RecordingError
 from ser_batch.mfcc import SegmentMfcc, kernel
+from ser_batch.vad import Activity, scan
 from ser_batch.variants import changed
 
 # a variant is made of its segment's samples, so they are held; of a longer clip they are the beginning
@@ -40,6 +41,8 @@ class Segment:
         Share of the source's samples at the encoding's full scale.
     label
         The row of the labels file that is about this segment, if there is one.
+    speech_ratio
+        Share of it that is speech, 0 to 1; None where the recording was not scanned.
     """
 
     channel: int
@@ -51,6 +54,7 @@ class Segment:
     rms_dbfs: float | None
     clipped_ratio: float
     label: LabelRow | None
+    speech_ratio: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +75,7 @@ class _Recipe:
     spec: FeatureSpec
     variants: Variants
     content_hash: str
+    activity: Activity | None = None
 
     @property
     def has_changes(self) -> bool:
@@ -166,6 +171,9 @@ class _ChannelSegmenter:
             return  # a label that covers none of the samples; the recording is rejected at its end
         duration_s = self._n_source / self._sound.sampling_rate
         interval = segment.interval
+        end_s = duration_s if interval.end_s is None else min(interval.end_s, duration_s)
+        activity = self._recipe.activity
+        speech_ratio = activity.speech_ratio(self._channel, interval.start_s, end_s) if activity else None
         mean_square = segment.square_sum / segment.n_source
         for variant in self._recipe.variants.names:
             yield Segment(
@@ -173,11 +181,12 @@ class _ChannelSegmenter:
                 index=interval.index,
                 variant=variant,
                 start_s=interval.start_s,
-                end_s=duration_s if interval.end_s is None else min(interval.end_s, duration_s),
+                end_s=end_s,
                 mfcc=segment.mfcc.finish() if variant == CLEAN else self._changed(segment, variant),
                 rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
                 clipped_ratio=segment.n_clipped / segment.n_source,
                 label=interval.label,
+                speech_ratio=speech_ratio,
             )
 
     def _changed(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
@@ -217,6 +226,8 @@ def segments(
     *,
     variants: Variants | None = None,
     content_hash: str = "",
+    activity: Activity | None = None,
+    left_out: Collection[int] = (),
 ) -> Iterator[tuple[Sound, Segment]]:
     """Decode one recording and yield its segments as they are complete.
 
@@ -230,6 +241,10 @@ def segments(
         Which variants of each segment to yield; None stands for clean alone.
     content_hash
         Of the recording, for what variants draw at random.
+    activity
+        Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
+    left_out
+        Channels not to cut.
 
     Yields
     ------
@@ -243,11 +258,18 @@ def segments(
     """
     with AudioReader(recording.file, recording.path) as reader:
         sound = reader.sound
-        plan = _intervals(recording, segmentation, sound.n_channels)
-        recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash)
+        plan = _labels_by_channel(recording, segmentation, sound.n_channels)
+        recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash, activity)
         segmenters = {
-            channel: _ChannelSegmenter(sound, recipe, channel, intervals, is_exact=segmentation.mode != "windows")
-            for channel, intervals in plan.items()
+            channel: _ChannelSegmenter(
+                sound,
+                recipe,
+                channel,
+                _intervals(channel, labels, segmentation, activity),
+                is_exact=segmentation.mode != "windows",
+            )
+            for channel, labels in plan.items()
+            if channel not in left_out
         }
         # one block is held back, because the resampler wants to be told of the last one
         blocks = reader.blocks()
@@ -263,8 +285,30 @@ def segments(
         )
 
 
-def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, Iterator[_Interval]]:
-    """Return the stretches to cut from each channel, by start."""
+def activity_of(recording: Recording, segmentation: Segmentation) -> Activity:
+    """Find the speech of the channels that `segments` cuts, and of those beside them.
+
+    Raises
+    ------
+    RecordingError
+        It cannot be decoded, or the labels name a channel that it does not have.
+    """
+    return scan(recording, lambda n_channels: channels_of(recording, segmentation, n_channels))
+
+
+def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:
+    """Return the table's numbers of the channels that a recording is cut by.
+
+    Raises
+    ------
+    RecordingError
+        The labels name a channel that it does not have.
+    """
+    return tuple(_labels_by_channel(recording, segmentation, n_channels))
+
+
+def _labels_by_channel(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, list[LabelRow]]:
+    """Return the channels to cut, and the rows of the labels file about each."""
     rows = {channel: [] for channel in segmentation.channel_numbers(n_channels)}  # type: dict[int, list[LabelRow]]
     if any(label.channel is not None for label in recording.labels):
         rows = {}
@@ -277,22 +321,35 @@ def _intervals(recording: Recording, segmentation: Segmentation, n_channels: int
                     f"{recording.path}: the labels name channel {channel}, it has {n_channels}; correct the labels",
                 )
             rows.setdefault(0 if n_channels == 1 else channel, []).append(label)
-    return {channel: _channel_intervals(labels, segmentation) for channel, labels in rows.items()}
+    return rows
 
 
-def _channel_intervals(labels: Sequence[LabelRow], segmentation: Segmentation) -> Iterator[_Interval]:
+def _intervals(
+    channel: int, labels: Sequence[LabelRow], segmentation: Segmentation, activity: Activity | None
+) -> Iterator[_Interval]:
+    """Yield the stretches to cut from a channel, by start."""
     if segmentation.mode == "labels":
-        ordered = sorted(labels, key=lambda label: (label.start_s or 0.0, label.end_s or float("inf")))
-        for index, label in enumerate(ordered):
+        for index, label in enumerate(_ordered(labels)):
             yield _Interval(index, label.start_s or 0.0, label.end_s, label)
-    elif segmentation.mode == "clip":
-        yield _Interval(0, 0.0, None, labels[0] if labels else None)
+        return
+    label_of_all = labels[0] if labels else None
+    if segmentation.mode == "clip":
+        yield _Interval(0, 0.0, None, label_of_all)
+    elif segmentation.mode == "turns":
+        assert activity is not None  # `activity_of` comes first
+        for index, (start_s, end_s) in enumerate(activity.turns(channel, longest_s=segmentation.window_s)):
+            yield _Interval(index, start_s, end_s, label_of_all)
     else:
         for index in itertools.count():
             # rounded to microseconds: 3 * 2.02 is 6.0600000000000005 to the machine
             start_s = round(index * segmentation.hop_s, 6)
             end_s = round(start_s + segmentation.window_s, 6)
-            yield _Interval(index, start_s, end_s, labels[0] if labels else None)
+            yield _Interval(index, start_s, end_s, label_of_all)
+
+
+def _ordered(labels: Sequence[LabelRow]) -> list[LabelRow]:
+    """Return rows with times in the order of their segments."""
+    return sorted(labels, key=lambda label: (label.start_s or 0.0, label.end_s or float("inf")))
 
 
 def _check_labels_inside(recording: Recording, duration_s: float, rates: Sequence[int]) -> None:
@@ -312,7 +369,7 @@ def label_of(
     recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int
 ) -> LabelRow | None:
     """Return the label row that a segment of the table has."""
-    intervals = _intervals(recording, segmentation, n_channels).get(channel, iter(()))
-    if segmentation.mode != "labels":  # all segments of the channel have the same one
-        segment = 0
-    return next((interval.label for interval in intervals if interval.index == segment), None)
+    labels = _labels_by_channel(recording, segmentation, n_channels).get(channel, [])
+    if segmentation.mode == "labels":
+        return next(iter(_ordered(labels)[segment:]), None)
+    return labels[0] if labels else None  # all segments of the channel have the same one

@@ -152,14 +152,16 @@ def nothing_done(audio: Path, what: str, store: Store, held: StoreSummary) -> In
             f"{audio}: nothing could be {what}; {len(held.rejects)} rejected, all in {store.rejects_file}: {reasons}"
         )
     return InputError(
-        f"{audio}: nothing could be {what}: no recording has a channel, role or row of the labels file that was asked "
-        "for (a mono recording has channel 0 and no role)"
+        f"{audio}: nothing could be {what}: no recording has speech, or a channel, role or row of the labels file that "
+        "was asked for (a mono recording has channel 0 and no role)"
     )
 
 
 def _without_rows(n: int) -> Iterator[str]:
     if n:
-        yield f"{n} recordings have none of the channels that were asked for and no rows (mono has channel 0)"
+        yield (
+            f"{n} recordings have no rows: no speech, or none of the channels that were asked for (mono has channel 0)"
+        )
 
 
 def labelled(

@@ -30,7 +30,7 @@ class FeaturizeWork(Work):
 
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield a row of the features table for each segment."""
-        from ser_batch.featurize.cutting import segments  # loaded by workers only
+        from ser_batch.featurize.cutting import activity_of, segments  # loaded by workers only
 
         known = {
             "dataset": self.dataset,
@@ -38,8 +38,15 @@ class FeaturizeWork(Work):
             "content_hash": content_hash,
             **dataclasses.asdict(recording.metadata),
         }
+        # where people or the file's own beginning decide what is cut, nobody asks for speech
+        is_scanned = self.segmentation.mode in ("windows", "turns")
         for sound, segment in segments(
-            recording, self.spec, self.segmentation, variants=self.variants, content_hash=content_hash
+            recording,
+            self.spec,
+            self.segmentation,
+            variants=self.variants,
+            content_hash=content_hash,
+            activity=activity_of(recording, self.segmentation) if is_scanned else None,
         ):
             frames = segment.mfcc
             mfcc = np.zeros((self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32)
@@ -59,6 +66,7 @@ class FeaturizeWork(Work):
                     "n_frames": len(frames),
                     "emotion": emotion_of(recording, segment.label),
                     "speaker": speaker_of(recording, segment.label),
+                    "speech_ratio": segment.speech_ratio,
                     "mfcc": mfcc,
                     "mfcc_mean": frames.mean(axis=0),
                     "mfcc_std": frames.std(axis=0),

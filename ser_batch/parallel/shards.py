@@ -204,18 +204,20 @@ class _Parts:
     def add(self, rows: Rows) -> tuple[Counter[str], float]:
         """Take all rows of one recording; return how many each table got, and the seconds of sound."""
         self._current, self._written_of_current = [], False
-        seconds = 0.0
+        seconds = beside_s = 0.0
         counts: Counter[str] = Counter()
         for table, row in rows:
             self._current.append((table, row))
             counts[table] += 1
             if table == MAIN:
                 seconds = max(seconds, row["end_s"])
+            else:
+                beside_s = max(beside_s, row.get("duration_s") or 0.0)
             if len(self._current) >= ROWS_A_GROUP:
                 self._written_of_current = True
                 self._keep_current()
         self._keep_current()
-        return counts, seconds
+        return counts, seconds if counts[MAIN] else beside_s
 
     def forget(self) -> bool:
         """Drop the rows of the recording at hand; False where some are in the file already."""

@@ -180,7 +180,11 @@ class Store:
         n_recordings, n_rows, audio_s = 0, 0, 0.0
         for _, ledger in self._ledgers():  # one at a time: together they may be of a million recordings
             rejects += ledger["rejects"]
-            silent += [entry["path"] for entry in ledger["recordings"] if not entry["rows"]]
+            silent += [
+                entry["path"]
+                for entry in ledger["recordings"]
+                if not entry["rows"] and not any(entry["side_rows"].values())
+            ]
             n_recordings += len(ledger["recordings"])
             n_rows += ledger["rows"]
             audio_s += sum(entry["audio_s"] for entry in ledger["recordings"])

@@ -15,7 +15,7 @@ from ser_batch.corpus import Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
-from ser_batch.score.work import CALLS, STATUS_LOW_RATE, ScoreWork
+from ser_batch.score.work import CALLS, STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, ScoreWork
 from ser_batch.tables import (
     REJECTS,
     calls_schema,
@@ -109,6 +109,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "channel_roles": options.channel_roles,
         "roles": options.roles,
         "min_confidence": options.min_confidence,
+        "min_speech": options.least_speech,
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
@@ -128,13 +129,14 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         options.role_of_channel,
         options.wanted_roles,
         options.min_confidence,
+        options.least_speech,
     )
     # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work.
     # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
     threading.Thread(target=importlib.import_module, args=("polars",)).start()
     run_shards(work, store.shards(todo, options), jobs=worker_count(options), title="score")
     held = store.finish(manifest.rejects)
-    if not held.n_rows:
+    if not held.n_rows and not store.parts(CALLS):
         raise nothing_done(audio, "scored", store, held)
     tables = _write_tables(store, options, model, held.rejects)
     return ScoreSummary(
@@ -177,7 +179,8 @@ def _write_tables(store: Store, options: ScoreOptions, model: Bundle, rejects: S
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(model.labels))
     calls = pl.read_parquet(side[CALLS])
     columns = ["role", "predicted", "abstained", "confidence", "emotion"]
-    segments = pl.concat([pl.read_parquet(part, columns=columns) for part in store.parts()])
+    none = pl.DataFrame(predictions_schema(model.labels).empty_table()).select(columns)
+    segments = pl.concat([none, *(pl.read_parquet(part, columns=columns) for part in store.parts())])
     predicted = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(predicted, calls, model.labels, timed=options.segments == "labels")
     write_frame(report, side["report"])
@@ -192,6 +195,12 @@ def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iter
             f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
             "(a mono recording has channel 0 and no role)"
         )
+    n = calls.filter(calls["status"] == STATUS_NO_SPEECH)["path"].n_unique()
+    if n:
+        yield f"{n} recordings have a channel without enough speech to be scored (status {STATUS_NO_SPEECH})"
+    n = calls.filter(calls["status"] == STATUS_SAME_SOUND)["path"].n_unique()
+    if n:
+        yield f"{n} recordings have one sound on several channels, which is scored once (status {STATUS_SAME_SOUND})"
     n = calls.filter(calls["status"] == STATUS_LOW_RATE)["path"].n_unique()
     if n:
         yield (

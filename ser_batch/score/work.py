@@ -29,6 +29,8 @@ SEGMENTS_A_BATCH = 64
 # all that a recording and channel can have as status
 STATUS_OK = "ok"
 STATUS_SILENT = "silent"  # digital silence from end to end, nothing to score
+STATUS_NO_SPEECH = "no_speech"  # it holds sound, and no segment with enough speech to be scored
+STATUS_SAME_SOUND = "same_sound"  # the very sound of a lower channel, which is scored instead
 STATUS_LOW_RATE = "low_rate"  # sampled below what the model was trained with: the upper mel bands are empty
 
 
@@ -44,6 +46,7 @@ class ScoreWork(Work):
     role_of_channel: Mapping[int, str]
     wanted_roles: frozenset[str]
     min_confidence: float = 0.0
+    min_speech: float = 0.0
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -52,26 +55,38 @@ class ScoreWork(Work):
 
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
-        from ser_batch.featurize.cutting import segments  # loaded by workers only
+        from ser_batch.featurize.cutting import activity_of, channels_of, segments  # loaded by workers only
 
         loaded, predict = _model(self.model, self.model_id)
+        activity = activity_of(recording, self.segmentation)
+        sound = activity.sound
+        assert sound is not None  # `scan` has opened it
         calls: dict[int, _Call] = {}
-        batch: list[tuple[Sound, Segment]] = []
-        for sound, segment in segments(recording, loaded.spec, self.segmentation):
+        for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
-            role = self.role_of_channel.get(segment.channel) if sound.n_channels > 1 else None
-            if self.wanted_roles and role not in self.wanted_roles:
-                continue
-            calls.setdefault(segment.channel, _Call(sound, role, self.labels))
-            batch.append((sound, segment))
+            role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
+            if not self.wanted_roles or role in self.wanted_roles:
+                calls[channel] = _Call(sound, role, self.labels)
+        # a label names the channel that somebody listened to
+        copies = activity.repeated(calls) if self.segmentation.mode != "labels" else frozenset()
+        left_out = copies | (activity.frames.keys() - calls.keys())
+        batch: list[tuple[Sound, Segment]] = []
+        for pair in segments(recording, loaded.spec, self.segmentation, activity=activity, left_out=left_out):
+            batch.append(pair)
             if len(batch) == SEGMENTS_A_BATCH:
                 yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
                 batch = []
         if batch:
             yield from self._predictions(recording, content_hash, batch, loaded, predict, calls)
         for channel, call in sorted(calls.items()):
+            row = call.row(loaded.lowest_rate)
+            if channel in copies:
+                row["status"] = STATUS_SAME_SOUND
+            elif row["predicted"] is None:
+                row["status"] = STATUS_SILENT if channel in activity.silent else STATUS_NO_SPEECH
             known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
-            yield CALLS, known | {"model_id": self.model_id, **call.row(loaded.lowest_rate)}
+            speech = {"speech_s": activity.speech_s(channel), "overlap_s": activity.overlap_s(channel)}
+            yield CALLS, known | {"model_id": self.model_id, **row, **speech}
 
     def _predictions(
         self,
@@ -82,8 +97,12 @@ class ScoreWork(Work):
         predict: Predictor,
         calls: Mapping[int, "_Call"],
     ) -> Rows:
-        """Predict a batch; silent segments keep their row without a prediction."""
-        heard = [i for i, (_, segment) in enumerate(batch) if segment.rms_dbfs is not None]
+        """Predict a batch; silent segments and those with too little speech keep their row without a prediction."""
+        heard = [
+            i
+            for i, (_, segment) in enumerate(batch)
+            if segment.rms_dbfs is not None and (segment.speech_ratio or 0.0) >= self.min_speech
+        ]
         spec = loaded.spec
         mfcc = np.zeros((len(heard), spec.n_frames, spec.n_mfcc), dtype=np.float32)
         n_frames = np.array([len(batch[i][1].mfcc) for i in heard], dtype=np.int64)
@@ -105,6 +124,7 @@ class ScoreWork(Work):
                 "segment": segment.index,
                 "start_s": segment.start_s,
                 "end_s": segment.end_s,
+                "speech_ratio": segment.speech_ratio,
                 "rms_dbfs": segment.rms_dbfs,
                 "clipped_ratio": segment.clipped_ratio,
                 "model_id": self.model_id,
@@ -182,7 +202,7 @@ class _Call:
             "status": STATUS_OK if self._sound.sampling_rate >= lowest_rate else STATUS_LOW_RATE,
         }
         if not self._scored_s:
-            return row | {"status": STATUS_SILENT}
+            return row | {"predicted": None}
         mean = self._weighted / self._scored_s
         scored = sum(self._won.values())
         return row | {
