@@ -164,7 +164,7 @@ def test_channel_numbers_are_the_tables(channels, mono, stereo, four):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"mode": "clips"}, "segments 'clips'; expected one of clip, windows, labels"),
+        ({"mode": "clips"}, "segments 'clips'; expected one of clip, windows, turns, labels"),
         ({"window_s": 0.0}, "window 0.0"),
         ({"window_s": float("nan")}, "window nan"),
         ({"hop_s": -2.0}, "hop -2.0"),

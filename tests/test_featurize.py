@@ -29,6 +29,7 @@ from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurize import FeaturizeSummary, cutting, featurize
 from ser_batch.featurize.cutting import Segment, segments
 from ser_batch.mfcc import SegmentMfcc, kernel
+from ser_batch.synth import synth
 from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
 from ser_batch.variants import changed
 
@@ -184,6 +185,7 @@ def test_a_row_tells_what_the_file_and_its_name_say(corpus, features):
     frame = pl.from_arrow(table(features)).drop("mfcc", "mfcc_mean", "mfcc_std", "start_s", "end_s", "n_frames")
 
     (fearful,) = frame.filter(path=FEARFUL).to_dicts()
+    assert 0 <= fearful.pop("speech_ratio") <= 1
     assert fearful == {
         "dataset": "voices",
         "path": FEARFUL,
@@ -204,7 +206,6 @@ def test_a_row_tells_what_the_file_and_its_name_say(corpus, features):
         "actor": 5,
         "sex": "male",
         "speaker": "ravdess-05",
-        "speech_ratio": None,
     }
     (song,) = frame.filter(path=SONG).to_dicts()
     told = ("vocal_channel", "emotion", "intensity", "statement", "sex", "speaker")
@@ -1110,3 +1111,75 @@ def test_verify_compares_the_clean_rows_and_wants_some(small, tmp_path):
     with pytest.raises(UsageError, match=r"--verify .*add clean to --variants"):
         run(small, tmp_path / "new", variants="level-20,gsm", verify=1)
     assert not (tmp_path / "new").exists()
+
+
+# ---- speech ----
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory):
+    """A made-up voice for 1.6 s and 6.4 s with 3 s between, and a line that only hisses."""
+    root = tmp_path_factory.mktemp("speaking")
+    clips = sorted(synth(root / "clips", actors=1, repetitions=1, sampling_rate=8000).folder.rglob("*.wav"))
+    # without the silence at their ends
+    voice = np.concatenate([soundfile.read(clip, dtype="float32")[0][800:-800] for clip in clips[:9]])
+    call = np.zeros(13 * 8000, dtype=np.float32)
+    call[8000 : 8000 + 12800] = voice[:12800]
+    call[44800 : 44800 + 51200] = voice[12800:64000]
+    write(root / "calls/call.wav", call)
+    write(root / "calls/hiss.wav", 0.01 * np.random.default_rng(0).standard_normal(16000).astype(np.float32))
+    return root / "calls"
+
+
+def test_windows_tell_how_much_of_them_is_speech(speaking, tmp_path):
+    run(speaking, tmp_path / "features", segments="windows")
+    rows = pl.from_arrow(table(tmp_path / "features")).filter(path="call.wav")
+    spoken_s = [(1.0, 2.6), (5.6, 12.0)]
+    for start_s, end_s, ratio in rows.select("start_s", "end_s", "speech_ratio").rows():
+        inside_s = sum(max(0.0, min(end_s, last) - max(start_s, first)) for first, last in spoken_s)
+        assert ratio == pytest.approx(inside_s / (end_s - start_s), abs=0.1)
+
+
+def test_turns_are_cut_at_pauses_and_where_they_are_long(speaking, tmp_path):
+    summary = run(speaking, tmp_path / "features", segments="turns")
+    rows = pl.from_arrow(table(tmp_path / "features"))
+    assert rows["path"].unique().to_list() == ["call.wav"]
+    assert summary.n_recordings == 2
+    assert [warning for warning in summary.warnings if warning.startswith("1 recordings have no rows")]
+    assert rows["segment"].to_list() == list(range(len(rows)))
+    assert len(rows) in (3, 4)  # the second stretch is cut, and what is left of it perhaps again
+    assert rows["start_s"].to_list()[:2] == pytest.approx([1.0, 5.6], abs=0.1)
+    assert [rows["end_s"][0], rows["end_s"][-1]] == pytest.approx([2.6, 12.0], abs=0.15)
+    assert (rows["end_s"] - rows["start_s"]).max() <= 4.04
+    assert rows["speech_ratio"].min() > 0.8
+    samples, rate = soundfile.read(speaking / "call.wav", dtype="float32")
+    for start_s, end_s, n_frames, mfcc in rows.select("start_s", "end_s", "n_frames", "mfcc").rows():
+        own = expected_mfcc(samples, rate, TELEPHONE, start_s, end_s)
+        np.testing.assert_array_equal(np.array(mfcc)[:n_frames], own)
+
+
+def test_turns_are_the_same_whatever_the_jobs_and_variants_follow_them(speaking, tmp_path):
+    options = {"segments": "turns", "variants": "clean,g711", "window": 3.0}
+    run(speaking, tmp_path / "one", **options)
+    run(speaking, tmp_path / "two", jobs=2, shard_size=1, **options)
+    one = table(tmp_path / "one")
+    assert one.equals(table(tmp_path / "two"))
+    assert one["variant"].to_pylist() == ["clean", "g711"] * (len(one) // 2)
+    with pytest.raises(OutputError, match=r"window_s was 3\.0 and is 2\.0"):
+        run(speaking, tmp_path / "one", **options | {"window": 2.0})
+    run(speaking, tmp_path / "one", hop=1.0, **options)  # which turns have none of
+
+
+def test_a_labels_file_names_the_emotion_of_turns(speaking, tmp_path):
+    for emotion in ("angry", "sad"):
+        labels = write_labels(tmp_path / "labels.csv", ("call.wav", emotion), columns="path,emotion")
+        run(speaking, tmp_path / "features", segments="turns", labels=labels)
+        assert set(table(tmp_path / "features")["emotion"].to_pylist()) == {emotion}
+
+
+@pytest.mark.parametrize("segmentation", ["clip", "labels"])
+def test_where_the_user_chose_the_segments_nobody_asks_for_speech(speaking, tmp_path, segmentation):
+    labels = write_labels(tmp_path / "labels.csv", ("call.wav", "sad", "", "", 1, 2))
+    run(speaking, tmp_path / "features", segments=segmentation, labels=labels if segmentation == "labels" else None)
+    rows = table(tmp_path / "features")
+    assert rows["speech_ratio"].null_count == len(rows) > 0

@@ -299,3 +299,107 @@ def test_another_threshold_into_the_same_output_is_refused(small_model, small_co
     run(small_corpus / "Actor_01", tmp_path / "preds.parquet", small_model)
     with pytest.raises(OutputError, match=r"min_confidence was 0\.0 and is 0\.5"):
         run(small_corpus / "Actor_01", tmp_path / "preds.parquet", small_model, min_confidence=0.5)
+
+
+# ---- speech ----
+
+
+@pytest.fixture(scope="module")
+def quiet_calls(tmp_path_factory, small_corpus):
+    """A call with a pause of 8 s, one of a hissing line, one with the same voice on both channels; at 16000 Hz."""
+    folder = tmp_path_factory.mktemp("quiet")
+    rate = 16000
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:3]])[: rate * 4]
+    hiss = 0.001 * np.random.default_rng(0).standard_normal(rate * 16)
+    call = hiss.copy()
+    call[: len(voice)] += voice
+    call[12 * rate : 12 * rate + len(voice)] += voice
+    soundfile.write(folder / "call.wav", call, rate)
+    soundfile.write(folder / "hiss.wav", hiss, rate)
+    soundfile.write(folder / "twice.wav", np.stack((call, call), axis=1), rate)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quietly_scored(quiet_calls, small_model, tmp_path_factory):
+    return run(quiet_calls, tmp_path_factory.mktemp("scored") / "preds.parquet", small_model)
+
+
+def test_windows_with_little_speech_keep_their_row_without_a_prediction(quietly_scored):
+    rows = pl.read_parquet(quietly_scored.out).filter(path="call.wav").sort("segment")
+    assert rows["speech_ratio"].is_between(0, 1).all()
+    assert rows["speech_ratio"][0] > 0.8
+    assert rows.filter(pl.col("start_s") > 4, pl.col("end_s") < 12)["speech_ratio"].to_list() == [0.0, 0.0]
+    assert rows["predicted"].is_null().to_list() == (rows["speech_ratio"] < 0.3).to_list()
+    assert rows["rms_dbfs"].null_count() == 0
+    scored = rows.drop_nulls("predicted")
+    call = pl.read_parquet(quietly_scored.out.with_suffix(".calls.parquet")).filter(path="call.wav")
+    lengths = scored["end_s"] - scored["start_s"]
+    assert call["p_sad"].item() == pytest.approx(np.average(scored["p_sad"], weights=lengths))
+    assert call["n_segments"].item() == len(rows)
+    assert call["speech_s"].item() == pytest.approx(8, abs=0.8)
+    assert call["overlap_s"].item() is None
+
+
+def test_a_call_without_speech_says_so(quietly_scored):
+    call = pl.read_parquet(quietly_scored.out.with_suffix(".calls.parquet")).filter(path="hiss.wav")
+    assert call.select("status", "predicted", "speech_s").rows() == [("no_speech", None, 0.0)]
+    assert any(warning.startswith("1 recordings have a channel without") for warning in quietly_scored.warnings)
+
+
+def test_the_same_sound_on_two_channels_is_scored_once(quietly_scored):
+    rows = pl.read_parquet(quietly_scored.out)
+    assert rows.filter(path="twice.wav")["channel"].unique().to_list() == [0]
+    calls = pl.read_parquet(quietly_scored.out.with_suffix(".calls.parquet")).sort("path", "channel")
+    twice = calls.filter(path="twice.wav")
+    assert twice["status"].to_list() == ["ok", "same_sound"]
+    assert twice["n_segments"].to_list() == [rows.filter(path="twice.wav").height, 0]
+    assert twice["overlap_s"].to_list() == [0, 0]
+    np.testing.assert_array_equal(twice["p_sad"][0], calls.filter(path="call.wav")["p_sad"].item())
+
+
+@pytest.mark.parametrize("channels", ["1", "mix"])
+def test_a_copy_that_is_all_there_is_wanted_of_is_scored(quiet_calls, small_model, tmp_path, channels):
+    summary = run(quiet_calls / "twice.wav", tmp_path / "preds.parquet", small_model, channels=channels)
+    calls = pl.read_parquet(summary.out.with_suffix(".calls.parquet"))
+    assert calls["status"].to_list() == ["ok"]
+    assert calls["overlap_s"].to_list() == ([0.0] if channels == "1" else [None])
+
+
+def test_min_speech_is_an_option_and_part_of_the_run(quiet_calls, small_model, tmp_path):
+    hiss = quiet_calls / "hiss.wav"
+    assert run(hiss, tmp_path / "preds.parquet", small_model, min_speech=0.0).n_segments > 0
+    assert pl.read_parquet(tmp_path / "preds.parquet")["predicted"].null_count() == 0
+    with pytest.raises(OutputError, match=r"min_speech was 0\.0 and is 0\.3"):
+        run(hiss, tmp_path / "preds.parquet", small_model)
+    with pytest.raises(UsageError, match=r"--min-speech 1\.5; expected a number from 0 to 1"):
+        ScoreOptions(min_speech=1.5)
+
+
+def test_what_the_user_chose_is_scored_whatever_its_speech(quiet_calls, small_model, tmp_path):
+    run(quiet_calls / "hiss.wav", tmp_path / "preds.parquet", small_model, segments="clip")
+    rows = pl.read_parquet(tmp_path / "preds.parquet")
+    assert rows["speech_ratio"].to_list() == [0.0]
+    assert rows["predicted"].null_count() == 0
+
+
+def test_turns_are_scored_and_calls_without_any_are_counted(quiet_calls, small_model, tmp_path):
+    summary = run(quiet_calls, tmp_path / "preds.parquet", small_model, segments="turns")
+    assert summary.n_recordings == 3
+    assert summary.audio_s == pytest.approx(3 * 16, abs=0.5)  # the last turn may end before the call
+    rows = pl.read_parquet(summary.out).filter(path="call.wav").sort("segment")
+    assert rows["segment"].to_list() == list(range(len(rows)))
+    assert (rows["end_s"] - rows["start_s"]).max() <= 4.04
+    assert rows["speech_ratio"].min() > 0.6
+    assert rows["predicted"].null_count() == 0
+    assert not rows.filter(pl.col("start_s") > 4.5, pl.col("end_s") < 11.5).height
+    calls = pl.read_parquet(summary.out.with_suffix(".calls.parquet"))
+    assert calls.filter(path="hiss.wav").select("status", "n_segments").rows() == [("no_speech", 0)]
+    assert not any("asked for" in warning for warning in summary.warnings)
+
+
+def test_a_folder_without_any_turn_is_a_result_too(quiet_calls, small_model, tmp_path):
+    for out in ("preds.parquet", "preds"):
+        summary = run(quiet_calls / "hiss.wav", tmp_path / out, small_model, segments="turns")
+        assert (summary.n_segments, summary.n_calls, summary.audio_s) == (0, 1, 16.0)
+    assert pl.read_parquet(tmp_path / "preds.parquet").is_empty()

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ser_batch.audio import Samples
 from ser_batch.vad.activity import FRAME_S, Frames, runs
@@ -23,8 +22,8 @@ FRAME_SAMPLES = round(FRAME_S * VAD_RATE)
 
 BAND_EDGES_HZ = (250, 700, 1500, 4000)
 QUIETEST_DBFS = -65.0  # what is below is no speech, however quiet the recording
-BELOW_RECORDING_DB = 38.0  # speech is at most so far below the recording's loud frames (the 95th percentile)
-BELOW_NEARBY_DB = 34.0  # and below the loudest within NEARBY_FRAMES: what decays behind a word is none
+BELOW_RECORDING_DB = 36.0  # speech is at most so far below the recording's loud frames (the 95th percentile)
+BELOW_NEARBY_DB = 32.0  # and below the loudest within NEARBY_FRAMES: what decays behind a word is none
 NEARBY_FRAMES = 33  # 1 s
 OVER_NOISE_DB = 5.0  # and so far over the noise: all of it
 OVER_BAND_NOISE_DB = 6.0  # or that of any band
@@ -32,12 +31,15 @@ OVER_BAND_NOISE_DB = 6.0  # or that of any band
 FLOOR_BLOCK_FRAMES, FLOOR_BLOCKS, FLOOR_PERCENT = 33, 11, 10
 SILENCE_DBFS = -70.0
 # a level that holds within this over 0.33 s is that of a tone or of noise: a voice moves
-STEADY_DB, STEADY_FRAMES = 2.5, 11
-# two spectral peaks with nearly all of the power are a tone of the exchange or a key, if most loud frames around are so
-TONE_SHARE, TONE_MAJORITY, TONE_FRAMES = 0.95, 0.7, 21
+STEADY_DB, STEADY_FRAMES = 2.0, 11
+# two spectral peaks with nearly all of the power are a tone of the exchange or a key, if most frames around are so
+TONE_SHARE, TONE_MAJORITY, TONE_FRAMES = 0.97, 0.85, 21
 GAP_FRAMES = 6  # shorter gaps are filled: 0.18 s, the silence before a plosive
 BURST_FRAMES = 3  # and what is shorter than 0.09 s is a click
-HANGOVER_FRAMES = 1  # on both sides: words begin and end softly
+# words begin and end softly: so much is added on both sides
+HANGOVER_FRAMES = 1
+# and a frame more for each of these that the noise is over what could be heard without it
+NOISE_HANGOVER_DB = (10.0, 20.0)
 
 _EPSILON = 1e-12
 _WINDOW = np.hanning(FRAME_SAMPLES + 1)[:-1].astype(np.float32)
@@ -104,16 +106,22 @@ def speech(known: Features) -> Frames:
         return np.zeros(len(level), dtype=np.bool_)
     is_over = level > _floor(level, is_heard) + OVER_NOISE_DB
     for band in known.bands.T:
-        smooth = decibels(_means(band, 3))
+        smooth = decibels(_smooth(band))
         is_over |= smooth > np.maximum(_floor(smooth, is_heard), SILENCE_DBFS) + OVER_BAND_NOISE_DB
-    nearby = _around(decibels(_means(known.power, 3)), 2 * NEARBY_FRAMES + 1, highest=True)
+    nearby = _around(decibels(_smooth(known.power)), 2 * NEARBY_FRAMES + 1, highest=True)
     least = np.maximum(
         max(float(np.percentile(loud, 95)) - BELOW_RECORDING_DB, QUIETEST_DBFS), nearby - BELOW_NEARBY_DB
     )
     is_speech = is_over & (level > least) & ~_is_steady(level)
-    tones = _means((is_speech & (known.tone > TONE_SHARE)).astype(np.float32), TONE_FRAMES)
-    is_speech &= tones <= TONE_MAJORITY * _means(is_speech.astype(np.float32), TONE_FRAMES) + 1e-6
-    spread = _around(_closed(is_speech).astype(np.float32), 2 * HANGOVER_FRAMES + 1, highest=True) > 0
+    # a tone that begins or ends within a frame has no clear peaks there, so its neighbours count as well
+    n_tones = _count(is_speech & _spread(known.tone > TONE_SHARE, 1), TONE_FRAMES)
+    is_speech &= n_tones <= TONE_MAJORITY * _count(is_speech, TONE_FRAMES)
+    found = _closed(is_speech)
+    # noise that is there throughout: in digital silence the weakest speech would pass for it
+    hidden_db = _floor(level, np.ones_like(is_heard)) + OVER_NOISE_DB - least
+    spread = _spread(found, HANGOVER_FRAMES)
+    for reach, noise_db in enumerate(NOISE_HANGOVER_DB, HANGOVER_FRAMES + 1):
+        spread |= _spread(found, reach) & (hidden_db > noise_db)
     return _closed(spread)
 
 
@@ -139,7 +147,7 @@ def _floor(level: Decibels, is_heard: Frames) -> Decibels:
 def _is_steady(level: Decibels) -> Frames:
     """Whether a frame lies in some stretch of `STEADY_FRAMES` frames whose level holds."""
     spread = _around(level, STEADY_FRAMES, highest=True) - _around(level, STEADY_FRAMES, highest=False)
-    return _around((spread < STEADY_DB).astype(np.float32), STEADY_FRAMES, highest=True) > 0
+    return _spread(np.asarray(spread < STEADY_DB), STEADY_FRAMES // 2)
 
 
 def _closed(frames: Frames) -> Frames:
@@ -160,6 +168,11 @@ def _between(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], n: int)
     return np.asarray(np.cumsum(steps[:-1]) > 0)
 
 
+def _spread(frames: Frames, reach: int) -> Frames:
+    """Return which frames are true or have a true one at most `reach` frames away."""
+    return np.asarray(_count(frames, 2 * reach + 1) > 0)
+
+
 def _around(values: npt.NDArray[Any], width: int, *, highest: bool) -> npt.NDArray[Any]:
     """Return the highest or lowest of each value and its neighbours, `width` (odd) in all."""
     reduce, beyond = (np.maximum, -np.inf) if highest else (np.minimum, np.inf)
@@ -173,6 +186,13 @@ def _around(values: npt.NDArray[Any], width: int, *, highest: bool) -> npt.NDArr
     return padded
 
 
-def _means(values: Floats, width: int) -> Floats:
-    """Return the mean of each value and its neighbours, `width` (odd) in all; zeros lie beyond the ends."""
-    return np.asarray(sliding_window_view(np.pad(values, width // 2), width).mean(axis=1))
+def _smooth(power: Floats) -> Floats:
+    """Return the mean of each value and its two neighbours; zeros lie beyond the ends."""
+    padded = np.pad(power, 1)
+    return np.asarray((padded[:-2] + power + padded[2:]) / 3)
+
+
+def _count(frames: Frames, width: int) -> npt.NDArray[np.int64]:
+    """Return how many of each frame and its neighbours, `width` (odd) in all, are true."""
+    sums = np.concatenate(([0], np.cumsum(np.pad(frames, width // 2), dtype=np.int64)))
+    return np.asarray(sums[width:] - sums[:-width])

@@ -10,8 +10,8 @@ from ser_batch.corpus import Recording
 from ser_batch.vad.activity import Activity
 from ser_batch.vad.detecting import FRAME_SAMPLES, VAD_RATE, Features, decibels, features, speech
 
-# features are computed of so many frames at a time whatever the blocks: 30 s
-_BATCH_SAMPLES = 1000 * FRAME_SAMPLES
+# features are computed of so many frames at a time whatever the blocks: 7.5 s, which stays in the processor's cache
+_BATCH_SAMPLES = 250 * FRAME_SAMPLES
 # a channel is a copy of another one if their difference is this share of its power: 40 dB below
 _COPY_SHARE = 1e-4
 # and it is none as soon as a batch this loud differs by more than this share of it, 20 dB below
