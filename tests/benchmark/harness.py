@@ -93,12 +93,13 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One whole process with those below it; the peaks are 0 where memory was not asked for."""
+    """One whole process with those below it; peaks and open files are 0 where memory was not asked for."""
 
     wall_s: float
     cpu_s: float  # user and system
     main_mib: float  # peak resident memory of the process itself
     worker_mib: float  # and of the largest process below it
+    worker_files: int  # the most that a process below it had open at once
     output: str
 
 
@@ -124,7 +125,7 @@ def measure(program: Program, *, memory: bool = False) -> Measurement:
         process = subprocess.Popen(
             program.command, stdout=output, stderr=messages, env={**os.environ, **program.environment}
         )
-        main_mib, worker_mib = _peaks_mib(process.pid) if memory else (0.0, 0.0)
+        main_mib, worker_mib, worker_files = _watch(process.pid) if memory else (0.0, 0.0, 0)
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -133,7 +134,8 @@ def measure(program: Program, *, memory: bool = False) -> Measurement:
         if process.returncode:
             last_lines = "".join(messages.readlines()[-20:])
             raise SystemExit(f"{program.name} failed with status {process.returncode}:\n{last_lines}")
-        return Measurement(wall_s, usage.ru_utime + usage.ru_stime, main_mib, worker_mib, output.read())
+        cpu_s = usage.ru_utime + usage.ru_stime
+        return Measurement(wall_s, cpu_s, main_mib, worker_mib, worker_files, output.read())
 
 
 def interleave(programs: Sequence[Program], runs: int, *, warm_up: bool = True) -> dict[str, list[Measurement]]:
@@ -170,14 +172,24 @@ def _tell(line: str) -> None:
 # ------------------------------------------------------------------------------------------------------- memory
 
 
-def _peaks_mib(pid: int) -> tuple[float, float]:
-    """Watch a process until it ends; return its peak and that of the largest process below it."""
-    main_mib = worker_mib = 0.0
+def _watch(pid: int) -> tuple[float, float, int]:
+    """Watch a process until it ends; return its peak, that of the largest process below it, and their open files."""
+    main_mib, worker_mib, worker_files = 0.0, 0.0, 0
     while mib := _high_water_mib(pid):
         main_mib = mib
-        worker_mib = max(worker_mib, *(_high_water_mib(worker) for worker in _descendants(pid)), 0.0)
+        for worker in _descendants(pid):
+            worker_mib = max(worker_mib, _high_water_mib(worker))
+            worker_files = max(worker_files, open_files(worker))
         time.sleep(0.02)
-    return main_mib, worker_mib
+    return main_mib, worker_mib, worker_files
+
+
+def open_files(pid: int | str = "self") -> int:
+    """Return how many files a process has open, pipes and sockets included; 0 for one that has ended."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _high_water_mib(pid: int) -> float:
