@@ -1,6 +1,6 @@
 """The first stage: recordings to segments to MFCCs, one Parquet row a segment.
 
-`cutting` decodes and computes; only workers load it.
+`intervals` says which stretches become segments, `cutting` decodes and computes; only workers load them.
 """
 
 from ser_batch.featurize.stage import FeaturizeSummary, featurize, labelled, named_corpus, nothing_done

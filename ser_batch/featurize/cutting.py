@@ -3,7 +3,7 @@
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,13 @@ from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samp
 from ser_batch.config import CLEAN, FeatureSpec, RawFormat, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
+from ser_batch.featurize.intervals import Interval, check_labels_inside, intervals, labels_by_channel
 from ser_batch.mfcc import SegmentMfcc, kernel
-from ser_batch.vad import Activity, scan
+from ser_batch.vad import Activity
 from ser_batch.variants import changed
 
 # a variant is made of its segment's samples, so they are held; of a longer clip they are the beginning
 LONGEST_VARIANT_S = 60.0
-
-Times = tuple[float, float]  # start and end in the recording, seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,19 +60,6 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Interval:
-    """A stretch to make a segment of; `end_s` None is the end of the recording.
-
-    `labels` are the rows that may be about it: its own, or all of its channel.
-    """
-
-    index: int
-    start_s: float
-    end_s: float | None
-    labels: Sequence[LabelRow] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class _Recipe:
     """What becomes of every segment of a recording."""
 
@@ -93,7 +79,7 @@ class _Recipe:
 class _OpenSegment:
     """A segment whose samples are still coming."""
 
-    def __init__(self, interval: _Interval, speech_ratio: float | None, mfcc: SegmentMfcc | None) -> None:
+    def __init__(self, interval: Interval, speech_ratio: float | None, mfcc: SegmentMfcc | None) -> None:
         self.interval = interval
         self.speech_ratio = speech_ratio
         self.mfcc = mfcc  # None where it has too little speech
@@ -110,13 +96,13 @@ class _ChannelSegmenter:
     """
 
     def __init__(
-        self, sound: Sound, recipe: _Recipe, channel: int, intervals: Iterator[_Interval], *, is_exact: bool
+        self, sound: Sound, recipe: _Recipe, channel: int, stretches: Iterator[Interval], *, is_exact: bool
     ) -> None:
         self._sound, self._recipe, self._channel = sound, recipe, channel
         self._mfccs = kernel(recipe.spec, sound.sampling_rate)
         self._is_exact = is_exact  # every interval was asked for; windows go on until the end is reached
-        self._intervals = intervals
-        self._next = next(intervals, None)
+        self._intervals = stretches
+        self._next = next(stretches, None)
         self._open: list[tuple[float, int, _OpenSegment]] = []  # a heap by end
         self._resampler = Resampler(sound.sampling_rate, recipe.spec.sampling_rate)
         self._n_source = self._n_target = 0
@@ -155,7 +141,7 @@ class _ChannelSegmenter:
             heapq.heappush(self._open, (end_s, self._next.index, self._opened(self._next, end_s)))
             self._next = next(self._intervals, None)
 
-    def _opened(self, interval: _Interval, end_s: float) -> _OpenSegment:
+    def _opened(self, interval: Interval, end_s: float) -> _OpenSegment:
         activity = self._recipe.activity
         if activity is None:
             return _OpenSegment(interval, None, self._mfccs.segment())
@@ -172,7 +158,7 @@ class _ChannelSegmenter:
         if self._recipe.has_changes and segment.n_source - len(own) < LONGEST_VARIANT_S * self._sound.sampling_rate:
             segment.source.append(own.copy())
 
-    def _is_wanted(self, interval: _Interval, last: bool) -> bool:
+    def _is_wanted(self, interval: Interval, last: bool) -> bool:
         """Whether a window adds anything: the last one ends at or past the end, none comes after it."""
         rate = self._sound.sampling_rate
         wanted = self._is_exact or interval.index == 0 or not last or self._covered < self._n_source
@@ -231,7 +217,7 @@ class _ChannelSegmenter:
         return kernel(spec, rate).mfcc(Resampler(rate, spec.sampling_rate).feed(samples, last=True))
 
 
-def _cut(samples: Samples, first: int, interval: _Interval, rate: int) -> Samples:
+def _cut(samples: Samples, first: int, interval: Interval, rate: int) -> Samples:
     """Return the part of `samples`, which begin at number `first` of the stream, that an interval covers."""
     start = max(0, round(interval.start_s * rate) - first)
     end = len(samples) if interval.end_s is None else max(0, round(interval.end_s * rate) - first)
@@ -283,14 +269,14 @@ def segments(
     """
     with AudioReader(recording.file, recording.path, raw_format) as reader:
         sound = reader.sound
-        plan = _labels_by_channel(recording, segmentation, sound.n_channels)
+        plan = labels_by_channel(recording, segmentation, sound.n_channels)
         recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash, activity, least_speech)
         segmenters = {
             channel: _ChannelSegmenter(
                 sound,
                 recipe,
                 channel,
-                _intervals(channel, labels, segmentation, activity),
+                intervals(channel, labels, segmentation, activity),
                 is_exact=segmentation.mode != "windows",
             )
             for channel, labels in plan.items()
@@ -305,91 +291,6 @@ def segments(
                     yield sound, segment
             if following is not None:
                 block = following
-        _check_labels_inside(
+        check_labels_inside(
             recording, reader.n_samples / sound.sampling_rate, (sound.sampling_rate, spec.sampling_rate)
         )
-
-
-def activity_of(recording: Recording, segmentation: Segmentation, raw_format: RawFormat | None = None) -> Activity:
-    """Find the speech of the channels that `segments` cuts, and of those beside them.
-
-    Raises
-    ------
-    RecordingError
-        It cannot be decoded, or the labels name a channel that it does not have.
-    """
-    return scan(recording, lambda n_channels: channels_of(recording, segmentation, n_channels), raw_format=raw_format)
-
-
-def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:
-    """Return the table's numbers of the channels that a recording is cut by.
-
-    Raises
-    ------
-    RecordingError
-        The labels name a channel that it does not have.
-    """
-    return tuple(_labels_by_channel(recording, segmentation, n_channels))
-
-
-def _labels_by_channel(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, list[LabelRow]]:
-    """Return the channels to cut, and the rows of the labels file about each: by start, then in the file's order."""
-    rows = {channel: [] for channel in segmentation.channel_numbers(n_channels)}  # type: dict[int, list[LabelRow]]
-    if any(label.channel is not None for label in recording.labels):
-        rows = {}
-    for label in recording.labels:
-        wanted = segmentation.channel_numbers(n_channels) if label.channel is None else (label.channel,)
-        for channel in wanted:
-            if channel >= n_channels:
-                raise RecordingError(
-                    "segment",
-                    f"{recording.path}: the labels name channel {channel}, it has {n_channels}; correct the labels",
-                )
-            rows.setdefault(0 if n_channels == 1 else channel, []).append(label)
-    for labels in rows.values():
-        labels.sort(key=lambda label: (label.start_s or 0.0, label.end_s or float("inf")))
-    return rows
-
-
-def _intervals(
-    channel: int, labels: Sequence[LabelRow], segmentation: Segmentation, activity: Activity | None
-) -> Iterator[_Interval]:
-    """Yield the stretches to cut from a channel, by start."""
-    if segmentation.mode == "labels":
-        for index, label in enumerate(labels):
-            yield _Interval(index, label.start_s or 0.0, label.end_s, (label,))
-    elif segmentation.mode == "clip":
-        yield _Interval(0, 0.0, None, labels)
-    elif segmentation.mode == "turns":
-        assert activity is not None  # `activity_of` comes first
-        for index, (start_s, end_s) in enumerate(activity.turns(channel, longest_s=segmentation.window_s)):
-            yield _Interval(index, start_s, end_s, labels)
-    else:
-        for index in itertools.count():
-            # rounded to microseconds: 3 * 2.02 is 6.0600000000000005 to the machine
-            start_s = round(index * segmentation.hop_s, 6)
-            end_s = round(start_s + segmentation.window_s, 6)
-            yield _Interval(index, start_s, end_s, labels)
-
-
-def _check_labels_inside(recording: Recording, duration_s: float, rates: Sequence[int]) -> None:
-    for label in recording.labels:
-        if label.start_s is None or label.end_s is None:
-            continue
-        end_s = min(label.end_s, duration_s)
-        if any(round(label.start_s * rate) >= round(end_s * rate) for rate in rates):
-            raise RecordingError(
-                "segment",
-                f"{recording.path}: the labels have a row from {label.start_s:g} to {label.end_s:g} s that covers none "
-                f"of its samples, it ends at {duration_s:.2f} s; correct the labels",
-            )
-
-
-def label_of(
-    recording: Recording, segmentation: Segmentation, n_channels: int, channel: int, segment: int, times_s: Times
-) -> LabelRow | None:
-    """Return the label row that a segment of the table has, which lies at `times_s`, (start, end) in seconds."""
-    labels = _labels_by_channel(recording, segmentation, n_channels).get(channel, [])
-    if segmentation.mode == "labels":  # rows may overlap, and each has its own segment
-        labels = labels[segment : segment + 1]
-    return label_at(labels, *times_s)

@@ -233,7 +233,7 @@ def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
     """Write new metadata into the parts of recordings whose labels changed, without decoding."""
     if not plan.relabel:
         return
-    from ser_batch.featurize.cutting import label_of
+    from ser_batch.featurize.intervals import label_of
 
     changed = {recording.path: recording for recording in plan.relabel}
 

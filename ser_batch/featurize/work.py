@@ -44,7 +44,8 @@ class FeaturizeWork(Work):
 
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield a row of the features table for each segment."""
-        from ser_batch.featurize.cutting import activity_of, segments  # loaded by workers only
+        from ser_batch.featurize.cutting import segments  # loaded by workers only
+        from ser_batch.featurize.intervals import activity_of
 
         known = {
             "dataset": self.dataset,

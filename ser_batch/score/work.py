@@ -58,7 +58,8 @@ class ScoreWork(Work):
 
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
-        from ser_batch.featurize.cutting import activity_of, channels_of, segments  # loaded by workers only
+        from ser_batch.featurize.cutting import segments  # loaded by workers only
+        from ser_batch.featurize.intervals import activity_of, channels_of
 
         loaded, predict = _model(self.model, self.model_id)
         activity = activity_of(recording, self.segmentation, self.raw_format)
