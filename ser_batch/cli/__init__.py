@@ -1,16 +1,15 @@
 """The commands: parse, one library call, print. Heavy imports stand in the bodies, so that --help comes at once."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ser_batch import __version__
 from ser_batch.cli.printing import download_progress, print_featurize, print_score, print_train, synth_line
+from ser_batch.cli.shared import run_options
 from ser_batch.errors import SerBatchError, printable
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
 _VOCAL_CHANNELS = click.Choice(["both", "speech", "song"])
 
@@ -45,91 +44,6 @@ def cli() -> None:
     """
 
 
-def _segment_options(mode: str) -> Callable[[_Command], _Command]:
-    """Add the options on how recordings are cut and who does the work."""
-
-    def add(command: _Command) -> _Command:
-        for option in reversed(
-            (
-                click.option(
-                    "--segments",
-                    type=click.Choice(["clip", "windows", "turns", "labels"]),
-                    default=mode,
-                    show_default=True,
-                    help="clip: the first 4.04 s of each recording. windows: all of it, in overlapping windows. "
-                    "turns: its stretches of speech between pauses. labels: the rows of the labels file.",
-                ),
-                click.option(
-                    "--window",
-                    type=float,
-                    default=4.04,
-                    show_default=True,
-                    help="Length of a window, and the most of a turn, seconds.",
-                ),
-                click.option(
-                    "--hop",
-                    type=float,
-                    default=2.02,
-                    show_default=True,
-                    help="From window to window, seconds.",
-                ),
-                click.option(
-                    "--channels",
-                    metavar="mix|split|0,1",
-                    help="The mean of all channels, each by itself, or some of them.  [default: mix for clip, "
-                    "else split]",
-                ),
-                click.option(
-                    "--raw-format",
-                    metavar="ENCODING:RATE:CHANNELS",
-                    help="What files without a header hold (.ul .al .raw .pcm .vox ...), such as mulaw:8000:1 (Hz): "
-                    "mulaw, alaw, gsm, vox, s16le, s16be, u8.  [default: they are rejected]",
-                ),
-                click.option(
-                    "--labels",
-                    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-                    help="CSV or Parquet: path, emotion, and if known speaker, sex, intensity, statement, corpus, "
-                    "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.",
-                ),
-                click.option(
-                    "--corpus",
-                    type=click.Choice(["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]),
-                    default="auto",
-                    show_default=True,
-                    help="Whose file names the recordings have, which tell emotion and speaker. auto: of any known "
-                    "corpus. none: names tell nothing.",
-                ),
-                click.option("--jobs", type=int, help="Worker processes.  [default: all cores]"),
-                click.option(
-                    "--shard-size",
-                    type=int,
-                    default=64,
-                    show_default=True,
-                    help="Recordings a worker takes at a time, at most.",
-                ),
-                click.option("--overwrite", is_flag=True, help="Throw away what the output holds, start anew."),
-                click.option("--prune", is_flag=True, help="Drop the rows of recordings that are gone."),
-                click.option(
-                    "--since",
-                    metavar="WHEN",
-                    help="Do only recordings modified since 2026-03-01, 2026-03-01T18:00 (local time) or an age: 24h, "
-                    "7d; what is done already stays.  [default: all]",
-                ),
-                click.option(
-                    "--limit",
-                    type=int,
-                    metavar="N",
-                    help="Do at most N recordings, the next call goes on.  [default: all]",
-                ),
-                click.option("--strict", is_flag=True, help="Exit with status 3 if anything was rejected."),
-            )
-        ):
-            command = option(command)
-        return command
-
-    return add
-
-
 @cli.command()
 @click.argument("audio", type=_PATH)
 @click.option("--out", type=_PATH, default="features", show_default=True, help="The features folder.")
@@ -153,7 +67,7 @@ def _segment_options(mode: str) -> Callable[[_Command], _Command]:
 @click.option(
     "--verify", type=int, default=0, show_default=True, metavar="N", help="Compare N recordings with librosa."
 )
-@_segment_options("clip")
+@run_options("clip")
 def featurize(audio: Path, **options: Any) -> None:
     """Turn AUDIO, a folder of recordings, into MFCCs: Parquet keyed by what the file names say.
 
@@ -269,7 +183,7 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
     show_default=True,
     help="Score windows and turns with at least this share of speech, 0 to 1; the others keep an empty row.",
 )
-@_segment_options("windows")
+@run_options("windows")
 def score(audio: Path, **options: Any) -> None:
     """Score AUDIO, a folder of recordings: predictions by segment, by call and by emotion.
 

@@ -1,0 +1,94 @@
+"""The options that featurize and score share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def run_options(mode: str) -> Callable[[_Command], _Command]:
+    """Add the options on how recordings are cut and who does the work."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(
+            (
+                click.option(
+                    "--segments",
+                    type=click.Choice(["clip", "windows", "turns", "labels"]),
+                    default=mode,
+                    show_default=True,
+                    help="clip: the first 4.04 s of each recording. windows: all of it, in overlapping windows. "
+                    "turns: its stretches of speech between pauses. labels: the rows of the labels file.",
+                ),
+                click.option(
+                    "--window",
+                    type=float,
+                    default=4.04,
+                    show_default=True,
+                    help="Length of a window, and the most of a turn, seconds.",
+                ),
+                click.option(
+                    "--hop",
+                    type=float,
+                    default=2.02,
+                    show_default=True,
+                    help="From window to window, seconds.",
+                ),
+                click.option(
+                    "--channels",
+                    metavar="mix|split|0,1",
+                    help="The mean of all channels, each by itself, or some of them.  [default: mix for clip, "
+                    "else split]",
+                ),
+                click.option(
+                    "--raw-format",
+                    metavar="ENCODING:RATE:CHANNELS",
+                    help="What files without a header hold (.ul .al .raw .pcm .vox ...), such as mulaw:8000:1 (Hz): "
+                    "mulaw, alaw, gsm, vox, s16le, s16be, u8.  [default: they are rejected]",
+                ),
+                click.option(
+                    "--labels",
+                    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                    help="CSV or Parquet: path, emotion, and if known speaker, sex, intensity, statement, corpus, "
+                    "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.",
+                ),
+                click.option(
+                    "--corpus",
+                    type=click.Choice(["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]),
+                    default="auto",
+                    show_default=True,
+                    help="Whose file names the recordings have, which tell emotion and speaker. auto: of any known "
+                    "corpus. none: names tell nothing.",
+                ),
+                click.option("--jobs", type=int, help="Worker processes.  [default: all cores]"),
+                click.option(
+                    "--shard-size",
+                    type=int,
+                    default=64,
+                    show_default=True,
+                    help="Recordings a worker takes at a time, at most.",
+                ),
+                click.option("--overwrite", is_flag=True, help="Throw away what the output holds, start anew."),
+                click.option("--prune", is_flag=True, help="Drop the rows of recordings that are gone."),
+                click.option(
+                    "--since",
+                    metavar="WHEN",
+                    help="Do only recordings modified since 2026-03-01, 2026-03-01T18:00 (local time) or an age: 24h, "
+                    "7d; what is done already stays.  [default: all]",
+                ),
+                click.option(
+                    "--limit",
+                    type=int,
+                    metavar="N",
+                    help="Do at most N recordings, the next call goes on.  [default: all]",
+                ),
+                click.option("--strict", is_flag=True, help="Exit with status 3 if anything was rejected."),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return add
