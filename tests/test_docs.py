@@ -50,6 +50,28 @@ def test_the_commands_of_the_readme_run_in_their_order(small_corpus, tmp_path, m
         exec(compile(block, "README.md", "exec"), {})
 
 
+def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_model, tmp_path, monkeypatch):
+    import duckdb
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_model, "model")
+    Path("calls").mkdir()
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:12]])[::2]
+    for name, customer in (("early", voice[::-1]), ("late", np.roll(voice, len(voice) // 3))):
+        soundfile.write(f"calls/{name}.wav", np.stack((voice, customer), axis=1), 8000)
+    page = (ROOT / "docs" / "calls.md").read_text(encoding="utf-8")
+    for line in commands(ROOT / "docs" / "calls.md"):
+        result = CliRunner().invoke(cli, line[1:], catch_exceptions=False)
+        assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
+    blocks = re.findall(r"```(python|sql)\n(.*?)```", page, flags=re.DOTALL)
+    assert {kind for kind, _ in blocks} == {"python", "sql"}
+    for kind, block in blocks:
+        if kind == "sql":
+            assert len(duckdb.sql(block).fetchall()) == 2, "a row for each customer"
+        else:
+            exec(compile(block, "docs/calls.md", "exec"), {})
+
+
 def documented(heading: str) -> list[tuple[str, str]]:
     """Names and dtypes of the table below a heading of docs/tables.md, patterns filled in."""
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
