@@ -357,7 +357,9 @@ def test_a_recording_shorter_than_a_window_is_the_same_as_a_clip(tmp_path):
     run(tmp_path / "audio", tmp_path / "clips")
     run(tmp_path / "audio", tmp_path / "windows", segments="windows")
 
-    assert table(tmp_path / "windows").equals(table(tmp_path / "clips"))
+    # only windows are scanned for speech
+    clips, windows = (table(tmp_path / name).drop_columns("speech_ratio") for name in ("clips", "windows"))
+    assert windows.equals(clips)
 
 
 # ---- channels ----

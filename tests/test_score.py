@@ -329,7 +329,7 @@ def test_windows_with_little_speech_keep_their_row_without_a_prediction(quietly_
     rows = pl.read_parquet(quietly_scored.out).filter(path="call.wav").sort("segment")
     assert rows["speech_ratio"].is_between(0, 1).all()
     assert rows["speech_ratio"][0] > 0.8
-    assert rows.filter(pl.col("start_s") > 4, pl.col("end_s") < 12)["speech_ratio"].to_list() == [0.0, 0.0]
+    assert rows.filter(pl.col("start_s") > 4, pl.col("end_s") < 12)["speech_ratio"].max() < 0.05
     assert rows["predicted"].is_null().to_list() == (rows["speech_ratio"] < 0.3).to_list()
     assert rows["rms_dbfs"].null_count() == 0
     scored = rows.drop_nulls("predicted")
