@@ -226,7 +226,7 @@ def found_speech(calls, truth, *, collar_s=0.0):
 
 
 def test_speech_is_found_in_calls(clips, tmp_path):
-    """A made-up voice speaks for 1.3 s at a time, so that the edges of whole frames alone are 6 % of what is found."""
+    """A made-up voice speaks for 1.3 s at a time: what is added around it, a frame or more, is 6 % of what is found."""
     corpus = calls_corpus.make_corpus(tmp_path / "corpus", clips, calls=16, turns=8)
     recall, precision = found_speech(corpus.calls, pl.read_parquet(corpus.truth), collar_s=0.1)
     assert recall >= 0.95
@@ -234,9 +234,10 @@ def test_speech_is_found_in_calls(clips, tmp_path):
 
 
 def test_real_speech_is_found_in_calls(shared, tmp_path):
-    clips = calls_corpus.recorded_clips(shared / "ravdess", at_most=160)
-    corpus = calls_corpus.make_corpus(tmp_path / "corpus", clips, calls=24, turns=8)
-    recall, precision = found_speech(corpus.calls, pl.read_parquet(corpus.truth))
+    """An hour of sound: with a third of it, who speaks softly over which noise moves the recall by 0.01."""
+    clips = calls_corpus.recorded_clips(shared / "ravdess")
+    corpus = calls_corpus.make_corpus(tmp_path / "corpus", clips, calls=40)
+    recall, precision = found_speech(corpus.calls, pl.read_parquet(corpus.truth), collar_s=0.1)
     assert recall >= 0.95
     assert precision >= 0.90
 
