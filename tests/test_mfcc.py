@@ -131,7 +131,8 @@ def test_the_loudest_point_is_0_db_relative_to_the_peak_even_past_the_kept_frame
     kept = kernel(dataclasses.replace(spec, n_frames=174)).mfcc(samples)
     everything = kernel(dataclasses.replace(spec, n_frames=401)).mfcc(samples)
     assert scipy.fft.idct(everything, norm="ortho", axis=1).max() == pytest.approx(0, abs=1e-3)
-    np.testing.assert_array_equal(kept, everything[:174])
+    # a product of other rows may differ in the last bits; coefficients reach 900
+    np.testing.assert_allclose(kept, everything[:174], rtol=0, atol=2e-3)
 
 
 # ---- recordings sampled so low that every second sample of a wideband spec tells all ----

@@ -40,7 +40,8 @@ def make_old(file: Path, age_h: float) -> None:
 
 
 def run(audio: Path, out: Path, **options):
-    return score(audio, ScoreOptions(out=out, model="research", jobs=1, **options))
+    # noise is no speech, and is to be scored all the same
+    return score(audio, ScoreOptions(out=out, model="research", jobs=1, min_speech=0.0, **options))
 
 
 def tables(out: Path) -> dict[str, pl.DataFrame]:

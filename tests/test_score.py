@@ -81,11 +81,11 @@ def test_columns_follow_from_the_probabilities(scored):
     assert not rows["abstained"].any()
 
 
-def test_calls_are_the_mean_of_their_segments_by_length(scored):
+def test_calls_are_the_mean_of_their_segments_by_speech(scored):
     rows = pl.read_parquet(scored.out).filter(path="mono.wav")
     call = pl.read_parquet(scored.out.with_suffix(".calls.parquet")).filter(path="mono.wav")
-    lengths = (rows["end_s"] - rows["start_s"]).to_numpy()
-    assert call["p_sad"].item() == pytest.approx(np.average(rows["p_sad"], weights=lengths))
+    speech_s = ((rows["end_s"] - rows["start_s"]) * rows["speech_ratio"]).to_numpy()
+    assert call["p_sad"].item() == pytest.approx(np.average(rows["p_sad"], weights=speech_s))
     assert call["share_sad"].item() == (rows["predicted"] == "sad").mean()
     assert call["duration_s"].item() == 9.5
     assert call["status"].item() == "low_rate"
@@ -234,7 +234,8 @@ def test_real_calls_have_rows_throughout(shared, tmp_path):
         own = rows.filter(role=role)
         assert own["start_s"].to_list() == pytest.approx([2.02 * i for i in range(len(own))])
         assert own["end_s"][-1] == pytest.approx(60)
-        assert own["predicted"].null_count() == own["rms_dbfs"].null_count()
+        assert own["predicted"].is_null().to_list() == (own["speech_ratio"] < 0.3).to_list()
+        assert 0 < own["predicted"].null_count() < len(own)
 
 
 def test_vanished_recordings_are_told_and_pruned(calls, small_model, tmp_path):
@@ -334,8 +335,8 @@ def test_windows_with_little_speech_keep_their_row_without_a_prediction(quietly_
     assert rows["rms_dbfs"].null_count() == 0
     scored = rows.drop_nulls("predicted")
     call = pl.read_parquet(quietly_scored.out.with_suffix(".calls.parquet")).filter(path="call.wav")
-    lengths = scored["end_s"] - scored["start_s"]
-    assert call["p_sad"].item() == pytest.approx(np.average(scored["p_sad"], weights=lengths))
+    speech_s = (scored["end_s"] - scored["start_s"]) * scored["speech_ratio"]
+    assert call["p_sad"].item() == pytest.approx(np.average(scored["p_sad"], weights=speech_s))
     assert call["n_segments"].item() == len(rows)
     assert call["speech_s"].item() == pytest.approx(8, abs=0.8)
     assert call["overlap_s"].item() is None

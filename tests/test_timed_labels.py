@@ -94,7 +94,11 @@ def emotions(table):
 
 def test_truth_is_counted_by_window(folder):
     options = ScoreOptions(
-        out=folder / "preds.parquet", model="research", labels=write_labels(folder, *LINES), **WINDOWS
+        out=folder / "preds.parquet",
+        model="research",
+        labels=write_labels(folder, *LINES),
+        min_speech=0.0,  # noise is no speech
+        **WINDOWS,
     )
     summary = score(folder / "calls", options)
     segments = pl.read_parquet(options.out)

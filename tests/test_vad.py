@@ -83,8 +83,8 @@ def test_a_voice_in_silence_is_found(spoken, scanned):
 def test_a_voice_in_noise_is_found(spoken, noise_db, scanned):
     level = 10 * np.log10(np.square(spoken[RATE : 2 * RATE]).mean())
     noisy = spoken + white(len(spoken), level - noise_db)
-    # where noise hides soft ends more is added, which a voice of one second that is loud to its end has none of
-    assert_found(scanned(noisy, subtype="ULAW").frames[0], recall=0.9, precision=0.8)
+    # where noise hides soft ends up to four frames are added on each side of these 33, which are loud to their end
+    assert_found(scanned(noisy, subtype="ULAW").frames[0], recall=0.9, precision=0.78)
 
 
 @pytest.mark.parametrize(

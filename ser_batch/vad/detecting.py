@@ -38,8 +38,8 @@ GAP_FRAMES = 6  # shorter gaps are filled: 0.18 s, the silence before a plosive
 BURST_FRAMES = 3  # and what is shorter than 0.09 s is a click
 # words begin and end softly: so much is added on both sides
 HANGOVER_FRAMES = 1
-# and a frame more for each of these that the noise is over what could be heard without it
-NOISE_HANGOVER_DB = (10.0, 20.0)
+# and a frame more for each of these dB that noise, and what speech has to exceed it by, hides of what could be heard
+NOISE_HANGOVER_DB = (0.0, 8.0, 16.0)
 
 _EPSILON = 1e-12
 _WINDOW = np.hanning(FRAME_SAMPLES + 1)[:-1].astype(np.float32)
@@ -112,7 +112,9 @@ def speech(known: Features) -> Frames:
     least = np.maximum(
         max(float(np.percentile(loud, 95)) - BELOW_RECORDING_DB, QUIETEST_DBFS), nearby - BELOW_NEARBY_DB
     )
-    is_speech = is_over & (level > least) & ~_is_steady(level)
+    # by the bands as well: below them pink noise, hum and wind swing
+    is_held = _is_steady(level) | _is_steady(decibels(known.bands.sum(axis=1)))
+    is_speech = is_over & (level > least) & ~is_held
     # a tone that begins or ends within a frame has no clear peaks there, so its neighbours count as well
     n_tones = _count(is_speech & _spread(known.tone > TONE_SHARE, 1), TONE_FRAMES)
     is_speech &= n_tones <= TONE_MAJORITY * _count(is_speech, TONE_FRAMES)
