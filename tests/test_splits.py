@@ -116,7 +116,7 @@ def test_no_speaker_stands_on_both_sides(protocol):
 
 
 def test_an_unknown_protocol_is_wrong_usage_and_the_known_ones_are_told():
-    told = "--split 'random'; expected stratified, speaker, emobox, luna, text, none, or a file"
+    told = "--split 'random'; expected stratified, speaker, emobox, luna, text, corpus, none, speaker:K .*, or a file"
     with pytest.raises(UsageError, match=told):
         split(ravdess(), "random", seed=0)
 
