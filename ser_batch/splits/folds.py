@@ -194,10 +194,11 @@ def _speakers_in_folds(rows: pl.DataFrame, n_folds: int, seed: int) -> pl.Series
     """Deal the speakers out to folds, those of each corpus and sex evenly; groups that stay together as one."""
     groups = speaker_groups(rows, seed)
     if len(groups) < n_folds:
-        together = "" if all(len(group) == 1 for group in groups) else " groups that share no recording, of"
+        n_speakers = sum(map(len, groups))
+        there = f"{len(groups)} groups that share no recording, " if len(groups) < n_speakers else ""
         raise InputError(
-            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {len(groups)}{together} "
-            f"{sum(map(len, groups))} speakers. Give a smaller number, or use --split stratified"
+            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {there}{n_speakers} speakers. Give a "
+            "smaller number, or use --split stratified"
         )
     stratum_of = strata(rows)
     n_of_stratum: list[Counter[tuple[str, str]]] = [Counter() for _ in range(n_folds)]

@@ -53,19 +53,20 @@ class Corpora:
         rows
             Row numbers, one a segment.
         y
-            Their label numbers.
+            Label numbers of all rows of the table.
         recipe
             How corpora, and labels in them, share the epoch.
 
         A corpus with one label has none of it: what is a choice of one teaches nothing.
         """
+        cells = self.number[rows], y[rows]
         counts = np.zeros(self.has.shape)
-        np.add.at(counts, (self.number[rows], y), 1)
+        np.add.at(counts, cells, 1)
         of_label = _powers(counts, recipe.label_power)
         of_label /= np.maximum(of_label.sum(axis=1, keepdims=True), 1)
         of_corpus = _powers(counts.sum(axis=1), recipe.corpus_power) * (self.has.sum(axis=1) > 1)
-        cells = of_corpus[:, None] / of_corpus.sum() * of_label * len(rows) / np.maximum(counts, 1)
-        return np.asarray(cells[self.number[rows], y])
+        of_cell = of_corpus[:, None] / of_corpus.sum() * of_label
+        return np.asarray((of_cell * len(rows) / np.maximum(counts, 1))[cells])
 
     def check(self, labels: Sequence[str], prefix: str) -> None:
         """Refuse labels that nothing tells from any other.
