@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_batch import bundle
+from ser_batch.cli import cli
 from ser_batch.config import FeatureSpec, Segmentation, TrainOptions
 from ser_batch.errors import InputError, UsageError
 from ser_batch.network import training
@@ -125,7 +127,7 @@ def test_copies_are_warned_of_and_stand_on_one_side(tmp_path):
 
 def test_a_key_that_stands_twice_says_to_give_a_name(tmp_path):
     folders = [make_features(tmp_path / "a", dataset="calls"), make_features(tmp_path / "b", dataset="calls")]
-    with pytest.raises(InputError, match=r"angry-0\.wav: stands twice .* dataset calls \(channel 0.*another --name"):
+    with pytest.raises(InputError, match=r"angry-0\.wav: stands twice .*dataset calls\).* another --name"):
         load_features(folders)
 
 
@@ -380,10 +382,36 @@ def test_a_corpus_with_one_label_is_warned_of_and_never_drawn(two, tmp_path):
 
 def test_a_label_that_no_corpus_has_beside_another_is_refused(two, tmp_path):
     one = make_features(tmp_path / "one", emotions=("keen",))
-    with pytest.raises(InputError, match=r"^one has the label 'keen' only, .* column corpus with one name for them"):
+    with pytest.raises(InputError, match=r"^the label 'keen' is the only one of one, .* column corpus with one name"):
         run([*two, one], tmp_path / "model")
     # a classical model takes the table as it is
     run([*two, one], tmp_path / "model", estimator="logistic", split="none")
+
+
+def test_a_fold_in_which_nothing_tells_a_label_from_others_is_refused_before_any_is_trained(tmp_path, monkeypatch):
+    folders = [
+        make_features(tmp_path / "a"),
+        make_features(tmp_path / "b", emotions=LABELS),
+        make_features(tmp_path / "c", emotions=("calm",)),
+        make_features(tmp_path / "d", emotions=("calm",)),
+    ]
+    folds = tmp_path / "folds.csv"
+    names = load_features(folders).rows.select("speaker", fold="dataset").unique()
+    names.with_columns(fold=pl.col("fold").replace({"d": "a"})).write_csv(folds)
+    monkeypatch.setattr(training, "fit", None)
+    with pytest.raises(InputError, match="fold b: the label 'calm' is the only one of c and d, and no"):
+        run(folders, tmp_path / "model", split=str(folds))
+
+
+def test_the_command_takes_several_folders_and_tells_of_each_corpus(two, tmp_path):
+    options = ["--recipe", "seed", "--epochs", "1", "--split", "speaker:2", "--out", str(tmp_path / "model")]
+    result = CliRunner().invoke(cli, ["train", *map(str, two), *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^narrow, on its own labels: UAR 0\.\d+|1\.0+, accuracy \S+, 16 segments$", result.output, re.M)
+    assert "Cross-validated on 2 folds (speaker:2): 0 of 10 speakers" in result.output
+    result = CliRunner().invoke(cli, ["train", *map(str, two), *options, "--soft-labels", "--overwrite"])
+    assert result.exit_code == 1
+    assert "--soft-labels: no row to train on has votes" in result.output
 
 
 # --- votes --------------------------------------------------------------------------------------------------------

@@ -197,8 +197,8 @@ def _speakers_in_folds(rows: pl.DataFrame, n_folds: int, seed: int) -> pl.Series
         n_speakers = sum(map(len, groups))
         there = f"{len(groups)} groups that share no recording, " if len(groups) < n_speakers else ""
         raise InputError(
-            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {there}{n_speakers} speakers. Give a "
-            "smaller number, or use --split stratified"
+            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {there}{n_speakers} speakers. "
+            "Give a smaller number, or use --split stratified"
         )
     stratum_of = strata(rows)
     n_of_stratum: list[Counter[tuple[str, str]]] = [Counter() for _ in range(n_folds)]

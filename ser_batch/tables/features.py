@@ -127,8 +127,7 @@ def load_features(
     twice = rows.filter(rows.select(KEY).is_duplicated())
     if len(twice):
         raise InputError(
-            f"{twice['path'][0]}: stands twice in the features, both times in the dataset {twice['dataset'][0]} "
-            f"(channel {twice['channel'][0]}, segment {twice['segment'][0]}, {twice['variant'][0]}); leave one folder "
+            f"{twice['path'][0]}: stands twice in the features (dataset {twice['dataset'][0]}); leave one folder "
             "out, or featurize it with another --name"
         )
     shape = (len(rows), spec.n_frames, spec.n_mfcc)

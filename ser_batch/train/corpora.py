@@ -77,13 +77,13 @@ class Corpora:
             All corpora that have one of the labels have that one only.
         """
         is_told = self.has[self.has.sum(axis=1) > 1].any(axis=0)
-        for label, known in zip(labels, is_told, strict=True):
-            if not known:
-                alone = self.names[int(np.flatnonzero(self.has[:, list(labels).index(label)])[0])]
+        for i, label in enumerate(labels):
+            alone = [name for name, has in zip(self.names, self.has[:, i], strict=True) if has]
+            if alone and not is_told[i]:
                 raise InputError(
-                    f"{prefix}{alone} has the label {label!r} only, and no corpus has it beside another, so nothing "
-                    "tells it from the rest. If recordings of several folders belong together, give the labels file a "
-                    "column corpus with one name for them; else label more recordings"
+                    f"{prefix}the label {label!r} is the only one of {' and '.join(alone)}, and no corpus has it "
+                    "beside another, so nothing tells it from the rest. If recordings of several folders belong "
+                    "together, give the labels file a column corpus with one name for them; else label more recordings"
                 )
 
     def labels_of(self, labels: Sequence[str]) -> dict[str, list[str]]:

@@ -87,7 +87,7 @@ class TrainingSegments:
             self._allowed = corpora.allowed(segments)
             self._weights = corpora.weights(segments, y, recipe)
             # of one cell after the other, so that each has its share of an epoch to a segment
-            self._cell = np.unique(np.stack([corpora.number[segments], y[segments]]), axis=1, return_inverse=True)[1]
+            self._cell = corpora.number[segments] * n_labels + y[segments]
         self.is_masked = not self._allowed.all()
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class TrainingSegments:
         order = generator.permutation(len(self))
         if self._weights is None:
             return order
-        order = order[np.argsort(self._cell.reshape(-1)[order], kind="stable")]
+        order = order[np.argsort(self._cell[order], kind="stable")]
         ends = np.cumsum(self._weights[order])
         ends *= len(self) / ends[-1]
         drawn = np.searchsorted(ends, np.arange(len(self)) + generator.random(), side="right")

@@ -118,6 +118,10 @@ def train(
     identity = _identity(data, options, start)
     before = _trained_before(options, identity)
     plan = make_plan(data, usable, labels, options)
+    for part in plan.parts if options.estimator == "cnn" else ():  # before any of them is trained
+        of_part = corpora_of(data, shares, part.train)
+        if of_part is not None:
+            of_part.check(labels, f"fold {part.fold}: ")
     if before is None:
         before = _train(data, labels, plan, options, start, identity, started, say)
         is_new = True
