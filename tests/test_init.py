@@ -264,7 +264,7 @@ def start_with(values):
     [
         ({"training": {"datasets": ["calls_2023"]}, "licence": ""}, ()),
         ({"training": {"datasets": ["calls"]}, "licence": ""}, ("calls",)),
-        ({"training": {"datasets": ["x"], "corpora": ["ravdess"]}, "licence": ""}, ("ravdess",)),
+        ({"training": {"datasets": ["x"], "corpora": {"ravdess": {"n_rows": 1}}}, "licence": ""}, ("ravdess",)),
         ({"training": {"datasets": ["x"]}, "licence": LICENCE}, ("ravdess",)),
         ({"init": {"training": {"datasets": ["calls"]}, "licence": LICENCE}}, ("calls", "ravdess")),
         ({}, ()),

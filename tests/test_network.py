@@ -50,6 +50,8 @@ def test_the_network_is_small_and_takes_the_published_input(name, tmp_path):
 class Made:
     """Noise, with something added where the label is 1; and which segments were asked for, in their order."""
 
+    is_masked = False
+
     def __init__(self, n: int, n_frames: int = 174, n_mfcc: int = 40) -> None:
         self.y = np.arange(n) % 2
         noise = np.random.default_rng(1).normal(size=(n, n_frames, n_mfcc))
@@ -58,6 +60,9 @@ class Made:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def order(self, generator):
+        return generator.permutation(len(self.y))
 
     def batch(self, numbers, generator):
         self.asked.append((numbers.tolist(), generator.random()))

@@ -149,6 +149,7 @@ def evaluated(
     p[np.arange(n), [LABELS.index(label) for label in predicted]] = confidence
     return pl.DataFrame(
         {
+            "dataset": ["d"] * n,
             "content_hash": recording or [f"{i:04}" for i in range(n)],
             "variant": [variant] * n,
             "speaker": speaker or ["r-01"] * n,
@@ -156,9 +157,9 @@ def evaluated(
             "seed": [seed] * n,
             "predicted": list(predicted),
             **{f"p_{label}": p[:, i] for i, label in enumerate(LABELS)},
-            **{name: metadata.get(name, [None] * n) for name in ("vocal_channel", "sex", "intensity")},
+            **{name: metadata.get(name, [None] * n) for name in ("corpus", "vocal_channel", "sex", "intensity")},
         },
-        schema_overrides=dict.fromkeys(("speaker", "vocal_channel", "sex", "intensity"), pl.String),
+        schema_overrides=dict.fromkeys(("corpus", "speaker", "vocal_channel", "sex", "intensity"), pl.String),
     )
 
 

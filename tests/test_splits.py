@@ -70,7 +70,7 @@ def only_fold(rows: pl.DataFrame, protocol: str, seed: int = 0) -> Fold:
 # --- what holds for all of them -----------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["stratified", "speaker", "emobox", "luna", "text"]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["stratified", "speaker", "speaker:3", "emobox", "luna", "text"]))
 @settings(max_examples=60, deadline=None)
 def test_a_fold_takes_every_row_once_and_no_recording_or_copy_of_it_stands_on_both_sides(seed, protocol):
     generator = np.random.default_rng(seed)
@@ -108,7 +108,7 @@ def test_the_seed_alone_decides(protocol):
     assert len({tuple(fold.test) for fold in folds.values()}) > 1
 
 
-@pytest.mark.parametrize("protocol", ["speaker", "emobox", "luna"])
+@pytest.mark.parametrize("protocol", ["speaker", "speaker:5", "emobox", "luna"])
 def test_no_speaker_stands_on_both_sides(protocol):
     rows = ravdess(24)
     for fold in split(rows, protocol, seed=3).folds:
@@ -116,7 +116,7 @@ def test_no_speaker_stands_on_both_sides(protocol):
 
 
 def test_an_unknown_protocol_is_wrong_usage_and_the_known_ones_are_told():
-    told = "--split 'random'; expected stratified, speaker, emobox, luna, text, none, or a file"
+    told = "--split 'random'; expected stratified, speaker, emobox, luna, text, corpus, none, speaker:K .*, or a file"
     with pytest.raises(UsageError, match=told):
         split(ravdess(), "random", seed=0)
 
@@ -308,6 +308,103 @@ def test_folds_of_speakers_who_share_a_call_keep_the_call_together_and_count_who
     assert set(rows["path"][first.test]) == {"call_0.wav"}
     assert set(rows["path"][second.test]) == {"call_1.wav", "call_2.wav"}
     assert shared_speakers(rows, first) == 1
+
+
+# --- K folds of speakers, and several corpora ---------------------------------------------------------------------
+
+
+def several(**actors: int) -> pl.DataFrame:
+    """Corpora with some speakers each, women and men in turn."""
+    tables = [
+        ravdess(n, windows=1).with_columns(
+            pl.lit(name).alias("dataset"),
+            pl.lit(name).alias("corpus"),
+            pl.concat_str(pl.lit(name), "content_hash").alias("content_hash"),
+            pl.concat_str(pl.lit(name), "speaker").alias("speaker"),
+        )
+        for name, n in actors.items()
+    ]
+    return pl.concat(tables)
+
+
+def counts_of(rows: pl.DataFrame, *columns: str) -> Counter:
+    return Counter(rows.select("speaker", *columns).unique().select(columns).rows())
+
+
+def test_every_speaker_is_held_out_in_one_of_five_folds_with_sexes_and_corpora_shared_out():
+    rows = several(a=24, b=7, c=12)
+    for seed in range(3):
+        result = split(rows, "speaker:5", seed=seed)
+        assert result.is_cross_validation
+        assert [fold.name for fold in result.folds] == [f"speaker-{i}" for i in range(1, 6)]
+        found = [counts_of(rows[fold.test], "corpus", "sex") for fold in result.folds]
+        for (corpus, sex), n in counts_of(rows, "corpus", "sex").items():
+            of_fold = [counts[corpus, sex] for counts in found]
+            assert sum(of_fold) == n
+            assert max(of_fold) - min(of_fold) <= 1
+        sizes = [counts.total() for counts in found]
+        assert max(sizes) - min(sizes) <= 2
+    other = split(rows, "speaker:5", seed=9).folds[0]
+    assert set(rows["speaker"][other.test]) != set(rows["speaker"][result.folds[0].test])
+
+
+def test_folds_of_speakers_keep_those_together_who_share_a_call():
+    rows = calls("xa", "bx", "yc", *"defghijk")
+    folds = split(rows, "speaker:3", seed=0).folds
+    held = [set(rows["speaker"][fold.test]) for fold in folds]
+    assert sorted(len(speakers) for speakers in held) == [4, 4, 5]
+    for together in ("abx", "cy"):
+        assert sum(bool(set(together) & speakers) for speakers in held) == 1
+    with pytest.raises(
+        InputError, match=r"--split speaker:11 needs 11 .* there are 10 groups that share no recording, 13 speakers"
+    ):
+        split(rows, "speaker:11", seed=0)
+
+
+def test_more_folds_than_speakers_are_refused():
+    with pytest.raises(InputError, match=r"--split speaker:4 needs 4 speakers or more; there are 3 speakers"):
+        split(ravdess(3), "speaker:4", seed=0)
+
+
+@pytest.mark.parametrize(
+    "protocol", ["speaker:1", "speaker:0", "speaker:", "speaker:x", "speaker:-2", "luna:5", "corpus:2"]
+)
+def test_other_numbers_of_folds_are_wrong_usage(protocol):
+    with pytest.raises(UsageError, match=r"expected stratified.* speaker:K \(2 folds or more, such as speaker:5\)"):
+        split(ravdess(), protocol, seed=0)
+
+
+def test_a_fifth_of_the_speakers_is_a_fifth_of_each_corpus_with_women_and_men():
+    rows = several(a=60, b=10, c=20)
+    for seed in range(3):
+        fold = only_fold(rows, "speaker", seed)
+        counts = counts_of(rows[fold.test], "corpus", "sex")
+        of_corpus = [sum(counts[corpus, sex] for sex in ("female", "male")) for corpus in "abc"]
+        assert of_corpus == [12, 2, 4]
+        assert all(counts[corpus, "female"] == counts[corpus, "male"] for corpus in "abc")
+        (apart,) = development(rows, fold.train, by_speaker=True, seed=seed)
+        assert counts_of(rows[apart], "corpus")[("a",)] in (2, 3)
+        assert counts_of(rows[apart], "corpus").total() == 4
+
+
+def test_each_corpus_is_held_out_in_turn_and_a_copy_goes_with_the_first():
+    rows = several(a=3, b=2, c=2).with_columns(
+        corpus=pl.when(pl.col("dataset") == "c").then(None).otherwise("corpus"),
+        content_hash=pl.col("content_hash").replace({"bhash1001": "ahash1001"}),
+    )
+    copied = rows["content_hash"].is_duplicated()
+    assert copied.sum() == 2
+    result = split(rows, "corpus", seed=0)
+    assert result.is_cross_validation
+    assert [fold.name for fold in result.folds] == ["corpus-a", "corpus-b", "corpus-c"]
+    for fold, name in zip(result.folds, "abc", strict=True):
+        wanted = (rows["dataset"] == name) & ~copied | (copied if name == "a" else False)
+        assert fold.test.tolist() == wanted.arg_true().to_list()
+
+
+def test_one_corpus_cannot_be_held_out():
+    with pytest.raises(InputError, match=r"all rows are of ravdess\. Train on the features of several"):
+        split(ravdess(), "corpus", seed=0)
 
 
 # --- published folds ----------------------------------------------------------------------------------------------

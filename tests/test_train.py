@@ -499,6 +499,7 @@ def made(*, n_speakers=8, clips=4, variants=("clean", "g711", "noise10")):
                 "speaker": f"s{speaker}",
                 "sex": ("female", "male")[speaker % 2],
                 "vocal_channel": "speech",
+                "corpus": "d",
             }
             for speaker in range(n_speakers)
             for clip in range(clips)

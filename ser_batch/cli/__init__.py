@@ -107,9 +107,9 @@ def featurize(audio: Path, **options: Any) -> None:
     "--split",
     default="stratified",
     show_default=True,
-    metavar="stratified|speaker|emobox|luna|text|none|FILE.csv",
-    help="Who is held out: a random fifth, a fifth of the speakers, published folds of RAVDESS, each statement, "
-    "nobody, or the folds of a file (columns fold and path or speaker).",
+    metavar="stratified|speaker|speaker:K|emobox|luna|text|corpus|none|FILE.csv",
+    help="Who is held out: a random fifth, a fifth of the speakers, each speaker once in K folds, published folds of "
+    "RAVDESS, each statement, each corpus, nobody, or the folds of a file (columns fold and path or speaker).",
 )
 @click.option("--vocal-channel", type=_VOCAL_CHANNELS, default="both", show_default=True, help="What to train on.")
 @click.option(
@@ -131,6 +131,11 @@ def featurize(audio: Path, **options: Any) -> None:
     "--baselines",
     metavar="majority,svm,...",
     help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.",
+)
+@click.option(
+    "--soft-labels",
+    is_flag=True,
+    help="Learn the shares of the listeners' votes where a row has them, else its emotion.",
 )
 @click.option(
     "--epochs",

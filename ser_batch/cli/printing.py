@@ -60,6 +60,11 @@ def print_train(summary: "TrainSummary") -> None:
         click.echo(table_text(summary.report))
         click.echo()
         click.echo(summary_text(summary.models))
+        for name, figures in summary.metrics.get("corpora", {}).items():
+            click.echo(
+                f"{printable(name)}, on its own labels: UAR {figures['uar']:.3f}, accuracy {figures['accuracy']:.3f}, "
+                f"{figures['n']} segments"
+            )
         click.echo()
         click.echo(summary.metrics["meaning"])
     how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"

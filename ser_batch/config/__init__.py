@@ -20,6 +20,7 @@ from ser_batch.config.options import (
     SynthOptions,
     TrainOptions,
     check_protocol,
+    speaker_folds,
 )
 from ser_batch.config.raw import (
     EXAMPLE_RAW_FORMAT,
@@ -65,5 +66,6 @@ __all__ = [
     "changes",
     "check_protocol",
     "read_job",
+    "speaker_folds",
     "variant_names",
 ]

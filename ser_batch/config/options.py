@@ -16,7 +16,7 @@ Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
 # whose names recordings have; `none` of all, or the one they are to have
 CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
-PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "none")
+PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "corpus", "none")
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
 BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
 DEFAULT_RECIPE: RecipeName = "robust"
@@ -30,10 +30,18 @@ def check_protocol(protocol: str) -> None:
     UsageError
         Naming those there are.
     """
-    if protocol not in PROTOCOLS and Path(protocol).suffix.lower() not in (".csv", ".parquet"):
+    is_file = Path(protocol).suffix.lower() in (".csv", ".parquet")
+    if protocol not in PROTOCOLS and not is_file and (speaker_folds(protocol) or 0) < 2:
         raise UsageError(
-            f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, or a file that ends in .csv or .parquet"
+            f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, speaker:K (2 folds or more, such as speaker:5), "
+            "or a file that ends in .csv or .parquet"
         )
+
+
+def speaker_folds(protocol: str) -> int | None:
+    """Return K of the protocol ``speaker:K``, None of all others."""
+    name, _, number = protocol.partition(":")
+    return int(number) if name == "speaker" and number.isdecimal() and number.isascii() else None
 
 
 def check_seed(seed: int) -> None:
@@ -178,6 +186,7 @@ class TrainOptions:
     train_variants: str | None = None
     conditions: str = CLEAN
     baselines: str | None = None
+    soft_labels: bool = False
     epochs: int | None = None
     seed: int = 0
     seeds: int = 1
@@ -199,6 +208,11 @@ class TrainOptions:
             raise UsageError(
                 f"--init {self.init} with --estimator {self.estimator}; only a network can start from another one, "
                 "leave one of the two out"
+            )
+        if self.soft_labels and self.estimator != "cnn":
+            raise UsageError(
+                f"--soft-labels with --estimator {self.estimator}; only a network learns from votes, leave one of the "
+                "two out"
             )
         check_protocol(self.split)
         if self.epochs is not None and self.epochs < 1:

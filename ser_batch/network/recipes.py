@@ -59,6 +59,10 @@ class Recipe:
         Networks whose probabilities are averaged; each is watched on a development part of its own.
     has_development
         Whether a part of the training recordings is set apart for the temperature.
+    corpus_power, label_power
+        Of several corpora, each fills a share of an epoch in proportion to its number of segments to the first power,
+        and in it each label in proportion to its number to the second: 1 is as they come, 0 is the same for all. One
+        corpus is always trained on as it comes.
     """
 
     epochs: int
@@ -70,6 +74,8 @@ class Recipe:
     augmentation: Augmentation | None = None
     members: int = 1
     has_development: bool = False
+    corpus_power: float = 0.0
+    label_power: float = 0.0
 
     @property
     def tuning(self) -> "Recipe":

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
+from ser_batch.network.masking import MaskedCrossentropy, masked_accuracy
 from ser_batch.network.muon import ConvolutionMuon
 from ser_batch.network.recipes import Recipe
 
@@ -198,12 +199,27 @@ def set_seed(seed: int) -> None:
 
 
 class Segments(Protocol):
-    """What an epoch is made of: segments, each in one of its variants."""
+    """What an epoch is made of: segments, each in one of its variants.
+
+    Parameters
+    ----------
+    is_masked
+        Whether targets say which labels are allowed, as `masking.MaskedCrossentropy` has them.
+    """
+
+    is_masked: bool
 
     def __len__(self) -> int: ...
 
+    def order(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Return the numbers of the segments of one epoch, as many as there are."""
+        ...
+
     def batch(self, numbers: npt.NDArray[np.int64], generator: np.random.Generator) -> tuple[Array, Array]:
-        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets, shape (n, n_labels), of segments."""
+        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments.
+
+        Targets have shape (n, n_labels), or (n, n_mixed, n_labels) where they are masked.
+        """
         ...
 
 
@@ -226,7 +242,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
 
     def on_epoch_end(self) -> None:
         self._epoch += 1
-        self._order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._segments))
+        self._order = self._segments.order(np.random.default_rng((self._seed, self._epoch)))
 
 
 def fit(
@@ -254,11 +270,13 @@ def fit(
         Called with the epoch's number from 1 and its loss and accuracy (fraction).
     """
     batches = _Batches(segments, min(recipe.batch, len(segments)), seed)
-    network.compile(
-        optimizer=_optimizer(recipe, epochs * len(batches)),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-    )
+    optimizer = _optimizer(recipe, epochs * len(batches))
+    if segments.is_masked:
+        accuracy = keras.metrics.MeanMetricWrapper(masked_accuracy, name="accuracy")
+        network.compile(optimizer=optimizer, loss=MaskedCrossentropy(recipe.label_smoothing), metrics=[accuracy])
+    else:
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+        network.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, dict(logs)))
     # shuffled already; Keras would shuffle the batches once more, by a generator that all of the process shares
     network.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])

@@ -1,13 +1,15 @@
 """Metrics as frames, and the pages made of them.
 
 `metrics` counts labelled predictions, `evaluation` and `calibration` make of them the tables of a model folder,
-`scored` those beside preds.parquet; `pages`, with `pictures`, shows them to people.
+`restricting` with the labels of each corpus, `scored` those beside preds.parquet; `pages`, with `pictures`, shows them
+to people.
 """
 
 from ser_batch.report.calibration import coverage_table, expected_calibration_error, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import SUMMARY_ROWS, classification, confusion, headline, main_rows
 from ser_batch.report.pages import PUBLISHED, model_card, summary_text, table_text, write_page
+from ser_batch.report.restricting import restricted
 from ser_batch.report.scored import known_truth, predictions_report, side_tables
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "predictions_report",
     "reliability_table",
     "report_table",
+    "restricted",
     "side_tables",
     "summary_table",
     "summary_text",

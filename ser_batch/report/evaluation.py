@@ -1,7 +1,7 @@
 """The figures of a trained model, by condition and subset, with intervals over speakers."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ser_batch.report.metrics import (
     label_numbers,
     ratio,
 )
+from ser_batch.report.restricting import by_corpus
 
 SUBSET_COLUMNS = ("vocal_channel", "sex", "intensity")
 LEVEL = 0.95
@@ -38,7 +39,13 @@ SUMMARY_SCHEMA = {
 }
 
 
-def report_table(predictions: pl.DataFrame, labels: Sequence[str], *, n_resamples: int = 1000) -> pl.DataFrame:
+def report_table(
+    predictions: pl.DataFrame,
+    labels: Sequence[str],
+    *,
+    corpus_labels: Mapping[str, Sequence[str]] | None = None,
+    n_resamples: int = 1000,
+) -> pl.DataFrame:
     """Return the frame of report.parquet: the rows of `classification` for each condition and subset.
 
     Parameters
@@ -47,6 +54,8 @@ def report_table(predictions: pl.DataFrame, labels: Sequence[str], *, n_resample
         The frame of predictions.parquet. Each seed is evaluated by itself; figures are means over the seeds.
     labels
         Of the model, in its order.
+    corpus_labels
+        Labels of each corpus, on which its own rows are evaluated; None: those that occur in its rows.
     n_resamples
         Of the bootstrap, see `_interval`.
 
@@ -57,7 +66,7 @@ def report_table(predictions: pl.DataFrame, labels: Sequence[str], *, n_resample
         f1_low and f1_high: 95 % intervals, null where the figure is or where there is one speaker and one recording.
     """
     frames = []
-    for condition, subset, rows in _groups(predictions):
+    for condition, subset, rows in _groups(predictions, labels, corpus_labels or {}):
         evaluated = _evaluate(rows, labels, n_resamples)
         ends = {
             f"{measure}_{end}": values[:, MEASURES.index(measure)]
@@ -73,13 +82,18 @@ def report_table(predictions: pl.DataFrame, labels: Sequence[str], *, n_resample
 
 
 def summary_table(
-    predictions: pl.DataFrame, labels: Sequence[str], *, estimator: str, n_resamples: int = 1000
+    predictions: pl.DataFrame,
+    labels: Sequence[str],
+    *,
+    estimator: str,
+    corpus_labels: Mapping[str, Sequence[str]] | None = None,
+    n_resamples: int = 1000,
 ) -> pl.DataFrame:
     """Return the figures that people quote: one row for each condition and subset.
 
     Parameters
     ----------
-    predictions, labels, n_resamples
+    predictions, labels, corpus_labels, n_resamples
         As in `report_table`.
     estimator
         What to call the model beside others.
@@ -92,7 +106,7 @@ def summary_table(
         deviation over seeds (ddof 1), null with one seed.
     """
     summary = []
-    for condition, subset, rows in _groups(predictions):
+    for condition, subset, rows in _groups(predictions, labels, corpus_labels or {}):
         evaluated = _evaluate(rows, labels, n_resamples)
         row: dict[str, Any] = {
             "estimator": estimator,
@@ -115,15 +129,24 @@ def summary_table(
     return pl.DataFrame(summary, schema=SUMMARY_SCHEMA).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def _groups(predictions: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
+def _groups(
+    predictions: pl.DataFrame, labels: Sequence[str], corpus_labels: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str, pl.DataFrame]]:
     """Give condition, subset and rows, wherever there are rows.
 
-    A column makes subsets only where it tells rows apart: with one value they would repeat those of all.
+    A column makes subsets only where it tells rows apart: with one value they would repeat those of all. A corpus that
+    is called like another subset is `corpus-<name>`.
     """
     values = {column: predictions[column].drop_nulls().unique().sort().to_list() for column in SUBSET_COLUMNS}
+    taken = {"all", *(subset for subsets in values.values() for subset in subsets)}
+    of_corpus = list(by_corpus(predictions, labels, corpus_labels))
     for condition in conditions(predictions):
         rows = predictions.filter(pl.col("variant") == condition)
         yield condition, "all", rows
+        for corpus, own in of_corpus:
+            part = own.filter(pl.col("variant") == condition)
+            if len(part):
+                yield condition, f"corpus-{corpus}" if corpus in taken else corpus, part
         for column, subsets in values.items():
             for subset in subsets if len(subsets) > 1 else ():
                 part = rows.filter(pl.col(column) == subset)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.splits.folds import drawn_speakers, recordings_of
+from ser_batch.splits.speakers import drawn_speakers, recordings_of
 
 DEVELOPMENT_SHARE = 1 / 16
 # from this many on some can be spared
@@ -23,7 +23,7 @@ def development(
     train
         Row numbers of the training part.
     by_speaker
-        Whether speakers are set apart, women and men in the same number; else recordings.
+        Whether speakers are set apart, corpora in their shares, women and men in the same number; else recordings.
     seed
         Of what is drawn.
     n_parts

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.config import check_protocol
+from ser_batch.config import check_protocol, speaker_folds
 from ser_batch.errors import InputError
+from ser_batch.splits.speakers import recordings_of, speaker_groups, strata
+from ser_batch.tables import corpora
 
 TEST_SHARE = 0.2
 
@@ -77,12 +80,14 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
     rows
         With dataset, path, content_hash, emotion, speaker, sex, corpus, actor and statement; every emotion known.
         Rows of one recording, its variants among them, and of recordings with the same bytes stay on the same side.
-        Under ``speaker`` so do all speakers whose recordings are connected that way, such as both parties of a call.
+        Where speakers are held out, so do all speakers whose recordings are connected that way, such as both parties of
+        a call.
     protocol
         ``stratified`` (random 80/20 by recording; where recordings hold several labels, as near to that as whole
-        recordings allow), ``speaker`` (a fifth of the speakers, sexes balanced), ``emobox`` or ``luna`` (published
-        folds of RAVDESS actors), ``text`` (each of RAVDESS's statements in turn), ``none``, or a CSV or Parquet file
-        with the columns fold and path or speaker.
+        recordings allow), ``speaker`` (a fifth of the speakers, corpora and sexes balanced), ``speaker:K`` (each
+        speaker once, in K folds), ``emobox`` or ``luna`` (published folds of RAVDESS actors), ``text`` (each of
+        RAVDESS's statements in turn), ``corpus`` (each corpus in turn), ``none``, or a CSV or Parquet file with the
+        columns fold and path or speaker.
     seed
         Of the random protocols.
 
@@ -91,7 +96,7 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
     UsageError
         There is no such protocol.
     InputError
-        The table does not allow it: too few recordings of a label, fewer than two speakers, no RAVDESS.
+        The table does not allow it: too few recordings of a label, speakers or corpora, no RAVDESS.
     """
     check_protocol(protocol)
     if protocol == "none":
@@ -100,13 +105,21 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         test = _stratified(rows, seed)
     elif protocol == "speaker":
         test = _held_out_speakers(rows, seed)
-    elif protocol in PUBLISHED_FOLDS:
-        return Split(_folds(rows, _published(rows, protocol)), is_cross_validation=True)
-    elif protocol == "text":
-        return Split(_folds(rows, _statements(rows)), is_cross_validation=True)
     else:
-        return Split(_folds(rows, _from_file(rows, Path(protocol))), is_cross_validation=True)
+        return Split(_folds(rows, _fold_of_each(rows, protocol, seed)), is_cross_validation=True)
     return Split((_fold(protocol, test),), is_cross_validation=False)
+
+
+def _fold_of_each(rows: pl.DataFrame, protocol: str, seed: int) -> pl.Series:
+    """Return the name of each row's fold under a protocol of cross-validation."""
+    n_folds = speaker_folds(protocol)
+    if n_folds is not None:
+        return _speakers_in_folds(rows, n_folds, seed)
+    if protocol in PUBLISHED_FOLDS:
+        return _published(rows, protocol)
+    if protocol == "text":
+        return _statements(rows)
+    return _corpora(rows) if protocol == "corpus" else _from_file(rows, Path(protocol))
 
 
 def shared_speakers(rows: pl.DataFrame, fold: Fold) -> int:
@@ -117,11 +130,6 @@ def shared_speakers(rows: pl.DataFrame, fold: Fold) -> int:
 
 def _fold(name: str, test: npt.NDArray[np.bool_]) -> Fold:
     return Fold(name, np.flatnonzero(~test), np.flatnonzero(test))
-
-
-def recordings_of(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
-    """Return a number for each row's recording, shape (rows,); copies with the same bytes share one."""
-    return rows.select(pl.col("content_hash").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
 
 
 def _stratified(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
@@ -169,70 +177,52 @@ def _stratified_calls(rows: pl.DataFrame, recordings: npt.NDArray[np.int64], see
 def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
     """Hold out a fifth of the speakers, women and men in the same number where the sex is known.
 
-    Speakers who are heard in one recording, or in copies of one, stand on one side together, and so do those they share
-    another with. Of such groups as many are taken, in the order drawn, as fit into the fifth; where none does, the
+    Of the groups that stay together as many are taken, in the order drawn, as fit into the fifth; where none does, the
     smallest one.
     """
-    n_speakers, n_unknown = rows["speaker"].drop_nulls().n_unique(), rows["speaker"].null_count()
-    if n_speakers < 2:
-        raise InputError(
-            f"{n_speakers} speakers are known; holding out speakers needs 2 or more. Give the labels file a "
-            "column speaker, or use --split stratified"
-        )
-    if n_unknown:
-        raise InputError(
-            f"{n_unknown} rows have no speaker, so they could stand on either side; give the labels file a column "
-            "speaker, or use --split stratified"
-        )
-    group_of = _connected_speakers(rows)
-    groups: dict[int, list[str]] = {}
-    for speaker in drawn_speakers(rows, seed):
-        groups.setdefault(group_of[speaker], []).append(speaker)
-    if len(groups) == 1:
-        count = pl.col("content_hash").n_unique()
-        most = rows.group_by("speaker").agg(count).sort("content_hash", "speaker", descending=[True, False]).row(0)
-        raise InputError(
-            f"recordings that hold several speakers, or copies of each other, connect all {n_speakers} speakers "
-            f"({most[0]} alone is in {most[1]} of {rows['content_hash'].n_unique()}), and a recording stays on one "
-            "side; label one speaker of each recording only, such as the callers, or use --split stratified"
-        )
-    wanted = max(1, round(TEST_SHARE * n_speakers))
+    groups = speaker_groups(rows, seed)
+    wanted = max(1, round(TEST_SHARE * sum(map(len, groups))))
     held_out: list[str] = []
-    for group in groups.values():
+    for group in groups:
         if len(held_out) + len(group) <= wanted:
             held_out += group
-    held_out = held_out or min(groups.values(), key=len)
+    held_out = held_out or min(groups, key=len)
     return rows["speaker"].is_in(held_out).to_numpy()
 
 
-def _connected_speakers(rows: pl.DataFrame) -> dict[str, int]:
-    """Return a number for each speaker; those whom recordings connect, directly or through others, share one."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+def _speakers_in_folds(rows: pl.DataFrame, n_folds: int, seed: int) -> pl.Series:
+    """Deal the speakers out to folds, those of each corpus and sex evenly; groups that stay together as one."""
+    groups = speaker_groups(rows, seed)
+    if len(groups) < n_folds:
+        n_speakers = sum(map(len, groups))
+        there = f"{len(groups)} groups that share no recording, " if len(groups) < n_speakers else ""
+        raise InputError(
+            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {there}{n_speakers} speakers. "
+            "Give a smaller number, or use --split stratified"
+        )
+    stratum_of = strata(rows)
+    n_of_stratum: list[Counter[tuple[str, str]]] = [Counter() for _ in range(n_folds)]
+    fold_of: dict[str, int] = {}
+    # the large groups first, what fits beside them last
+    for group in sorted(groups, key=len, reverse=True):
+        own = [stratum_of[speaker] for speaker in group]
+        fold = min(
+            range(n_folds), key=lambda fold: (sum(n_of_stratum[fold][one] for one in own), n_of_stratum[fold].total())
+        )
+        n_of_stratum[fold].update(own)
+        fold_of |= dict.fromkeys(group, fold)
+    names = {speaker: f"speaker-{fold + 1:0{len(str(n_folds))}}" for speaker, fold in fold_of.items()}
+    return rows["speaker"].replace_strict(names, return_dtype=pl.String)
 
-    speakers, number = np.unique(rows["speaker"].to_numpy(), return_inverse=True)
-    recordings = recordings_of(rows) + len(speakers)  # speakers and recordings are the nodes, rows the edges
-    n = int(recordings.max()) + 1
-    _, component = connected_components(coo_array((np.ones(len(rows)), (number, recordings)), shape=(n, n)), False)
-    return {str(speaker): int(component[i]) for i, speaker in enumerate(speakers)}
 
-
-def drawn_speakers(rows: pl.DataFrame, seed: int) -> list[str]:
-    """Return all speakers in a random order in which women and men take turns as long as there are both."""
-    speakers = (
-        rows.drop_nulls("speaker").group_by("speaker").agg(pl.col("sex").drop_nulls().sort().first()).sort("speaker")
-    )
-    generator = np.random.default_rng(seed)
-    queues = [
-        list(generator.permutation(group["speaker"].to_numpy()))
-        for _, group in speakers.group_by("sex", maintain_order=True)
-    ]
-    generator.shuffle(queues)  # which sex has one more where the number is odd
-    drawn: list[str] = []
-    while queues:
-        drawn += [str(queue.pop()) for queue in queues]
-        queues = [queue for queue in queues if queue]
-    return drawn
+def _corpora(rows: pl.DataFrame) -> pl.Series:
+    names = corpora(rows)
+    if names.n_unique() < 2:
+        raise InputError(
+            f"--split corpus holds each corpus out in turn; all rows are of {names[0]}. Train on the features of "
+            "several, such as `ser-batch train FEATURES FEATURES --split corpus`, or use --split speaker"
+        )
+    return pl.Series([f"corpus-{name}" for name in names])
 
 
 def _statements(rows: pl.DataFrame) -> pl.Series:

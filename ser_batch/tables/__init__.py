@@ -4,7 +4,7 @@ Parquet goes through pyarrow here, because workers write it and pyarrow is what 
 and the later stages read it with.
 """
 
-from ser_batch.tables.features import Features, load_features
+from ser_batch.tables.features import Features, corpora, load_features, vote_columns
 from ser_batch.tables.files import (
     TEMPORARY_MARK,
     atomic_path,
@@ -51,6 +51,7 @@ __all__ = [
     "Mfcc",
     "atomic_path",
     "calls_schema",
+    "corpora",
     "features_schema",
     "load_features",
     "make_folder",
@@ -61,6 +62,7 @@ __all__ = [
     "read_parts",
     "remove_temporaries",
     "rows_table",
+    "vote_columns",
     "write_frame",
     "write_json",
     "write_table",

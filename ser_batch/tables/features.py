@@ -15,7 +15,7 @@ from ser_batch.config import FeatureSpec, Segmentation
 from ser_batch.errors import InputError, UsageError
 from ser_batch.tables.files import concat, part_files, read_parts
 from ser_batch.tables.mfccs import IN_MEMORY_BYTES, Mfcc, make_mfcc, read_mfcc
-from ser_batch.tables.schemas import KEY, SEGMENT_COLUMNS
+from ser_batch.tables.schemas import KEY, LABEL_PREFIX, SEGMENT_COLUMNS
 
 if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
@@ -37,6 +37,8 @@ class Features:
         How they were computed, and how each folder's recordings were cut.
     n_unlabelled
         Rows left out.
+    n_copies
+        Recordings that stand in more than one folder, told by their bytes.
     """
 
     rows: "pl.DataFrame"
@@ -45,6 +47,7 @@ class Features:
     spec: FeatureSpec
     segmentations: tuple[Segmentation, ...]
     n_unlabelled: int
+    n_copies: int = 0
 
 
 def load_features(
@@ -92,9 +95,11 @@ def load_features(
                 "Featurize both with the same --preset"
             )
     names = [name for name, _ in SEGMENT_COLUMNS]
-    table = concat([read_parts(folder, names, with_votes=True) for folder in folders])
+    tables = [read_parts(folder, names, with_votes=True) for folder in folders]
+    table = concat(tables)
     n_all = table.num_rows
     table = table.append_column("place", pa.array(np.arange(n_all)))  # in the order of the parts
+    of_folder = np.repeat(np.arange(len(tables)), [own.num_rows for own in tables])
     for name, values in (wanted or {}).items():
         there = table[name].unique().drop_null().to_pylist()
         table = table.filter(pc.is_in(table[name], pa.array(values, pa.string())))
@@ -115,7 +120,8 @@ def load_features(
     # parts come in the order of the shards; sorting makes a training the same whatever the shards were
     table = table.take(pc.sort_indices(table, [(name, "ascending") for name in KEY]))
     row_of_place = np.full(n_all, -1)
-    row_of_place[table["place"].to_numpy()] = np.arange(table.num_rows)
+    places = table["place"].to_numpy()
+    row_of_place[places] = np.arange(table.num_rows)
     rows = pl.from_arrow(table.drop_columns(["place"]))
     assert isinstance(rows, pl.DataFrame)
     twice = rows.filter(rows.select(KEY).is_duplicated())
@@ -139,7 +145,27 @@ def load_features(
         spec=spec,
         segmentations=tuple(segmentation for _, segmentation in specs),
         n_unlabelled=n_wanted - len(rows),
+        n_copies=_n_copies(rows, of_folder[places]),
     )
+
+
+def _n_copies(rows: "pl.DataFrame", of_folder: npt.NDArray[np.int64]) -> int:
+    import polars as pl
+
+    folders = rows.select("content_hash", folder=pl.Series(of_folder)).group_by("content_hash").n_unique()
+    return int((folders["folder"] > 1).sum())
+
+
+def corpora(rows: "pl.DataFrame") -> "pl.Series":
+    """Return the corpus of each row; where none is known, the name of its dataset stands for it."""
+    import polars as pl
+
+    return rows.select(pl.coalesce("corpus", "dataset")).to_series().alias("corpus")
+
+
+def vote_columns(rows: "pl.DataFrame") -> dict[str, str]:
+    """Return the columns of shares of votes, by label; none where no folder has any."""
+    return {name.removeprefix(LABEL_PREFIX): name for name in rows.columns if name.startswith(LABEL_PREFIX)}
 
 
 def _read_spec(folder: Path) -> tuple[FeatureSpec, Segmentation]:

@@ -11,6 +11,7 @@ from ser_batch import bundle
 from ser_batch.network.augmentation import augmented, masked
 from ser_batch.network.recipes import Recipe
 from ser_batch.tables import KEY, Features, Mfcc
+from ser_batch.train.corpora import MASKED, Corpora
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -57,21 +58,60 @@ class TrainingSegments:
         Fitted on the training part.
     recipe
         How much is changed.
+    shares
+        What all rows of the table are to be learned as, shape (table rows, n_labels), where that is more than `y`.
+    corpora
+        Of the training part, where it has several.
     """
 
     def __init__(
-        self, data: Features, rows: Numbers, y: Numbers, n_labels: int, scaler: bundle.Scaler, recipe: Recipe
+        self,
+        data: Features,
+        rows: Numbers,
+        y: Numbers,
+        n_labels: int,
+        scaler: bundle.Scaler,
+        recipe: Recipe,
+        *,
+        shares: Array | None = None,
+        corpora: Corpora | None = None,
     ) -> None:
         self._data, self._scaler, self._recipe = data, scaler, recipe
         self._rows = rows
         _, self._first, self._n_variants = np.unique(segment_numbers(data)[rows], return_index=True, return_counts=True)
-        self._targets = np.eye(n_labels, dtype=np.float32)[y[rows[self._first]]]
+        segments = rows[self._first]
+        self._targets = np.eye(n_labels, dtype=np.float32)[y[segments]] if shares is None else shares[segments]
+        self._allowed = np.ones_like(self._targets, dtype=np.bool_)
+        self._weights: npt.NDArray[np.float64] | None = None
+        if corpora is not None:
+            self._allowed = corpora.allowed(segments)
+            self._weights = corpora.weights(segments, y, recipe)
+            # of one cell after the other, so that each has its share of an epoch to a segment
+            self._cell = corpora.number[segments] * n_labels + y[segments]
+        self.is_masked = not self._allowed.all()
 
     def __len__(self) -> int:
         return len(self._first)
 
+    def order(self, generator: np.random.Generator) -> Numbers:
+        """Return the numbers of the segments of one epoch: each once, or of several corpora as often as it weighs.
+
+        Then a segment comes as often as its weight says, rounded up or down by systematic sampling (Madow 1949).
+        """
+        order = generator.permutation(len(self))
+        if self._weights is None:
+            return order
+        order = order[np.argsort(self._cell[order], kind="stable")]
+        ends = np.cumsum(self._weights[order])
+        ends *= len(self) / ends[-1]
+        drawn = np.searchsorted(ends, np.arange(len(self)) + generator.random(), side="right")
+        return generator.permutation(order[np.minimum(drawn, len(self) - 1)])
+
     def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[Array, Array]:
-        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets, shape (n, n_labels), of segments."""
+        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments.
+
+        Targets have shape (n, n_labels); where some are masked, those of `masking.MaskedCrossentropy`.
+        """
         variants = generator.integers(self._n_variants[numbers])
         rows = self._rows[self._first[numbers] + variants]
         mfcc, n_frames, targets = self._data.mfcc[rows], self._data.n_frames[rows], self._targets[numbers]
@@ -82,8 +122,16 @@ class TrainingSegments:
         if changes is not None:
             x = masked(x, n_frames, changes, generator)
         if self._recipe.mixup:
-            return _mixed(x, targets, self._recipe.mixup, generator)
-        return x, targets
+            share, other = _drawn_partners(len(x), self._recipe.mixup, generator)
+            x = x * share[:, None, None] + x[other] * (1 - share)[:, None, None]
+            parts = [(numbers, targets * share[:, None]), (numbers[other], targets[other] * (1 - share)[:, None])]
+        else:
+            parts = [(numbers, targets)]
+        if self.is_masked:
+            # two corpora are mixed without telling either of the other's labels: each part keeps its own mask, where
+            # a union would take the clip of one for evidence against what only the other has
+            return x, np.stack([np.where(self._allowed[own], part, MASKED) for own, part in parts], axis=1)
+        return x, sum((part for _, part in parts[1:]), parts[0][1])
 
 
 def segment_numbers(data: Features) -> Numbers:
@@ -91,13 +139,10 @@ def segment_numbers(data: Features) -> Numbers:
     return data.rows.select(pl.struct(KEY[:-1]).rle_id().cast(pl.Int64)).to_series().to_numpy()
 
 
-def _mixed(x: Array, targets: Array, concentration: float, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Mix each segment with another one; its own label keeps the larger share."""
-    share = generator.beta(concentration, concentration, len(x)).astype(np.float32)
-    share = np.maximum(share, 1 - share)
-    other = generator.permutation(len(x))
-    mixed = x * share[:, None, None] + x[other] * (1 - share)[:, None, None]
-    return mixed, targets * share[:, None] + targets[other] * (1 - share)[:, None]
+def _drawn_partners(n: int, concentration: float, generator: np.random.Generator) -> tuple[Array, Numbers]:
+    """Return for each of n segments its share in the mixture, at least a half, and the segment it is mixed with."""
+    share = generator.beta(concentration, concentration, n).astype(np.float32)
+    return np.maximum(share, 1 - share), generator.permutation(n)
 
 
 def fit_scaler(mfcc: Mfcc, n_frames: Numbers, rows: Numbers) -> bundle.Scaler:

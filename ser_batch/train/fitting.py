@@ -11,7 +11,9 @@ import numpy.typing as npt
 from ser_batch import bundle, splits
 from ser_batch.errors import InputError
 from ser_batch.network.recipes import RECIPES, Recipe
+from ser_batch.report import restricted
 from ser_batch.tables import Features
+from ser_batch.train.corpora import Array, Corpora, corpora_of, target_shares
 from ser_batch.train.feeding import Scaled, TrainingSegments, chunks, fit_scaler, segment_numbers
 from ser_batch.train.starting import Start
 
@@ -35,6 +37,9 @@ class Part:
         Whether development parts are drawn by speaker, else by recording.
     spares
         Whether anything may be set apart of `train` at all.
+    common
+        Labels that held-out rows may have: those of both sides. Labels that no training row has are not learned then.
+        None is all labels of the model, and each has to have a training row.
     """
 
     fold: str | None
@@ -43,6 +48,7 @@ class Part:
     test: Numbers
     by_speaker: bool
     spares: bool
+    common: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +66,8 @@ class Run:
     probabilities
         Of the held-out rows, shape (test rows, labels), with the temperature.
     development
-        Probabilities without temperature, and label numbers, of the rows set apart.
+        Probabilities without temperature, and label numbers, of the rows set apart; of several corpora, on the labels
+        that the row's corpus has.
     temperature
         Fitted on them; 1.0 where there are none.
     """
@@ -84,6 +91,7 @@ def run_part(
     say: Say,
     prefix: str,
     start: Start | None = None,
+    soft_labels: bool = False,
 ) -> Run:
     """Fit one model and predict what is held out.
 
@@ -99,18 +107,52 @@ def run_part(
         Gets a line of progress an epoch, which begins with `prefix`.
     start
         What a network is fine-tuned from; None is nothing.
+    soft_labels
+        Whether a network learns votes where there are any; other models learn emotions.
 
     Raises
     ------
     InputError
-        A label has no training row.
+        A label has no training row, or nothing tells it from others.
     """
-    y = np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
-    missing = sorted(set(labels) - {labels[i] for i in np.unique(y[part.train])})
-    if missing:
+    soft_labels = soft_labels and kind in RECIPES
+    shares = target_shares(data, labels, soft_labels=soft_labels)
+    learned = np.flatnonzero(shares[part.train].any(axis=0))
+    own = np.asarray(labels)[learned].tolist()
+    missing = sorted(set(labels) - set(own))
+    if missing and part.common is None:
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
     if kind in RECIPES:
-        return _run_network(data, labels, y, part, kind, epochs, say, prefix, start)
+        own_shares = shares[:, learned] if soft_labels else None
+        run = _run_network(data, own, own_shares, part, kind, epochs, say, prefix, start)
+    else:
+        run = _run_classical(data, own, part, kind, say, prefix)
+    return run if part.common is None else _on_common_labels(run, labels, learned, part.common)
+
+
+def _numbers(data: Features, labels: Sequence[str]) -> Numbers:
+    """Return the number of each row's emotion in `labels`, which are sorted; any number where it is not there."""
+    return np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
+
+
+def _on_common_labels(run: Run, labels: Sequence[str], learned: Numbers, common: Sequence[str]) -> Run:
+    """Return a run of a model with some of the labels as one of all; the held-out rows have those of both sides."""
+
+    def widened(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        out = np.zeros((len(probabilities), len(labels)))
+        out[:, learned] = probabilities
+        return out
+
+    developed, y = run.development
+    return dataclasses.replace(
+        run,
+        probabilities=restricted(widened(run.probabilities), np.isin(labels, common)),
+        development=(widened(developed), learned[y]),
+    )
+
+
+def _run_classical(data: Features, labels: Sequence[str], part: Part, kind: str, say: Say, prefix: str) -> Run:
+    y = _numbers(data, labels)
     say(f"{prefix}fitting {kind} on {len(part.train)} rows")
     x_train, x_test = (
         np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in chunks(rows)])
@@ -126,7 +168,7 @@ def run_part(
 def _run_network(
     data: Features,
     labels: Sequence[str],
-    y: Numbers,
+    shares: Array | None,
     part: Part,
     kind: str,
     epochs: int | None,
@@ -143,7 +185,12 @@ def _run_network(
         apart = splits.development(
             data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed, n_parts=recipe.members
         )
-    task = _NetworkTask(data, labels, y, part, kind, recipe, epochs or recipe.epochs, scaler, start, say, prefix)
+    corpora = corpora_of(data, target_shares(data, labels) if shares is None else shares, part.train)
+    if corpora is not None:
+        corpora.check(labels, prefix)
+    y = _numbers(data, labels)
+    epochs = epochs or recipe.epochs
+    task = _NetworkTask(data, labels, y, shares, corpora, part, kind, recipe, epochs, scaler, start, say, prefix)
     members = [task.train_member(number, development) for number, development in enumerate(apart, start=1)]
     network = training.join(kind, [member.network for member in members])
     development_probabilities = np.concatenate([member.development for member in members])
@@ -176,6 +223,8 @@ class _NetworkTask:
     data: Features
     labels: Sequence[str]
     y: Numbers
+    shares: Array | None
+    corpora: Corpora | None
     part: Part
     kind: str
     recipe: Recipe
@@ -204,15 +253,30 @@ class _NetworkTask:
         def on_epoch(epoch: int, logs: dict[str, float]) -> None:
             values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
             if len(watched):
-                heard = training.predict(network, Scaled(self.data, watched, self.scaler))
-                values |= _figures(heard, self.y[watched])
+                values |= _figures(self._developed(network, watched), self.y[watched])
             history.append({"fold": self.part.fold, "seed": self.part.seed, "member": number, "epoch": epoch} | values)
             self._tell(number, epoch, values)
 
         rows = np.setdiff1d(self.part.train, development)
-        segments = TrainingSegments(self.data, rows, self.y, len(self.labels), self.scaler, recipe)
+        segments = TrainingSegments(
+            self.data,
+            rows,
+            self.y,
+            len(self.labels),
+            self.scaler,
+            recipe,
+            shares=self.shares,
+            corpora=self.corpora,
+        )
         training.fit(network, segments, recipe, epochs=self.epochs, seed=seed, on_epoch=on_epoch)
-        return _Member(network, history, training.predict(network, Scaled(self.data, development, self.scaler)))
+        return _Member(network, history, self._developed(network, development))
+
+    def _developed(self, network: Any, rows: Numbers) -> npt.NDArray[np.float64]:
+        """Return the probabilities of development rows, each on the labels that its corpus has."""
+        from ser_batch.network import training
+
+        probabilities = training.predict(network, Scaled(self.data, rows, self.scaler))
+        return probabilities if self.corpora is None else restricted(probabilities, self.corpora.allowed(rows))
 
     def _tell(self, number: int, epoch: int, values: Mapping[str, float]) -> None:
         n_members = self.recipe.members

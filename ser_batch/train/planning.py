@@ -107,10 +107,16 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             n_shared = max(n_shared, splits.shared_speakers(data.rows, fold))
             left_out.update(np.intersect1d(fold.test, unknown).tolist())
             train_rows, test_rows = np.intersect1d(fold.train, usable.train), np.intersect1d(fold.test, test)
+            common = None
+            if options.split == "corpus":
+                common = _common_labels(data, train_rows, test_rows, fold.name)
+                is_common = data.rows["emotion"].gather(test_rows).is_in(list(common)).to_numpy()
+                left_out.update(test_rows[~is_common].tolist())
+                test_rows = test_rows[is_common]
             if not (len(train_rows) and len(test_rows)):
                 side = "train on" if not len(train_rows) else "hold out"
                 raise InputError(f"fold {fold.name} has no rows to {side} with these variants and vocal channels")
-            parts.append(Part(fold.name, seed, train_rows, test_rows, by_speaker, spares=True))
+            parts.append(Part(fold.name, seed, train_rows, test_rows, by_speaker, spares=True, common=common))
     whole = Part(None, options.seed, usable.train, nothing, by_speaker, spares=False)
     return Plan(
         parts=tuple(parts),
@@ -119,3 +125,22 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
         n_shared_speakers=n_shared,
         n_left_out=len(left_out),
     )
+
+
+def _common_labels(data: Features, train: Numbers, test: Numbers, fold: str) -> tuple[str, ...]:
+    """Return the labels of both sides of a fold that holds a corpus out.
+
+    Raises
+    ------
+    InputError
+        There are fewer than two.
+    """
+    on_train, on_test = (set(data.rows["emotion"].gather(side)) for side in (train, test))
+    common = tuple(sorted(on_train & on_test))
+    if len(common) < 2:
+        raise InputError(
+            f"fold {fold}: what is held out has {', '.join(sorted(on_test)) or 'no rows'}, what is trained on "
+            f"{', '.join(sorted(on_train)) or 'no rows'}; expected 2 labels or more that both have. Leave that corpus "
+            "out, or use another --split"
+        )
+    return common

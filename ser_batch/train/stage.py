@@ -16,7 +16,8 @@ from ser_batch import bundle
 from ser_batch.config import CLEAN, TrainOptions, canonical_json
 from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.network.recipes import RECIPES
-from ser_batch.tables import KEY, Features, load_features
+from ser_batch.tables import KEY, Features, corpora, load_features, vote_columns
+from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.train.feeding import chunks, segment_numbers
 from ser_batch.train.fitting import Part, Run, Say, fitted_temperature, run_part
 from ser_batch.train.planning import Plan, make_plan, usable_rows
@@ -24,6 +25,8 @@ from ser_batch.train.starting import Start, load_start
 from ser_batch.train.writing import write_model
 
 DEFAULT_FEATURES = Path("features")
+# what an identity without them stands for
+_LEFT_OUT: Mapping[str, Any] = {"init": None, "soft_labels": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +109,19 @@ def train(
     labels = sorted(set(data.rows["emotion"].gather(usable.train)))
     if len(labels) < 2:
         raise InputError(f"all {len(usable.train)} rows are labelled {labels[0]!r}; training needs 2 labels or more")
+    if options.soft_labels:
+        check_votes(data, labels, usable.train)
+    shares = target_shares(data, labels, soft_labels=options.soft_labels)
+    several = corpora_of(data, shares, usable.train)
+    if several is not None and options.estimator == "cnn":
+        several.check(labels, "")
     identity = _identity(data, options, start)
     before = _trained_before(options, identity)
     plan = make_plan(data, usable, labels, options)
+    for part in plan.parts if options.estimator == "cnn" else ():  # before any of them is trained
+        of_part = corpora_of(data, shares, part.train)
+        if of_part is not None:
+            of_part.check(labels, f"fold {part.fold}: ")
     if before is None:
         before = _train(data, labels, plan, options, start, identity, started, say)
         is_new = True
@@ -125,7 +138,7 @@ def train(
         n_train=len(np.unique(segments[plan.final.train])),
         n_test=sum(len(np.unique(segments[part.test])) for part in plan.parts if part.seed == options.seed),
         shared_speakers=plan.n_shared_speakers,
-        warnings=tuple(_warnings(data, options, plan, start)),
+        warnings=tuple(_warnings(data, options, plan, start, several)),
         seconds=time.monotonic() - started,
         is_new=is_new,
     )
@@ -174,6 +187,7 @@ def _train(
             prefix=prefix,
             # a baseline is what the same rows give without
             start=start if is_own else None,
+            soft_labels=options.soft_labels and is_own,
         )
 
     wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
@@ -191,7 +205,11 @@ def _train(
 
 def _identity(data: Features, options: TrainOptions, start: Start | None) -> dict[str, Any]:
     """Return all that decides the model: the data's hash and the settings."""
-    keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker").write_csv()
+    # what decides only where there are several corpora, or votes are learned, is left out of other data's hashes
+    names = corpora(data.rows)
+    also = [names] if names.n_unique() > 1 else []
+    also += data.rows.select(vote_columns(data.rows).values()).get_columns() if options.soft_labels else []
+    keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker", *also).write_csv()
     digest = hashlib.sha256(keyed.encode())
     for rows in chunks(np.arange(len(data.rows))):
         digest.update(data.mfcc[rows].tobytes())
@@ -215,7 +233,8 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
         "feature_spec": data.spec.to_dict(),
         "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
     }
-    # not there at all without --init, so that such models keep the ids they have always had
+    # not there at all without --init and --soft-labels, so that such models keep the ids they have always had
+    identity |= {"soft_labels": True} if options.soft_labels else {}
     return identity | ({"init": start.record()} if start else {})
 
 
@@ -232,7 +251,7 @@ def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> bundl
         found = bundle.load(out)
     except BundleError as error:
         raise OutputError(f"{error}. To replace the model in {out}, give --overwrite") from error
-    then, now = ({"init": None} | json.loads(canonical_json(dict(values))) for values in (found.values, identity))
+    then, now = (_LEFT_OUT | json.loads(canonical_json(dict(values))) for values in (found.values, identity))
     for values in (then, now):
         values["init"] = values["init"] and values["init"]["model_id"]  # which stands for all the rest of it
     differing = [name for name in now if then.get(name) != now[name]]
@@ -250,9 +269,18 @@ def _held_out_report(folder: Path) -> pl.DataFrame:
     return report.filter(subset="all", condition=report["condition"][0])
 
 
-def _warnings(data: Features, options: TrainOptions, plan: Plan, start: Start | None) -> Iterator[str]:
+def _warnings(
+    data: Features, options: TrainOptions, plan: Plan, start: Start | None, several: Corpora | None
+) -> Iterator[str]:
     if data.n_unlabelled:
         yield f"{data.n_unlabelled} rows have no emotion and were left out"
+    if data.n_copies:
+        yield (
+            f"{data.n_copies} recordings stand in more than one features folder; no split has one of them on both sides"
+        )
+    for name, has in zip(several.names, several.has, strict=True) if several and options.estimator == "cnn" else ():
+        if has.sum() == 1:
+            yield f"all rows of the corpus {name} have the same label, so they tell it from nothing and are not learned"
     if plan.n_left_out:
         yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
     if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:

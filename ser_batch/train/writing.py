@@ -29,10 +29,12 @@ from ser_batch.tables import (
     SEGMENT_COLUMNS,
     TEMPORARY_MARK,
     Features,
+    corpora,
     make_folder,
     model_predictions_schema,
     write_frame,
 )
+from ser_batch.train.corpora import corpora_of, target_shares
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import Run
 from ser_batch.train.planning import Plan
@@ -69,13 +71,15 @@ def write_model(
     building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)
     own = runs[options.model_name]
+    corpus_labels = _corpus_labels(data, labels, plan, options)
     try:
         metrics: dict[str, Any] = {}
         if own:
-            metrics = _write_evaluation(building, data, labels, runs, options)
+            metrics = _write_evaluation(building, data, labels, runs, options, corpus_labels)
             metrics["meaning"] = _meaning(data, options, plan, start)
         write_frame(_history([*own, final]), building / "history.parquet")
         values = _bundle_values(data, labels, plan, final, metrics, start, identity, started)
+        values["training"] |= _corpora_values(data, plan, corpus_labels)
         bundle.save(building, values, final.model, model_card(values))
         write_page(building, building / "report.html")
         _put(building, options.out)
@@ -85,23 +89,51 @@ def write_model(
 
 
 def _write_evaluation(
-    folder: Path, data: Features, labels: Sequence[str], runs: Mapping[str, Sequence[Run]], options: TrainOptions
+    folder: Path,
+    data: Features,
+    labels: Sequence[str],
+    runs: Mapping[str, Sequence[Run]],
+    options: TrainOptions,
+    corpus_labels: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Write the held-out rows and the tables made of them; return the figures for bundle.json."""
     predictions = _predictions(data, labels, runs[options.model_name])
     write_frame(predictions, folder / "predictions.parquet", model_predictions_schema(labels))
-    write_frame(report_table(predictions, labels), folder / "report.parquet")
+    write_frame(report_table(predictions, labels, corpus_labels=corpus_labels), folder / "report.parquet")
     write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
     write_frame(coverage_table(predictions, labels), folder / "coverage.parquet")
-    summaries = [summary_table(_predictions(data, labels, own), labels, estimator=kind) for kind, own in runs.items()]
+    summaries = [
+        summary_table(_predictions(data, labels, own), labels, estimator=kind, corpus_labels=corpus_labels)
+        for kind, own in runs.items()
+    ]
     write_frame(pl.concat(summaries), folder / "summary.parquet")
-    metrics = _metrics(summaries[0], options)
+    metrics = _metrics(summaries[0], options, corpus_labels)
     main = predictions.filter(variant=metrics["condition"])
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
     return metrics
 
 
-def _metrics(summary: pl.DataFrame, options: TrainOptions) -> dict[str, Any]:
+def _corpus_labels(data: Features, labels: Sequence[str], plan: Plan, options: TrainOptions) -> dict[str, list[str]]:
+    """Return the labels that each corpus has in what the model is trained on; empty where there is one corpus."""
+    shares = target_shares(data, labels, soft_labels=options.soft_labels)
+    several = corpora_of(data, shares, plan.final.train)
+    return several.labels_of(labels) if several else {}
+
+
+def _corpora_values(data: Features, plan: Plan, corpus_labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return what the training summary has of several corpora; nothing where there is one, as ever."""
+    if not corpus_labels:
+        return {}
+    numbers = plan.final.train
+    names = corpora(data.rows).gather(numbers)
+    segments = pl.DataFrame({"corpus": names, "segment": segment_numbers(data)[numbers]})
+    n_rows = dict(segments.group_by("corpus").n_unique().iter_rows())
+    return {"corpora": {name: {"n_rows": n_rows[name], "labels": own} for name, own in corpus_labels.items()}}
+
+
+def _metrics(
+    summary: pl.DataFrame, options: TrainOptions, corpus_labels: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """Return the figures that stand in bundle.json: those of the first condition, and a few of the others."""
     rows = {(row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
     main = summary["condition"][0]
@@ -116,6 +148,11 @@ def _metrics(summary: pl.DataFrame, options: TrainOptions) -> dict[str, Any]:
     for subset in ("speech", "song"):
         if (main, subset) in rows:
             metrics[subset] = {name: rows[main, subset][name] for name in (*named[:3], "ece")}
+    by_corpus = {name: rows.get((main, f"corpus-{name}"), rows.get((main, name))) for name in corpus_labels}
+    if any(by_corpus.values()):
+        metrics["corpora"] = {
+            name: {figure: row[figure] for figure in (*named[:3], "ece", "n")} for name, row in by_corpus.items() if row
+        }
     metrics["conditions"] = {
         condition: {name: row[name] for name in ("accuracy", "uar", "ece")}
         | ({"speech_uar": rows[condition, "speech"]["uar"]} if (condition, "speech") in rows else {})
@@ -183,8 +220,12 @@ def _meaning(data: Features, options: TrainOptions, plan: Plan, start: Start | N
         heard = f"the speakers of {n_unknown} rows are not known, so they may stand on both sides"
     elif before:
         heard = f"0 of {n} speakers stand on both sides"
+    elif options.split == "corpus":
+        heard = f"0 of {n} speakers stand on both sides, so these are speakers and corpora never heard in training"
     else:
         heard = f"0 of {n} speakers stand on both sides, so these are speakers never heard in training"
+    if options.split == "corpus":
+        how += ", each on the labels that it shares with the others"
     if start and before:
         heard += (
             f"; but it started from the model {start.model.model_id}, which learned from {' and '.join(before)} too "

@@ -18,11 +18,16 @@ from ser_batch.network.recipes import RECIPES
 class Rows:
     """Rows as they are, x and one-hot y, as training asks for them."""
 
+    is_masked = False
+
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
         self.x, self.y = x, y
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def order(self, generator: np.random.Generator) -> np.ndarray:
+        return generator.permutation(len(self.x))
 
     def batch(self, numbers: np.ndarray, _: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return self.x[numbers], self.y[numbers]
