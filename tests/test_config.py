@@ -230,7 +230,7 @@ def test_the_window_that_is_suggested_is_accepted_and_fits_the_frames(spec):
         (TrainOptions, {"seeds": 0}, "--seeds 0; expected 1 or more"),
         (TrainOptions, {"seed": 2**32 - 2, "seeds": 3}, "--seed 4294967296"),
         (TrainOptions, {"split": "words"}, "--split 'words'; expected stratified"),
-        (TrainOptions, {"split": "speaker:1"}, "speaker:K .2 folds or more"),
+        (TrainOptions, {"split": "speaker:1"}, "speaker:K (2 folds or more, such as speaker:5)"),
         (TrainOptions, {"soft_labels": True, "estimator": "forest"}, "--soft-labels with --estimator forest"),
         (TrainOptions, {"vocal_channel": "shouts"}, "vocal_channel 'shouts'; expected one of both, speech, song"),
         (TrainOptions, {"test_vocal_channel": "shouts"}, "test_vocal_channel 'shouts'"),
