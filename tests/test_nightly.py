@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from polars.testing import assert_frame_equal
 
 from ser_batch.cli import cli
 from ser_batch.config import FeaturizeOptions, ScoreOptions, read_job
@@ -57,7 +58,10 @@ def check_as_if_made_at_once(audio: Path, out: Path) -> None:
     run(audio, fresh, overwrite=True)
     found, expected = tables(out), tables(fresh)
     for name, frame in expected.items():
-        assert found[name].equals(frame), name
+        if name == "report":  # means over rows in another order differ in the last bits
+            assert_frame_equal(found[name], frame, rel_tol=1e-12, abs_tol=0)
+        else:
+            assert found[name].equals(frame), name
 
 
 def times(out: Path) -> dict[str, int]:
@@ -314,7 +318,8 @@ def test_the_last_lines_tell_what_is_left_and_how_fast_it_was(night):
     audio, out = night
     write(audio, "old.wav", age_h=30)
     write(audio, "1.wav", "2.wav")
-    arguments = ["score", str(audio), "--out", str(out), "--model", "research", "--jobs", "1", "--since", "24h"]
+    arguments = ["score", str(audio), "--out", str(out), "--model", "research", "--jobs", "1", "--min-speech", "0"]
+    arguments += ["--since", "24h"]
     result = CliRunner().invoke(cli, [*arguments, "--limit", "1"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()[-3:]
