@@ -23,6 +23,7 @@ from ser_batch.parallel.shards import cuts_digest, labels_digest
 from ser_batch.score import score
 
 HOUR_S = 3600
+RATE = 4000  # Hz, below what any model of the package was trained with
 SIDES = ("calls", "report", "rejects")
 
 
@@ -30,8 +31,8 @@ def write(folder: Path, *names: str, age_h: float = 0.0, seed: int = 0) -> None:
     """Write recordings of a second that differ by name and seed, and are so many hours old."""
     folder.mkdir(exist_ok=True)
     for name in names:
-        noise = np.random.default_rng([seed, *name.encode()]).normal(0, 0.1, 8000)
-        soundfile.write(folder / name, noise, 8000)
+        noise = np.random.default_rng([seed, *name.encode()]).normal(0, 0.1, RATE)
+        soundfile.write(folder / name, noise, RATE)
         make_old(folder / name, age_h)
 
 
