@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float32]
 
 # JAX compiles once for each shape, so batches have one size and the last one is filled up
 PREDICT_BATCH = 64
-# of Muon's orthogonalization; the usual 5 make each step of training longer, and train no faster
+# of Muon's orthogonalization; the usual 5 make each step of training longer, and were not compared at equal rates
 NEWTON_SCHULZ_STEPS = 3
 
 
