@@ -355,6 +355,30 @@ def test_each_corpus_is_held_out_in_turn_on_the_labels_of_both_sides(options, tw
     assert "corpora never heard in training" in summary.metrics["meaning"]
 
 
+@pytest.mark.parametrize("options", [{}, {"estimator": "logistic"}])
+def test_a_corpus_by_its_name_is_held_out_and_the_model_is_of_the_others(options, two, tmp_path):
+    third = make_features(tmp_path / "third", corpus="crema-d", emotions=("angry", "sad"), n_speakers=2)
+    out = tmp_path / "model"
+    summary = run([*two, third], out, split="corpus:ravdess", **options)
+    rows = table(out, "predictions")
+    assert set(rows["fold"]) == {"corpus-ravdess"}
+    assert set(rows["corpus"]) == {"ravdess"}
+    values = values_of(out)
+    assert values["labels"] == ["angry", "sad"]
+    assert summary.warnings == ("12 held-out rows have an emotion that no training row has and were left out",)
+    assert not values["cross_validated"]
+    assert values["training"]["datasets"] == ["narrow", "third"]
+    assert values["licence"].startswith("ODbL")
+    assert "corpora never heard in training" in summary.metrics["meaning"]
+
+
+def test_a_corpus_by_a_name_that_is_not_there_is_refused_with_those_there_are(two, tmp_path):
+    with pytest.raises(InputError, match=r"--split corpus:emodb holds that corpus out .* there are narrow, ravdess\."):
+        run(two, tmp_path / "model", split="corpus:emodb")
+    with pytest.raises(InputError, match="Name one of several"):
+        run(two[:1], tmp_path / "model", split="corpus:ravdess")
+
+
 def test_a_corpus_alone_cannot_be_held_out(two, tmp_path):
     with pytest.raises(
         InputError, match=r"--split corpus .* all rows are of ravdess\. Train on the features of several"

@@ -367,7 +367,7 @@ def test_more_folds_than_speakers_are_refused():
 
 
 @pytest.mark.parametrize(
-    "protocol", ["speaker:1", "speaker:0", "speaker:", "speaker:x", "speaker:-2", "luna:5", "corpus:2"]
+    "protocol", ["speaker:1", "speaker:0", "speaker:", "speaker:x", "speaker:-2", "luna:5", "corpus:"]
 )
 def test_other_numbers_of_folds_are_wrong_usage(protocol):
     with pytest.raises(UsageError, match=r"expected stratified.* speaker:K \(2 folds or more, such as speaker:5\)"):

@@ -19,9 +19,8 @@ from ser_batch.config.options import (
     ScoreOptions,
     SynthOptions,
     TrainOptions,
-    check_protocol,
-    speaker_folds,
 )
+from ser_batch.config.protocols import check_protocol, held_out_corpus, holds_out_corpora, speaker_folds
 from ser_batch.config.raw import (
     EXAMPLE_RAW_FORMAT,
     MAX_CHANNELS,
@@ -65,6 +64,8 @@ __all__ = [
     "canonical_json",
     "changes",
     "check_protocol",
+    "held_out_corpus",
+    "holds_out_corpora",
     "read_job",
     "speaker_folds",
     "variant_names",

@@ -5,6 +5,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.protocols import check_protocol
 from ser_batch.config.raw import RawFormat
 from ser_batch.config.since import parse_since
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
@@ -16,32 +17,9 @@ Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
 # whose names recordings have; `none` of all, or the one they are to have
 CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
-PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "corpus", "none")
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
 BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
 DEFAULT_RECIPE: RecipeName = "robust"
-
-
-def check_protocol(protocol: str) -> None:
-    """Refuse a ``--split`` that is neither a protocol nor a file of folds.
-
-    Raises
-    ------
-    UsageError
-        Naming those there are.
-    """
-    is_file = Path(protocol).suffix.lower() in (".csv", ".parquet")
-    if protocol not in PROTOCOLS and not is_file and (speaker_folds(protocol) or 0) < 2:
-        raise UsageError(
-            f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, speaker:K (2 folds or more, such as speaker:5), "
-            "or a file that ends in .csv or .parquet"
-        )
-
-
-def speaker_folds(protocol: str) -> int | None:
-    """Return K of the protocol ``speaker:K``, None of all others."""
-    name, _, number = protocol.partition(":")
-    return int(number) if name == "speaker" and number.isdecimal() and number.isascii() else None
 
 
 def check_seed(seed: int) -> None:

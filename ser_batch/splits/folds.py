@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.config import check_protocol, speaker_folds
+from ser_batch.config import check_protocol, held_out_corpus, speaker_folds
 from ser_batch.errors import InputError
 from ser_batch.splits.speakers import recordings_of, speaker_groups, strata
 from ser_batch.tables import corpora
@@ -86,8 +86,8 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         ``stratified`` (random 80/20 by recording; where recordings hold several labels, as near to that as whole
         recordings allow), ``speaker`` (a fifth of the speakers, corpora and sexes balanced), ``speaker:K`` (each
         speaker once, in K folds), ``emobox`` or ``luna`` (published folds of RAVDESS actors), ``text`` (each of
-        RAVDESS's statements in turn), ``corpus`` (each corpus in turn), ``none``, or a CSV or Parquet file with the
-        columns fold and path or speaker.
+        RAVDESS's statements in turn), ``corpus`` (each corpus in turn), ``corpus:NAME`` (that one), ``none``, or a CSV
+        or Parquet file with the columns fold and path or speaker.
     seed
         Of the random protocols.
 
@@ -105,6 +105,8 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         test = _stratified(rows, seed)
     elif protocol == "speaker":
         test = _held_out_speakers(rows, seed)
+    elif (corpus := held_out_corpus(protocol)) is not None:
+        return Split((_held_out_corpus(rows, corpus),), is_cross_validation=False)
     else:
         return Split(_folds(rows, _fold_of_each(rows, protocol, seed)), is_cross_validation=True)
     return Split((_fold(protocol, test),), is_cross_validation=False)
@@ -223,6 +225,19 @@ def _corpora(rows: pl.DataFrame) -> pl.Series:
             "several, such as `ser-batch train FEATURES FEATURES --split corpus`, or use --split speaker"
         )
     return pl.Series([f"corpus-{name}" for name in names])
+
+
+def _held_out_corpus(rows: pl.DataFrame, corpus: str) -> Fold:
+    names = corpora(rows)
+    if corpus not in names or names.n_unique() < 2:
+        raise InputError(
+            f"--split corpus:{corpus} holds that corpus out and trains on others; there are "
+            f"{', '.join(names.unique().sort())}. Name one of several, or give the features of more of them"
+        )
+    # copies of what is held out are not trained on, whatever corpus they are said to be of
+    test = (names == corpus).to_numpy()
+    recordings = recordings_of(rows)
+    return Fold(f"corpus-{corpus}", np.flatnonzero(~np.isin(recordings, recordings[test])), np.flatnonzero(test))
 
 
 def _statements(rows: pl.DataFrame) -> pl.Series:

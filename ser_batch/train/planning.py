@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser_batch import splits
-from ser_batch.config import TrainOptions
+from ser_batch.config import TrainOptions, held_out_corpus, holds_out_corpora
 from ser_batch.errors import InputError
-from ser_batch.tables import Features
+from ser_batch.tables import Features, corpora
 from ser_batch.train.fitting import Numbers, Part
 
 
@@ -62,8 +62,13 @@ def usable_rows(data: Features, options: TrainOptions) -> Usable:
                 f"no row of the features has the variant {name!r}; featurize into another --out with all that are "
                 f"wanted, such as --variants {','.join(asked_for)}"
             )
+    train = _chosen(data, variants if variants is not None else tuple(there), options.vocal_channel)
+    held_out = held_out_corpus(options.split)
+    if held_out is not None:  # the model is to have the labels of the others
+        others = train[(corpora(data.rows).gather(train) != held_out).to_numpy()]
+        train = others if len(others) else train  # the split says what is wrong
     return Usable(
-        train=_chosen(data, variants if variants is not None else tuple(there), options.vocal_channel),
+        train=train,
         test=_chosen(data, conditions, options.test_vocal_channel),
     )
 
@@ -108,7 +113,7 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             left_out.update(np.intersect1d(fold.test, unknown).tolist())
             train_rows, test_rows = np.intersect1d(fold.train, usable.train), np.intersect1d(fold.test, test)
             common = None
-            if options.split == "corpus":
+            if holds_out_corpora(options.split):
                 common = _common_labels(data, train_rows, test_rows, fold.name)
                 is_common = data.rows["emotion"].gather(test_rows).is_in(list(common)).to_numpy()
                 left_out.update(test_rows[~is_common].tolist())

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from ser_batch import bundle
-from ser_batch.config import TrainOptions
+from ser_batch.config import TrainOptions, holds_out_corpora
 from ser_batch.corpus import licence_of
 from ser_batch.errors import OutputError
 from ser_batch.report import (
@@ -220,11 +220,11 @@ def _meaning(data: Features, options: TrainOptions, plan: Plan, start: Start | N
         heard = f"the speakers of {n_unknown} rows are not known, so they may stand on both sides"
     elif before:
         heard = f"0 of {n} speakers stand on both sides"
-    elif options.split == "corpus":
+    elif holds_out_corpora(options.split):
         heard = f"0 of {n} speakers stand on both sides, so these are speakers and corpora never heard in training"
     else:
         heard = f"0 of {n} speakers stand on both sides, so these are speakers never heard in training"
-    if options.split == "corpus":
+    if holds_out_corpora(options.split):
         how += ", each on the labels that it shares with the others"
     if start and before:
         heard += (

@@ -1,0 +1,41 @@
+"""Who may be held out: the values of ``--split``; what each of them does is in `ser_batch.splits`."""
+
+from pathlib import Path
+
+from ser_batch.errors import UsageError
+
+PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "corpus", "none")
+
+
+def check_protocol(protocol: str) -> None:
+    """Refuse a ``--split`` that is neither a protocol nor a file of folds.
+
+    Raises
+    ------
+    UsageError
+        Naming those there are.
+    """
+    is_file = Path(protocol).suffix.lower() in (".csv", ".parquet")
+    if protocol in PROTOCOLS or is_file or (speaker_folds(protocol) or 0) >= 2 or held_out_corpus(protocol):
+        return
+    raise UsageError(
+        f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, speaker:K (2 folds or more, such as speaker:5), "
+        "corpus:NAME (such as corpus:emodb), or a file that ends in .csv or .parquet"
+    )
+
+
+def speaker_folds(protocol: str) -> int | None:
+    """Return K of the protocol ``speaker:K``, None of all others."""
+    name, _, number = protocol.partition(":")
+    return int(number) if name == "speaker" and number.isdecimal() and number.isascii() else None
+
+
+def held_out_corpus(protocol: str) -> str | None:
+    """Return NAME of the protocol ``corpus:NAME``, None of all others."""
+    kind, _, name = protocol.partition(":")
+    return name if kind == "corpus" and name else None
+
+
+def holds_out_corpora(protocol: str) -> bool:
+    """Return whether a protocol holds out whole corpora."""
+    return protocol == "corpus" or held_out_corpus(protocol) is not None
