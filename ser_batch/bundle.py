@@ -6,15 +6,16 @@ import hashlib
 import importlib.resources
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.config import FeatureSpec, canonical_json
+from ser_batch.config import FeatureSpec, Normalize, canonical_json
 from ser_batch.errors import BundleError, UsageError
+from ser_batch.network.scaling import Heard, Scaler
 from ser_batch.tables import atomic_path, write_json, write_text
 
 if TYPE_CHECKING:
@@ -39,29 +40,26 @@ _TRUSTED = [
 ]
 
 Probabilities = npt.NDArray[np.float64]
-# scaled to one call: MFCCs (n, n_frames, n_mfcc) padded with 0.0, and the number of real frames (n,)
-Predictor = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], Probabilities]
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaler:
-    """Mean and deviation of each coefficient, fitted on the real frames of the training part.
+class Predictor(Protocol):
+    """What turns MFCCs into probabilities."""
 
-    Parameters
-    ----------
-    mean, scale
-        One number a coefficient.
-    """
+    def __call__(
+        self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64], heard: Heard | None = None, /
+    ) -> Probabilities:
+        """Return probabilities of segments, shape (n, n_labels).
 
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-
-    def transform(self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again."""
-        mean, scale = (np.asarray(values, dtype=np.float32) for values in (self.mean, self.scale))
-        scaled = (mfcc - mean) / scale
-        scaled[np.arange(mfcc.shape[1]) >= n_frames[:, None]] = 0
-        return np.asarray(scaled, dtype=np.float32)
+        Parameters
+        ----------
+        mfcc
+            Shape (n, n_frames, n_mfcc), padded with 0.0.
+        n_frames
+            Real frames, shape (n,).
+        heard
+            Of the voice of each, where the model is normalized by that; None is as if nothing was.
+        """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +103,11 @@ class Bundle:
         trained = self.values.get("training", {}).get("lowest_sampling_rate", self.spec.sampling_rate)
         return min(self.spec.sampling_rate, int(trained))
 
+    @property
+    def normalize(self) -> Normalize:
+        """Whose mean and deviation MFCCs are scaled by: those of all that was trained on, a recording or a speaker."""
+        return cast(Normalize, self.values.get("normalize", "none"))
+
     def predictor(self) -> Predictor:
         """Load the network or estimator and return what turns MFCCs into probabilities.
 
@@ -117,7 +120,9 @@ class Bundle:
         if self.estimator == "cnn":
             network, scaler = self.network(), self.scaler
             temperature = float(self.values["temperature"])
-            return lambda mfcc, n_frames: tempered(network.predict(scaler.transform(mfcc, n_frames)), temperature)
+            return lambda mfcc, n_frames, heard=None: tempered(
+                network.predict(scaler.transform(mfcc, n_frames, heard)), temperature
+            )
         import skops.io
 
         contents = path.read_bytes()
@@ -126,7 +131,7 @@ class Bundle:
         except Exception as error:  # skops raises whatever its parts do on a broken file
             raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
         self._check_id(contents)
-        return lambda mfcc, n_frames: np.asarray(
+        return lambda mfcc, n_frames, _heard=None: np.asarray(
             estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
         )
 

@@ -20,7 +20,7 @@ from ser_batch.network.recipes import RECIPES
 from ser_batch.tables import Features, load_features
 from ser_batch.train import train
 from ser_batch.train.feeding import TrainingSegments, fit_scaler
-from ser_batch.train.fitting import Part, fitted_temperature, run_part
+from ser_batch.train.fitting import Part, Settings, fitted_temperature, run_part
 from ser_batch.train.planning import make_plan, usable_rows
 
 # how the fixture small_robust is trained
@@ -560,7 +560,7 @@ def part_of(data, test_speakers, **changes):
 
 
 def run_robust(data, part, epochs=1):
-    return run_part(data, ["calm", "sad"], part, "robust", epochs=epochs, say=quiet, prefix="")
+    return run_part(data, ["calm", "sad"], part, "robust", Settings(epochs=epochs), say=quiet, prefix="")
 
 
 @pytest.mark.parametrize("by_speaker", [True, False])

@@ -139,6 +139,12 @@ def featurize(audio: Path, **options: Any) -> None:
     help="Learn the shares of the listeners' votes where a row has them, else its emotion.",
 )
 @click.option(
+    "--normalize",
+    type=click.Choice(["none", "recording", "speaker"]),
+    help="Scale MFCCs by the mean and deviation of all that is trained on, of each recording, or of all speech of each "
+    "speaker (no labels needed; in a call, a channel is a speaker).  [default: none, or that of --init]",
+)
+@click.option(
     "--epochs",
     type=int,
     help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100; 50 with --init]",

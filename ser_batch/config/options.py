@@ -15,6 +15,7 @@ from ser_batch.errors import UsageError
 RecipeName = Literal["robust", "seed"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
+Normalize = Literal["none", "recording", "speaker"]
 # whose names recordings have; `none` of all, or the one they are to have
 CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
@@ -151,7 +152,8 @@ class FeaturizeOptions(RunOptions):
 class TrainOptions:
     """The options of `train`; see ``ser-batch train --help``.
 
-    A `recipe` of None stands for `DEFAULT_RECIPE`, or for that of the model that `init` names.
+    A `recipe` of None stands for `DEFAULT_RECIPE`, `normalize` of None for none, or both for those of the model that
+    `init` names.
     """
 
     out: Path = Path("model")
@@ -165,6 +167,7 @@ class TrainOptions:
     conditions: str = CLEAN
     baselines: str | None = None
     soft_labels: bool = False
+    normalize: Normalize | None = None
     epochs: int | None = None
     seed: int = 0
     seeds: int = 1
@@ -177,8 +180,10 @@ class TrainOptions:
             ("recipe", RecipeName),
             ("vocal_channel", VocalChannel),
             ("test_vocal_channel", VocalChannel),
+            ("normalize", Normalize),
         ):
-            if getattr(self, name) not in typing.get_args(choices) and (name, getattr(self, name)) != ("recipe", None):
+            is_open = name in ("recipe", "normalize") and getattr(self, name) is None
+            if getattr(self, name) not in typing.get_args(choices) and not is_open:
                 raise UsageError(
                     f"{name} {getattr(self, name)!r}; expected one of {', '.join(typing.get_args(choices))}"
                 )
@@ -191,6 +196,11 @@ class TrainOptions:
             raise UsageError(
                 f"--soft-labels with --estimator {self.estimator}; only a network learns from votes, leave one of the "
                 "two out"
+            )
+        if self.normalize not in (None, "none") and self.estimator != "cnn":
+            raise UsageError(
+                f"--normalize {self.normalize} with --estimator {self.estimator}; nothing would be left of the mean "
+                "and deviation that such a model goes by, leave one of the two out"
             )
         check_protocol(self.split)
         if self.epochs is not None and self.epochs < 1:
@@ -213,6 +223,11 @@ class TrainOptions:
     def model_name(self) -> str:
         """What the model is called beside its baselines, one of which may be its own recipe from the beginning."""
         return self.kind if self.init is None else "tuned"
+
+    @property
+    def wanted_normalize(self) -> Normalize:
+        """Whose mean and deviation MFCCs are scaled by; none is that of all that is trained on."""
+        return self.normalize or "none"
 
     @property
     def wanted_conditions(self) -> tuple[str, ...]:

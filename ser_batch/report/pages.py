@@ -60,8 +60,9 @@ def summary_text(summary: pl.DataFrame) -> str:
         Of one model or of several, one after the other.
     """
     rows = {(row["estimator"], row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
+    width = max(9, *(len(estimator) + 2 for estimator, _, _ in rows))
     lines = [
-        f"{'model':>9}{'condition':>20}{'accuracy':>10}{'UAR':>7}{'95 %':>13}{'macro F1':>10}{'ECE':>7}"
+        f"{'model':>{width}}{'condition':>20}{'accuracy':>10}{'UAR':>7}{'95 %':>13}{'macro F1':>10}{'ECE':>7}"
         f"{'speech UAR':>12}"
     ]
     for (estimator, condition, subset), row in rows.items():
@@ -70,7 +71,7 @@ def summary_text(summary: pl.DataFrame) -> str:
         interval = f"{row['uar_low']:.2f} to {row['uar_high']:.2f}" if row["uar_low"] is not None else ""
         speech = rows.get((estimator, condition, "speech"))
         lines.append(
-            f"{estimator:>9}{condition:>20}{row['accuracy']:>10.3f}{row['uar']:>7.3f}{interval:>13}"
+            f"{estimator:>{width}}{condition:>20}{row['accuracy']:>10.3f}{row['uar']:>7.3f}{interval:>13}"
             f"{row['macro_f1']:>10.3f}{row['ece']:>7.3f}" + (f"{speech['uar']:>12.3f}" if speech else "")
         )
     return "\n".join(lines)

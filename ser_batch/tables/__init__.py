@@ -19,7 +19,7 @@ from ser_batch.tables.files import (
     write_table,
     write_text,
 )
-from ser_batch.tables.mfccs import Mfcc
+from ser_batch.tables.mfccs import Mfcc, chunks
 from ser_batch.tables.schemas import (
     KEY,
     LABEL_PREFIX,
@@ -51,6 +51,7 @@ __all__ = [
     "Mfcc",
     "atomic_path",
     "calls_schema",
+    "chunks",
     "corpora",
     "features_schema",
     "load_features",

@@ -23,6 +23,11 @@ Numbers = npt.NDArray[np.int64]
 IN_MEMORY_BYTES = 2**29
 
 
+def chunks(rows: Numbers) -> list[Numbers]:
+    """Cut row numbers into stretches of about 1024, 28 MB of MFCCs."""
+    return np.array_split(rows, max(1, len(rows) // 1024))
+
+
 class MfccFile:
     """MFCCs in a temporary file. Rows come by number, as from an array; only those asked for take memory.
 

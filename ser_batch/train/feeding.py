@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch import bundle
 from ser_batch.network.augmentation import augmented, masked
 from ser_batch.network.recipes import Recipe
-from ser_batch.tables import KEY, Features, Mfcc
+from ser_batch.network.scaling import Heard, Scaler, moved, scaled
+from ser_batch.tables import KEY, Features, Mfcc, chunks
 from ser_batch.train.corpora import MASKED, Corpora
+from ser_batch.train.voices import Voices
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -28,17 +29,20 @@ class Scaled:
         Row numbers, shape (n,).
     scaler
         Fitted on the training part.
+    voices
+        Of the table, where the model is normalized by them.
     """
 
-    def __init__(self, data: Features, rows: Numbers, scaler: bundle.Scaler) -> None:
-        self._data, self._rows, self._scaler = data, rows, scaler
+    def __init__(self, data: Features, rows: Numbers, scaler: Scaler, voices: Voices | None = None) -> None:
+        self._data, self._rows, self._scaler, self._voices = data, rows, scaler, voices
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, numbers: Numbers | slice) -> Array:
         rows = self._rows[numbers]
-        return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows])
+        heard = self._voices.of(rows) if self._voices else None
+        return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows], heard)
 
 
 class TrainingSegments:
@@ -62,6 +66,8 @@ class TrainingSegments:
         What all rows of the table are to be learned as, shape (table rows, n_labels), where that is more than `y`.
     corpora
         Of the training part, where it has several.
+    voices
+        Of the table, where the model is normalized by them.
     """
 
     def __init__(
@@ -70,13 +76,14 @@ class TrainingSegments:
         rows: Numbers,
         y: Numbers,
         n_labels: int,
-        scaler: bundle.Scaler,
+        scaler: Scaler,
         recipe: Recipe,
         *,
         shares: Array | None = None,
         corpora: Corpora | None = None,
+        voices: Voices | None = None,
     ) -> None:
-        self._data, self._scaler, self._recipe = data, scaler, recipe
+        self._data, self._scaler, self._recipe, self._voices = data, scaler, recipe, voices
         self._rows = rows
         _, self._first, self._n_variants = np.unique(segment_numbers(data)[rows], return_index=True, return_counts=True)
         segments = rows[self._first]
@@ -116,9 +123,14 @@ class TrainingSegments:
         rows = self._rows[self._first[numbers] + variants]
         mfcc, n_frames, targets = self._data.mfcc[rows], self._data.n_frames[rows], self._targets[numbers]
         changes = self._recipe.augmentation
+        unchanged = Heard.of(mfcc, n_frames) if self._voices else None
         if changes is not None:
             mfcc, n_frames = augmented(mfcc, n_frames, changes, self._data.spec, generator)
-        x = self._scaler.transform(mfcc, n_frames)
+        if self._voices is None or unchanged is None:
+            x = self._scaler.transform(mfcc, n_frames)
+        else:
+            mean, scale = moved(self._scaler.of(self._voices.of(rows)), unchanged, Heard.of(mfcc, n_frames))
+            x = scaled(mfcc, n_frames, mean[:, None], scale[:, None])
         if changes is not None:
             x = masked(x, n_frames, changes, generator)
         if self._recipe.mixup:
@@ -145,7 +157,7 @@ def _drawn_partners(n: int, concentration: float, generator: np.random.Generator
     return np.maximum(share, 1 - share), generator.permutation(n)
 
 
-def fit_scaler(mfcc: Mfcc, n_frames: Numbers, rows: Numbers) -> bundle.Scaler:
+def fit_scaler(mfcc: Mfcc, n_frames: Numbers, rows: Numbers) -> Scaler:
     """Fit mean and deviation of each coefficient on the real frames of `rows`."""
     from sklearn.preprocessing import StandardScaler
 
@@ -153,9 +165,4 @@ def fit_scaler(mfcc: Mfcc, n_frames: Numbers, rows: Numbers) -> bundle.Scaler:
     for chunk in chunks(rows):
         real = np.arange(mfcc.shape[1]) < n_frames[chunk, None]
         scaler.partial_fit(mfcc[chunk][real].astype(np.float64))
-    return bundle.Scaler(tuple(map(float, scaler.mean_)), tuple(map(float, scaler.scale_)))
-
-
-def chunks(rows: Numbers) -> list[Numbers]:
-    """Cut row numbers into stretches of about 1024, 28 MB of MFCCs."""
-    return np.array_split(rows, max(1, len(rows) // 1024))
+    return Scaler(tuple(map(float, scaler.mean_)), tuple(map(float, scaler.scale_)))

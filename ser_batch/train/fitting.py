@@ -11,11 +11,13 @@ import numpy.typing as npt
 from ser_batch import bundle, splits
 from ser_batch.errors import InputError
 from ser_batch.network.recipes import RECIPES, Recipe
+from ser_batch.network.scaling import Scaler
 from ser_batch.report import restricted
-from ser_batch.tables import Features
+from ser_batch.tables import Features, chunks
 from ser_batch.train.corpora import Array, Corpora, corpora_of, target_shares
-from ser_batch.train.feeding import Scaled, TrainingSegments, chunks, fit_scaler, segment_numbers
+from ser_batch.train.feeding import Scaled, TrainingSegments, fit_scaler, segment_numbers
 from ser_batch.train.starting import Start
+from ser_batch.train.voices import Voices
 
 Numbers = npt.NDArray[np.int64]
 Say = Callable[[str], None]
@@ -51,6 +53,32 @@ class Part:
     common: tuple[str, ...] | None = None
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Settings:
+    """How a model is trained, whatever the part.
+
+    Parameters
+    ----------
+    epochs
+        None for those of the recipe.
+    start
+        What a network is fine-tuned from; None is nothing.
+    soft_labels
+        Whether a network learns votes where there are any; other models learn emotions.
+    voices
+        What a network is normalized by, if by anything.
+    voices_alone
+        What is known of the voices of held-out rows where nothing else of their speakers is heard; None where that is
+        `voices` already.
+    """
+
+    epochs: int | None = None
+    start: Start | None = None
+    soft_labels: bool = False
+    voices: Voices | None = None
+    voices_alone: Voices | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One model trained, and what it says of the held-out rows.
@@ -70,15 +98,18 @@ class Run:
         that the row's corpus has.
     temperature
         Fitted on them; 1.0 where there are none.
+    alone
+        As `probabilities`, where those are of a network that heard other speech of the same speakers: without that.
     """
 
     part: Part
     model: Any
-    scaler: bundle.Scaler | None
+    scaler: Scaler | None
     history: list[dict[str, Any]]
     probabilities: npt.NDArray[np.float64]
     development: tuple[npt.NDArray[np.float64], Numbers]
     temperature: float
+    alone: npt.NDArray[np.float64] | None = None
 
 
 def run_part(
@@ -86,12 +117,10 @@ def run_part(
     labels: Sequence[str],
     part: Part,
     kind: str,
+    settings: Settings,
     *,
-    epochs: int | None,
     say: Say,
     prefix: str,
-    start: Start | None = None,
-    soft_labels: bool = False,
 ) -> Run:
     """Fit one model and predict what is held out.
 
@@ -101,21 +130,17 @@ def run_part(
         The table, its labels in LabelEncoder's order, and the rows to use.
     kind
         A recipe of the network, or ``svm``, ``forest``, ``logistic``, ``majority``.
-    epochs
-        None for those of the recipe.
+    settings
+        How.
     say, prefix
         Gets a line of progress an epoch, which begins with `prefix`.
-    start
-        What a network is fine-tuned from; None is nothing.
-    soft_labels
-        Whether a network learns votes where there are any; other models learn emotions.
 
     Raises
     ------
     InputError
         A label has no training row, or nothing tells it from others.
     """
-    soft_labels = soft_labels and kind in RECIPES
+    soft_labels = settings.soft_labels and kind in RECIPES
     shares = target_shares(data, labels, soft_labels=soft_labels)
     learned = np.flatnonzero(shares[part.train].any(axis=0))
     own = np.asarray(labels)[learned].tolist()
@@ -124,7 +149,7 @@ def run_part(
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
     if kind in RECIPES:
         own_shares = shares[:, learned] if soft_labels else None
-        run = _run_network(data, own, own_shares, part, kind, epochs, say, prefix, start)
+        run = _run_network(data, own, own_shares, part, kind, settings, say, prefix)
     else:
         run = _run_classical(data, own, part, kind, say, prefix)
     return run if part.common is None else _on_common_labels(run, labels, learned, part.common)
@@ -144,9 +169,11 @@ def _on_common_labels(run: Run, labels: Sequence[str], learned: Numbers, common:
         return out
 
     developed, y = run.development
+    is_common = np.isin(labels, common)
     return dataclasses.replace(
         run,
-        probabilities=restricted(widened(run.probabilities), np.isin(labels, common)),
+        probabilities=restricted(widened(run.probabilities), is_common),
+        alone=None if run.alone is None else restricted(widened(run.alone), is_common),
         development=(widened(developed), learned[y]),
     )
 
@@ -171,13 +198,13 @@ def _run_network(
     shares: Array | None,
     part: Part,
     kind: str,
-    epochs: int | None,
+    settings: Settings,
     say: Say,
     prefix: str,
-    start: Start | None,
 ) -> Run:
     from ser_batch.network import training
 
+    start = settings.start
     recipe = RECIPES[kind] if start is None else RECIPES[kind].tuning
     scaler = fit_scaler(data.mfcc, data.n_frames, part.train) if start is None else start.scaler
     apart = (part.train[:0],) * recipe.members
@@ -189,21 +216,25 @@ def _run_network(
     if corpora is not None:
         corpora.check(labels, prefix)
     y = _numbers(data, labels)
-    epochs = epochs or recipe.epochs
-    task = _NetworkTask(data, labels, y, shares, corpora, part, kind, recipe, epochs, scaler, start, say, prefix)
+    task = _NetworkTask(data, labels, y, shares, corpora, part, kind, recipe, settings, scaler, say, prefix)
     members = [task.train_member(number, development) for number, development in enumerate(apart, start=1)]
     network = training.join(kind, [member.network for member in members])
     development_probabilities = np.concatenate([member.development for member in members])
     development_y = y[np.concatenate(apart)]
     temperature = fitted_temperature(development_probabilities, development_y)
+
+    def held_out(voices: Voices | None) -> npt.NDArray[np.float64]:
+        return bundle.tempered(training.predict(network, Scaled(data, part.test, scaler, voices)), temperature)
+
     return Run(
         part,
         network,
         scaler,
         [row for member in members for row in member.history],
-        bundle.tempered(training.predict(network, Scaled(data, part.test, scaler)), temperature),
+        held_out(settings.voices),
         (development_probabilities, development_y),
         temperature,
+        None if settings.voices_alone is None else held_out(settings.voices_alone),
     )
 
 
@@ -228,12 +259,16 @@ class _NetworkTask:
     part: Part
     kind: str
     recipe: Recipe
-    epochs: int
-    scaler: bundle.Scaler
-    start: Start | None
+    settings: Settings
+    scaler: Scaler
     say: Say
     prefix: str
     started: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training segments."""
+        return self.settings.epochs or self.recipe.epochs
 
     def train_member(self, number: int, development: Numbers) -> _Member:
         """Train the member of a number from 1 on what is left beside its development rows."""
@@ -244,8 +279,8 @@ class _NetworkTask:
         seed = (self.part.seed * recipe.members + number - 1) % 2**32
         training.set_seed(seed)
         network = training.build(self.kind, spec.n_frames, spec.n_mfcc, len(self.labels))
-        if self.start is not None:
-            self.start.begin(network, number, self.labels)
+        if self.settings.start is not None:
+            self.settings.start.begin(network, number, self.labels)
         # each segment once: the epochs are to be spent on training
         watched = development[np.unique(segment_numbers(self.data)[development], return_index=True)[1]]
         history: list[dict[str, Any]] = []
@@ -267,6 +302,7 @@ class _NetworkTask:
             recipe,
             shares=self.shares,
             corpora=self.corpora,
+            voices=self.settings.voices,
         )
         training.fit(network, segments, recipe, epochs=self.epochs, seed=seed, on_epoch=on_epoch)
         return _Member(network, history, self._developed(network, development))
@@ -275,7 +311,7 @@ class _NetworkTask:
         """Return the probabilities of development rows, each on the labels that its corpus has."""
         from ser_batch.network import training
 
-        probabilities = training.predict(network, Scaled(self.data, rows, self.scaler))
+        probabilities = training.predict(network, Scaled(self.data, rows, self.scaler, self.settings.voices))
         return probabilities if self.corpora is None else restricted(probabilities, self.corpora.allowed(rows))
 
     def _tell(self, number: int, epoch: int, values: Mapping[str, float]) -> None:

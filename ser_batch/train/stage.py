@@ -16,17 +16,18 @@ from ser_batch import bundle
 from ser_batch.config import CLEAN, TrainOptions, canonical_json
 from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.network.recipes import RECIPES
-from ser_batch.tables import KEY, Features, corpora, load_features, vote_columns
+from ser_batch.tables import KEY, Features, chunks, corpora, load_features, vote_columns
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
-from ser_batch.train.feeding import chunks, segment_numbers
-from ser_batch.train.fitting import Part, Run, Say, fitted_temperature, run_part
+from ser_batch.train.feeding import segment_numbers
+from ser_batch.train.fitting import Part, Run, Say, Settings, fitted_temperature, run_part
 from ser_batch.train.planning import Plan, make_plan, usable_rows
 from ser_batch.train.starting import Start, load_start
+from ser_batch.train.voices import n_nameless, voices_of
 from ser_batch.train.writing import write_model
 
 DEFAULT_FEATURES = Path("features")
 # what an identity without them stands for
-_LEFT_OUT: Mapping[str, Any] = {"init": None, "soft_labels": False}
+_LEFT_OUT: Mapping[str, Any] = {"init": None, "soft_labels": False, "normalize": "none"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ def train(
     started = time.monotonic()
     start = load_start(options)
     if start is not None:
-        options = dataclasses.replace(options, recipe=start.recipe)
+        options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.normalize)
     data = load_features(tuple(features) or (DEFAULT_FEATURES,), wanted=_wanted(options), scratch=options.out.parent)
     if start is not None:
         start.check_spec(data.spec)
@@ -177,19 +178,16 @@ def _train(
         if kind not in (options.kind, "robust"):
             clean = np.intersect1d(part.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
             part = dataclasses.replace(part, train=clean if len(clean) else part.train)
-        return run_part(
-            data,
-            labels,
-            part,
-            kind,
-            epochs=options.epochs,
-            say=say,
-            prefix=prefix,
-            # a baseline is what the same rows give without
-            start=start if is_own else None,
-            soft_labels=options.soft_labels and is_own,
-        )
+        return run_part(data, labels, part, kind, own_settings if is_own else plain, say=say, prefix=prefix)
 
+    plain = Settings(epochs=options.epochs)  # a baseline is what the same rows give without
+    own_settings = dataclasses.replace(
+        plain,
+        start=start,
+        soft_labels=options.soft_labels,
+        voices=voices_of(data, options.wanted_normalize),
+        voices_alone=voices_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
+    )
     wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
     own = runs[options.model_name]
@@ -233,8 +231,9 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
         "feature_spec": data.spec.to_dict(),
         "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
     }
-    # not there at all without --init and --soft-labels, so that such models keep the ids they have always had
+    # not there at all without --init, --soft-labels and --normalize, so that such models keep their ids
     identity |= {"soft_labels": True} if options.soft_labels else {}
+    identity |= {"normalize": options.wanted_normalize} if options.wanted_normalize != "none" else {}
     return identity | ({"init": start.record()} if start else {})
 
 
@@ -281,6 +280,8 @@ def _warnings(
     for name, has in zip(several.names, several.has, strict=True) if several and options.estimator == "cnn" else ():
         if has.sum() == 1:
             yield f"all rows of the corpus {name} have the same label, so they tell it from nothing and are not learned"
+    if options.normalize == "speaker" and (n := n_nameless(data)):
+        yield f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
     if plan.n_left_out:
         yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
     if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:

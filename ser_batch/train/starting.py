@@ -12,6 +12,7 @@ from ser_batch.config import PRESETS, FeatureSpec, RecipeName, TrainOptions
 from ser_batch.errors import BundleError, InputError, UsageError
 from ser_batch.network import inference
 from ser_batch.network.recipes import RECIPES
+from ser_batch.network.scaling import Scaler
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Start:
         return cast(RecipeName, self.model.values["recipe"])  # looked at by `load_start`
 
     @property
-    def scaler(self) -> bundle.Scaler:
+    def scaler(self) -> Scaler:
         """What its network's MFCCs are scaled by.
 
         The new network keeps it: the first layer's weights and all statistics of batch normalisation are those of
@@ -113,7 +114,8 @@ def load_start(options: TrainOptions) -> Start | None:
     Raises
     ------
     UsageError
-        There is no such model, it is no network, it is of another recipe than asked for, or would be overwritten.
+        There is no such model, it is no network, it is of another recipe or normalization than asked for, or would be
+        overwritten.
     BundleError
         The model is damaged.
     """
@@ -132,6 +134,11 @@ def load_start(options: TrainOptions) -> Start | None:
         raise UsageError(
             f"--init {options.init} is a network of the recipe {recipe}, --recipe says {options.recipe}; leave "
             "--recipe out, or name another model"
+        )
+    if options.normalize not in (None, model.normalize):
+        raise UsageError(
+            f"--init {options.init} is normalized by {model.normalize}, --normalize says {options.normalize}; leave "
+            "--normalize out, or name another model"
         )
     shipped = [name for name, folder in bundle.shipped().items() if folder == model.folder]
     return Start(shipped[0] if shipped else Path(model.folder).resolve().name, model, model.network())

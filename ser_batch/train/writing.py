@@ -102,15 +102,26 @@ def _write_evaluation(
     write_frame(report_table(predictions, labels, corpus_labels=corpus_labels), folder / "report.parquet")
     write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
     write_frame(coverage_table(predictions, labels), folder / "coverage.parquet")
+    alone = _alone(runs[options.model_name])
+    named = {options.model_name: runs[options.model_name]}
+    named |= {f"{options.model_name}, recordings alone": alone} if alone else {}
     summaries = [
-        summary_table(_predictions(data, labels, own), labels, estimator=kind, corpus_labels=corpus_labels)
-        for kind, own in runs.items()
+        summary_table(_predictions(data, labels, own), labels, estimator=name, corpus_labels=corpus_labels)
+        for name, own in {**named, **runs}.items()
     ]
     write_frame(pl.concat(summaries), folder / "summary.parquet")
     metrics = _metrics(summaries[0], options, corpus_labels)
+    if alone:
+        of_alone = _metrics(summaries[1], options, corpus_labels)
+        metrics["recordings_alone"] = {name: of_alone[name] for name in ("accuracy", "uar", "macro_f1", "ece")}
     main = predictions.filter(variant=metrics["condition"])
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
     return metrics
+
+
+def _alone(runs: Sequence[Run]) -> list[Run]:
+    """Return runs as if nothing but each held-out recording itself had been heard; none where that is what they are."""
+    return [dataclasses.replace(run, probabilities=run.alone) for run in runs if run.alone is not None]
 
 
 def _corpus_labels(data: Features, labels: Sequence[str], plan: Plan, options: TrainOptions) -> dict[str, list[str]]:
@@ -226,6 +237,8 @@ def _meaning(data: Features, options: TrainOptions, plan: Plan, start: Start | N
         heard = f"0 of {n} speakers stand on both sides, so these are speakers never heard in training"
     if holds_out_corpora(options.split):
         how += ", each on the labels that it shares with the others"
+    if options.normalize == "speaker":
+        heard += "; other speech of the same speakers was heard, without its labels"
     if start and before:
         heard += (
             f"; but it started from the model {start.model.model_id}, which learned from {' and '.join(before)} too "

@@ -1,0 +1,152 @@
+"""MFCCs to the numbers that a network takes: each coefficient around 0, with a deviation of about 1.
+
+Either by the mean and deviation of all that was trained on (`Scaler`), or by those of the voice at hand (`Heard`):
+a microphone, a room, a telephone line and the build of a speaker shift and stretch coefficients in much the same way
+whatever is felt, and what is left is how the voice moves (cepstral mean and variance normalisation, Viikki & Laurila
+1998). That takes speech of the speaker, and no label.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Sums = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+# What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
+# nothing, of a single short clip it is half.
+PRIOR_FRAMES = 200.0
+_FIELDS = ("n_frames", "sums", "squares")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heard:
+    """What was heard of some speakers: sums over the frames of their MFCCs.
+
+    Parameters
+    ----------
+    n_frames
+        Shape (k,).
+    sums, squares
+        Of the frames, and of their squares; shape (k, n_mfcc).
+    """
+
+    n_frames: Sums
+    sums: Sums
+    squares: Sums
+
+    @classmethod
+    def of(cls, mfcc: Array, n_frames: Numbers) -> Self:
+        """Return what each of some segments holds.
+
+        Parameters
+        ----------
+        mfcc
+            Shape (k, frames, n_mfcc), padded with 0.0, which adds nothing to a sum.
+        n_frames
+            Real frames, shape (k,).
+        """
+        frames = mfcc.astype(np.float64)
+        return cls(n_frames.astype(np.float64), frames.sum(axis=1), (frames * frames).sum(axis=1))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Heard"]) -> Self:
+        """Return what several hold as one, one after the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
+
+    def __add__(self, other: "Heard") -> "Heard":
+        return Heard(*(getattr(self, name) + getattr(other, name) for name in _FIELDS))
+
+    def __getitem__(self, numbers: Numbers) -> "Heard":
+        return Heard(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
+
+    def moments(self) -> tuple[Sums, Sums]:
+        """Return mean and variance over the frames, shape (k, n_mfcc) each; 0 where there are none."""
+        n = np.maximum(self.n_frames, 1.0)[:, None]
+        mean = self.sums / n
+        return mean, np.maximum(self.squares / n - mean**2, 0.0)
+
+    def together(self, group: Numbers, n_groups: int) -> "Heard":
+        """Return what groups hold.
+
+        Parameters
+        ----------
+        group
+            Number of each one's group, shape (k,).
+        n_groups
+            How many there are.
+        """
+        out = Heard(np.zeros(n_groups), *(np.zeros((n_groups, self.sums.shape[1])) for _ in range(2)))
+        for total, own in ((out.n_frames, self.n_frames), (out.sums, self.sums), (out.squares, self.squares)):
+            np.add.at(total, group, own)
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaler:
+    """Mean and deviation of each coefficient, fitted on the real frames of the training part.
+
+    Parameters
+    ----------
+    mean, scale
+        One number a coefficient.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def transform(self, mfcc: Array, n_frames: Numbers, heard: Heard | None = None) -> Array:
+        """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again.
+
+        Parameters
+        ----------
+        mfcc
+            Shape (n, frames, coefficients).
+        n_frames
+            Real frames, shape (n,).
+        heard
+            Of the speaker of each of them, to scale it by; None is by what was trained on.
+        """
+        if heard is None:
+            return scaled(mfcc, n_frames, np.asarray(self.mean), np.asarray(self.scale))
+        mean, scale = self.of(heard)
+        return scaled(mfcc, n_frames, mean[:, None], scale[:, None])
+
+    def of(self, heard: Heard) -> tuple[Sums, Sums]:
+        """Return mean and deviation of speakers, shape (k, coefficients) each.
+
+        Those of what was trained on count as `PRIOR_FRAMES` frames beside the speaker's own, so that little speech
+        gives something in between, and none gives `mean` and `scale`.
+        """
+        own_mean, own_variance = heard.moments()
+        share = (heard.n_frames / (heard.n_frames + PRIOR_FRAMES))[:, None]
+        mean = share * own_mean + (1 - share) * np.asarray(self.mean)
+        return mean, np.sqrt(share * own_variance + (1 - share) * np.asarray(self.scale) ** 2)
+
+
+def moved(of_voice: tuple[Sums, Sums], before: Heard, after: Heard) -> tuple[Sums, Sums]:
+    """Return mean and deviation of voices as they would be had all they said been changed as one segment of each was.
+
+    Parameters
+    ----------
+    of_voice
+        Mean and deviation, shape (k, n_mfcc) each.
+    before, after
+        What the k segments hold, unchanged and changed.
+    """
+    mean, scale = of_voice
+    (mean_before, variance_before), (mean_after, variance_after) = before.moments(), after.moments()
+    # silence has no deviation to compare with
+    stretch = np.sqrt(np.clip(variance_after / np.maximum(variance_before, 1e-3), 0.1, 10.0))
+    return mean + mean_after - mean_before, scale * stretch
+
+
+def scaled(mfcc: Array, n_frames: Numbers, mean: Sums, scale: Sums) -> Array:
+    """Return MFCCs less a mean and in units of a scale, shape (n, frames, coefficients); padding is 0."""
+    out = (mfcc - mean.astype(np.float32)) / scale.astype(np.float32)
+    out[np.arange(mfcc.shape[1]) >= n_frames[:, None]] = 0
+    return np.asarray(out, dtype=np.float32)

@@ -1,0 +1,304 @@
+"""Normalization by recording and speaker: what is heard of a voice, in training and in score."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ser_batch import bundle
+from ser_batch.config import FeatureSpec, FeaturizeOptions, ScoreOptions, Segmentation, TrainOptions
+from ser_batch.errors import UsageError
+from ser_batch.featurize import featurize
+from ser_batch.network.scaling import PRIOR_FRAMES, Heard, Scaler, moved
+from ser_batch.score import score
+from ser_batch.score.voices import ChannelVoices
+from ser_batch.score.work import FIRST_SEGMENTS
+from ser_batch.tables import Features, load_features
+from ser_batch.train import train
+from ser_batch.train.voices import n_nameless, voices_of
+
+N_MFCC = 3
+SCALER = Scaler(mean=(1.0, -2.0, 0.5), scale=(2.0, 1.0, 4.0))
+
+
+def quiet(line):
+    """Progress that nobody reads."""
+
+
+def segments(counts, seed=0, frames=20):
+    """MFCCs of segments with some real frames each, padded with 0.0, and those numbers."""
+    generator = np.random.default_rng(seed)
+    n_frames = np.array(counts, dtype=np.int64)
+    mfcc = generator.normal(3, 2, (len(counts), frames, N_MFCC)).astype(np.float32)
+    mfcc[np.arange(frames) >= n_frames[:, None]] = 0
+    return mfcc, n_frames
+
+
+# --- what is heard ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.data())
+def test_what_is_heard_of_segments_together_is_that_of_all_their_frames(counts, data):
+    mfcc, n_frames = segments(counts)
+    group = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(counts), max_size=len(counts))))
+    heard = Heard.of(mfcc, n_frames).together(group, 3)
+    for number in range(3):
+        frames = np.concatenate(
+            [np.empty((0, N_MFCC)), *(mfcc[i, : n_frames[i]] for i in np.flatnonzero(group == number))]
+        )
+        mean, variance = (values[number] for values in heard.moments())
+        assert heard.n_frames[number] == len(frames)
+        np.testing.assert_allclose(mean, frames.mean(axis=0) if len(frames) else 0, atol=1e-5)
+        np.testing.assert_allclose(variance, frames.var(axis=0) if len(frames) else 0, atol=1e-4)
+
+
+def test_nothing_heard_is_scaled_as_by_what_was_trained_on():
+    mfcc, n_frames = segments([20, 7])
+    nothing = Heard.of(mfcc[:, :0], np.array([0, 0]))
+    np.testing.assert_allclose(
+        SCALER.transform(mfcc, n_frames, nothing), SCALER.transform(mfcc, n_frames), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_much_heard_makes_a_voice_of_mean_0_and_deviation_1_whatever_its_gain_and_offset():
+    mfcc, n_frames = segments([20] * 4000)
+    everybody = np.zeros(4000, dtype=np.int64)
+
+    def normalized(changed):
+        heard = Heard.of(changed, n_frames).together(everybody, 1)
+        return SCALER.transform(changed[:5], n_frames[:5], heard[everybody[:5]])
+
+    plain, changed = normalized(mfcc), normalized(mfcc * np.float32(1.5) + np.float32(4))
+    np.testing.assert_allclose(plain.mean(), 0, atol=0.1)
+    np.testing.assert_allclose(plain.std(), 1, atol=0.1)
+    np.testing.assert_allclose(changed, plain, atol=0.05)  # what was trained on is 1 part of 400
+
+
+def test_as_many_frames_as_the_prior_weigh_as_much():
+    n = int(PRIOR_FRAMES)
+    frames = np.full((1, n, N_MFCC), 5.0, dtype=np.float32)
+    mean, scale = SCALER.of(Heard.of(frames, np.array([n])))
+    np.testing.assert_allclose(mean[0], (np.array(SCALER.mean) + 5) / 2)
+    np.testing.assert_allclose(scale[0], np.array(SCALER.scale) / np.sqrt(2))
+
+
+def test_padding_stays_zero():
+    mfcc, n_frames = segments([4, 20])
+    out = SCALER.transform(mfcc, n_frames, Heard.of(mfcc, n_frames))
+    assert out.dtype == np.float32
+    assert not out[0, 4:].any()
+    assert out[0, :4].all()
+
+
+def test_a_change_of_a_segment_moves_its_voice_as_far():
+    mfcc, n_frames = segments([20, 20])
+    of_voice = SCALER.of(Heard.of(mfcc, n_frames))
+    mean, scale = moved(of_voice, Heard.of(mfcc, n_frames), Heard.of(mfcc * 2 + 3, n_frames))
+    own_mean = mfcc.mean(axis=1)
+    np.testing.assert_allclose(mean, of_voice[0] + own_mean + 3, rtol=1e-4)  # from m to 2 m + 3
+    np.testing.assert_allclose(scale, 2 * of_voice[1], rtol=1e-4)
+
+
+# --- in the table -------------------------------------------------------------------------------------------------
+
+
+def made(rows):
+    """Features of rows given as path, channel, segment, variant, speaker; each with MFCCs of its own."""
+    names = ("path", "channel", "segment", "variant", "speaker")
+    frame = pl.DataFrame([dict(zip(names, row, strict=True)) for row in rows]).with_columns(dataset=pl.lit("d"))
+    mfcc, n_frames = segments([20] * len(rows))
+    return Features(frame, mfcc, n_frames, FeatureSpec(n_mfcc=N_MFCC, n_mels=4, n_frames=20), (Segmentation(),), 0)
+
+
+ROWS = [
+    ("a.wav", 0, 0, "clean", "s1"),
+    ("a.wav", 0, 0, "g711", "s1"),
+    ("a.wav", 0, 1, "clean", "s1"),
+    ("b.wav", 0, 0, "clean", "s1"),
+    ("c.wav", 0, 0, "clean", None),
+    ("c.wav", 1, 0, "clean", None),
+    ("d.wav", 0, 0, "clean", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("by", "voices"),
+    [
+        ("recording", [{0, 2}, {1}, {3}, {4}, {5}, {6}]),
+        ("speaker", [{0, 2, 3}, {1}, {4}, {5}, {6}]),
+    ],
+)
+def test_a_voice_is_a_speaker_or_a_channel_in_one_variant(by, voices):
+    data = made(ROWS)
+    found = voices_of(data, by)
+    assert [set(np.flatnonzero(found.number == number)) for number in dict.fromkeys(found.number.tolist())] == voices
+    for voice in voices:
+        own = found.of(np.array(sorted(voice)))
+        np.testing.assert_array_equal(own.n_frames, 20 * len(voice))
+        total = data.mfcc[sorted(voice)].astype(np.float64).sum(axis=(0, 1))
+        np.testing.assert_allclose(own.sums, np.tile(total, (len(voice), 1)))
+
+
+def test_nothing_is_normalized_by_nobody():
+    assert voices_of(made(ROWS), "none") is None
+    assert n_nameless(made(ROWS)) == 2
+
+
+# --- trained ------------------------------------------------------------------------------------------------------
+
+
+def values_of(model):
+    return json.loads((model / "bundle.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def by_recording(small_features, tmp_path_factory):
+    out = tmp_path_factory.mktemp("by_recording") / "model"
+    train([small_features], TrainOptions(out=out, recipe="seed", epochs=2, normalize="recording"), say=quiet)
+    return out
+
+
+@pytest.fixture(scope="module")
+def by_speaker(small_variants, tmp_path_factory):
+    out = tmp_path_factory.mktemp("by_speaker") / "model"
+    options = TrainOptions(
+        out=out,
+        recipe="robust",
+        epochs=2,
+        split="speaker",
+        normalize="speaker",
+        conditions="clean,g711",
+        baselines="logistic",
+    )
+    summary = train([small_variants], options, say=quiet)
+    return out, summary
+
+
+def test_clips_of_the_training_audio_are_scored_as_in_training(small_corpus, by_recording, tmp_path):
+    assert values_of(by_recording)["normalize"] == "recording"
+    options = ScoreOptions(out=tmp_path / "preds.parquet", model=str(by_recording), segments="clip", jobs=1)
+    score(small_corpus, options)
+    own, mine = (pl.read_parquet(path) for path in (by_recording / "predictions.parquet", tmp_path / "preds.parquet"))
+    both = own.join(mine, on="path", suffix="_scored")
+    assert len(both) == len(own) > 0
+    labels = bundle.load(by_recording).labels
+    np.testing.assert_allclose(
+        both.select(f"p_{label}" for label in labels).to_numpy(),
+        both.select(f"p_{label}_scored" for label in labels).to_numpy(),
+        atol=1e-5,  # Keras there, NumPy here
+    )
+
+
+def test_figures_with_other_speech_of_the_speaker_stand_beside_those_without(by_speaker):
+    out, summary = by_speaker
+    table = pl.read_parquet(out / "summary.parquet")
+    assert table["estimator"].unique(maintain_order=True).to_list() == [
+        "robust", "robust, recordings alone", "logistic",
+    ]  # fmt: skip
+    alone = table.filter(estimator="robust, recordings alone")
+    assert set(alone["condition"]) == {"clean", "g711"}
+    values = values_of(out)
+    assert values["metrics"]["recordings_alone"]["uar"] == alone.filter(condition="clean", subset="all")["uar"].item()
+    assert values["metrics"]["uar"] == table.filter(estimator="robust", condition="clean", subset="all")["uar"].item()
+    assert "other speech of the same speakers was heard, without its labels" in values["metrics"]["meaning"]
+    assert "With each recording alone, nothing else of its speaker heard" in (out / "MODEL_CARD.md").read_text()
+    assert "recordings alone" in (out / "report.html").read_text()
+    assert summary.warnings == ()
+
+
+def test_the_figures_are_those_of_the_model_with_these_voices(by_speaker, small_variants):
+    out, _ = by_speaker
+    own = pl.read_parquet(out / "predictions.parquet").filter(variant="g711")
+    data = load_features([small_variants])
+    key = ["path", "variant"]
+    places = own.select(key).join(data.rows.select(key).with_row_index(), on=key, how="left", maintain_order="left")
+    rows = places["index"].to_numpy()
+    model = bundle.load(out)
+    p = model.predictor()(data.mfcc[rows], data.n_frames[rows], voices_of(data, "speaker").of(rows))
+    np.testing.assert_allclose(p, own.select(f"p_{label}" for label in model.labels).to_numpy(), atol=1e-5)
+    alone = model.predictor()(data.mfcc[rows], data.n_frames[rows], voices_of(data, "recording").of(rows))
+    accuracy = (np.asarray(model.labels)[alone.argmax(axis=1)] == own["emotion"].to_numpy()).mean()
+    table = pl.read_parquet(out / "summary.parquet")
+    row = table.filter(estimator="robust, recordings alone", condition="g711", subset="all")
+    assert row["accuracy"].item() == pytest.approx(accuracy)
+
+
+def test_what_decides_a_model_has_normalize_only_where_it_is_given(small_model, by_recording):
+    assert "normalize" not in values_of(small_model)
+    assert bundle.load(small_model).normalize == "none"
+    assert bundle.load(by_recording).normalize == "recording"
+
+
+def test_speakers_that_are_not_known_are_counted(small_corpus, tmp_path):
+    featurize(
+        small_corpus, FeaturizeOptions(out=tmp_path / "f", corpus="none", labels=labels_file(small_corpus), jobs=1)
+    )
+    options = TrainOptions(out=tmp_path / "m", recipe="seed", epochs=1, normalize="speaker")
+    summary = train([tmp_path / "f"], options, say=quiet)
+    n = pl.read_parquet(tmp_path / "f" / "*.parquet")["path"].n_unique()
+    assert (
+        f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
+        in summary.warnings
+    )
+
+
+def labels_file(corpus):
+    path = corpus.parent / "labels.csv"
+    clips = sorted(corpus.rglob("*.wav"))
+    names = ["angry" if clip.name.split("-")[2] == "05" else "calm" for clip in clips]
+    pl.DataFrame({"path": [str(clip.relative_to(corpus)) for clip in clips], "emotion": names}).write_csv(path)
+    return path
+
+
+@pytest.mark.parametrize("options", [{"normalize": "speaker", "estimator": "svm"}, {"normalize": "room"}])
+def test_what_cannot_be_normalized_is_refused(options):
+    with pytest.raises(UsageError, match="normalize"):
+        TrainOptions(**options)
+
+
+def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp_path):
+    tune = {"init": str(by_recording), "epochs": 1, "out": tmp_path / "tuned"}
+    with pytest.raises(UsageError, match="normalized by recording, --normalize says speaker"):
+        train([small_features], TrainOptions(**tune, normalize="speaker"), say=quiet)
+    train([small_features], TrainOptions(**tune), say=quiet)
+    assert bundle.load(tmp_path / "tuned").normalize == "recording"
+
+
+# --- scored -------------------------------------------------------------------------------------------------------
+
+
+def test_a_channel_is_heard_from_its_beginning_to_the_end_of_each_batch():
+    mfcc, n_frames = segments([20] * 6)
+    voices = ChannelVoices()
+    first = voices.hear([0, 1, 0], mfcc[:3], n_frames[:3])
+    assert first.n_frames.tolist() == [40, 20, 40]
+    second = voices.hear([1, 1, 0], mfcc[3:], n_frames[3:])
+    assert second.n_frames.tolist() == [60, 60, 60]
+    np.testing.assert_allclose(second.sums[0], mfcc[[1, 3, 4]].astype(np.float64).sum(axis=(0, 1)))
+
+
+def test_calls_are_scored_by_what_is_heard_of_each_channel(small_corpus, by_recording, tmp_path):
+    (tmp_path / "calls").mkdir()
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:12]])
+    soundfile.write(tmp_path / "calls" / "call.wav", voice, 16000)
+    options = ScoreOptions(out=tmp_path / "preds.parquet", model=str(by_recording), jobs=1, min_speech=0.0)
+    score(tmp_path / "calls", options)
+    found = pl.read_parquet(tmp_path / "preds.parquet").drop_nulls("predicted")
+    featurize(
+        tmp_path / "calls", FeaturizeOptions(out=tmp_path / "f", segments="windows", corpus="none", jobs=1, name="d")
+    )
+    parts = pl.read_parquet(tmp_path / "f" / "*.parquet").sort("segment")
+    assert 1 < len(found) == len(parts) < FIRST_SEGMENTS
+    mfcc, n_frames = parts["mfcc"].to_numpy(), parts["n_frames"].cast(pl.Int64).to_numpy()
+    model = bundle.load(by_recording)
+    everything = np.zeros(len(parts), dtype=np.int64)
+    heard = Heard.of(mfcc, n_frames).together(everything, 1)[everything]
+    expected = model.predictor()(mfcc, n_frames, heard)
+    np.testing.assert_allclose(found.select(f"p_{label}" for label in model.labels).to_numpy(), expected, atol=1e-5)
+    without = model.predictor()(mfcc, n_frames)
+    assert np.abs(without - expected).max() > 1e-3
