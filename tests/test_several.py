@@ -22,7 +22,7 @@ from ser_batch.network.masking import MaskedCrossentropy, masked_accuracy
 from ser_batch.network.recipes import RECIPES
 from ser_batch.report import report_table, restricted, summary_table
 from ser_batch.tables import features_schema, load_features, rows_table, write_json, write_table
-from ser_batch.train import train
+from ser_batch.train import fitting, train
 from ser_batch.train.corpora import corpora_of, target_shares
 from ser_batch.train.feeding import TrainingSegments
 
@@ -353,6 +353,29 @@ def test_each_corpus_is_held_out_in_turn_on_the_labels_of_both_sides(options, tw
     assert options or set(table(out, "history")["fold"]) == {*common, None}
     assert values["labels"] == ["angry", "calm", "keen", "sad"]
     assert "corpora never heard in training" in summary.metrics["meaning"]
+
+
+def test_confidence_is_calibrated_on_corpora_left_out_and_never_on_the_one_reported(two, tmp_path, monkeypatch):
+    third = make_features(tmp_path / "third", n_speakers=2)
+    asked = []
+    fitted = fitting.fitted_temperature
+
+    def watched(probabilities, truth, weights=None):
+        asked.append((len(truth), weights))
+        return fitted(probabilities, truth, weights)
+
+    monkeypatch.setattr(fitting, "fitted_temperature", watched)
+    out = tmp_path / "model"
+    run([*two, third], out, recipe="robust", train_variants="clean", split="corpus")
+    # of labels that the others have too, narrow has 16 rows, ravdess 24, third 8
+    across = [(rows, weights) for rows, weights in asked if weights is not None]
+    # each fold goes by the other two, the model by all three; each corpus counts the same
+    assert [rows for rows, _ in across] == [24 + 8, 16 + 8, 16 + 24, 16 + 24 + 8]
+    np.testing.assert_allclose(across[0][1], np.repeat([1 / 24, 1 / 8], [24, 8]))
+    # a model whose one corpus is left out has nothing else to report on: its temperature is that of this corpus
+    asked.clear()
+    run([*two, third], tmp_path / "one", recipe="robust", train_variants="clean", split="corpus:third")
+    assert [rows for rows, weights in asked if weights is not None] == [8]
 
 
 @pytest.mark.parametrize("options", [{}, {"estimator": "logistic"}])

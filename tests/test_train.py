@@ -609,7 +609,7 @@ def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was
     np.testing.assert_array_equal(y, (data.rows["emotion"].gather(asked) == "sad").to_numpy())
     assert result.temperature == fitted_temperature(p, y) != 1
     expected = bundle.tempered(said(result.part.test), result.temperature)
-    np.testing.assert_array_equal(result.probabilities, expected)
+    np.testing.assert_array_equal(result.probabilities(["calm", "sad"]), expected)
 
 
 def test_without_anything_to_spare_all_is_trained_on_and_the_temperature_is_one(networks):
@@ -620,7 +620,7 @@ def test_without_anything_to_spare_all_is_trained_on_and_the_temperature_is_one(
         assert held(data, member.trained[0], "path") == set(data.rows["path"])
         assert not any(len(rows) for rows in member.asked)
     assert result.temperature == 1
-    assert result.probabilities.shape == (0, 2)
+    assert result.raw.shape == (0, 2)
     assert all("dev_loss" not in row for row in result.history)
 
 

@@ -20,6 +20,7 @@ from ser_batch.train.starting import Start
 from ser_batch.train.voices import Voices
 
 Numbers = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float64]
 Say = Callable[[str], None]
 
 
@@ -91,25 +92,37 @@ class Run:
         A Keras network and its scaler, or a scikit-learn estimator and None.
     history
         A row an epoch and member.
-    probabilities
-        Of the held-out rows, shape (test rows, labels), with the temperature.
+    raw
+        Probabilities of the held-out rows without temperature, shape (test rows, labels).
     development
         Probabilities without temperature, and label numbers, of the rows set apart; of several corpora, on the labels
         that the row's corpus has.
     temperature
-        Fitted on them; 1.0 where there are none.
-    alone
-        As `probabilities`, where those are of a network that heard other speech of the same speakers: without that.
+        Fitted on them, or on left-out corpora; 1.0 where there are none.
+    raw_alone
+        As `raw`, where that is of a network that heard other speech of the same speakers: without that.
     """
 
     part: Part
     model: Any
     scaler: Scaler | None
     history: list[dict[str, Any]]
-    probabilities: npt.NDArray[np.float64]
-    development: tuple[npt.NDArray[np.float64], Numbers]
+    raw: Probabilities
+    development: tuple[Probabilities, Numbers]
     temperature: float
-    alone: npt.NDArray[np.float64] | None = None
+    raw_alone: Probabilities | None = None
+
+    def probabilities(self, labels: Sequence[str]) -> Probabilities:
+        """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
+        probabilities = bundle.tempered(self.raw, self.temperature)
+        return (
+            probabilities if self.part.common is None else restricted(probabilities, np.isin(labels, self.part.common))
+        )
+
+    @property
+    def alone(self) -> "Run | None":
+        """As if nothing but each held-out recording itself had been heard; None where that is what it is."""
+        return None if self.raw_alone is None else dataclasses.replace(self, raw=self.raw_alone, raw_alone=None)
 
 
 def run_part(
@@ -152,7 +165,7 @@ def run_part(
         run = _run_network(data, own, own_shares, part, kind, settings, say, prefix)
     else:
         run = _run_classical(data, own, part, kind, say, prefix)
-    return run if part.common is None else _on_common_labels(run, labels, learned, part.common)
+    return run if len(learned) == len(labels) else _on_all_labels(run, labels, learned)
 
 
 def _numbers(data: Features, labels: Sequence[str]) -> Numbers:
@@ -160,20 +173,19 @@ def _numbers(data: Features, labels: Sequence[str]) -> Numbers:
     return np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
 
 
-def _on_common_labels(run: Run, labels: Sequence[str], learned: Numbers, common: Sequence[str]) -> Run:
-    """Return a run of a model with some of the labels as one of all; the held-out rows have those of both sides."""
+def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
+    """Return a run of a model with some of the labels as one of all."""
 
-    def widened(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def widened(probabilities: Probabilities) -> Probabilities:
         out = np.zeros((len(probabilities), len(labels)))
         out[:, learned] = probabilities
         return out
 
     developed, y = run.development
-    is_common = np.isin(labels, common)
     return dataclasses.replace(
         run,
-        probabilities=restricted(widened(run.probabilities), is_common),
-        alone=None if run.alone is None else restricted(widened(run.alone), is_common),
+        raw=widened(run.raw),
+        raw_alone=None if run.raw_alone is None else widened(run.raw_alone),
         development=(widened(developed), learned[y]),
     )
 
@@ -223,8 +235,8 @@ def _run_network(
     development_y = y[np.concatenate(apart)]
     temperature = fitted_temperature(development_probabilities, development_y)
 
-    def held_out(voices: Voices | None) -> npt.NDArray[np.float64]:
-        return bundle.tempered(training.predict(network, Scaled(data, part.test, scaler, voices)), temperature)
+    def held_out(voices: Voices | None) -> Probabilities:
+        return training.predict(network, Scaled(data, part.test, scaler, voices))
 
     return Run(
         part,
@@ -323,30 +335,57 @@ class _NetworkTask:
         self.say(f"{self.prefix}{which}epoch {epoch}/{self.epochs}  {figures}  {left_s:.0f} s left")
 
 
-def fitted_temperature(probabilities: npt.NDArray[np.float64], truth: Numbers) -> float:
+def fitted_temperature(
+    probabilities: Probabilities, truth: Numbers, weights: npt.NDArray[np.float64] | None = None
+) -> float:
     """Return the temperature that makes the truth most likely (Guo et al. 2017), between 0.25 and 4.
 
     Parameters
     ----------
     probabilities
-        Of development rows, shape (n, labels).
+        Of rows that the model did not learn from, shape (n, labels).
     truth
         Label numbers, shape (n,); none gives 1.0.
+    weights
+        How much each row counts, shape (n,); None is the same for all.
     """
     if not len(truth):
         return 1.0
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(
-        lambda log: _loss(bundle.tempered(probabilities, float(np.exp(log))), truth),
+        lambda log: _loss(bundle.tempered(probabilities, float(np.exp(log))), truth, weights),
         bounds=(np.log(0.25), np.log(4)),
         method="bounded",
     )
     return round(float(np.exp(found.x)), 4)
 
 
-def _loss(probabilities: npt.NDArray[np.float64], truth: Numbers) -> float:
-    return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-12)).mean())
+def temperature_across_corpora(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> float:
+    """Return the temperature that fits what models say of corpora that they have not heard, each counting the same.
+
+    Speakers of a corpus that was heard, who else would be asked, make a model look surer than it may be elsewhere.
+
+    Parameters
+    ----------
+    data, labels
+        The table, and the labels of the probabilities.
+    runs
+        Each with a corpus held out; none gives 1.0.
+    """
+    if not runs:
+        return 1.0
+    untempered = [dataclasses.replace(run, temperature=1.0).probabilities(labels) for run in runs]
+    y = _numbers(data, labels)
+    weights = [np.full(len(run.part.test), 1 / max(1, len(run.part.test))) for run in runs]
+    return fitted_temperature(
+        np.concatenate(untempered), np.concatenate([y[run.part.test] for run in runs]), np.concatenate(weights)
+    )
+
+
+def _loss(probabilities: Probabilities, truth: Numbers, weights: npt.NDArray[np.float64] | None = None) -> float:
+    of_truth = np.maximum(probabilities[np.arange(len(truth)), truth], 1e-12)
+    return float(np.average(-np.log(of_truth), weights=weights))
 
 
 def _figures(probabilities: npt.NDArray[np.float64], truth: Numbers) -> dict[str, float]:

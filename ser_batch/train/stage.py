@@ -13,13 +13,13 @@ import numpy as np
 import polars as pl
 
 from ser_batch import bundle
-from ser_batch.config import CLEAN, TrainOptions, canonical_json
+from ser_batch.config import CLEAN, TrainOptions, canonical_json, holds_out_corpora
 from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables import KEY, Features, chunks, corpora, load_features, vote_columns
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.train.feeding import segment_numbers
-from ser_batch.train.fitting import Part, Run, Say, Settings, fitted_temperature, run_part
+from ser_batch.train.fitting import Part, Run, Say, Settings, fitted_temperature, run_part, temperature_across_corpora
 from ser_batch.train.planning import Plan, make_plan, usable_rows
 from ser_batch.train.starting import Start, load_start
 from ser_batch.train.voices import n_nameless, voices_of
@@ -190,6 +190,9 @@ def _train(
     )
     wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
+    calibrates = options.estimator == "cnn" and holds_out_corpora(options.split)
+    if calibrates:
+        runs = {name: _calibrated_elsewhere(data, labels, of_model) for name, of_model in runs.items()}
     own = runs[options.model_name]
     if plan.is_cross_validation:
         final = fit(plan.final, options.model_name)
@@ -198,7 +201,24 @@ def _train(
         final = dataclasses.replace(final, temperature=fitted_temperature(*developed)) if developed else final
     else:
         final = own[0]
+    if calibrates:
+        final = dataclasses.replace(final, temperature=temperature_across_corpora(data, labels, own))
     return write_model(data, labels, plan, runs, final, options, start, identity, started)
+
+
+def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> list[Run]:
+    """Return runs that hold a corpus out, each with the temperature of the others of its seed.
+
+    None of those has the corpus that it is tried on among its held-out rows. A run without others keeps what it has.
+    """
+    out = []
+    for run in runs:
+        if run.scaler is None:  # a classical model has no temperature
+            return list(runs)
+        others = [other for other in runs if other.part.seed == run.part.seed and other.part.fold != run.part.fold]
+        temperature = temperature_across_corpora(data, labels, others) if others else run.temperature
+        out.append(dataclasses.replace(run, temperature=temperature))
+    return out
 
 
 def _identity(data: Features, options: TrainOptions, start: Start | None) -> dict[str, Any]:

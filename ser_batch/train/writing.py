@@ -102,7 +102,7 @@ def _write_evaluation(
     write_frame(report_table(predictions, labels, corpus_labels=corpus_labels), folder / "report.parquet")
     write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
     write_frame(coverage_table(predictions, labels), folder / "coverage.parquet")
-    alone = _alone(runs[options.model_name])
+    alone = [run.alone for run in runs[options.model_name] if run.alone is not None]
     named = {options.model_name: runs[options.model_name]}
     named |= {f"{options.model_name}, recordings alone": alone} if alone else {}
     summaries = [
@@ -117,11 +117,6 @@ def _write_evaluation(
     main = predictions.filter(variant=metrics["condition"])
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
     return metrics
-
-
-def _alone(runs: Sequence[Run]) -> list[Run]:
-    """Return runs as if nothing but each held-out recording itself had been heard; none where that is what they are."""
-    return [dataclasses.replace(run, probabilities=run.alone) for run in runs if run.alone is not None]
 
 
 def _corpus_labels(data: Features, labels: Sequence[str], plan: Plan, options: TrainOptions) -> dict[str, list[str]]:
@@ -189,16 +184,20 @@ def _put(building: Path, out: Path) -> None:
 
 def _predictions(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> pl.DataFrame:
     """Return the held-out rows of all runs with their fold, seed, prediction and probabilities."""
-    return pl.concat(
+    return pl.concat(_held_out(data, labels, run) for run in runs)
+
+
+def _held_out(data: Features, labels: Sequence[str], run: Run) -> pl.DataFrame:
+    probabilities = run.probabilities(labels)
+    return (
         data.rows[run.part.test]
         .select([name for name, _ in SEGMENT_COLUMNS])
         .with_columns(
             pl.lit(run.part.fold).alias("fold"),
             pl.lit(run.part.seed, pl.Int64).alias("seed"),
-            pl.Series("predicted", np.asarray(labels)[run.probabilities.argmax(axis=1)]),
-            *(pl.Series(f"p_{label}", run.probabilities[:, i], pl.Float64) for i, label in enumerate(labels)),
+            pl.Series("predicted", np.asarray(labels)[probabilities.argmax(axis=1)]),
+            *(pl.Series(f"p_{label}", probabilities[:, i], pl.Float64) for i, label in enumerate(labels)),
         )
-        for run in runs
     )
 
 
