@@ -8,6 +8,7 @@ import pytest
 
 from ser_batch import bundle
 from ser_batch.errors import BundleError, UsageError
+from ser_batch.network.scaling import Scaler
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_the_shipped_model_is_whole_small_and_says_its_licence():
 
 
 def test_scaled_padding_is_zero():
-    scaler = bundle.Scaler(mean=(5.0, 1.0), scale=(2.0, 4.0))
+    scaler = Scaler(mean=(5.0, 1.0), scale=(2.0, 4.0))
     mfcc = np.array([[[7.0, 5.0], [3.0, 1.0], [0.0, 0.0]]], dtype=np.float32)
     scaled = scaler.transform(mfcc, np.array([2]))
     np.testing.assert_array_equal(scaled, [[[1.0, 1.0], [-1.0, 0.0], [0.0, 0.0]]])

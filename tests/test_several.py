@@ -20,6 +20,7 @@ from ser_batch.errors import InputError, UsageError
 from ser_batch.network import training
 from ser_batch.network.masking import MaskedCrossentropy, masked_accuracy
 from ser_batch.network.recipes import RECIPES
+from ser_batch.network.scaling import Scaler
 from ser_batch.report import report_table, restricted, summary_table
 from ser_batch.tables import features_schema, load_features, rows_table, write_json, write_table
 from ser_batch.train import fitting, train
@@ -217,7 +218,7 @@ def segments_of(data, recipe="seed", *, rows=None, **changes):
     labels = sorted(set(data.rows["emotion"]))
     y = np.searchsorted(labels, data.rows["emotion"].to_numpy())
     several = corpora_of(data, target_shares(data, labels), rows)
-    scaler = bundle.Scaler((0.0,) * TINY.n_mfcc, (1.0,) * TINY.n_mfcc)
+    scaler = Scaler((0.0,) * TINY.n_mfcc, (1.0,) * TINY.n_mfcc)
     recipe = dataclasses.replace(RECIPES[recipe], augmentation=None, **changes)
     return TrainingSegments(data, rows, y, len(labels), scaler, recipe, corpora=several)
 

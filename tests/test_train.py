@@ -17,6 +17,7 @@ from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurize import featurize
 from ser_batch.network import training
 from ser_batch.network.recipes import RECIPES
+from ser_batch.network.scaling import Scaler
 from ser_batch.tables import Features, load_features
 from ser_batch.train import train
 from ser_batch.train.feeding import TrainingSegments, fit_scaler
@@ -707,7 +708,7 @@ def test_a_robust_model_of_clean_recordings_is_warned_of(
 def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
     data = made(n_speakers=1, clips=3)
     rows = np.array([0, 1, 2, 4, 6, 8])  # three variants, one, two
-    segments = TrainingSegments(data, rows, np.arange(9) // 3, 3, bundle.Scaler((0,) * 3, (1,) * 3), RECIPES["seed"])
+    segments = TrainingSegments(data, rows, np.arange(9) // 3, 3, Scaler((0,) * 3, (1,) * 3), RECIPES["seed"])
     assert len(segments) == 3
     drawn = []
     for seed in range(50):
@@ -722,7 +723,7 @@ def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
 def test_mixed_segments_have_labels_in_the_shares_of_the_segments():
     data = made(n_speakers=1, clips=6, variants=("clean",))
     recipe = dataclasses.replace(RECIPES["seed"], mixup=0.5)
-    segments = TrainingSegments(data, np.arange(6), np.arange(6), 6, bundle.Scaler((0,) * 3, (1,) * 3), recipe)
+    segments = TrainingSegments(data, np.arange(6), np.arange(6), 6, Scaler((0,) * 3, (1,) * 3), recipe)
     shares = []
     for seed in range(30):
         x, targets = segments.batch(np.arange(6), np.random.default_rng(seed))

@@ -15,6 +15,7 @@ STATUS_OK = "ok"
 STATUS_SILENT = "silent"
 STATUS_NO_SPEECH = "no_speech"
 STATUS_SAME_SOUND = "same_sound"
+STATUS_UNLIKE = "unlike"
 STATUS_LOW_RATE = "low_rate"
 
 # all that a recording and channel can have as status, the first that applies; docs/tables.md has the same list
@@ -23,6 +24,7 @@ STATUSES: Mapping[str, str] = MappingProxyType(
         STATUS_SILENT: "digital silence throughout",
         STATUS_SAME_SOUND: "the same sound as an earlier channel of the recording",
         STATUS_NO_SPEECH: "no segment has enough speech to be scored",
+        STATUS_UNLIKE: "unlike anything the model was trained on, by the mean distance of its segments; not labelled",
         STATUS_LOW_RATE: "scored, though sampled below what the model was trained with",
         STATUS_OK: "scored",
     }
@@ -78,6 +80,7 @@ class CallSums:
         edges = [duration_s * quarter / len(QUARTERS) for quarter in range(len(QUARTERS))]
         self._starts, self._ends = np.array(edges), np.array([*edges[1:], np.inf])
         self._n_segments = self._n_scored = 0
+        self._strangeness = 0.0
         # by quarter: seconds of speech first, and of the segments themselves, for calls in which none is heard
         self._seconds = np.zeros((2, len(QUARTERS)))
         self._sums = np.zeros((2, len(QUARTERS), len(labels)))
@@ -97,6 +100,7 @@ class CallSums:
         probabilities: npt.NDArray[np.float64] | None,
         predicted: str | None,
         truth: str | None,
+        strangeness: float = 0.0,
     ) -> None:
         """Count one segment; they come by time.
 
@@ -112,6 +116,8 @@ class CallSums:
             The label; None where it is not scored, or the model abstained.
         truth
             The emotion, where it is known.
+        strangeness
+            How far a scored segment is from what the model was trained on; more than 1 is unlike it.
         """
         self._n_segments += 1
         self._truths.add(truth)
@@ -119,6 +125,7 @@ class CallSums:
         if probabilities is None:
             return
         self._n_scored += 1
+        self._strangeness += strangeness
         ratio = 1.0 if speech_ratio is None else speech_ratio
         seconds = np.maximum(0.0, np.minimum(end_s, self._ends) - np.maximum(start_s, self._starts))
         for kind, weights in enumerate((seconds * ratio, seconds)):
@@ -182,7 +189,8 @@ class CallSums:
         mean = sums.sum(axis=0) / seconds.sum()
         quarters = [sums[i] / seconds[i] if seconds[i] else None for i in range(len(QUARTERS))]
         n_won = sum(self._won.values())
-        row["predicted"] = self._labels[int(mean.argmax())]
+        if not self._is_unlike:
+            row["predicted"] = self._labels[int(mean.argmax())]
         for number, label in enumerate(self._labels):
             of_quarters = [None if means is None else float(means[number]) for means in quarters]
             first, last = of_quarters[0], of_quarters[-1]
@@ -194,7 +202,13 @@ class CallSums:
             row |= {f"peak_s_{label}": peak_s, f"peak_p_{label}": probability}
         for label, stretch in self._longest.items():
             row |= {f"longest_start_s_{label}": stretch.start_s, f"longest_s_{label}": stretch.length_s}
+        if self._is_unlike:  # what is guessed of a piece of music makes no call urgent
+            return row
         return row | {"priority": self._priority(mean, [means for means in quarters if means is not None])}
+
+    @property
+    def _is_unlike(self) -> bool:
+        return self._n_scored > 0 and self._strangeness / self._n_scored > 1
 
     def _status(self, *, is_silent: bool, is_same_sound: bool) -> str:
         """Return the first status that applies, in the order of `STATUSES`."""
@@ -204,6 +218,8 @@ class CallSums:
             return STATUS_SAME_SOUND
         if not self._n_scored:
             return STATUS_NO_SPEECH
+        if self._is_unlike:
+            return STATUS_UNLIKE
         return STATUS_LOW_RATE if self._is_low_rate else STATUS_OK
 
     def _priority(self, mean: npt.NDArray[np.float64], quarters: Sequence[npt.NDArray[np.float64]]) -> float | None:

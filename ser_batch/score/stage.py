@@ -15,7 +15,7 @@ from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, named_corpus, nothing_done
 from ser_batch.parallel import Store, run_shards, worker_count
-from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND
+from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
 from ser_batch.score.tables import write_tables
 from ser_batch.score.work import CALLS, ScoreWork
 
@@ -185,6 +185,12 @@ def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iter
     n = calls.filter(calls["status"] == STATUS_SAME_SOUND)["path"].n_unique()
     if n:
         yield f"{n} recordings have one sound on several channels, which is scored once (status {STATUS_SAME_SOUND})"
+    n = calls.filter(calls["status"] == STATUS_UNLIKE)["path"].n_unique()
+    if n:
+        yield (
+            f"{n} recordings have a channel unlike anything the model was trained on, such as music or tones; it "
+            f"is not labelled (status {STATUS_UNLIKE})"
+        )
     n = calls.filter(calls["status"] == STATUS_LOW_RATE)["path"].n_unique()
     if n:
         yield (

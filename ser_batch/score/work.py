@@ -132,7 +132,12 @@ class ScoreWork(Work):
             probabilities = predict(mfcc, n_frames, of_voice) if heard else np.empty((0, len(self.labels)))
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
-        columns_of = _prediction_columns(probabilities, self.labels, self.min_confidence)
+        familiar = loaded.familiar
+        strangeness = np.zeros(len(heard))
+        if familiar is not None and heard:
+            strangeness = familiar.distance(mfcc, n_frames) / familiar.limit
+        strangeness_of = dict(zip(heard, strangeness.tolist(), strict=True))
+        columns_of = _prediction_columns(probabilities, self.labels, strangeness > 1, self.min_confidence)
         scored = dict(zip(heard, columns_of, strict=True))
         for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)
@@ -158,27 +163,42 @@ class ScoreWork(Work):
                 probabilities=own,
                 predicted=None if columns.get("abstained") else columns.get("predicted"),
                 truth=truth,
+                strangeness=strangeness_of.get(i, 0.0),
             )
             yield MAIN, row | columns
 
 
 def _prediction_columns(
-    probabilities: npt.NDArray[np.float64], labels: Sequence[str], min_confidence: float
+    probabilities: npt.NDArray[np.float64],
+    labels: Sequence[str],
+    is_unlike: npt.NDArray[np.bool_],
+    min_confidence: float,
 ) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
-    """Yield the probabilities of each segment, and what its prediction columns hold."""
+    """Yield the probabilities of each segment, and what its prediction columns hold.
+
+    The model abstains from a segment that is unlike anything it was trained on, however sure it is of it.
+    """
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ranked = np.take_along_axis(probabilities, order, axis=1)
     margin = ranked[:, 0] - (ranked[:, 1] if len(labels) > 1 else 0.0)
     logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
     entropy = -(probabilities * logs).sum(axis=1)
-    columns = zip(order[:, 0].tolist(), ranked[:, 0].tolist(), entropy.tolist(), margin.tolist(), strict=True)
+    abstained = (ranked[:, 0] < min_confidence) | is_unlike
+    columns = zip(
+        order[:, 0].tolist(),
+        ranked[:, 0].tolist(),
+        entropy.tolist(),
+        margin.tolist(),
+        abstained.tolist(),
+        strict=True,
+    )
     names = [f"p_{label}" for label in labels]
-    for own, (best, confidence, nats, lead) in zip(probabilities, columns, strict=True):
+    for own, (best, confidence, nats, lead, abstains) in zip(probabilities, columns, strict=True):
         yield (
             own,
             {
                 "predicted": labels[best],
-                "abstained": confidence < min_confidence,
+                "abstained": abstains,
                 "confidence": confidence,
                 "entropy": nats,
                 "margin": lead,

@@ -35,6 +35,7 @@ from ser_batch.tables import (
     write_frame,
 )
 from ser_batch.train.corpora import corpora_of, target_shares
+from ser_batch.train.familiar import familiar_with
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import Run
 from ser_batch.train.planning import Plan
@@ -80,6 +81,8 @@ def write_model(
         write_frame(_history([*own, final]), building / "history.parquet")
         values = _bundle_values(data, labels, plan, final, metrics, start, identity, started)
         values["training"] |= _corpora_values(data, plan, corpus_labels)
+        familiar = familiar_with(data, final.part, plan.parts)
+        values |= {"familiar": dataclasses.asdict(familiar)} if familiar else {}
         bundle.save(building, values, final.model, model_card(values))
         write_page(building, building / "report.html")
         _put(building, options.out)

@@ -14,12 +14,12 @@ from harness import N_RAVDESS, Row, argument_parser, corpus_folder, mulaw_calls,
 
 from ser_batch import bundle
 from ser_batch.audio import AudioReader, Resampler
-from ser_batch.bundle import Scaler
 from ser_batch.config import PRESETS, Segmentation
 from ser_batch.corpus import walk
 from ser_batch.featurize import FeaturizeWork
 from ser_batch.mfcc import MfccKernel, SegmentMfcc
 from ser_batch.network import inference
+from ser_batch.network.scaling import Scaler
 from ser_batch.parallel import Shard, Work, shards
 from ser_batch.score import ScoreWork
 

@@ -1,4 +1,4 @@
-"""A model folder: save it, load it, check it. JSON, .keras and skops; never pickle."""
+"""A model folder: save it, load it, check it."""
 
 import dataclasses
 import datetime
@@ -8,14 +8,14 @@ import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
 from ser_batch.config import FeatureSpec, Normalize, canonical_json
 from ser_batch.errors import BundleError, UsageError
-from ser_batch.network.scaling import Heard, Scaler
+from ser_batch.network.scaling import Scaler
 from ser_batch.tables import atomic_path, write_json, write_text
 
 if TYPE_CHECKING:
@@ -38,28 +38,6 @@ _TRUSTED = [
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
 ]
-
-Probabilities = npt.NDArray[np.float64]
-
-
-class Predictor(Protocol):
-    """What turns MFCCs into probabilities."""
-
-    def __call__(
-        self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64], heard: Heard | None = None, /
-    ) -> Probabilities:
-        """Return probabilities of segments, shape (n, n_labels).
-
-        Parameters
-        ----------
-        mfcc
-            Shape (n, n_frames, n_mfcc), padded with 0.0.
-        n_frames
-            Real frames, shape (n,).
-        heard
-            Of the voice of each, where the model is normalized by that; None is as if nothing was.
-        """
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +85,12 @@ class Bundle:
     def normalize(self) -> Normalize:
         """Whose mean and deviation MFCCs are scaled by: those of all that was trained on, a recording or a speaker."""
         return cast(Normalize, self.values.get("normalize", "none"))
+
+    @property
+    def familiar(self) -> Familiar | None:
+        """What was trained on, for telling what is unlike it; None for models that do not know."""
+        values = self.values.get("familiar")
+        return Familiar(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
 
     def predictor(self) -> Predictor:
         """Load the network or estimator and return what turns MFCCs into probabilities.
@@ -160,24 +144,6 @@ class Bundle:
                 f"{self.folder}: {BUNDLE_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
                 "together; copy the whole folder again, or train again"
             )
-
-
-def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Return probabilities with logits divided by `temperature` (Guo et al. 2017), shape (n, labels)."""
-    if temperature == 1.0:
-        return probabilities
-    logits = np.log(np.maximum(probabilities, 1e-12)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
-    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
-    for i, n in enumerate(n_frames):
-        frames = mfcc[i, :n]
-        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
-    return out
 
 
 def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:

@@ -1,0 +1,34 @@
+"""A model folder, and what turns MFCCs into probabilities by it. JSON, .keras and skops; never pickle."""
+
+from ser_batch.bundle.folder import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    DEFAULT_MODEL,
+    MODEL_FILES,
+    Bundle,
+    find,
+    load,
+    network_contents,
+    save,
+    shipped,
+    versions,
+)
+from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
+
+__all__ = [
+    "BUNDLE_FILE",
+    "CARD_FILE",
+    "DEFAULT_MODEL",
+    "MODEL_FILES",
+    "Bundle",
+    "Familiar",
+    "Predictor",
+    "find",
+    "load",
+    "network_contents",
+    "save",
+    "shipped",
+    "summary_features",
+    "tempered",
+    "versions",
+]
