@@ -65,6 +65,22 @@ def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of one layer under the names of the recipes, for tests of what they are fed and what comes of it."""
+    import keras
+
+    from ser_batch.network import training
+    from ser_batch.network.recipes import RECIPES
+
+    def build(inputs, n_labels, prefix):
+        mean = keras.layers.GlobalAveragePooling1D(name=f"{prefix}mean")(inputs)
+        return keras.layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(mean)
+
+    for name in RECIPES:
+        monkeypatch.setitem(training._BUILDERS, name, build)
+
+
 @pytest.fixture(scope="session")
 def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Features of 64 clips by 8 speakers in 3 variants; angry is never sung.

@@ -13,7 +13,7 @@ from ser_batch.score import CallSums, score
 from ser_batch.tables import Features
 from ser_batch.train import train
 from ser_batch.train.familiar import familiar_with
-from ser_batch.train.fitting import Part
+from ser_batch.train.parts import Part
 
 N_MFCC = 3
 

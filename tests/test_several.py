@@ -23,7 +23,7 @@ from ser_batch.network.recipes import RECIPES
 from ser_batch.network.scaling import Scaler
 from ser_batch.report import report_table, restricted, summary_table
 from ser_batch.tables import features_schema, load_features, rows_table, write_json, write_table
-from ser_batch.train import fitting, train
+from ser_batch.train import calibrating, train
 from ser_batch.train.corpora import corpora_of, target_shares
 from ser_batch.train.feeding import TrainingSegments
 
@@ -69,16 +69,7 @@ def make_features(folder, *, corpus=None, dataset=None, emotions=("angry", "sad"
     return folder
 
 
-@pytest.fixture(autouse=True)
-def small_networks(monkeypatch):
-    """Networks of one layer: what is looked at here is what they are fed, and how their loss is masked."""
-
-    def build(inputs, n_labels, prefix):
-        mean = keras.layers.GlobalAveragePooling1D(name=f"{prefix}mean")(inputs)
-        return keras.layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(mean)
-
-    for name in RECIPES:
-        monkeypatch.setitem(training._BUILDERS, name, build)
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 @pytest.fixture
@@ -359,13 +350,13 @@ def test_each_corpus_is_held_out_in_turn_on_the_labels_of_both_sides(options, tw
 def test_confidence_is_calibrated_on_corpora_left_out_and_never_on_the_one_reported(two, tmp_path, monkeypatch):
     third = make_features(tmp_path / "third", n_speakers=2)
     asked = []
-    fitted = fitting.fitted_temperature
+    fitted = calibrating.fitted_temperature
 
     def watched(probabilities, truth, weights=None):
         asked.append((len(truth), weights))
         return fitted(probabilities, truth, weights)
 
-    monkeypatch.setattr(fitting, "fitted_temperature", watched)
+    monkeypatch.setattr(calibrating, "fitted_temperature", watched)
     out = tmp_path / "model"
     run([*two, third], out, recipe="robust", train_variants="clean", split="corpus")
     # of labels that the others have too, narrow has 16 rows, ravdess 24, third 8

@@ -20,8 +20,10 @@ from ser_batch.network.recipes import RECIPES
 from ser_batch.network.scaling import Scaler
 from ser_batch.tables import Features, load_features
 from ser_batch.train import train
+from ser_batch.train.calibrating import fitted_temperature
 from ser_batch.train.feeding import TrainingSegments, fit_scaler
-from ser_batch.train.fitting import Part, Settings, fitted_temperature, run_part
+from ser_batch.train.fitting import run_part
+from ser_batch.train.parts import Part, Settings
 from ser_batch.train.planning import make_plan, usable_rows
 
 # how the fixture small_robust is trained

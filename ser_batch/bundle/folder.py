@@ -29,7 +29,8 @@ MODEL_FILES = {
     "forest": "estimator.skops",
     "logistic": "estimator.skops",
 }
-DEFAULT_MODEL = "research"
+# may be used commercially, with attribution
+DEFAULT_MODEL = "open"
 # what may differ between two saves of one and the same model
 _NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds", "init_name")
 # the only types that a skops file of ours holds beyond those skops trusts by itself
@@ -85,6 +86,18 @@ class Bundle:
     def normalize(self) -> Normalize:
         """Whose mean and deviation MFCCs are scaled by: those of all that was trained on, a recording or a speaker."""
         return cast(Normalize, self.values.get("normalize", "none"))
+
+    @property
+    def elsewhere(self) -> Mapping[str, Mapping[str, Any]]:
+        """The figures on corpora that were left out, by their name; empty where none was."""
+        return cast("Mapping[str, Mapping[str, Any]]", self.values["metrics"].get("held_out_corpora", {}))
+
+    @property
+    def better_supported(self) -> str | None:
+        """Name of a model in the package that is measured on corpora left out, where this one is not."""
+        if self.elsewhere:
+            return None
+        return DEFAULT_MODEL if load(shipped()[DEFAULT_MODEL]).elsewhere else None
 
     @property
     def familiar(self) -> Familiar | None:

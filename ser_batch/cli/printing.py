@@ -9,6 +9,7 @@ import click
 from ser_batch.errors import SerBatchError, printable
 
 if TYPE_CHECKING:
+    from ser_batch.bundle import Bundle
     from ser_batch.corpus import Reject
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
@@ -83,14 +84,7 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
     _print_passed_over(summary.passed_over)
     _print_rejects(summary.rejects)
     model = summary.model
-    click.echo(f"model: {printable(model.folder)} ({model.model_id})")
-    metrics = model.values["metrics"]
-    if metrics:
-        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {metrics['meaning']}")
-    else:
-        click.echo("its figures: none, nothing was held out when it was trained")
-    if model.values["licence"]:
-        click.echo(f"its licence: {model.values['licence']}")
+    _print_model(model)
     columns = ["n_predicted", "share", "mean_confidence"]
     if known_truth(summary.report):
         columns += ["precision", "recall", "f1", "support"]
@@ -101,6 +95,27 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
     speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
     _print_last(summary, speed=speed, strict=strict)
+
+
+def _print_model(model: "Bundle") -> None:
+    """Print which model it was, what it is worth on recordings from elsewhere, and on what terms it may be used."""
+    click.echo(f"model: {printable(model.folder)} ({model.model_id})")
+    metrics = model.values["metrics"]
+    if model.elsewhere:
+        of_each = ", ".join(
+            f"{printable(name)} {figures['uar']:.2f} (chance {1 / len(figures['labels']):.2f})"
+            for name, figures in model.elsewhere.items()
+        )
+        click.echo(f"its figures: UAR on corpora never heard: {of_each}. Calls are recorded elsewhere, too")
+    elif metrics:
+        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {metrics['meaning']}")
+    else:
+        click.echo("its figures: none, nothing was held out when it was trained")
+    if model.values["licence"]:
+        click.echo(f"its licence: {model.values['licence']}")
+    better = model.better_supported
+    if better:
+        click.echo(f"better supported for recordings made elsewhere: --model {better}, measured on corpora never heard")
 
 
 def _print_passed_over(passed_over: Mapping[str, int]) -> None:

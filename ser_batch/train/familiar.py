@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ser_batch import bundle
 from ser_batch.tables import Features, chunks, corpora
-from ser_batch.train.fitting import Numbers, Part
+from ser_batch.train.parts import Numbers, Part
 
 # of held-out segments that are recognized: rarely more than the surprise of a new microphone
 SHARE_WITHIN = 0.995

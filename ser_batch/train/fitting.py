@@ -14,115 +14,11 @@ from ser_batch.network.recipes import RECIPES, Recipe
 from ser_batch.network.scaling import Scaler
 from ser_batch.report import restricted
 from ser_batch.tables import Features, chunks
+from ser_batch.train.calibrating import fitted_temperature, mean_loss
 from ser_batch.train.corpora import Array, Corpora, corpora_of, target_shares
-from ser_batch.train.feeding import Scaled, TrainingSegments, fit_scaler, segment_numbers
-from ser_batch.train.starting import Start
+from ser_batch.train.feeding import Scaled, TrainingSegments, fit_scaler
+from ser_batch.train.parts import Numbers, Part, Probabilities, Run, Say, Settings, label_numbers
 from ser_batch.train.voices import Voices
-
-Numbers = npt.NDArray[np.int64]
-Probabilities = npt.NDArray[np.float64]
-Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Part:
-    """What one model is trained on and tried on.
-
-    Parameters
-    ----------
-    fold
-        Name of the fold; None for all rows.
-    seed
-        Of weights, shuffling, augmentation and what is set apart.
-    train, test
-        Row numbers; `test` is empty where nothing is held out.
-    by_speaker
-        Whether development parts are drawn by speaker, else by recording.
-    spares
-        Whether anything may be set apart of `train` at all.
-    common
-        Labels that held-out rows may have: those of both sides. Labels that no training row has are not learned then.
-        None is all labels of the model, and each has to have a training row.
-    """
-
-    fold: str | None
-    seed: int
-    train: Numbers
-    test: Numbers
-    by_speaker: bool
-    spares: bool
-    common: tuple[str, ...] | None = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Settings:
-    """How a model is trained, whatever the part.
-
-    Parameters
-    ----------
-    epochs
-        None for those of the recipe.
-    start
-        What a network is fine-tuned from; None is nothing.
-    soft_labels
-        Whether a network learns votes where there are any; other models learn emotions.
-    voices
-        What a network is normalized by, if by anything.
-    voices_alone
-        What is known of the voices of held-out rows where nothing else of their speakers is heard; None where that is
-        `voices` already.
-    """
-
-    epochs: int | None = None
-    start: Start | None = None
-    soft_labels: bool = False
-    voices: Voices | None = None
-    voices_alone: Voices | None = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """One model trained, and what it says of the held-out rows.
-
-    Parameters
-    ----------
-    part
-        What it was trained and tried on.
-    model, scaler
-        A Keras network and its scaler, or a scikit-learn estimator and None.
-    history
-        A row an epoch and member.
-    raw
-        Probabilities of the held-out rows without temperature, shape (test rows, labels).
-    development
-        Probabilities without temperature, and label numbers, of the rows set apart; of several corpora, on the labels
-        that the row's corpus has.
-    temperature
-        Fitted on them, or on left-out corpora; 1.0 where there are none.
-    raw_alone
-        As `raw`, where that is of a network that heard other speech of the same speakers: without that.
-    """
-
-    part: Part
-    model: Any
-    scaler: Scaler | None
-    history: list[dict[str, Any]]
-    raw: Probabilities
-    development: tuple[Probabilities, Numbers]
-    temperature: float
-    raw_alone: Probabilities | None = None
-
-    def probabilities(self, labels: Sequence[str]) -> Probabilities:
-        """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
-        probabilities = bundle.tempered(self.raw, self.temperature)
-        return (
-            probabilities if self.part.common is None else restricted(probabilities, np.isin(labels, self.part.common))
-        )
-
-    @property
-    def alone(self) -> "Run | None":
-        """As if nothing but each held-out recording itself had been heard; None where that is what it is."""
-        return None if self.raw_alone is None else dataclasses.replace(self, raw=self.raw_alone, raw_alone=None)
 
 
 def run_part(
@@ -168,11 +64,6 @@ def run_part(
     return run if len(learned) == len(labels) else _on_all_labels(run, labels, learned)
 
 
-def _numbers(data: Features, labels: Sequence[str]) -> Numbers:
-    """Return the number of each row's emotion in `labels`, which are sorted; any number where it is not there."""
-    return np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
-
-
 def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
     """Return a run of a model with some of the labels as one of all."""
 
@@ -191,7 +82,7 @@ def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
 
 
 def _run_classical(data: Features, labels: Sequence[str], part: Part, kind: str, say: Say, prefix: str) -> Run:
-    y = _numbers(data, labels)
+    y = label_numbers(data, labels)
     say(f"{prefix}fitting {kind} on {len(part.train)} rows")
     x_train, x_test = (
         np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in chunks(rows)])
@@ -227,7 +118,7 @@ def _run_network(
     corpora = corpora_of(data, target_shares(data, labels) if shares is None else shares, part.train)
     if corpora is not None:
         corpora.check(labels, prefix)
-    y = _numbers(data, labels)
+    y = label_numbers(data, labels)
     task = _NetworkTask(data, labels, y, shares, corpora, part, kind, recipe, settings, scaler, say, prefix)
     members = [task.train_member(number, development) for number, development in enumerate(apart, start=1)]
     network = training.join(kind, [member.network for member in members])
@@ -335,62 +226,9 @@ class _NetworkTask:
         self.say(f"{self.prefix}{which}epoch {epoch}/{self.epochs}  {figures}  {left_s:.0f} s left")
 
 
-def fitted_temperature(
-    probabilities: Probabilities, truth: Numbers, weights: npt.NDArray[np.float64] | None = None
-) -> float:
-    """Return the temperature that makes the truth most likely (Guo et al. 2017), between 0.25 and 4.
-
-    Parameters
-    ----------
-    probabilities
-        Of rows that the model did not learn from, shape (n, labels).
-    truth
-        Label numbers, shape (n,); none gives 1.0.
-    weights
-        How much each row counts, shape (n,); None is the same for all.
-    """
-    if not len(truth):
-        return 1.0
-    from scipy.optimize import minimize_scalar
-
-    found = minimize_scalar(
-        lambda log: _loss(bundle.tempered(probabilities, float(np.exp(log))), truth, weights),
-        bounds=(np.log(0.25), np.log(4)),
-        method="bounded",
-    )
-    return round(float(np.exp(found.x)), 4)
-
-
-def temperature_across_corpora(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> float:
-    """Return the temperature that fits what models say of corpora that they have not heard, each counting the same.
-
-    Speakers of a corpus that was heard, who else would be asked, make a model look surer than it may be elsewhere.
-
-    Parameters
-    ----------
-    data, labels
-        The table, and the labels of the probabilities.
-    runs
-        Each with a corpus held out; none gives 1.0.
-    """
-    if not runs:
-        return 1.0
-    untempered = [dataclasses.replace(run, temperature=1.0).probabilities(labels) for run in runs]
-    y = _numbers(data, labels)
-    weights = [np.full(len(run.part.test), 1 / max(1, len(run.part.test))) for run in runs]
-    return fitted_temperature(
-        np.concatenate(untempered), np.concatenate([y[run.part.test] for run in runs]), np.concatenate(weights)
-    )
-
-
-def _loss(probabilities: Probabilities, truth: Numbers, weights: npt.NDArray[np.float64] | None = None) -> float:
-    of_truth = np.maximum(probabilities[np.arange(len(truth)), truth], 1e-12)
-    return float(np.average(-np.log(of_truth), weights=weights))
-
-
 def _figures(probabilities: npt.NDArray[np.float64], truth: Numbers) -> dict[str, float]:
     return {
-        "dev_loss": _loss(probabilities, truth),
+        "dev_loss": mean_loss(probabilities, truth),
         "dev_accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
     }
 

@@ -9,7 +9,7 @@ from ser_batch import splits
 from ser_batch.config import TrainOptions, held_out_corpus, holds_out_corpora
 from ser_batch.errors import InputError
 from ser_batch.tables import Features, corpora
-from ser_batch.train.fitting import Numbers, Part
+from ser_batch.train.parts import Numbers, Part
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,9 +17,11 @@ from ser_batch.config import CLEAN, TrainOptions, canonical_json, holds_out_corp
 from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables import KEY, Features, chunks, corpora, load_features, vote_columns
+from ser_batch.train.calibrating import fitted_temperature, temperature_across_corpora
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.train.feeding import segment_numbers
-from ser_batch.train.fitting import Part, Run, Say, Settings, fitted_temperature, run_part, temperature_across_corpora
+from ser_batch.train.fitting import run_part
+from ser_batch.train.parts import Part, Run, Say, Settings
 from ser_batch.train.planning import Plan, make_plan, usable_rows
 from ser_batch.train.starting import Start, load_start
 from ser_batch.train.voices import n_nameless, voices_of

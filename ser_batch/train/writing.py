@@ -37,7 +37,7 @@ from ser_batch.tables import (
 from ser_batch.train.corpora import corpora_of, target_shares
 from ser_batch.train.familiar import familiar_with
 from ser_batch.train.feeding import segment_numbers
-from ser_batch.train.fitting import Run
+from ser_batch.train.parts import Run
 from ser_batch.train.planning import Plan
 from ser_batch.train.starting import Start, with_inherited
 
@@ -113,9 +113,9 @@ def _write_evaluation(
         for name, own in {**named, **runs}.items()
     ]
     write_frame(pl.concat(summaries), folder / "summary.parquet")
-    metrics = _metrics(summaries[0], options, corpus_labels)
+    metrics = _metrics(summaries[0], predictions, options, corpus_labels)
     if alone:
-        of_alone = _metrics(summaries[1], options, corpus_labels)
+        of_alone = _metrics(summaries[1], predictions, options, corpus_labels)
         metrics["recordings_alone"] = {name: of_alone[name] for name in ("accuracy", "uar", "macro_f1", "ece")}
     main = predictions.filter(variant=metrics["condition"])
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
@@ -141,7 +141,7 @@ def _corpora_values(data: Features, plan: Plan, corpus_labels: Mapping[str, Sequ
 
 
 def _metrics(
-    summary: pl.DataFrame, options: TrainOptions, corpus_labels: Mapping[str, Sequence[str]]
+    summary: pl.DataFrame, predictions: pl.DataFrame, options: TrainOptions, corpus_labels: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """Return the figures that stand in bundle.json: those of the first condition, and a few of the others."""
     rows = {(row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
@@ -162,6 +162,8 @@ def _metrics(
         metrics["corpora"] = {
             name: {figure: row[figure] for figure in (*named[:3], "ece", "n")} for name, row in by_corpus.items() if row
         }
+    if holds_out_corpora(options.split):
+        metrics["held_out_corpora"] = _elsewhere(predictions, rows)
     metrics["conditions"] = {
         condition: {name: row[name] for name in ("accuracy", "uar", "ece")}
         | ({"speech_uar": rows[condition, "speech"]["uar"]} if (condition, "speech") in rows else {})
@@ -169,6 +171,27 @@ def _metrics(
         if subset == "all"
     }
     return metrics
+
+
+def _elsewhere(
+    predictions: pl.DataFrame, rows: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return the figures on each corpus that was left out, in the first condition, and its UAR in all of them."""
+    names = corpora(predictions)
+    conditions = dict.fromkeys(condition for condition, _ in rows)
+    figures = {}
+    for name in names.unique().sort():
+        # one corpus alone is all there is
+        subset = next(
+            subset for subset in (f"corpus-{name}", name, "all") if all((one, subset) in rows for one in conditions)
+        )
+        of_corpus = {condition: rows[condition, subset] for condition in conditions}
+        first = next(iter(of_corpus.values()))
+        figures[name] = {figure: first[figure] for figure in ("accuracy", "uar", "macro_f1", "ece", "n")} | {
+            "labels": predictions.filter(names == name)["emotion"].unique().sort().to_list(),
+            "conditions": {condition: row["uar"] for condition, row in of_corpus.items()},
+        }
+    return figures
 
 
 def _put(building: Path, out: Path) -> None:
