@@ -16,7 +16,7 @@ from ser_batch.report import restricted
 from ser_batch.tables import Features, chunks
 from ser_batch.train.calibrating import fitted_temperature, mean_loss
 from ser_batch.train.corpora import Array, Corpora, corpora_of, target_shares
-from ser_batch.train.feeding import Scaled, TrainingSegments, fit_scaler
+from ser_batch.train.feeding import Scaled, TrainingSegments, fit_scaler, segment_numbers
 from ser_batch.train.parts import Numbers, Part, Probabilities, Run, Say, Settings, label_numbers
 from ser_batch.train.voices import Voices
 
