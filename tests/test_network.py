@@ -279,6 +279,16 @@ def test_a_normalisation_is_not_folded_into_a_convolution_that_others_use(tmp_pa
 
 
 @pytest.mark.parametrize("name", list(shipped()))
+def test_the_embedding_is_what_the_last_layers_take(name):
+    path = shipped()[name] / "network.keras"
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    x = np.random.default_rng(0).normal(size=(9, *model.input_shape[1:])).astype(np.float32)
+    last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense) and "_probabilities" in layer.name]
+    expected = keras.Model(model.inputs, [layer.input for layer in last]).predict_on_batch(x)
+    np.testing.assert_allclose(inference.load(path).embed(x), np.concatenate(expected, axis=1), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", list(shipped()))
 def test_numpy_gives_what_keras_gives_for_the_shipped_networks(name):
     path = shipped()[name] / "network.keras"
     model = keras.saving.load_model(path, compile=False, safe_mode=True)

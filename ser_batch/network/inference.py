@@ -53,6 +53,13 @@ class Network:
         for layer in layers:
             _check(layer)
         folded = _fold(layers, weights)
+        # what each member goes by when it chooses between labels
+        self._embedding = [
+            source
+            for layer in layers
+            if layer["class_name"] == "Dense" and layer["name"].endswith("probabilities")
+            for source in _sources(layer)
+        ]
         last_use = {source: layer["name"] for layer in layers for source in _sources(layer)}
         self._steps = [
             (
@@ -77,17 +84,30 @@ class Network:
         array of float64, shape (n, n_labels)
             Rows sum to 1. The last bits of a row may differ with the rows it comes with.
         """
-        batches = [self._apply(x[first : first + BATCH]) for first in range(0, max(1, len(x)), BATCH)]
+        batches = [self._apply(x[first : first + BATCH])[0] for first in range(0, max(1, len(x)), BATCH)]
         probabilities = np.concatenate(batches).astype(np.float64)
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
-    def _apply(self, x: Array) -> Array:
+    def embed(self, x: Array) -> Array:
+        """Return what the last layers of the members take, side by side, shape (n, numbers).
+
+        Parameters
+        ----------
+        x
+            Scaled MFCCs, shape (n, n_frames, n_mfcc).
+        """
+        return np.concatenate([self._apply(x[first : first + BATCH])[1] for first in range(0, max(1, len(x)), BATCH)])
+
+    def _apply(self, x: Array) -> tuple[Array, Array]:
         values = {self._input: x}
+        embedding = []
         for name, sources, layer, used_up in self._steps:  # Keras lists layers after those they take from
             values[name] = layer(*(values[source] for source in sources))
+            if name in self._embedding:
+                embedding.append(values[name])
             for source in used_up:  # what nothing asks for any more leaves its place in the cache
                 del values[source]
-        return values[self._output]
+        return values[self._output], np.concatenate(embedding, axis=1)
 
 
 def load(path: Path) -> Network:
