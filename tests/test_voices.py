@@ -22,6 +22,7 @@ from ser_batch.train import train
 from ser_batch.train.voices import n_nameless, voices_of
 
 N_MFCC = 3
+N_MELS = 4
 SCALER = Scaler(mean=(1.0, -2.0, 0.5), scale=(2.0, 1.0, 4.0))
 
 
@@ -46,7 +47,7 @@ def segments(counts, seed=0, frames=20):
 def test_what_is_heard_of_segments_together_is_that_of_all_their_frames(counts, data):
     mfcc, n_frames = segments(counts)
     group = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(counts), max_size=len(counts))))
-    heard = Heard.of(mfcc, n_frames).together(group, 3)
+    heard = Heard.of(mfcc, n_frames, N_MELS).together(group, 3)
     for number in range(3):
         frames = np.concatenate(
             [np.empty((0, N_MFCC)), *(mfcc[i, : n_frames[i]] for i in np.flatnonzero(group == number))]
@@ -57,9 +58,21 @@ def test_what_is_heard_of_segments_together_is_that_of_all_their_frames(counts, 
         np.testing.assert_allclose(variance, frames.var(axis=0) if len(frames) else 0, atol=1e-4)
 
 
+def test_pauses_are_not_heard():
+    frames = np.full((2, 30, N_MFCC), 5.0, dtype=np.float32)
+    # 26 dB below the loudest frame in all bands: that much times the root of their number in the first coefficient
+    frames[0, 10:20] = (5.0 - 26 * N_MELS**0.5, 90.0, -90.0)
+    frames[1, 10:20, 0] -= 24 * N_MELS**0.5
+    heard = Heard.of(frames, np.array([30, 30]), N_MELS)
+    assert heard.n_frames.tolist() == [20, 30]
+    mean, variance = heard.moments()
+    np.testing.assert_allclose(mean[0], 5)
+    np.testing.assert_allclose(variance[0], 0, atol=1e-9)
+
+
 def test_nothing_heard_is_scaled_as_by_what_was_trained_on():
     mfcc, n_frames = segments([20, 7])
-    nothing = Heard.of(mfcc[:, :0], np.array([0, 0]))
+    nothing = Heard.of(mfcc[:, :0], np.array([0, 0]), N_MELS)
     np.testing.assert_allclose(
         SCALER.transform(mfcc, n_frames, nothing), SCALER.transform(mfcc, n_frames), rtol=1e-5, atol=1e-6
     )
@@ -70,7 +83,7 @@ def test_much_heard_makes_a_voice_of_mean_0_and_deviation_1_whatever_its_gain_an
     everybody = np.zeros(4000, dtype=np.int64)
 
     def normalized(changed):
-        heard = Heard.of(changed, n_frames).together(everybody, 1)
+        heard = Heard.of(changed, n_frames, N_MELS).together(everybody, 1)
         return SCALER.transform(changed[:5], n_frames[:5], heard[everybody[:5]])
 
     plain, changed = normalized(mfcc), normalized(mfcc * np.float32(1.5) + np.float32(4))
@@ -82,14 +95,14 @@ def test_much_heard_makes_a_voice_of_mean_0_and_deviation_1_whatever_its_gain_an
 def test_as_many_frames_as_the_prior_weigh_as_much():
     n = int(PRIOR_FRAMES)
     frames = np.full((1, n, N_MFCC), 5.0, dtype=np.float32)
-    mean, scale = SCALER.of(Heard.of(frames, np.array([n])))
+    mean, scale = SCALER.of(Heard.of(frames, np.array([n]), N_MELS))
     np.testing.assert_allclose(mean[0], (np.array(SCALER.mean) + 5) / 2)
     np.testing.assert_allclose(scale[0], np.array(SCALER.scale) / np.sqrt(2))
 
 
 def test_padding_stays_zero():
     mfcc, n_frames = segments([4, 20])
-    out = SCALER.transform(mfcc, n_frames, Heard.of(mfcc, n_frames))
+    out = SCALER.transform(mfcc, n_frames, Heard.of(mfcc, n_frames, N_MELS))
     assert out.dtype == np.float32
     assert not out[0, 4:].any()
     assert out[0, :4].all()
@@ -97,8 +110,8 @@ def test_padding_stays_zero():
 
 def test_a_change_of_a_segment_moves_its_voice_as_far():
     mfcc, n_frames = segments([20, 20])
-    of_voice = SCALER.of(Heard.of(mfcc, n_frames))
-    mean, scale = moved(of_voice, Heard.of(mfcc, n_frames), Heard.of(mfcc * 2 + 3, n_frames))
+    of_voice = SCALER.of(Heard.of(mfcc, n_frames, N_MELS))
+    mean, scale = moved(of_voice, Heard.of(mfcc, n_frames, N_MELS), Heard.of(mfcc * 2 + 3, n_frames, N_MELS))
     own_mean = mfcc.mean(axis=1)
     np.testing.assert_allclose(mean, of_voice[0] + own_mean + 3, rtol=1e-4)  # from m to 2 m + 3
     np.testing.assert_allclose(scale, 2 * of_voice[1], rtol=1e-4)
@@ -112,7 +125,7 @@ def made(rows):
     names = ("path", "channel", "segment", "variant", "speaker")
     frame = pl.DataFrame([dict(zip(names, row, strict=True)) for row in rows]).with_columns(dataset=pl.lit("d"))
     mfcc, n_frames = segments([20] * len(rows))
-    return Features(frame, mfcc, n_frames, FeatureSpec(n_mfcc=N_MFCC, n_mels=4, n_frames=20), (Segmentation(),), 0)
+    return Features(frame, mfcc, n_frames, FeatureSpec(n_mfcc=N_MFCC, n_mels=N_MELS, n_frames=20), (Segmentation(),), 0)
 
 
 ROWS = [
@@ -274,7 +287,7 @@ def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp
 
 def test_a_channel_is_heard_from_its_beginning_to_the_end_of_each_batch():
     mfcc, n_frames = segments([20] * 6)
-    voices = ChannelVoices()
+    voices = ChannelVoices(N_MELS)
     first = voices.hear([0, 1, 0], mfcc[:3], n_frames[:3])
     assert first.n_frames.tolist() == [40, 20, 40]
     second = voices.hear([1, 1, 0], mfcc[3:], n_frames[3:])
@@ -296,8 +309,9 @@ def test_calls_are_scored_by_what_is_heard_of_each_channel(small_corpus, by_reco
     assert 1 < len(found) == len(parts) < FIRST_SEGMENTS
     mfcc, n_frames = parts["mfcc"].to_numpy(), parts["n_frames"].cast(pl.Int64).to_numpy()
     model = bundle.load(by_recording)
+    model = bundle.load(by_recording)
     everything = np.zeros(len(parts), dtype=np.int64)
-    heard = Heard.of(mfcc, n_frames).together(everything, 1)[everything]
+    heard = Heard.of(mfcc, n_frames, model.spec.n_mels).together(everything, 1)[everything]
     expected = model.predictor()(mfcc, n_frames, heard)
     np.testing.assert_allclose(found.select(f"p_{label}" for label in model.labels).to_numpy(), expected, atol=1e-5)
     without = model.predictor()(mfcc, n_frames)

@@ -5,7 +5,7 @@ Nothing here opens a recording; a name, a size and a time are all that is looked
 
 from ser_batch.corpus.folder import AUDIO_SUFFIXES, name_warnings, utf8, walk
 from ser_batch.corpus.labels import Labels, join_labels
-from ser_batch.corpus.names import CORPORA, licence_of, parse_name
+from ser_batch.corpus.names import CORPORA, licence_of, parse_name, sources_of
 from ser_batch.corpus.records import (
     SAID_BY_LABELS,
     LabelRow,
@@ -35,6 +35,7 @@ __all__ = [
     "metadata_of",
     "name_warnings",
     "parse_name",
+    "sources_of",
     "utf8",
     "walk",
 ]

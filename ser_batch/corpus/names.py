@@ -22,6 +22,8 @@ class Corpus:
         As the column ``corpus`` and the option ``--corpus`` have it.
     licence
         What a model trained on it inherits.
+    source
+        Who made it, and where it is described: the attribution that licences ask for.
     pattern
         Of the whole file name, or of folder/name where the folder says something. Its groups are columns of the
         tables, and all of them are codes: what `meanings` and `speakers` do not know is no name of this corpus.
@@ -39,6 +41,7 @@ class Corpus:
 
     name: str
     licence: str
+    source: str
     pattern: re.Pattern[str]
     meanings: Mapping[str, Mapping[str, Any]]
     speakers: Mapping[str, str]
@@ -83,6 +86,7 @@ def _sexes(*, female: Iterable[object] = (), male: Iterable[object] = ()) -> dic
 RAVDESS = Corpus(
     name="ravdess",
     licence="CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)",
+    source="RAVDESS: Livingstone & Russo 2018, https://doi.org/10.1371/journal.pone.0196391",
     pattern=re.compile(
         r"(?P<modality>\d\d)-(?P<vocal_channel>\d\d)-(?P<emotion>\d\d)-(?P<intensity>\d\d)-(?P<statement>\d\d)"
         r"-(?P<repetition>\d\d)-(?P<speaker>\d\d)\.\w+",
@@ -121,6 +125,7 @@ _CREMA_D_WOMEN = (
 CREMA_D = Corpus(
     name="crema-d",
     licence="ODbL 1.0 (CREMA-D; commercial use allowed with attribution, a changed database is shared alike)",
+    source="CREMA-D: Cao et al. 2014, https://doi.org/10.1109/TAFFC.2014.2336244",
     pattern=re.compile(
         r"(?P<speaker>\d{4})_(?P<statement>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<intensity>LO|MD|HI|XX?)\.\w+", re.ASCII
     ),
@@ -157,6 +162,7 @@ CREMA_D = Corpus(
 EMODB = Corpus(
     name="emodb",
     licence="CC0 1.0 (EmoDB, as published by audEERING)",
+    source="EmoDB: Burkhardt et al. 2005, https://doi.org/10.21437/Interspeech.2005-446",
     pattern=re.compile(
         r"(?P<speaker>\d\d)(?P<statement>[ab]\d\d)(?P<emotion>[A-Z])(?P<repetition>[a-f])\.\w+", re.ASCII
     ),
@@ -193,6 +199,7 @@ EMODB = Corpus(
 SAVEE = Corpus(
     name="savee",
     licence="free of charge for research (SAVEE; not for commercial use)",
+    source="SAVEE: Haq & Jackson 2009, http://kahlan.eps.surrey.ac.uk/savee",
     pattern=re.compile(
         r"(?P<speaker>[A-Z]{2})[_/](?P<emotion>sa|su|[adfhn])(?:0[1-9]|1[0-5]|(?<=n)(?:1[6-9]|2\d|30))\.\w+", re.ASCII
     ),
@@ -215,6 +222,7 @@ SAVEE = Corpus(
 TESS = Corpus(
     name="tess",
     licence="CC BY-NC-ND 4.0 (TESS; not for commercial use, no derivatives)",
+    source="TESS: Pichora-Fuller & Dupuis 2020, https://doi.org/10.5683/SP2/E8H2MF",
     pattern=re.compile(
         r"(?P<speaker>OAF|YAF|OA(?=_bite_neutral\.))_(?P<statement>[a-z]+)_"
         r"(?P<emotion>[a-z]+|pleasant_surprised?)\.\w+",
@@ -278,3 +286,8 @@ def licence_of(corpora: Iterable[str]) -> str:
     """
     licences = [CORPORA[name].licence for name in sorted(set(corpora)) if name in CORPORA]
     return ("all of these hold: " if len(licences) > 1 else "") + "; ".join(licences)
+
+
+def sources_of(corpora: Iterable[str]) -> list[str]:
+    """Return who made the corpora, for a model's attribution; those that are not known here are left out."""
+    return [CORPORA[name].source for name in sorted(set(corpora)) if name in CORPORA]

@@ -20,17 +20,18 @@ Numbers = npt.NDArray[np.int64]
 # What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
 # nothing, of a single short clip it is half.
 PRIOR_FRAMES = 200.0
+QUIET_DB = 25.0
 _FIELDS = ("n_frames", "sums", "squares")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heard:
-    """What was heard of some speakers: sums over the frames of their MFCCs.
+    """What was heard of some speakers: sums over the frames of their MFCCs that are speech.
 
     Parameters
     ----------
     n_frames
-        Shape (k,).
+        Of speech; shape (k,).
     sums, squares
         Of the frames, and of their squares; shape (k, n_mfcc).
     """
@@ -40,18 +41,25 @@ class Heard:
     squares: Sums
 
     @classmethod
-    def of(cls, mfcc: Array, n_frames: Numbers) -> Self:
-        """Return what each of some segments holds.
+    def of(cls, mfcc: Array, n_frames: Numbers, n_mels: int) -> Self:
+        """Return what each of some segments holds, pauses left out: how much of them there is says nothing of a voice.
+
+        Speech is what is at most `QUIET_DB` below the loudest frame, by the mean over the mel bands.
 
         Parameters
         ----------
         mfcc
-            Shape (k, frames, n_mfcc), padded with 0.0, which adds nothing to a sum.
+            Shape (k, frames, n_mfcc), padded with 0.0.
         n_frames
             Real frames, shape (k,).
+        n_mels
+            Mel bands they were made of: the first coefficient is the mean over these times the root of their number.
         """
-        frames = mfcc.astype(np.float64)
-        return cls(n_frames.astype(np.float64), frames.sum(axis=1), (frames * frames).sum(axis=1))
+        is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
+        level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
+        is_speech = is_real & (level_db >= level_db.max(axis=1, keepdims=True, initial=-np.inf) - QUIET_DB)
+        frames = np.where(is_speech[:, :, None], mfcc, 0).astype(np.float64)
+        return cls(is_speech.sum(axis=1).astype(np.float64), frames.sum(axis=1), (frames * frames).sum(axis=1))
 
     @classmethod
     def concatenated(cls, parts: Sequence["Heard"]) -> Self:

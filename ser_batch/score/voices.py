@@ -14,9 +14,15 @@ class ChannelVoices:
     Sums, not segments, so that it stays as small however long the recording is. A segment is scaled by all that was
     heard up to the end of its batch; the first batch of a recording is a long one, so that its beginning is not left
     with nothing. Where little is heard in all, what the model was trained on has its part (`Scaler.of`).
+
+    Parameters
+    ----------
+    n_mels
+        Mel bands that the MFCCs are made of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_mels: int) -> None:
+        self._n_mels = n_mels
         self._totals: dict[int, Heard] = {}
 
     def hear(self, channels: Sequence[int], mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> Heard:
@@ -32,7 +38,7 @@ class ChannelVoices:
             Real frames, shape (n,).
         """
         numbers, group = np.unique(np.asarray(channels, dtype=np.int64), return_inverse=True)
-        new = Heard.of(mfcc, n_frames).together(group, len(numbers))
+        new = Heard.of(mfcc, n_frames, self._n_mels).together(group, len(numbers))
         for place, channel in enumerate(numbers.tolist()):
             own = new[np.array([place])]
             self._totals[channel] = self._totals[channel] + own if channel in self._totals else own

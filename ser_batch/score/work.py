@@ -82,7 +82,7 @@ class ScoreWork(Work):
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(calls)
         left_out = copies | (activity.frames.keys() - calls.keys())
-        voices = None if loaded.normalize == "none" else ChannelVoices()
+        voices = None if loaded.normalize == "none" else ChannelVoices(loaded.spec.n_mels)
         enough = SEGMENTS_A_BATCH if voices is None else FIRST_SEGMENTS
         batch: list[Segment] = []
         for _, segment in segments(

@@ -123,13 +123,14 @@ class TrainingSegments:
         rows = self._rows[self._first[numbers] + variants]
         mfcc, n_frames, targets = self._data.mfcc[rows], self._data.n_frames[rows], self._targets[numbers]
         changes = self._recipe.augmentation
-        unchanged = Heard.of(mfcc, n_frames) if self._voices else None
+        n_mels = self._data.spec.n_mels
+        unchanged = Heard.of(mfcc, n_frames, n_mels) if self._voices else None
         if changes is not None:
             mfcc, n_frames = augmented(mfcc, n_frames, changes, self._data.spec, generator)
         if self._voices is None or unchanged is None:
             x = self._scaler.transform(mfcc, n_frames)
         else:
-            mean, scale = moved(self._scaler.of(self._voices.of(rows)), unchanged, Heard.of(mfcc, n_frames))
+            mean, scale = moved(self._scaler.of(self._voices.of(rows)), unchanged, Heard.of(mfcc, n_frames, n_mels))
             x = scaled(mfcc, n_frames, mean[:, None], scale[:, None])
         if changes is not None:
             x = masked(x, n_frames, changes, generator)

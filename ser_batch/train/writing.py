@@ -14,7 +14,7 @@ import polars as pl
 
 from ser_batch import bundle
 from ser_batch.config import TrainOptions, holds_out_corpora
-from ser_batch.corpus import licence_of
+from ser_batch.corpus import licence_of, sources_of
 from ser_batch.errors import OutputError
 from ser_batch.report import (
     confusion,
@@ -309,6 +309,7 @@ def _bundle_values(
             "lowest_sampling_rate": rows["sampling_rate"].min(),
             "n_speakers": rows["speaker"].drop_nulls().n_unique(),
             "datasets": sorted(set(rows["dataset"])),
+            "sources": sources_of(corpora),
             "rows_by_emotion": {label: int((segments["emotion"] == label).sum()) for label in labels},
         },
         "metrics": dict(metrics),
