@@ -55,6 +55,9 @@ class Recipe:
         none.
     augmentation
         Changes of the MFCCs, or None.
+    joined_share
+        Share of the segments of a batch that are filled up with others of the same speaker and label, and cut anywhere,
+        as windows of a call are.
     members
         Networks whose probabilities are averaged; each is watched on a development part of its own.
     has_development
@@ -72,6 +75,7 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     augmentation: Augmentation | None = None
+    joined_share: float = 0.0
     members: int = 1
     has_development: bool = False
     corpus_power: float = 0.0

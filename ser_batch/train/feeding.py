@@ -12,6 +12,7 @@ from ser_batch.network.recipes import Recipe
 from ser_batch.network.scaling import Heard, Scaler, moved, scaled
 from ser_batch.tables import KEY, Features, Mfcc, chunks
 from ser_batch.train.corpora import MASKED, Corpora
+from ser_batch.train.joining import Joiner
 from ser_batch.train.voices import Voices
 
 Array = npt.NDArray[np.float32]
@@ -96,6 +97,7 @@ class TrainingSegments:
             # of one cell after the other, so that each has its share of an epoch to a segment
             self._cell = corpora.number[segments] * n_labels + y[segments]
         self.is_masked = not self._allowed.all()
+        self._joiner = Joiner(data, rows, self._first, self._n_variants, y) if recipe.joined_share else None
 
     def __len__(self) -> int:
         return len(self._first)
@@ -122,6 +124,11 @@ class TrainingSegments:
         variants = generator.integers(self._n_variants[numbers])
         rows = self._rows[self._first[numbers] + variants]
         mfcc, n_frames, targets = self._data.mfcc[rows], self._data.n_frames[rows], self._targets[numbers]
+        if self._joiner is not None:
+            for place in np.flatnonzero(generator.random(len(numbers)) < self._recipe.joined_share):
+                if self._joiner.is_possible(numbers[place]):
+                    mfcc[place] = self._joiner.joined(int(numbers[place]), int(variants[place]), generator)
+                    n_frames[place] = mfcc.shape[1]
         changes = self._recipe.augmentation
         n_mels = self._data.spec.n_mels
         unchanged = Heard.of(mfcc, n_frames, n_mels) if self._voices else None
