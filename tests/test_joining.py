@@ -10,6 +10,7 @@ from ser_batch.config import FeatureSpec, Segmentation
 from ser_batch.network.recipes import RECIPES
 from ser_batch.network.scaling import Scaler
 from ser_batch.tables import Features
+from ser_batch.train.corpora import Corpora
 from ser_batch.train.feeding import TrainingSegments
 from ser_batch.train.joining import Joiner
 
@@ -90,10 +91,14 @@ def test_speech_fills_most_of_it_and_pauses_are_short():
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_batch_has_the_share_of_the_recipe_and_comes_out_the_same_again(share):
-    data = made([("s1", "calm", "speech")] * 400)
+    data = made([("s1", "calm", "speech"), ("s1", "sad", "speech")] * 200)
     recipe = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, joined_share=share)
-    y = np.zeros(len(data.rows), dtype=np.int64)
-    segments = TrainingSegments(data, np.arange(len(data.rows)), y, 1, Scaler((0.0,) * 3, (1.0,) * 3), recipe)
+    y = np.unique(data.rows["emotion"].to_numpy(), return_inverse=True)[1]
+    rows, scaler = np.arange(len(data.rows)), Scaler((0.0,) * 3, (1.0,) * 3)
+    several = Corpora(("d", "e"), np.zeros(len(rows), dtype=np.int64), np.ones((2, 2), dtype=np.bool_))
+    alone = TrainingSegments(data, rows, y, 2, scaler, recipe).batch(np.arange(400), np.random.default_rng(5))[0]
+    assert not alone[:, -1].any()  # the clips of one corpus are fed as they are
+    segments = TrainingSegments(data, rows, y, 2, scaler, recipe, corpora=several)
     first, again = (segments.batch(np.arange(400), np.random.default_rng(5))[0] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     is_full = first[:, -1].any(axis=1)

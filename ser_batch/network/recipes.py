@@ -56,8 +56,8 @@ class Recipe:
     augmentation
         Changes of the MFCCs, or None.
     joined_share
-        Share of the segments of a batch that are filled up with others of the same speaker and label, and cut anywhere,
-        as windows of a call are.
+        Of several corpora, the share of the segments of a batch that are filled up with others of the same speaker and
+        label, and cut anywhere, as windows of a call are.
     members
         Networks whose probabilities are averaged; each is watched on a development part of its own.
     has_development
@@ -122,6 +122,7 @@ RECIPES: Mapping[str, Recipe] = {
             mask_frames=12,
             mask_coefficients=3,
         ),
+        joined_share=0.5,
         members=2,
         has_development=True,
     ),

@@ -97,7 +97,9 @@ class TrainingSegments:
             # of one cell after the other, so that each has its share of an epoch to a segment
             self._cell = corpora.number[segments] * n_labels + y[segments]
         self.is_masked = not self._allowed.all()
-        self._joiner = Joiner(data, rows, self._first, self._n_variants, y) if recipe.joined_share else None
+        self._joiner: Joiner | None = None
+        if corpora is not None and recipe.joined_share:
+            self._joiner = Joiner(data, rows, self._first, self._n_variants, y)
 
     def __len__(self) -> int:
         return len(self._first)
