@@ -122,7 +122,7 @@ RECIPES: Mapping[str, Recipe] = {
             mask_frames=12,
             mask_coefficients=3,
         ),
-        joined_share=0.5,
+        joined_share=0.25,
         members=2,
         has_development=True,
     ),
