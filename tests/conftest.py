@@ -70,7 +70,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of one layer under the names of the recipes, for tests of what they are fed and what comes of it."""
     import keras
 
-    from ser_batch.network import training
+    from ser_batch.network import building
     from ser_batch.network.recipes import RECIPES
 
     def build(inputs, n_labels, prefix):
@@ -78,7 +78,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
         return keras.layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(mean)
 
     for name in RECIPES:
-        monkeypatch.setitem(training._BUILDERS, name, build)
+        monkeypatch.setitem(building._BUILDERS, name, build)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,11 +18,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import layers
 
+from ser_batch.network.building import build, join, start_from
 from ser_batch.network.masking import MaskedCrossentropy, masked_accuracy
 from ser_batch.network.muon import ConvolutionMuon
 from ser_batch.network.recipes import Recipe
+from ser_batch.network.state import State
+
+# what builds networks comes through here: whoever imported it by itself would import Keras without its backend
+__all__ = ["Rows", "Segments", "build", "fit", "join", "predict", "save", "set_seed", "start_from"]
 
 Array = npt.NDArray[np.float32]
 
@@ -30,167 +34,6 @@ Array = npt.NDArray[np.float32]
 PREDICT_BATCH = 64
 # of Muon's orthogonalization; the usual 5 make each step of training longer, and were not compared at equal rates
 NEWTON_SCHULZ_STEPS = 3
-
-
-def build(name: str, n_frames: int, n_mfcc: int, n_labels: int, *, members: int = 1) -> Any:
-    """Make an untrained network.
-
-    Parameters
-    ----------
-    name
-        Of the recipe. ``seed``: four convolutions over time with batch normalisation and dropout, mean and maximum
-        over what is left of the time axis, softmax. ``robust``: a strided convolution and three
-        residual blocks with squeeze-and-excitation (He et al. 2016, Hu et al. 2018), halving the time axis twice more,
-        then first and second moments over time, weighted by attention (Okabe et al. 2018), softmax.
-    n_frames, n_mfcc
-        Shape of the input.
-    n_labels
-        Classes.
-    members
-        Networks of one kind beside each other, whose probabilities are averaged.
-
-    Returns
-    -------
-    keras.Model
-        (batch, n_frames, n_mfcc) to (batch, n_labels).
-    """
-    inputs = keras.Input((n_frames, n_mfcc), name="mfcc")
-    # every layer has a name of its own: Keras would number them by what else this process has built, and the
-    # model's id hangs on its configuration
-    outputs = [_BUILDERS[name](inputs, n_labels, f"{member}_") for member in range(1, members + 1)]
-    averaged = layers.Average(name="probabilities")(outputs) if members > 1 else outputs[0]
-    return keras.Model(inputs, averaged, name=name)
-
-
-def join(name: str, networks: Sequence[Any]) -> Any:
-    """Return one network that averages the probabilities of `networks`, each built with one member."""
-    if len(networks) == 1:
-        return networks[0]
-    _, n_frames, n_mfcc = networks[0].input_shape
-    joined = build(name, n_frames, n_mfcc, networks[0].output_shape[1], members=len(networks))
-    for member, network in enumerate(networks, start=1):
-        for layer in network.layers[1:]:
-            joined.get_layer(f"{member}_{layer.name.removeprefix('1_')}").set_weights(layer.get_weights())
-    return joined
-
-
-def start_from(
-    network: Any,
-    weights: Mapping[str, Sequence[Array]],
-    *,
-    member: int,
-    labels: Sequence[str],
-    known: Sequence[str],
-) -> None:
-    """Give a network the weights of a trained one of the same recipe.
-
-    All layers but the last are taken as they are, statistics of batch normalisation among them. The last one has a
-    column a label: labels that both have take theirs along; the column of a new label is 0, so that it starts as likely
-    as an average one. A random column would be as loud as the trained ones, and know nothing.
-
-    Parameters
-    ----------
-    network
-        From `build`, with one member.
-    weights
-        Of each layer of the trained network by its name, both in Keras's order.
-    member
-        Number of the network, from 1: it starts from the member of this number, and where the trained network has
-        fewer of them, from the first again.
-    labels, known
-        Those of the network, and those of the trained one, in the order of the probabilities.
-
-    Raises
-    ------
-    ValueError
-        The trained network is built otherwise.
-    """
-    members = sum(name.endswith("_probabilities") for name in weights)
-    own_layers = [layer for layer in network.layers if layer.weights]
-    if members:
-        names = [f"{(member - 1) % members + 1}_{layer.name.removeprefix('1_')}" for layer in own_layers]
-    else:  # saved when members had no numbers yet: one network with the same layers in the same order
-        names = list(weights)
-    if len(names) != len(own_layers):
-        raise ValueError(f"it has {len(names)} layers with weights instead of {len(own_layers)}")
-    for layer, name in zip(own_layers, names, strict=True):
-        own, trained = layer.get_weights(), list(weights.get(name, ()))
-        if layer.name == "1_probabilities":
-            trained = [_of_labels(array, labels, known) for array in trained]
-        if [array.shape for array in trained] != [array.shape for array in own]:
-            raise ValueError(f"its layer {name} is missing or of another shape")
-        layer.set_weights(trained)
-
-
-def _of_labels(array: Array, labels: Sequence[str], known: Sequence[str]) -> Array:
-    """Return weights or biases of an output layer, their last axis moved from the labels `known` to `labels`."""
-    if not array.ndim or array.shape[-1] != len(known):
-        raise ValueError(f"its output layer is not of {len(known)} labels")
-    out = np.zeros((*array.shape[:-1], len(labels)), dtype=array.dtype)
-    for number, label in enumerate(labels):
-        if label in known:
-            out[..., number] = array[..., known.index(label)]
-    return out
-
-
-def _seed(x: Any, n_labels: int, prefix: str) -> Any:
-    for block, (filters, width, pool) in enumerate(((128, 7, 2), (128, 5, 2), (192, 5, 2), (256, 3, 1)), start=1):
-        x = _convolved(x, filters, width, f"{prefix}{block}_")
-        x = layers.ReLU(name=f"{prefix}{block}_relu")(x)
-        if pool > 1:
-            x = layers.MaxPooling1D(pool, name=f"{prefix}{block}_pooling")(x)
-        x = layers.Dropout(0.2, name=f"{prefix}{block}_dropout")(x)
-    mean = layers.GlobalAveragePooling1D(name=f"{prefix}mean")(x)
-    maximum = layers.GlobalMaxPooling1D(name=f"{prefix}maximum")(x)
-    x = layers.Concatenate(name=f"{prefix}statistics")([mean, maximum])
-    x = layers.Dropout(0.4, name=f"{prefix}dropout")(x)
-    return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(x)
-
-
-def _robust(x: Any, n_labels: int, prefix: str) -> Any:
-    x = layers.ReLU(name=f"{prefix}0_relu")(_convolved(x, 80, 7, f"{prefix}0_", strides=2))
-    for block, filters in enumerate((80, 112, 160), start=1):
-        if block > 1:
-            x = layers.MaxPooling1D(2, name=f"{prefix}{block}_pooling")(x)
-        x = _residual(x, filters, f"{prefix}{block}_")
-    x = _attentive_moments(x, prefix)
-    x = layers.Dropout(0.2, name=f"{prefix}dropout")(x)
-    return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(x)
-
-
-def _attentive_moments(x: Any, prefix: str) -> Any:
-    """First and second moment of each channel over time, each frame weighted by how much it tells."""
-    weight = layers.Dense(64, activation="tanh", name=f"{prefix}hidden")(x)
-    weight = layers.Dense(x.shape[-1], name=f"{prefix}score")(weight)
-    weight = layers.Softmax(axis=1, name=f"{prefix}attention")(weight)
-    moments = []
-    for order in (1, 2):
-        weighted = layers.Multiply(name=f"{prefix}weighted_{order}")([weight, *[x] * order])
-        mean = layers.GlobalAveragePooling1D(name=f"{prefix}mean_{order}")(weighted)
-        moments.append(layers.Rescaling(float(x.shape[1]), name=f"{prefix}moment_{order}")(mean))  # weights sum to 1
-    x = layers.Concatenate(name=f"{prefix}moments")(moments)
-    return layers.BatchNormalization(name=f"{prefix}moments_normalization")(x)
-
-
-def _residual(x: Any, filters: int, prefix: str) -> Any:
-    """Two convolutions, each channel weighted by what the segment holds of all, added to what came in."""
-    y = layers.ReLU(name=f"{prefix}first_relu")(_convolved(x, filters, 5, f"{prefix}first_"))
-    y = _convolved(y, filters, 3, f"{prefix}second_")
-    weight = layers.GlobalAveragePooling1D(keepdims=True, name=f"{prefix}squeeze")(y)
-    weight = layers.Dense(filters // 8, activation="relu", name=f"{prefix}reduction")(weight)
-    weight = layers.Dense(filters, activation="sigmoid", name=f"{prefix}excitation")(weight)
-    y = layers.Multiply(name=f"{prefix}weighted")([y, weight])
-    if x.shape[-1] != filters:
-        x = _convolved(x, filters, 1, f"{prefix}shortcut_")
-    return layers.ReLU(name=f"{prefix}relu")(layers.Add(name=f"{prefix}sum")([x, y]))
-
-
-def _convolved(x: Any, filters: int, width: int, prefix: str, strides: int = 1) -> Any:
-    x = layers.Conv1D(filters, width, strides=strides, padding="same", use_bias=False, name=f"{prefix}convolution")(x)
-    return layers.BatchNormalization(name=f"{prefix}normalization")(x)
-
-
-_BUILDERS: dict[str, Callable[[Any, int, str], Any]] = {"robust": _robust, "seed": _seed}
 
 
 def set_seed(seed: int) -> None:
@@ -226,10 +69,10 @@ class Segments(Protocol):
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Shuffled batches of one size; the few segments left over in an epoch are other ones in the next."""
 
-    def __init__(self, segments: Segments, batch: int, seed: int) -> None:
+    def __init__(self, segments: Segments, batch: int, seed: int, *, first_epoch: int) -> None:
         super().__init__()
         self._segments, self._batch, self._seed = segments, batch, seed
-        self._epoch = -1
+        self._epoch = first_epoch - 1
         self.on_epoch_end()
 
     def __len__(self) -> int:
@@ -253,6 +96,8 @@ def fit(
     epochs: int,
     seed: int,
     on_epoch: Callable[[int, dict[str, float]], None],
+    begun: State | None = None,
+    keep: Callable[[int, Callable[[], State]], None] | None = None,
 ) -> None:
     """Train a network.
 
@@ -268,8 +113,13 @@ def fit(
         Passes over the segments; seed of shuffling and augmentation.
     on_epoch
         Called with the epoch's number from 1 and its loss and accuracy (fraction).
+    begun
+        Where another process left off: what is learned from there is the same to the bit as without the break.
+    keep
+        Called after each epoch with its number, and with what gives the state that `begun` takes.
     """
-    batches = _Batches(segments, min(recipe.batch, len(segments)), seed)
+    n_done = begun.epoch if begun else 0
+    batches = _Batches(segments, min(recipe.batch, len(segments)), seed, first_epoch=n_done)
     optimizer = _optimizer(recipe, epochs * len(batches))
     if segments.is_masked:
         accuracy = keras.metrics.MeanMetricWrapper(masked_accuracy, name="accuracy")
@@ -277,9 +127,39 @@ def fit(
     else:
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
         network.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(epoch + 1, dict(logs)))
+    if begun is not None:
+        _restore(network, optimizer, begun)
+
+    def after_epoch(index: int, logs: dict[str, Any]) -> None:
+        epoch = index + 1
+        on_epoch(epoch, dict(logs))
+        if keep is not None:
+            keep(epoch, lambda: _state(network, None if epoch == epochs else optimizer, epoch))
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
     # shuffled already; Keras would shuffle the batches once more, by a generator that all of the process shares
-    network.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
+    network.fit(batches, initial_epoch=n_done, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
+
+
+def _state(network: Any, optimizer: Any, epoch: int) -> State:
+    variables = [*network.variables, *(optimizer.variables if optimizer is not None else ())]
+    return State(epoch, [np.asarray(variable.value) for variable in variables])
+
+
+def _restore(network: Any, optimizer: Any, state: State) -> None:
+    """Give a compiled network and its optimizer the values of a state.
+
+    Raises
+    ------
+    ValueError
+        The state is of a network that is built otherwise.
+    """
+    optimizer.build(network.trainable_variables)
+    variables = list(network.variables)
+    if len(state.arrays) > len(variables):  # not finished
+        variables += optimizer.variables
+    for variable, array in zip(variables, state.arrays, strict=True):
+        variable.assign(array)
 
 
 def _optimizer(recipe: Recipe, steps: int) -> Any:

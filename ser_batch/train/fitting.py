@@ -12,6 +12,7 @@ from ser_batch import bundle, splits
 from ser_batch.errors import InputError
 from ser_batch.network.recipes import RECIPES, Recipe
 from ser_batch.network.scaling import Scaler
+from ser_batch.network.state import State
 from ser_batch.report import restricted
 from ser_batch.tables import Features, chunks
 from ser_batch.train.calibrating import fitted_temperature, mean_loss
@@ -186,7 +187,12 @@ class _NetworkTask:
             self.settings.start.begin(network, number, self.labels)
         # each segment once: the epochs are to be spent on training
         watched = development[np.unique(segment_numbers(self.data)[development], return_index=True)[1]]
-        history: list[dict[str, Any]] = []
+        place = None
+        if self.settings.checkpoints is not None:
+            is_tuned = self.settings.start is not None  # a baseline of the same recipe is not
+            place = self.settings.checkpoints.of(self.kind, is_tuned, self.part.fold, self.part.seed, number)
+        begun = place.load() if place else None
+        history: list[dict[str, Any]] = begun.history if begun else []
 
         def on_epoch(epoch: int, logs: dict[str, float]) -> None:
             values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
@@ -207,7 +213,21 @@ class _NetworkTask:
             corpora=self.corpora,
             voices=self.settings.voices,
         )
-        training.fit(network, segments, recipe, epochs=self.epochs, seed=seed, on_epoch=on_epoch)
+
+        def keep(epoch: int, state: Callable[[], State]) -> None:
+            if place is not None:
+                place.keep(state, history, is_last=epoch == self.epochs)
+
+        training.fit(
+            network,
+            segments,
+            recipe,
+            epochs=self.epochs,
+            seed=seed,
+            on_epoch=on_epoch,
+            begun=begun.state if begun else None,
+            keep=keep,
+        )
         return _Member(network, history, self._developed(network, development))
 
     def _developed(self, network: Any, rows: Numbers) -> npt.NDArray[np.float64]:

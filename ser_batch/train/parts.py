@@ -11,6 +11,7 @@ from ser_batch import bundle
 from ser_batch.network.scaling import Scaler
 from ser_batch.report import restricted
 from ser_batch.tables import Features
+from ser_batch.train.checkpoints import Checkpoints
 from ser_batch.train.starting import Start
 from ser_batch.train.voices import Voices
 
@@ -66,6 +67,8 @@ class Settings:
     voices_alone
         What is known of the voices of held-out rows where nothing else of their speakers is heard; None where that is
         `voices` already.
+    checkpoints
+        Where networks are kept while they are trained; None is nowhere.
     """
 
     epochs: int | None = None
@@ -73,6 +76,7 @@ class Settings:
     soft_labels: bool = False
     voices: Voices | None = None
     voices_alone: Voices | None = None
+    checkpoints: Checkpoints | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

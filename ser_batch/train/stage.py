@@ -18,6 +18,7 @@ from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables import KEY, Features, chunks, corpora, load_features, vote_columns
 from ser_batch.train.calibrating import fitted_temperature, temperature_across_corpora
+from ser_batch.train.checkpoints import Checkpoints
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import run_part
@@ -182,7 +183,8 @@ def _train(
             part = dataclasses.replace(part, train=clean if len(clean) else part.train)
         return run_part(data, labels, part, kind, own_settings if is_own else plain, say=say, prefix=prefix)
 
-    plain = Settings(epochs=options.epochs)  # a baseline is what the same rows give without
+    checkpoints = Checkpoints(options.out, identity)
+    plain = Settings(epochs=options.epochs, checkpoints=checkpoints)  # a baseline is what the same rows give without
     own_settings = dataclasses.replace(
         plain,
         start=start,
@@ -205,7 +207,9 @@ def _train(
         final = own[0]
     if calibrates:
         final = dataclasses.replace(final, temperature=temperature_across_corpora(data, labels, own))
-    return write_model(data, labels, plan, runs, final, options, start, identity, started)
+    written = write_model(data, labels, plan, runs, final, options, start, identity, started)
+    checkpoints.remove()
+    return written
 
 
 def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> list[Run]:

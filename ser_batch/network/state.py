@@ -1,0 +1,24 @@
+"""A network in the middle of its training, as plain arrays."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """All that the next step of a training depends on, but for its data and settings.
+
+    Parameters
+    ----------
+    epoch
+        How many are done.
+    arrays
+        The network's variables in Keras's order, states of its random generators among them, then those of the
+        optimizer; of a finished network its own alone.
+    """
+
+    epoch: int
+    arrays: Sequence[npt.NDArray[Any]]

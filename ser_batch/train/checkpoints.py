@@ -1,0 +1,116 @@
+"""Networks while they are trained, on disk: a training that was killed goes on and ends with the same model."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser_batch import bundle
+from ser_batch.config import canonical_json
+from ser_batch.network.state import State
+from ser_batch.tables import atomic_path, make_folder, write_text
+
+# a network of the recipe robust has an epoch every few seconds, and 10 MB with its optimizer
+SECONDS_BETWEEN = 30.0
+_SETTINGS_FILE = "training.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """One network as far as it is trained.
+
+    Parameters
+    ----------
+    state
+        After the last epoch that was kept.
+    history
+        A row for each epoch up to then.
+    """
+
+    state: State
+    history: list[dict[str, Any]]
+
+
+class Checkpoints:
+    """The networks of one training, in a hidden folder beside the model to be.
+
+    Parameters
+    ----------
+    out
+        Of the training. The folder is ``.<name>.unfinished`` beside it.
+    identity
+        All that decides the model. What another training left is removed, and so is what other versions of the
+        libraries made, whose next steps may differ in the last bits.
+    """
+
+    def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = out.with_name(f".{out.name}.unfinished")
+        settings = canonical_json(dict(identity) | {"versions": bundle.versions()})
+        file = self.folder / _SETTINGS_FILE
+        if not file.is_file() or file.read_text(encoding="utf-8") != settings:
+            self.remove()
+            make_folder(self.folder)
+            write_text(file, settings)
+
+    def remove(self) -> None:
+        """Remove them all: the model is there."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def of(self, *told_by: str | int | bool | None) -> "Place":
+        """Return the place of one network, by all that tells it from the others of the training."""
+        # names of folds come from names of corpora and files; here they are no path
+        name = hashlib.sha256(canonical_json(told_by).encode()).hexdigest()[:16]
+        return Place(self.folder / f"{name}.npz")
+
+
+class Place:
+    """Where one network is kept.
+
+    Parameters
+    ----------
+    file
+        Made by `keep`, always whole.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._kept = time.monotonic()
+
+    def load(self) -> Checkpoint | None:
+        """Return what was kept; None where nothing was, or what is there cannot be read."""
+        try:
+            with self._file.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+                history = json.loads(str(held["history"]))
+                arrays = [held[f"array_{number}"] for number in range(int(held["n_arrays"]))]
+                return Checkpoint(State(int(held["epoch"]), arrays), history)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return None  # the network is trained from the beginning
+
+    def keep(self, state: Callable[[], State], history: list[dict[str, Any]], *, is_last: bool) -> None:
+        """Keep a network after an epoch, if it is the last one or some time has passed since it was kept.
+
+        Parameters
+        ----------
+        state
+            Gives what to keep; taking it out of the accelerator costs time.
+        history
+            Up to this epoch.
+        is_last
+            Whether the network is finished.
+        """
+        if not is_last and time.monotonic() - self._kept < SECONDS_BETWEEN:
+            return
+        held = state()
+        named: dict[str, Any] = {f"array_{number}": array for number, array in enumerate(held.arrays)}
+        named |= {"epoch": held.epoch, "history": json.dumps(history), "n_arrays": len(held.arrays)}
+        with atomic_path(self._file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **named)
+        self._kept = time.monotonic()

@@ -1,0 +1,128 @@
+"""A training that is broken off goes on where it was, and ends with the very model of one that was not."""
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from ser_batch import bundle
+from ser_batch.config import TrainOptions
+from ser_batch.network.state import State
+from ser_batch.train import checkpoints, train
+from ser_batch.train.checkpoints import Checkpoints
+
+
+class BrokenOffError(Exception):
+    """What ends a training in the middle."""
+
+
+def breaks_after(n_lines):
+    """Progress that raises with its nth line, and counts the lines."""
+    lines = []
+
+    def say(line):
+        lines.append(line)
+        if len(lines) == n_lines:
+            raise BrokenOffError
+
+    return say, lines
+
+
+def run(features, options, break_after):
+    """Train, broken off after so many epochs in all each time; return the numbers of epochs that each call trained."""
+    counts = []
+    for n_lines in [*break_after, None]:
+        say, lines = breaks_after(n_lines)
+        try:
+            train([features], options, say=say)
+        except BrokenOffError:
+            assert n_lines is not None
+            assert not options.out.exists()
+        counts.append(len(lines))
+    return counts
+
+
+@pytest.fixture(autouse=True)
+def kept_at_once(monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+
+
+def leftovers(folder):
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_network_with_dropout_ends_the_same_to_the_bit(small_features, small_model, tmp_path):
+    options = TrainOptions(out=tmp_path / "model", recipe="seed", epochs=3)
+    # the epoch in which it broke off is done again
+    assert run(small_features, options, [2]) == [2, 2]
+    assert bundle.load(tmp_path / "model").model_id == bundle.load(small_model).model_id
+    assert_frame_equal(
+        pl.read_parquet(tmp_path / "model" / "history.parquet"), pl.read_parquet(small_model / "history.parquet")
+    )
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.usefixtures("small_networks")
+@pytest.mark.parametrize("break_after", [[1], [5], [7], [3, 4, 5], [1, 1, 1]], ids=str)
+def test_members_and_folds_go_on_where_they_were(break_after, small_variants, tmp_path):
+    settings = {
+        "recipe": "robust", "epochs": 3, "split": "speaker:2", "baselines": "seed", "train_variants": "clean",
+    }  # fmt: skip
+    train([small_variants], TrainOptions(out=tmp_path / "whole", **settings), say=lambda line: None)
+    counts = run(small_variants, TrainOptions(out=tmp_path / "model", **settings), break_after)
+    n_epochs = 2 * 2 * 3 + 2 * 3 + 2 * 3  # two folds of two members, their baseline, the model itself
+    assert sum(counts) == n_epochs + len(break_after)
+    whole, broken = (bundle.load(tmp_path / name) for name in ("whole", "model"))
+    assert whole.model_id == broken.model_id
+    assert whole.values["metrics"] == broken.values["metrics"]
+    for table in ("predictions", "summary", "history"):
+        assert_frame_equal(*(pl.read_parquet(tmp_path / name / f"{table}.parquet") for name in ("whole", "model")))
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_another_training_into_the_same_place_begins_anew(small_variants, tmp_path):
+    def options(seed):
+        return TrainOptions(out=tmp_path / "model", recipe="seed", epochs=3, seed=seed, split="speaker")
+
+    with pytest.raises(BrokenOffError):
+        train([small_variants], options(0), say=breaks_after(3)[0])
+    assert leftovers(tmp_path) == [".model.unfinished"]
+    say, lines = breaks_after(None)
+    train([small_variants], options(1), say=say)
+    assert len(lines) == 3
+
+
+def test_what_was_kept_is_read_back_and_what_is_broken_is_not(tmp_path):
+    place = Checkpoints(tmp_path / "model", {"a": 1}).of("robust", False, None, 0, 1)
+    assert place.load() is None
+    arrays = [np.arange(3, dtype=np.float32), np.array(7, dtype=np.uint32)]
+    place.keep(lambda: State(4, arrays), [{"epoch": 4, "loss": 0.1, "fold": None}], is_last=False)
+    kept = Checkpoints(tmp_path / "model", {"a": 1}).of("robust", False, None, 0, 1).load()
+    assert kept.state.epoch == 4
+    assert kept.history == [{"epoch": 4, "loss": 0.1, "fold": None}]
+    for array, expected in zip(kept.state.arrays, arrays, strict=True):
+        assert array.dtype == expected.dtype
+        np.testing.assert_array_equal(array, expected)
+    assert Checkpoints(tmp_path / "model", {"a": 1}).of("robust", False, "fold", 0, 1).load() is None
+    (file,) = (tmp_path / ".model.unfinished").glob("*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    assert place.load() is None
+    Checkpoints(tmp_path / "model", {"a": 2})
+    assert not file.exists()
+
+
+def test_networks_are_kept_now_and_then_and_always_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 1000.0)
+    place = Checkpoints(tmp_path / "model", {}).of("robust")
+    asked = []
+
+    def state():
+        asked.append(1)
+        return State(1, [])
+
+    place.keep(state, [], is_last=False)
+    assert not asked
+    place.keep(state, [], is_last=True)
+    assert asked
+    assert place.load() is not None
