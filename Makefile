@@ -10,7 +10,7 @@ TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test torture lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -32,6 +32,9 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 
 test: lint  ## Lint, check types, run all tests
 	$(BIN)/python -m pytest
+
+torture: $(INSTALLED)  ## Run the long tests: kills, faults, fuzzing; an hour
+	$(BIN)/python -m pytest -m torture
 
 lint: $(INSTALLED)  ## Ruff and mypy
 	$(BIN)/ruff check .

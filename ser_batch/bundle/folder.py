@@ -95,9 +95,10 @@ class Bundle:
     @property
     def better_supported(self) -> str | None:
         """Name of a model in the package that is measured on corpora left out, where this one is not."""
-        if self.elsewhere:
+        default = shipped().get(DEFAULT_MODEL)
+        if self.elsewhere or default is None:
             return None
-        return DEFAULT_MODEL if load(shipped()[DEFAULT_MODEL]).elsewhere else None
+        return DEFAULT_MODEL if load(default).elsewhere else None
 
     @property
     def familiar(self) -> Familiar | None:

@@ -1,0 +1,118 @@
+"""SIGKILL at random moments: the same command again gives the very tables of an undisturbed run.
+
+A few kills a stage are part of the suite; `make torture` does them by the fifty.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from ser_batch import bundle
+
+PROGRAM = "from ser_batch.cli import main; main()"
+KEY = ["path", "channel", "segment"]
+MANY = 50
+
+few_and_many = pytest.mark.parametrize(
+    "n_kills", [pytest.param(2, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.torture)]
+)
+
+
+def start(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def completed(arguments):
+    """Run the command to its end; return its seconds."""
+    started = time.monotonic()
+    process = start(arguments)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, out + err
+    return time.monotonic() - started
+
+
+def killed(arguments, out, *, n_kills, seconds, seed, first_process_only=False):
+    """Kill the command so many times, each time somewhere in what it takes, then let it end.
+
+    Where it ends before it is killed its output is removed, so that there is something to kill again.
+    """
+    generator = random.Random(seed)
+    n_done = 0
+    while n_done < n_kills:
+        process = start(arguments)
+        try:
+            process.communicate(timeout=generator.uniform(0.2, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            if first_process_only:
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            n_done += 1
+        else:
+            assert process.returncode == 0
+            out.rename(out.with_name(f"{out.name}-{n_done}-{generator.random()}"))
+    completed(arguments)
+
+
+def hidden(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
+
+
+def features(folder):
+    return pl.read_parquet(folder / "*.parquet").sort(*KEY, "variant")
+
+
+@few_and_many
+@pytest.mark.parametrize("first_process_only", [False, True], ids=["all", "first"])
+def test_featurize_survives_kills(n_kills, first_process_only, small_corpus, tmp_path):
+    def arguments(out):
+        return ["featurize", small_corpus, "--out", out, "--jobs", 2, "--shard-size", 3, "--variants", "clean,noise10"]
+
+    seconds = completed(arguments(tmp_path / "whole"))
+    killed(
+        arguments(tmp_path / "features"), tmp_path / "features",
+        n_kills=n_kills, seconds=seconds, seed=1, first_process_only=first_process_only,
+    )  # fmt: skip
+    whole, broken = features(tmp_path / "whole"), features(tmp_path / "features")
+    assert not broken.select(*KEY, "variant").is_duplicated().any()
+    assert_frame_equal(broken, whole)
+    assert not hidden(tmp_path / "features")
+
+
+@few_and_many
+def test_score_survives_kills(n_kills, small_corpus, small_model, tmp_path):
+    def arguments(out):
+        return ["score", small_corpus, "--out", out, "--model", small_model, "--jobs", 2, "--shard-size", 3]
+
+    seconds = completed(arguments(tmp_path / "whole.parquet"))
+    parts = tmp_path / "preds.parts"
+    killed(arguments(tmp_path / "preds.parquet"), parts, n_kills=n_kills, seconds=seconds, seed=2)
+    for table, key in (("", KEY), (".calls", KEY[:2]), (".report", ["label", "role"]), (".rejects", ["path"])):
+        whole, broken = (pl.read_parquet(tmp_path / f"{name}{table}.parquet").sort(key) for name in ("whole", "preds"))
+        assert_frame_equal(broken, whole)
+    assert not hidden(tmp_path)
+
+
+@few_and_many
+def test_train_survives_kills(n_kills, small_features, small_model, tmp_path):
+    arguments = ["train", small_features, "--out", tmp_path / "model", "--recipe", "seed", "--epochs", 3]
+    seconds = completed([*arguments[:3], tmp_path / "whole", *arguments[4:]])
+    killed(arguments, tmp_path / "model", n_kills=n_kills, seconds=seconds, seed=3)
+    whole, broken = (bundle.load(tmp_path / name) for name in ("whole", "model"))
+    assert broken.model_id == whole.model_id == bundle.load(small_model).model_id
+    assert broken.values["metrics"] == whole.values["metrics"]
+    assert not [name for name in hidden(tmp_path) if not name.startswith(".model-")]
