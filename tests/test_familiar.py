@@ -124,6 +124,25 @@ def test_music_is_abstained_from_and_speech_is_not(scored):
     assert any("1 recordings have a channel unlike anything" in warning for warning in summary.warnings)
 
 
+def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_path, monkeypatch):
+    """Speech behind music is scored as speech alone, by a model that is normalized by voice."""
+    monkeypatch.setattr(bundle.Bundle, "normalize", "recording")
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:8]])[::2]
+    voice = voice[: 16160 * (len(voice) // 16160)]  # whole hops
+    found = {}
+    for name, sound in (("alone", voice), ("behind", np.concatenate([music(4 * 2.02, 8000)[: 4 * 16160], voice]))):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "call.wav", sound, 8000)
+        out = tmp_path / f"{name}.parquet"
+        score(tmp_path / name, ScoreOptions(out=out, model=str(small_robust), jobs=1, min_speech=0.0))
+        found[name] = pl.read_parquet(out).sort("start_s")
+    alone, behind = found["alone"], found["behind"]
+    assert behind["abstained"].to_list()[:3] == [True] * 3
+    p = [column for column in alone.columns if column.startswith("p_")]
+    # the window that holds the end of the music may be heard, so it is not the same to the last digit
+    np.testing.assert_allclose(behind.tail(len(alone))[p].to_numpy()[1:], alone[p].to_numpy()[1:], atol=0.01)
+
+
 def test_real_calls_are_like_speech_and_music_is_not(shared, tmp_path):
     """The model in the package, where it knows what it is familiar with."""
     if bundle.find("research").familiar is None:

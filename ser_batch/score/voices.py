@@ -35,7 +35,7 @@ class ChannelVoices:
         mfcc
             Shape (n, n_frames, n_mfcc), padded with 0.0.
         n_frames
-            Real frames, shape (n,).
+            Real frames, shape (n,); 0 of a segment that is not to be heard.
         """
         numbers, group = np.unique(np.asarray(channels, dtype=np.int64), return_inverse=True)
         new = Heard.of(mfcc, n_frames, self._n_mels).together(group, len(numbers))

@@ -127,15 +127,19 @@ class ScoreWork(Work):
         n_frames = np.array([len(batch[i].mfcc) for i in heard], dtype=np.int64)
         for place, i in enumerate(heard):
             mfcc[place, : n_frames[place]] = batch[i].mfcc
-        of_voice = voices.hear([batch[i].channel for i in heard], mfcc, n_frames) if voices and heard else None
-        try:
-            probabilities = predict(mfcc, n_frames, of_voice) if heard else np.empty((0, len(self.labels)))
-        except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
-            raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         familiar = loaded.familiar
         strangeness = np.zeros(len(heard))
         if familiar is not None and heard:
             strangeness = familiar.distance(mfcc, n_frames) / familiar.limit
+        of_voice = None
+        if voices is not None and heard:
+            # music on hold is no part of the customer's voice
+            n_frames_of_voice = np.where(strangeness > 1, 0, n_frames)
+            of_voice = voices.hear([batch[i].channel for i in heard], mfcc, n_frames_of_voice)
+        try:
+            probabilities = predict(mfcc, n_frames, of_voice) if heard else np.empty((0, len(self.labels)))
+        except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
+            raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         strangeness_of = dict(zip(heard, strangeness.tolist(), strict=True))
         columns_of = _prediction_columns(probabilities, self.labels, strangeness > 1, self.min_confidence)
         scored = dict(zip(heard, columns_of, strict=True))
