@@ -1,5 +1,6 @@
 """Normalization by recording and speaker: what is heard of a voice, in training and in score."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,12 +14,14 @@ from ser_batch import bundle
 from ser_batch.config import FeatureSpec, FeaturizeOptions, ScoreOptions, Segmentation, TrainOptions
 from ser_batch.errors import UsageError
 from ser_batch.featurize import featurize
+from ser_batch.network.recipes import RECIPES
 from ser_batch.network.scaling import PRIOR_FRAMES, Heard, Scaler, moved
 from ser_batch.score import score
 from ser_batch.score.voices import ChannelVoices
 from ser_batch.score.work import FIRST_SEGMENTS
 from ser_batch.tables import Features, load_features
 from ser_batch.train import train
+from ser_batch.train.feeding import TrainingSegments
 from ser_batch.train.voices import n_nameless, voices_of
 
 N_MFCC = 3
@@ -106,6 +109,24 @@ def test_padding_stays_zero():
     assert out.dtype == np.float32
     assert not out[0, 4:].any()
     assert out[0, :4].all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_a_batch_is_scaled_by_what_it_holds_itself(share):
+    rows = [(f"{clip:03}.wav", 0, 0, "clean", "s1") for clip in range(300)]
+    data = made(rows)
+    data = dataclasses.replace(data, rows=data.rows.with_columns(pl.lit("calm").alias("emotion"), corpus=pl.lit("d")))
+    data.mfcc[:] += np.arange(300, dtype=np.float32)[:, None, None]  # each clip at a place of its own
+    recipe = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, alone_share=share)
+    numbers = np.arange(300)
+    voices = voices_of(data, "speaker")
+    segments = TrainingSegments(data, numbers, np.zeros(300, dtype=np.int64), 1, SCALER, recipe, voices=voices)
+    x, _ = segments.batch(numbers, np.random.default_rng(0))
+    alone = SCALER.transform(data.mfcc[:], data.n_frames, Heard.of(data.mfcc[:], data.n_frames, N_MELS))
+    together = SCALER.transform(data.mfcc[:], data.n_frames, voices.of(numbers))
+    is_alone = np.isclose(x, alone, atol=1e-4).all(axis=(1, 2))
+    assert is_alone.mean() == pytest.approx(share, abs=0.1)
+    np.testing.assert_allclose(x[~is_alone], together[~is_alone], atol=1e-3)
 
 
 def test_a_change_of_a_segment_moves_its_voice_as_far():

@@ -58,6 +58,9 @@ class Recipe:
     joined_share
         Of several corpora, the share of the segments of a batch that are filled up with others of the same speaker and
         label, and cut anywhere, as windows of a call are.
+    alone_share
+        Of models that are normalized by speaker, the share of the segments of a batch that are scaled by what they hold
+        themselves, as where nothing else is heard of a speaker.
     members
         Networks whose probabilities are averaged; each is watched on a development part of its own.
     has_development
@@ -76,6 +79,7 @@ class Recipe:
     mixup: float = 0.0
     augmentation: Augmentation | None = None
     joined_share: float = 0.0
+    alone_share: float = 0.0
     members: int = 1
     has_development: bool = False
     corpus_power: float = 0.0
@@ -123,6 +127,7 @@ RECIPES: Mapping[str, Recipe] = {
             mask_coefficients=3,
         ),
         joined_share=0.25,
+        alone_share=0.3,
         members=2,
         has_development=True,
     ),

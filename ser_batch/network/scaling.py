@@ -72,6 +72,15 @@ class Heard:
     def __getitem__(self, numbers: Numbers) -> "Heard":
         return Heard(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
 
+    def replaced(self, is_replaced: npt.NDArray[np.bool_], other: "Heard") -> "Heard":
+        """Return what some hold, and others instead where `is_replaced`, shape (k,), says so."""
+        chosen = is_replaced[:, None]
+        return Heard(
+            np.where(is_replaced, other.n_frames, self.n_frames),
+            np.where(chosen, other.sums, self.sums),
+            np.where(chosen, other.squares, self.squares),
+        )
+
     def moments(self) -> tuple[Sums, Sums]:
         """Return mean and variance over the frames, shape (k, n_mfcc) each; 0 where there are none."""
         n = np.maximum(self.n_frames, 1.0)[:, None]

@@ -139,7 +139,9 @@ class TrainingSegments:
         if self._voices is None or unchanged is None:
             x = self._scaler.transform(mfcc, n_frames)
         else:
-            mean, scale = moved(self._scaler.of(self._voices.of(rows)), unchanged, Heard.of(mfcc, n_frames, n_mels))
+            is_alone = generator.random(len(rows)) < self._recipe.alone_share
+            heard = self._voices.of(rows).replaced(is_alone, unchanged)
+            mean, scale = moved(self._scaler.of(heard), unchanged, Heard.of(mfcc, n_frames, n_mels))
             x = scaled(mfcc, n_frames, mean[:, None], scale[:, None])
         if changes is not None:
             x = masked(x, n_frames, changes, generator)
