@@ -41,7 +41,7 @@ class Watch:
 
     def __init__(self, folder: Path, name: str, timeout_s: float | None) -> None:
         self._path, self._timeout_s = _note_path(folder, name), timeout_s
-        self._number = _NO_RECORDING
+        self._number, self._content_hash = _NO_RECORDING, ""
         try:
             self._file = os.open(self._path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o666)
         except OSError as error:
@@ -56,11 +56,12 @@ class Watch:
     def __exit__(self, *exception: object) -> None:
         faulthandler.cancel_dump_traceback_later()
         os.close(self._file)
-        self._path.unlink(missing_ok=True)
+        if not isinstance(exception[1], MemoryError):  # the worker ends by it, and the note says at what
+            self._path.unlink(missing_ok=True)
 
     def begin(self, number: int) -> None:
         """Note that recording `number` of the shard is begun; its time runs."""
-        self._number = number
+        self._number, self._content_hash = number, ""
         self._write()
         if self._timeout_s is not None:
             # its thread is not one of Python's: time is up even where a library hangs and never lets Python run
@@ -68,7 +69,8 @@ class Watch:
 
     def note_hash(self, content_hash: str) -> None:
         """Note what the recording at hand holds."""
-        self._write(content_hash)
+        self._content_hash = content_hash
+        self._write()
 
     def finish(self) -> None:
         """Note that no recording is at hand; what is left is to write."""
@@ -76,8 +78,8 @@ class Watch:
         self._number = _NO_RECORDING
         self._write()
 
-    def _write(self, content_hash: str = "") -> None:
-        line = _FIRST_LINE.format(self._number, content_hash).encode("ascii")
+    def _write(self) -> None:
+        line = _FIRST_LINE.format(self._number, self._content_hash).encode("ascii")
         try:
             os.pwrite(self._file, line, 0)
             os.lseek(self._file, len(line), os.SEEK_SET)  # where the traceback would go
@@ -94,7 +96,7 @@ class Note:
     number
         Of the recording in its shard, from 0; None where none was at hand.
     content_hash
-        Of that recording, if it was known.
+        Of that recording, or the last one, if it was known.
     is_timed_out
         Whether the recording took too long.
     """
