@@ -240,18 +240,17 @@ def test_a_recording_that_takes_too_long_is_rejected_at_once_even_where_it_hangs
 
 
 @pytest.mark.parametrize("timeout_s", [30, None])
-def test_with_more_time_what_was_given_up_is_tried_again(timeout_s, run, tmp_path):
+def test_with_more_time_what_was_given_up_is_tried_again(timeout_s, run, tmp_path, monkeypatch):
     recordings = recordings_of(tmp_path, {"a": "10", "b": "6 hangs"})
-    run(recordings, timeout_s=0.5, jobs=1)
-    fates = {**FATES, "hangs": lambda: None}
-    store = Store(run.out, {"root": "here"}, overwrite=False)
-    store.plan(recordings, run.work, prune=False, timeout_s=timeout_s)
+    assert len(run(recordings, timeout_s=1, jobs=1).rejects) == 1
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{__name__}.FATES", fates)  # in this process, where one job is done
-        plan = Store(run.out, {"root": "here"}, overwrite=False).plan(recordings, run.work, prune=False)
-        assert [recording.path for recording in plan.todo] == ["b"]
-        assert run(recordings, jobs=1).rejects == ()
+    monkeypatch.setitem(FATES, "hangs", lambda: None)
+    store = Store(run.out, {"root": "here"}, overwrite=False)
+    plan = store.plan(recordings, run.work, prune=False, timeout_s=timeout_s)
+
+    assert [recording.path for recording in plan.todo] == ["b"]
+    run_shards(run.work, store.shards(plan.todo, RunOptions(jobs=1)), jobs=1, title="do")
+    assert store.finish(()).rejects == ()
     assert run.counts == {"a": 10, "b": 6}
 
 

@@ -60,8 +60,10 @@ class Worker:
         ------
         WorkerDiedError
             The process is gone.
-        Exception
+        SerBatchError
             What the task raised.
+        RuntimeError
+            It raised something else; the text says what, and a note where.
         """
         try:
             answer = self.connection.recv()
@@ -124,15 +126,15 @@ def _serve(connection: Connection, work: Work, timeout_s: float | None) -> None:
                 work.try_out(task)
         except MemoryError:
             os._exit(NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
-        except Exception as error:
+        except SerBatchError as error:
             answer = error
-            answer.add_note(traceback.format_exc())
+        except Exception as error:  # not every exception can be sent as it is
+            answer = RuntimeError(f"{type(error).__name__}: {error}")
+            answer.add_note(f"in the worker:\n{traceback.format_exc()}")
         try:
             connection.send(answer)
         except OSError:  # the first process is gone
             return
-        except Exception:  # an error that cannot be sent as it is
-            connection.send(SerBatchError(f"{type(answer).__name__}: {answer}"))
 
 
 @contextlib.contextmanager
