@@ -1,16 +1,17 @@
 """Shards over worker processes that may die: one that does costs the recording it was at, not the run.
 
-What a worker was at stands in its note (`watching`). The recording is set aside and the rest of the shard goes on. In
-the end what was set aside is done once more, each recording alone, with no other worker beside it that takes memory: a
-recording whose worker dies again is a reject. One that took longer than the time it may have is a reject at once.
+When one worker dies, the whole pool is gone, and it is not known whose fault it was. What each was at stands in its
+note (`watching`): those recordings are set aside, and the rest of their shards goes on. In the end what was set aside
+is done once more, each recording alone, with nothing else at work that takes memory: one whose worker dies again is a
+reject. One that took longer than the time it may have is a reject at once, and nobody else is suspected then.
 """
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import shutil
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
@@ -18,8 +19,8 @@ from ser_batch.corpus import Recording, Reject
 from ser_batch.errors import SerBatchError, printable
 from ser_batch.parallel.parts import remove_parts
 from ser_batch.parallel.shards import Shard, ShardSummary, Work, ledger_entry, ledger_path, write_ledger
-from ser_batch.parallel.watching import make_notes_folder, take_note
-from ser_batch.parallel.workers import Worker, WorkerDiedError, ready
+from ser_batch.parallel.watching import Note, make_notes_folder, take_note
+from ser_batch.parallel.workers import WorkersDiedError, in_workers
 from ser_batch.tables import remove_temporaries
 
 # so many recordings in a row that end their worker are no accident: the machine is at fault, or the time they may take
@@ -46,10 +47,8 @@ def summaries(work: Work, shards: Sequence[Shard], *, jobs: int, timeout_s: floa
         Every recording ends its worker, or what a worker raised.
     """
     make_notes_folder(work.folder)
-    run = _Run(work, shards, timeout_s)
     try:
-        yield from run.drain(run.waiting, jobs)
-        yield from run.drain(run.suspects, 1)
+        yield from _Run(work, shards, timeout_s).summaries(jobs)
     except BaseException:
         remove_temporaries(work.folder)
         raise
@@ -62,74 +61,84 @@ class _Run:
 
     def __init__(self, work: Work, shards: Sequence[Shard], timeout_s: float | None) -> None:
         self._work, self._timeout_s = work, timeout_s
-        self.waiting = deque(shards)
-        self.suspects: deque[Shard] = deque()  # of one recording each
+        self._waiting = list(shards)
+        self._suspects: list[Shard] = []  # of one recording each
         last = max((int(shard.name.removeprefix("part-")) for shard in shards), default=0)
         self._names = (f"part-{number:06d}" for number in itertools.count(last + 1))
         self._deaths = 0  # in a row
         self._good: Recording | None = None  # one that went well
 
-    def drain(self, shards: deque[Shard], jobs: int) -> Iterator[ShardSummary]:
-        """Do `shards`, and what is added to them meanwhile, with at most so many workers."""
-        is_alone = shards is self.suspects
-        self._deaths = 0
-        idle: list[Worker] = []
-        busy: dict[Worker, Shard] = {}
-        with _ended(idle, busy):
-            while shards or busy:
-                while shards and len(busy) < jobs:
-                    worker = idle.pop() if idle else Worker(self._work, self._timeout_s)
-                    busy[worker] = shards.popleft()
-                    worker.give(busy[worker])
-                for worker in ready(busy):
-                    try:
-                        summary = worker.take()
-                    except WorkerDiedError as death:
-                        yield from self._after_death(busy.pop(worker), str(death), is_alone=is_alone)
-                        continue
-                    assert summary is not None  # a shard was given
-                    shard = busy.pop(worker)
-                    idle.append(worker)
-                    self._deaths = 0
-                    if not summary.n_rejects:
-                        self._good = min(shard.recordings, key=lambda recording: recording.size)
-                    yield summary
-
-    def _after_death(self, shard: Shard, end: str, *, is_alone: bool) -> Iterator[ShardSummary]:
-        """Find out what a worker that died has done, which recording is to blame, and what goes on."""
-        folder = self._work.folder
-        note = take_note(folder, shard.name)
-        ledger = ledger_path(folder, shard.name)
-        if ledger.is_file():  # only word of it was lost
-            yield _summary_of(json.loads(ledger.read_text(encoding="utf-8")))
-            return
-        remove_parts(folder, self._work.schemas, shard.name)
-        self._deaths = 1 if note is not None and note.number else self._deaths + 1
-        if self._deaths >= DEATHS_IN_A_ROW:
-            self._check_machine(shard, end, is_begun=note is not None)
-        if note is None:  # no recording was begun, so none is to blame
-            (self.suspects if is_alone else self.waiting).append(shard)
-        elif note.number is None and len(shard.recordings) > 1:  # all were done, and what was left was to write them
-            half = len(shard.recordings) // 2
-            self.waiting.appendleft(Shard(shard.name, shard.recordings[:half]))
-            self.waiting.appendleft(Shard(next(self._names), shard.recordings[half:]))
-        else:
-            number = note.number or 0
-            recording = shard.recordings[number]
-            before, after = shard.recordings[:number], shard.recordings[number + 1 :]
-            # what went well goes well again, what comes next is perhaps no better: other shards first
-            if before:
-                self.waiting.appendleft(Shard(shard.name, before))
-            if after:
-                self.waiting.append(Shard(next(self._names), after))
-            if note.is_timed_out:
-                yield self._reject(recording, note.content_hash, _timed_out(recording, self._timeout_s))
-            elif is_alone:
-                yield self._reject(recording, note.content_hash, _died(recording, end))
+    def summaries(self, jobs: int) -> Iterator[ShardSummary]:
+        """Do everything: what is suspect last, each recording with nothing else at work."""
+        while self._waiting or self._suspects:
+            if self._waiting:
+                shards, self._waiting = self._waiting, []
+                yield from self._do(shards, jobs, is_alone=False)
             else:
-                self.suspects.append(Shard(next(self._names), (recording,)))
+                yield from self._do([self._suspects.pop(0)], 1, is_alone=True)
 
-    def _check_machine(self, shard: Shard, end: str, *, is_begun: bool) -> None:
+    def _do(self, shards: Sequence[Shard], jobs: int, *, is_alone: bool) -> Iterator[ShardSummary]:
+        """Do shards as far as workers live; what is left when one has died is sorted out."""
+        left = {shard.name: shard for shard in shards}
+        calls = [functools.partial(self._work, shard, timeout_s=self._timeout_s) for shard in shards]
+        try:
+            for summary in in_workers(calls, jobs=jobs):
+                shard = left.pop(summary.name)
+                self._note_life(shard, summary)
+                yield summary
+        except WorkersDiedError as death:
+            yield from self._after_death(list(left.values()), str(death), is_alone=is_alone)
+
+    def _note_life(self, shard: Shard, summary: ShardSummary) -> None:
+        if not summary.n_rejects:
+            self._deaths = 0
+            self._good = min(shard.recordings, key=lambda recording: recording.size)
+
+    def _after_death(self, shards: Sequence[Shard], end: str, *, is_alone: bool) -> Iterator[ShardSummary]:
+        """Find out what is done, which recordings may be to blame, and what goes on."""
+        folder = self._work.folder
+        notes: dict[str, Note] = {}
+        unfinished: list[Shard] = []
+        for shard in shards:
+            note = take_note(folder, shard.name)
+            ledger = ledger_path(folder, shard.name)
+            if ledger.is_file():  # only word of it was lost
+                yield _summary_of(shard.name, json.loads(ledger.read_text(encoding="utf-8")))
+                continue
+            remove_parts(folder, self._work.schemas, shard.name)
+            unfinished.append(shard)
+            notes |= {shard.name: note} if note is not None else {}
+        self._deaths = self._deaths + 1 if len(unfinished) == len(shards) else 1
+        if self._deaths >= DEATHS_IN_A_ROW:
+            self._check_machine(shards[0], end)
+        # where time was up it is known which recording took it; the others only lost their worker
+        blamed = {name for name, note in notes.items() if note.is_timed_out} or set(notes)
+        for shard in unfinished:
+            if shard.name in blamed:
+                yield from self._sort_out(shard, notes[shard.name], end, is_alone=is_alone)
+            else:
+                (self._suspects if is_alone else self._waiting).append(shard)
+
+    def _sort_out(self, shard: Shard, note: Note, end: str, *, is_alone: bool) -> Iterator[ShardSummary]:
+        """Set the recording at hand apart from the rest of its shard, which goes on."""
+        half = len(shard.recordings) // 2
+        if note.number is None and half:  # all were done, and what was left was to write them
+            self._waiting.append(Shard(next(self._names), shard.recordings[:half]))
+            self._waiting.append(Shard(next(self._names), shard.recordings[half:]))
+            return
+        number = note.number or 0
+        recording = shard.recordings[number]
+        for others in (shard.recordings[:number], shard.recordings[number + 1 :]):
+            if others:
+                self._waiting.append(Shard(next(self._names), others))
+        if note.is_timed_out:
+            yield self._reject(recording, note.content_hash, _timed_out(recording, self._timeout_s))
+        elif is_alone:
+            yield self._reject(recording, note.content_hash, _died(recording, end))
+        else:
+            self._suspects.append(Shard(next(self._names), (recording,)))
+
+    def _check_machine(self, shard: Shard, end: str) -> None:
         """Try out a recording that went well before, after many in a row that did not.
 
         Raises
@@ -137,11 +146,9 @@ class _Run:
         SerBatchError
             There is none, or it does not go well any more.
         """
-        if self._good is not None and is_begun:
-            worker = Worker(self._work, self._timeout_s)
-            with _ended([worker], {}), contextlib.suppress(WorkerDiedError):
-                worker.give(self._good)
-                worker.take()
+        if self._good is not None:
+            with contextlib.suppress(WorkersDiedError):
+                list(in_workers([functools.partial(self._work.try_out, self._good)], jobs=1))
                 self._deaths = 0
                 return
         limit = "" if self._timeout_s is None else f" (some perhaps by --timeout {self._timeout_s:g})"
@@ -164,8 +171,9 @@ class _Run:
         if reject.error == TIMED_OUT:
             entry["timeout_s"] = self._timeout_s
         ledger = {"rows": 0, "seconds": 0.0, "recordings": [entry], "rejects": [dataclasses.asdict(reject)]}
-        write_ledger(self._work.folder, next(self._names), ledger)
-        return _summary_of(ledger)
+        name = next(self._names)
+        write_ledger(self._work.folder, name, ledger)
+        return _summary_of(name, ledger)
 
 
 WORKER_DIED, TIMED_OUT = "WorkerDied", "TimedOut"
@@ -191,22 +199,7 @@ def _timed_out(recording: Recording, timeout_s: float | None) -> Reject:
     )
 
 
-def _summary_of(ledger: dict[str, Any]) -> ShardSummary:
+def _summary_of(name: str, ledger: dict[str, Any]) -> ShardSummary:
     entries = ledger["recordings"]
-    return ShardSummary(
-        len(entries), ledger["rows"], len(ledger["rejects"]), sum(entry["audio_s"] for entry in entries)
-    )
-
-
-@contextlib.contextmanager
-def _ended(idle: list[Worker], busy: dict[Worker, Shard]) -> Iterator[None]:
-    """Let workers end when the block does, those that are at work at once."""
-    try:
-        yield
-    finally:
-        for worker in busy:
-            worker.kill()
-        for worker in idle:
-            worker.dismiss()
-        for worker in (*idle, *busy):
-            worker.join()
+    audio_s = sum(entry["audio_s"] for entry in entries)
+    return ShardSummary(name, len(entries), ledger["rows"], len(ledger["rejects"]), audio_s)

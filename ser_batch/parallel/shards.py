@@ -22,6 +22,7 @@ from ser_batch.corpus import Recording, Reject
 from ser_batch.errors import RecordingError, SerBatchError, printable
 from ser_batch.parallel.parts import MAIN, Parts, Rows, make_part_folders
 from ser_batch.parallel.watching import Watch
+from ser_batch.parallel.workers import NO_MEMORY
 from ser_batch.tables import write_json
 
 
@@ -35,8 +36,9 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSummary:
-    """What comes back from a worker: counts, never rows."""
+    """What comes back from a worker: counts, never rows; `name` is that of the shard."""
 
+    name: str
     n_recordings: int
     n_rows: int
     n_rejects: int
@@ -84,8 +86,11 @@ class Work(abc.ABC):
             self.prepare()
             if parent is None:
                 return _ShardRun(self, shard, None).run()
-            with Watch(self.folder, shard.name, timeout_s) as watch:
-                return _ShardRun(self, shard, watch).run()
+            try:
+                with Watch(self.folder, shard.name, timeout_s) as watch:
+                    return _ShardRun(self, shard, watch).run()
+            except MemoryError:
+                os._exit(NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
 
     def try_out(self, recording: Recording) -> None:
         """Do a recording and keep nothing of it."""
@@ -154,7 +159,8 @@ class _ShardRun:
             self._shard.name,
             {"rows": n_rows, "seconds": time.monotonic() - started, "recordings": entries, "rejects": rejects},
         )
-        return ShardSummary(len(entries), n_rows, len(rejects), sum(entry["audio_s"] for entry in entries))
+        audio_s = sum(entry["audio_s"] for entry in entries)
+        return ShardSummary(self._shard.name, len(entries), n_rows, len(rejects), audio_s)
 
     def _do(self, recording: Recording, parts: Parts) -> dict[str, Any]:
         """Add the rows of a recording, or reject it; return its entry of the ledger."""
