@@ -367,6 +367,13 @@ def test_a_job_is_its_stages_in_the_order_of_the_flow(read):
     assert isinstance(job.steps[4][1].window, float)
 
 
+def test_a_job_may_limit_the_time_of_a_recording(read):
+    job = read('[score]\naudio = "a"\njobs = 1\nisolate = true\ntimeout = 600\n')
+    assert job == Job(((Path("a"), ScoreOptions(jobs=1, isolate=True, timeout=600.0)),))
+    with pytest.raises(UsageError, match=r"--timeout 600 with --jobs 1"):
+        read('[score]\naudio = "a"\njobs = 1\ntimeout = 600\n')
+
+
 def test_one_featurize_table_and_one_features_folder_are_fine_too(read):
     job = read('[featurize]\naudio = "a"\n[train]\nfeatures = "f"\n')
     assert job == Job(((Path("a"), FeaturizeOptions()), ((Path("f"),), TrainOptions())))

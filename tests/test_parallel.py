@@ -20,7 +20,7 @@ import soundfile
 
 from ser_batch.config import FeaturizeOptions, RunOptions
 from ser_batch.corpus import Metadata, Recording
-from ser_batch.errors import RecordingError, SerBatchError
+from ser_batch.errors import RecordingError
 from ser_batch.featurize import featurize
 from ser_batch.parallel import MAIN, ROWS_A_GROUP, Rows, Shard, Store, StoreSummary, Work, run_shards
 from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
@@ -164,14 +164,15 @@ except OutputError as error:
     assert (summary.n_rows, summary.rejects) == (120_000, ())
 
 
-def test_a_killed_worker_ends_the_run_with_advice_and_finished_shards_stay(tmp_path):
-    recordings = recordings_of(tmp_path, a="10", b="20", c="5 kills", d="30")
+def test_a_killed_worker_costs_its_recording_in_all_tables_and_finished_shards_stay(tmp_path):
+    recordings = recordings_of(tmp_path, a="10", b="20", c="1500 kills", d="30")
 
-    with pytest.raises(SerBatchError, match=r"killed.*again.*fewer --jobs"):
-        do(CountingWork(tmp_path / "out"), recordings, jobs=2, shard_size=1)
+    summary = do(CountingWork(tmp_path / "out"), recordings, jobs=2, shard_size=2)
 
+    assert [(reject.path, reject.stage, reject.error) for reject in summary.rejects] == [("c", "worker", "WorkerDied")]
     assert not leftovers(tmp_path / "out")
-    assert "c" not in counts(tmp_path / "out")
+    assert counts(tmp_path / "out") == {"a": 10, "b": 20, "d": 30}
+    assert counts(tmp_path / "out", "calls") == {"a": 1, "b": 1, "d": 1}
     recordings = recordings_of(tmp_path, a="10", b="20", c="5", d="30")
     assert do(CountingWork(tmp_path / "out"), recordings).n_rows == 65
 

@@ -63,7 +63,20 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     help="Whose file names the recordings have, which tell emotion and speaker. auto: of any known "
                     "corpus. none: names tell nothing.",
                 ),
-                click.option("--jobs", type=int, help="Worker processes.  [default: all cores]"),
+                click.option(
+                    "--jobs",
+                    type=int,
+                    help="Worker processes; a recording that crashes one is rejected. 1: none, all is done in this "
+                    "process.  [default: all cores]",
+                ),
+                click.option("--isolate", is_flag=True, help="Use a worker process even for one job."),
+                click.option(
+                    "--timeout",
+                    type=float,
+                    metavar="SECONDS",
+                    help="Give a recording up that takes longer, and reject it; needs 2 jobs or more, or --isolate.  "
+                    "[default: no limit]",
+                ),
                 click.option(
                     "--shard-size",
                     type=int,

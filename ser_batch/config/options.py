@@ -51,6 +51,10 @@ class RunOptions:
         ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
+    isolate
+        Do the work of one job in a worker process too, so that a recording that crashes it is rejected.
+    timeout
+        Seconds a recording may take before it is rejected; None is no limit. Worker processes only.
     shard_size
         Recordings a worker takes at a time, at most; they become one Parquet part.
     overwrite
@@ -74,6 +78,8 @@ class RunOptions:
     channels: str | None = None
     raw_format: str | None = None
     jobs: int | None = None
+    isolate: bool = False
+    timeout: float | None = None
     shard_size: int = 64
     overwrite: bool = False
     prune: bool = False
@@ -90,6 +96,13 @@ class RunOptions:
             raise UsageError(f"corpus {self.corpus!r}; expected one of {', '.join(typing.get_args(CorpusName))}")
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
+        if self.timeout is not None and not 0 < self.timeout < float("inf"):
+            raise UsageError(f"--timeout {self.timeout:g}; expected more than 0 seconds, or nothing for no limit")
+        if self.timeout is not None and self.jobs == 1 and not self.isolate:
+            raise UsageError(
+                f"--timeout {self.timeout:g} with --jobs 1, where there is no worker process to end; add --isolate, or "
+                "give 2 jobs or more"
+            )
         if self.shard_size < 1:
             raise UsageError(f"--shard-size {self.shard_size}; expected 1 or more")
 

@@ -12,7 +12,7 @@ from ser_batch.corpus import SAID_BY_LABELS, Recording, Reject, join_labels, nam
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.verify import verify
 from ser_batch.featurize.work import FeaturizeWork, labelled_columns
-from ser_batch.parallel import Plan, Store, StoreSummary, run_shards, worker_count
+from ser_batch.parallel import Plan, Store, StoreSummary, claimed, run_shards, worker_count
 from ser_batch.tables import LABEL_PREFIX, SCHEMA_VERSION, read_parts, write_json
 
 
@@ -82,7 +82,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
     InputError
         Nothing could be featurized, or the labels file cannot be used.
     OutputError
-        The output cannot be written, or belongs to another run.
+        The output cannot be written, belongs to another run, or another run is writing it.
     """
     options = options or FeaturizeOptions()
     started = time.monotonic()
@@ -101,61 +101,72 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         "corpus": named_corpus(options),
         "votes": list(voted) or None,
     }
-    store = Store(options.out, identity, overwrite=options.overwrite)
-    write_json(
-        options.out / "spec.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "feature_spec": spec.to_dict(),
-            "feature_spec_hash": spec.digest(),
-            "segmentation": segmentation.to_dict(),
-            "dataset": dataset,
-            "variants": dataclasses.asdict(options.wanted_variants),
-        },
-    )
-    # absolute: loky keeps its workers for the next call, in the working directory of the first
-    work = FeaturizeWork(
-        options.out.absolute(),
-        dataset,
-        spec,
-        segmentation,
-        options.wanted_variants,
-        options.wanted_raw_format,
-        voted,
-    )
-    plan = store.plan(
-        recordings,
-        work,
-        there={recording.path for recording in manifest.recordings},
-        prune=options.prune,
-        since_ns=options.since_ns,
-        limit=options.limit,
-    )
-    if plan.relabel and options.labels is None:
-        warnings += (f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",)
-    _relabel(store, plan, segmentation)
-    run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="featurize")
-    held = store.finish(manifest.rejects)
-    if not held.n_rows:
-        raise nothing_done(audio, "featurized", store, held, plan)
-    return FeaturizeSummary(
-        out=options.out,
-        n_done=len(plan.todo),
-        n_already=plan.n_done,
-        n_vanished=plan.n_vanished,
-        n_left=plan.n_left,
-        n_older=plan.n_older,
-        n_recordings=held.n_recordings,
-        n_segments=held.n_rows,
-        n_variants=len(options.wanted_variants.names),
-        audio_s=held.audio_s,
-        rejects=held.rejects,
-        passed_over=manifest.passed_over,
-        warnings=(*warnings, *_without_rows(held.n_without_rows)),
-        emotions=_emotions(options),
-        seconds=time.monotonic() - started,
-        verified=verify(options, recordings) if options.verify else None,
-    )
+    with claimed(options.out):
+        store = Store(options.out, identity, overwrite=options.overwrite)
+        write_json(
+            options.out / "spec.json",
+            {
+                "schema_version": SCHEMA_VERSION,
+                "feature_spec": spec.to_dict(),
+                "feature_spec_hash": spec.digest(),
+                "segmentation": segmentation.to_dict(),
+                "dataset": dataset,
+                "variants": dataclasses.asdict(options.wanted_variants),
+            },
+        )
+        # absolute: workers have a working directory of their own
+        work = FeaturizeWork(
+            options.out.absolute(),
+            dataset,
+            spec,
+            segmentation,
+            options.wanted_variants,
+            options.wanted_raw_format,
+            voted,
+        )
+        plan = store.plan(
+            recordings,
+            work,
+            there={recording.path for recording in manifest.recordings},
+            prune=options.prune,
+            since_ns=options.since_ns,
+            limit=options.limit,
+            timeout_s=options.timeout,
+        )
+        if plan.relabel and options.labels is None:
+            warnings += (
+                f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",
+            )
+        _relabel(store, plan, segmentation)
+        run_shards(
+            work,
+            store.shards(plan.todo, options),
+            jobs=worker_count(options),
+            title="featurize",
+            isolate=options.isolate,
+            timeout_s=options.timeout,
+        )
+        held = store.finish(manifest.rejects)
+        if not held.n_rows:
+            raise nothing_done(audio, "featurized", store, held, plan)
+        return FeaturizeSummary(
+            out=options.out,
+            n_done=len(plan.todo),
+            n_already=plan.n_done,
+            n_vanished=plan.n_vanished,
+            n_left=plan.n_left,
+            n_older=plan.n_older,
+            n_recordings=held.n_recordings,
+            n_segments=held.n_rows,
+            n_variants=len(options.wanted_variants.names),
+            audio_s=held.audio_s,
+            rejects=held.rejects,
+            passed_over=manifest.passed_over,
+            warnings=(*warnings, *_without_rows(held.n_without_rows)),
+            emotions=_emotions(options),
+            seconds=time.monotonic() - started,
+            verified=verify(options, recordings) if options.verify else None,
+        )
 
 
 def _emotions(options: FeaturizeOptions) -> dict[str | None, int]:

@@ -42,6 +42,10 @@ class FeaturizeWork(Work):
         """Whether segments follow the labels file."""
         return self.segmentation.follows_labels
 
+    def prepare(self) -> None:
+        """Load what decodes and computes."""
+        import ser_batch.featurize.cutting  # noqa: F401 - loaded by workers only
+
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield a row of the features table for each segment."""
         from ser_batch.featurize.cutting import segments  # loaded by workers only

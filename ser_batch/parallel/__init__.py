@@ -6,13 +6,19 @@ A store is a folder that a stage writes to::
     _meta/run.json                what the run was: another root, spec or option that changes values is refused
     _meta/ledger/part-000001.json written after its part: the recordings that are done, the rejects
     _meta/rejects.parquet         of all ledgers together, written when the run ends
+    _meta/lock.json               which run is writing, as long as it does
+    _meta/at/part-000001.txt      what the worker of a shard is at, as long as it has it
 
-A part without its ledger entry is as good as not there; so a run that was stopped anywhere goes on.
+A part without its ledger entry is as good as not there; so a run that was stopped anywhere goes on. `running` does the
+shards: in this process, or in worker processes (`workers`) that may die, which costs the recording they were at
+(`watching`, `recovering`).
 """
 
+from ser_batch.parallel.owning import claimed
+from ser_batch.parallel.parts import MAIN, ROWS_A_GROUP, Rows
 from ser_batch.parallel.planning import Plan
 from ser_batch.parallel.running import run_shards
-from ser_batch.parallel.shards import MAIN, ROWS_A_GROUP, Rows, Shard, ShardSummary, Work
+from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.parallel.store import Store, StoreSummary, worker_count
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "Store",
     "StoreSummary",
     "Work",
+    "claimed",
     "run_shards",
     "worker_count",
 ]

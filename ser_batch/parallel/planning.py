@@ -47,6 +47,7 @@ def plan_run(
     *,
     since_ns: int | None,
     limit: int | None,
+    timeout_s: float | None = None,
 ) -> Plan:
     """Compare recordings with the entries of the ledger.
 
@@ -62,6 +63,8 @@ def plan_run(
         Recordings not modified since, in nanoseconds since 1970, are neither done nor looked at.
     limit
         Most recordings to do.
+    timeout_s
+        Seconds a recording may take, None for no limit; those that were given up after less are due again.
     """
     todo: list[Recording] = []
     again: list[Recording] = []
@@ -76,7 +79,9 @@ def plan_run(
             todo += [] if is_older else [recording]
             continue
         has_new_labels = entry["labels"] != labels_digest(recording)
-        is_current = entry["cuts"] == cuts_digest(recording, timed=work.cuts_at_labels)
+        gave_up_s = entry.get("timeout_s")
+        has_more_time = gave_up_s is not None and (timeout_s is None or timeout_s > gave_up_s)
+        is_current = not has_more_time and entry["cuts"] == cuts_digest(recording, timed=work.cuts_at_labels)
         if is_current and not is_older:
             is_current = _is_same(entry, recording)
             mtimes_ns |= {recording.path: recording.mtime_ns} if is_current else {}
@@ -84,8 +89,8 @@ def plan_run(
             n_done += 1
             relabel += [recording] if is_current and has_new_labels and work.joins_labels else []
         else:
-            # what could not be read before comes last, so that under a limit it does not take every turn
-            (todo if entry["content_hash"] else again).append(recording)
+            # what could not be done before comes last, so that under a limit it does not take every turn
+            (todo if entry["content_hash"] and not has_more_time else again).append(recording)
     due = (*todo, *again)
     chosen = due[:limit]
     return Plan(chosen, tuple(relabel), n_done, len(due) - len(chosen), n_older, mtimes_ns)

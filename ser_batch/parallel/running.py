@@ -1,16 +1,25 @@
-"""Shards over worker processes, and how they end."""
+"""Shards done in this process or by workers, with progress."""
 
 import contextlib
-import signal
-from collections.abc import Iterator
+import multiprocessing
+from collections.abc import Generator, Sequence
 
-from ser_batch.errors import SerBatchError
+from ser_batch.errors import SerBatchError, UsageError
 from ser_batch.parallel.progress import progress
+from ser_batch.parallel.recovering import summaries
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.tables import remove_temporaries
 
 
-def run_shards(work: Work, shards: list[Shard], *, jobs: int, title: str) -> None:
+def run_shards(
+    work: Work,
+    shards: Sequence[Shard],
+    *,
+    jobs: int,
+    title: str,
+    isolate: bool = False,
+    timeout_s: float | None = None,
+) -> None:
     """Do all shards, showing progress on stderr.
 
     Parameters
@@ -23,56 +32,42 @@ def run_shards(work: Work, shards: list[Shard], *, jobs: int, title: str) -> Non
         Worker processes; 1 is a plain loop in this process.
     title
         Of the progress bar.
+    isolate
+        Whether even one job's work is done in a worker process.
+    timeout_s
+        Seconds a recording may take before it is given up and rejected, None for no limit; work with one is done in
+        worker processes.
 
     Raises
     ------
     KeyboardInterrupt
         Workers are gone within a second; finished shards stay.
+    SerBatchError
+        Memory ran out, or every recording ends its worker process.
     """
     n_files = sum(len(shard.recordings) for shard in shards)
-    with progress(title, n_files) as advance:
-        for summary in _results(work, shards, min(jobs, len(shards))):
+    wants_workers = isolate or timeout_s is not None
+    if multiprocessing.current_process().daemon:  # such as a worker of Celery
+        if wants_workers:
+            raise UsageError("--isolate and --timeout need processes, and this one is a daemon, which may have none")
+        jobs = 1
+    done = (
+        summaries(work, shards, jobs=min(jobs, len(shards)), timeout_s=timeout_s)
+        if shards and (jobs > 1 or wants_workers)
+        else _plainly(work, shards)
+    )
+    with progress(title, n_files) as advance, contextlib.closing(done):
+        for summary in done:
             advance(summary)
 
 
-def _results(work: Work, shards: list[Shard], jobs: int) -> Iterator[ShardSummary]:
-    if jobs <= 1:
+def _plainly(work: Work, shards: Sequence[Shard]) -> Generator[ShardSummary]:
+    """Do shards one after the other in this process."""
+    try:
         yield from map(work, shards)
-        return
-    import joblib
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    try:
-        with _interrupt_held():
-            # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
-            results = joblib.Parallel(n_jobs=jobs, backend="loky", batch_size=1, return_as="generator_unordered")(
-                joblib.delayed(work)(shard) for shard in shards
-            )
-        yield from results
-    except (Exception, KeyboardInterrupt) as error:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    except MemoryError as error:
         remove_temporaries(work.folder)
-        if isinstance(error, TerminatedWorkerError):
-            raise SerBatchError(
-                "a worker process was killed, perhaps because memory ran out; finished parts are kept. Run the same "
-                "command again to go on, with fewer --jobs"
-            ) from error
-        raise
-
-
-@contextlib.contextmanager
-def _interrupt_held() -> Iterator[None]:
-    """Keep Ctrl-C waiting; processes started meanwhile never see it, not even before they can ignore it."""
-    from multiprocessing import resource_tracker
-
-    from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
-
-    # these two, started later, would let the signal through again
-    resource_tracker.ensure_running()
-    loky_resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise SerBatchError(
+            "memory ran out; finished parts are kept. With --isolate, a recording that takes too much is rejected and "
+            "the others go on; run the same command again with it"
+        ) from error

@@ -1,7 +1,6 @@
 """One shard: its part and its ledger entry, written by the worker that did it."""
 
 import abc
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -12,31 +11,19 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import threadpoolctl
 
 from ser_batch.corpus import Recording, Reject
-from ser_batch.errors import OutputError, RecordingError, SerBatchError, printable
-from ser_batch.tables import (
-    atomic_path,
-    make_folder,
-    part_writer,
-    rows_table,
-    write_json,
-)
-
-# rows kept in memory before they go to the part; a recording with more is written piece by piece
-ROWS_A_GROUP = 512
-
-# what a stage makes of a recording: (table name, row) each
-Rows = Iterator[tuple[str, Mapping[str, Any]]]
-
-MAIN = ""  # the name of the table that makes up part-*.parquet; others stand below _meta/<name>/
+from ser_batch.errors import RecordingError, SerBatchError, printable
+from ser_batch.parallel.parts import MAIN, Parts, Rows, make_part_folders
+from ser_batch.parallel.watching import Watch
+from ser_batch.parallel.workers import NO_MEMORY
+from ser_batch.tables import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +36,9 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardSummary:
-    """What comes back from a worker: counts, never rows."""
+    """What comes back from a worker: counts, never rows; `name` is that of the shard."""
 
+    name: str
     n_recordings: int
     n_rows: int
     n_rejects: int
@@ -80,15 +68,35 @@ class Work(abc.ABC):
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield the rows of one recording as they are ready; columns left out are null."""
 
-    def __call__(self, shard: Shard) -> ShardSummary:
-        """Do a shard: write its part, then its ledger entry."""
+    def prepare(self) -> None:
+        """Load what `rows` needs, so that no recording pays for it."""
+        return
+
+    def __call__(self, shard: Shard, *, timeout_s: float | None = None) -> ShardSummary:
+        """Do a shard: write its part, then its ledger entry.
+
+        A worker process ends where one recording takes longer than `timeout_s` seconds.
+        """
         parent = multiprocessing.parent_process()
         if parent is not None:
             # Ctrl-C reaches every process of the terminal; only the first one decides what to do
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             _end_with(parent.pid)
         with threadpoolctl.threadpool_limits(1):
-            return _ShardRun(self, shard).run()
+            self.prepare()
+            if parent is None:
+                return _ShardRun(self, shard, None).run()
+            try:
+                with Watch(self.folder, shard.name, timeout_s) as watch:
+                    return _ShardRun(self, shard, watch).run()
+            except MemoryError:
+                os._exit(NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
+
+    def try_out(self, recording: Recording) -> None:
+        """Do a recording and keep nothing of it."""
+        with threadpoolctl.threadpool_limits(1):
+            for _ in self.rows(recording, content_hash_of(recording)):
+                pass
 
 
 @functools.lru_cache(maxsize=1)
@@ -96,18 +104,27 @@ def _end_with(parent: int | None) -> None:
     """Let this worker end soon after the process that started it, however that one ended, and if it has already."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while True:
+            _end_if_orphaned(parent)
             time.sleep(1)
-        os._exit(1)  # no clean-up: the parts are whole or absent, and nobody waits for the rest
 
     threading.Thread(target=watch, daemon=True, name="ser-batch-parent-watch").start()
 
 
-class _ShardRun:
-    """One shard being done."""
+def _end_if_orphaned(parent: int | None) -> None:
+    if os.getppid() != parent:
+        os._exit(1)  # no clean-up: the parts are whole or absent, and nobody waits for the rest
 
-    def __init__(self, work: Work, shard: Shard) -> None:
-        self._work, self._shard = work, shard
+
+class ChangedError(RecordingError):
+    """A recording became another one while it was worked on."""
+
+
+class _ShardRun:
+    """One shard being done; `watch` where a worker process does it."""
+
+    def __init__(self, work: Work, shard: Shard, watch: Watch | None) -> None:
+        self._work, self._shard, self._watch = work, shard, watch
         self._rejects: dict[str, Reject] = {}
 
     def run(self) -> ShardSummary:
@@ -125,52 +142,64 @@ class _ShardRun:
     def _attempt(self) -> ShardSummary:
         started = time.monotonic()
         entries: list[dict[str, Any]] = []
-        n_rows, audio_s = 0, 0.0
-        with _Parts(self._work, self._shard.name) as parts:
-            for recording in self._shard.recordings:
-                content_hash, seconds = None, 0.0
-                counts: Counter[str] = Counter()
-                try:
-                    content_hash = content_hash_of(recording)
-                    if recording.path not in self._rejects:
-                        counts, seconds = parts.add(self._work.rows(recording, content_hash))
-                except RecordingError as error:
-                    self._reject(recording, error.stage, error, parts)
-                except (SerBatchError, pa.ArrowException, MemoryError):
-                    raise  # the output, the model or the machine is at fault, not the recording
-                except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
-                    self._reject(recording, "worker", error, parts)
-                n_rows, audio_s = n_rows + counts[MAIN], audio_s + seconds
-                entries.append(
-                    {
-                        "path": recording.path,
-                        "size": recording.size,
-                        "mtime_ns": recording.mtime_ns,
-                        "content_hash": content_hash,
-                        "rows": counts[MAIN],
-                        "side_rows": {table: count for table, count in counts.items() if table != MAIN},
-                        "audio_s": seconds,
-                        "labels": labels_digest(recording),
-                        "cuts": cuts_digest(recording, timed=self._work.cuts_at_labels),
-                    }
-                )
+        make_part_folders(self._work.folder, self._work.schemas)
+        with Parts(self._work.folder, self._work.schemas, self._shard.name) as parts:
+            for number, recording in enumerate(self._shard.recordings):
+                if self._watch is not None:
+                    self._watch.begin(number)
+                entries.append(self._do(recording, parts))
+            if self._watch is not None:
+                self._watch.finish()
+                # another run may have taken over what this one was killed in the middle of
+                _end_if_orphaned(multiprocessing.parent_process().pid)  # type: ignore[union-attr]
+        n_rows = sum(entry["rows"] for entry in entries)
         rejects = [dataclasses.asdict(reject) for reject in self._rejects.values()]
         write_ledger(
             self._work.folder,
             self._shard.name,
-            {
-                "rows": n_rows,
-                "seconds": time.monotonic() - started,
-                "recordings": entries,
-                "rejects": rejects,
-            },
+            {"rows": n_rows, "seconds": time.monotonic() - started, "recordings": entries, "rejects": rejects},
         )
-        return ShardSummary(len(entries), n_rows, len(rejects), audio_s)
+        audio_s = sum(entry["audio_s"] for entry in entries)
+        return ShardSummary(self._shard.name, len(entries), n_rows, len(rejects), audio_s)
 
-    def _reject(self, recording: Recording, stage: str, error: Exception, parts: "_Parts") -> None:
+    def _do(self, recording: Recording, parts: Parts) -> dict[str, Any]:
+        """Add the rows of a recording, or reject it; return its entry of the ledger."""
+        content_hash, seconds = None, 0.0
+        state = (recording.size, recording.mtime_ns)
+        counts: Counter[str] = Counter()
+        try:
+            state = _state_of(recording)
+            content_hash = content_hash_of(recording)
+            if self._watch is not None:
+                self._watch.note_hash(content_hash)
+            if recording.path not in self._rejects:
+                counts, seconds = parts.add(self._rows(recording, content_hash, state))
+        except RecordingError as error:
+            self._reject(recording, error, state, parts)
+        except (SerBatchError, pa.ArrowException, MemoryError):
+            raise  # the output, the model or the machine is at fault, not the recording
+        except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
+            self._reject(recording, error, state, parts)
+        reject = self._rejects.get(recording.path)
+        if reject is not None and reject.error == ChangedError.__name__:
+            content_hash = None  # it is tried again next time
+        return ledger_entry(
+            self._work, recording, content_hash=content_hash, state=state, counts=counts, audio_s=seconds
+        )
+
+    def _rows(self, recording: Recording, content_hash: str, state: tuple[int, int]) -> Rows:
+        yield from self._work.rows(recording, content_hash)
+        _check_unchanged(recording, state)
+
+    def _reject(self, recording: Recording, error: Exception, state: tuple[int, int], parts: Parts) -> None:
+        try:
+            _check_unchanged(recording, state)
+        except RecordingError as change:
+            error = change  # whatever went wrong, that is why
         message = str(error) or type(error).__name__
         if not isinstance(error, RecordingError):
             message = f"{printable(recording.path)}: {message}; replace the file or remove it"
+        stage = error.stage if isinstance(error, RecordingError) else "worker"
         reject = Reject(recording.path, stage, type(error).__name__, message)
         if not parts.forget():
             raise _WrittenInPartError(reject) from error
@@ -185,76 +214,32 @@ class _WrittenInPartError(Exception):
         self.reject = reject
 
 
-class _Parts:
-    """The Parquet files of one shard: rows of finished recordings wait in memory until a group is full."""
+def _state_of(recording: Recording) -> tuple[int, int]:
+    """Return size, bytes, and time of change, ns, of a recording as it is now."""
+    try:
+        status = os.stat(recording.file)  # noqa: PTH116 - pathlib knows no bytes
+    except OSError as error:
+        raise _unreadable(recording, error) from error
+    return status.st_size, status.st_mtime_ns
 
-    def __init__(self, work: Work, name: str) -> None:
-        self._stack = contextlib.ExitStack()
-        self._paths = {
-            table: (work.folder / "_meta" / table if table else work.folder) / f"{name}.parquet"
-            for table in work.schemas
-        }
-        self._schemas = work.schemas
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self._done: dict[str, list[Mapping[str, Any]]] = {table: [] for table in work.schemas}
-        self._current: list[tuple[str, Mapping[str, Any]]] = []
-        self._written_of_current = False
 
-    def __enter__(self) -> "_Parts":
-        return self
+def _check_unchanged(recording: Recording, state: tuple[int, int]) -> None:
+    if _state_of(recording) != state:
+        raise ChangedError(
+            "open",
+            f"{recording.path}: changed while it was read; wait until it is whole and run the same command again",
+        )
 
-    def __exit__(self, *exception: Any) -> None:
-        if exception[0] is not None:
-            self._stack.__exit__(*exception)
-            return
-        with self._stack:
-            for table in self._done:
-                self._flush(table)
 
-    def add(self, rows: Rows) -> tuple[Counter[str], float]:
-        """Take all rows of one recording; return how many each table got, and the seconds of sound."""
-        self._current, self._written_of_current = [], False
-        seconds = beside_s = 0.0
-        counts: Counter[str] = Counter()
-        for table, row in rows:
-            self._current.append((table, row))
-            counts[table] += 1
-            if table == MAIN:
-                seconds = max(seconds, row["end_s"])
-            else:
-                beside_s = max(beside_s, row.get("duration_s") or 0.0)
-            if len(self._current) >= ROWS_A_GROUP:
-                self._written_of_current = True
-                self._keep_current()
-        self._keep_current()
-        return counts, seconds if counts[MAIN] else beside_s
-
-    def forget(self) -> bool:
-        """Drop the rows of the recording at hand; False where some are in the file already."""
-        self._current = []
-        return not self._written_of_current
-
-    def _keep_current(self) -> None:
-        for table, row in self._current:
-            self._done[table].append(row)
-            if len(self._done[table]) >= ROWS_A_GROUP:
-                self._flush(table)
-        self._current = []
-
-    def _flush(self, table: str) -> None:
-        if not self._done[table]:
-            return
-        if table not in self._writers:
-            path = self._paths[table]
-            make_folder(path.parent)
-            temporary = self._stack.enter_context(atomic_path(path))
-            self._writers[table] = self._stack.enter_context(part_writer(temporary, self._schemas[table]))
-        rows = rows_table(self._done[table], self._schemas[table])
-        self._done[table] = []
-        try:
-            self._writers[table].write_table(rows)
-        except OSError as error:  # it is not the recording's fault
-            raise OutputError(f"{self._paths[table]}: cannot be written ({error}); free some space") from error
+def _unreadable(recording: Recording, error: OSError) -> RecordingError:
+    if isinstance(error, FileNotFoundError):
+        return ChangedError(
+            "open",
+            f"{recording.path}: is no longer there, though it was found when the run began; run the same command again",
+        )
+    return RecordingError(
+        "open", f"{recording.path}: cannot be read ({error.strerror}); change its permissions or remove it"
+    )
 
 
 def content_hash_of(recording: Recording) -> str:
@@ -263,8 +248,7 @@ def content_hash_of(recording: Recording) -> str:
         with open(recording.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        reason = f"cannot be read ({error.strerror}); change its permissions or remove it"
-        raise RecordingError("open", f"{recording.path}: {reason}") from error
+        raise _unreadable(recording, error) from error
 
 
 def labels_digest(recording: Recording) -> str:
@@ -288,6 +272,34 @@ def _digest(rows: list[tuple[Any, ...]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
+def ledger_entry(
+    work: Work,
+    recording: Recording,
+    *,
+    content_hash: str | None,
+    state: tuple[int, int],
+    counts: Mapping[str, int],
+    audio_s: float,
+) -> dict[str, Any]:
+    """Return what the ledger remembers of a recording: what it was, and how many rows each table has of it."""
+    return {
+        "path": recording.path,
+        "size": state[0],
+        "mtime_ns": state[1],
+        "content_hash": content_hash,
+        "rows": counts.get(MAIN, 0),
+        "side_rows": {table: count for table, count in counts.items() if table != MAIN},
+        "audio_s": audio_s,
+        "labels": labels_digest(recording),
+        "cuts": cuts_digest(recording, timed=work.cuts_at_labels),
+    }
+
+
+def ledger_path(folder: Path, name: str) -> Path:
+    """Return where the ledger entry of a part stands."""
+    return folder / "_meta" / "ledger" / f"{name}.json"
+
+
 def write_ledger(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
     """Write the ledger entry of a part, in one line: programs read it, and there is one for each shard."""
-    write_json(folder / "_meta" / "ledger" / f"{name}.json", entry, indent=None)
+    write_json(ledger_path(folder, name), entry, indent=None)

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from ser_batch.config import RunOptions
 from ser_batch.corpus import Recording, Reject
-from ser_batch.errors import OutputError
+from ser_batch.parallel.owning import lock_file, refuse_foreign, refuse_other
+from ser_batch.parallel.parts import MAIN
 from ser_batch.parallel.planning import Plan, plan_run
-from ser_batch.parallel.shards import MAIN, Shard, Work, labels_digest, write_ledger
+from ser_batch.parallel.shards import Shard, Work, labels_digest, write_ledger
 from ser_batch.tables import (
     REJECTS,
     make_folder,
@@ -51,20 +52,14 @@ class Store:
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        if os.fsencode(folder).decode("utf-8", errors="replace") != str(folder):
-            raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
+        refuse_foreign(folder)
         self.folder = folder
         self._meta = folder / "_meta"
         run_file = self._meta / "run.json"
-        is_ours = run_file.is_file() or (self._meta / "ledger").is_dir()
-        if folder.is_dir() and any(folder.iterdir()) and not is_ours:
-            raise OutputError(
-                f"{folder}: holds something else than a run of ser-batch; choose another --out, or empty it"
-            )
         if overwrite:
             self._clear()
         if run_file.is_file():
-            self._refuse_other(json.loads(run_file.read_text(encoding="utf-8")), identity)
+            refuse_other(folder, json.loads(run_file.read_text(encoding="utf-8")), identity)
         make_folder(self._meta / "ledger")
         remove_temporaries(folder)
         if not run_file.is_file():
@@ -85,6 +80,7 @@ class Store:
         there: set[str] | None = None,
         since_ns: int | None = None,
         limit: int | None = None,
+        timeout_s: float | None = None,
     ) -> Plan:
         """Compare the recordings with what is done; rows of changed recordings leave the store.
 
@@ -103,13 +99,18 @@ class Store:
             Recordings not modified since, in nanoseconds since 1970, are left as they are.
         limit
             Most recordings to do; the rest is left as it is.
+        timeout_s
+            Seconds a recording may take, None for no limit: those that were given up after less are tried again.
         """
         recordings = tuple(recordings)
         done = {entry["path"]: entry for ledger in self._ledger.values() for entry in ledger["recordings"]}
-        plan = plan_run(recordings, done, work, since_ns=since_ns, limit=limit)
+        plan = plan_run(recordings, done, work, since_ns=since_ns, limit=limit, timeout_s=timeout_s)
         wanted = {recording.path for recording in recordings}
         there = wanted if there is None else there
         unwanted, vanished = (done.keys() & there) - wanted, done.keys() - there
+        # of those that were gone before they could be read there is nothing to keep
+        unwanted |= {path for path in vanished if done[path]["content_hash"] is None}
+        vanished -= unwanted
         self.drop({recording.path for recording in plan.todo} | unwanted | (vanished if prune else set()))
         self._note_times(plan.mtimes_ns)
         return dataclasses.replace(plan, n_vanished=len(vanished))
@@ -254,18 +255,11 @@ class Store:
     def _clear(self) -> None:
         for part in self.parts():
             part.unlink()
-        if self._meta.is_dir():
-            shutil.rmtree(self._meta)
-
-    def _refuse_other(self, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-        before, now = _flat(found), _flat(json.loads(json.dumps(identity)))
-        differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
-        if differing:
-            what = "; ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in differing)
-            raise OutputError(
-                f"{self.folder}: belongs to another run: {what}. Choose another --out, or give --overwrite to "
-                "throw it away"
-            )
+        for path in self._meta.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != lock_file(self.folder):  # this run holds it
+                path.unlink()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,17 +287,6 @@ def _count_rows(part: Path) -> int | None:
         return 0
     except (OSError, pa.ArrowException):
         return None
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings as one level, ``feature_spec.n_mels``."""
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            flat |= _flat(item, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = item
-    return flat
 
 
 def worker_count(options: RunOptions) -> int:

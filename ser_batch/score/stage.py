@@ -14,7 +14,7 @@ from ser_batch.config import ScoreOptions
 from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, named_corpus, nothing_done
-from ser_batch.parallel import Store, run_shards, worker_count
+from ser_batch.parallel import Store, claimed, run_shards, worker_count
 from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
 from ser_batch.score.tables import write_tables
 from ser_batch.score.work import CALLS, ScoreWork
@@ -92,7 +92,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     BundleError
         The model folder is incomplete or altered.
     OutputError
-        The output cannot be written, or belongs to another run.
+        The output cannot be written, belongs to another run, or another run is writing it.
     """
     options = options or ScoreOptions()
     started = time.monotonic()
@@ -116,54 +116,63 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     if one_file and options.out.is_dir():
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
-    store = Store(folder, identity, overwrite=options.overwrite)
-    work = ScoreWork(
-        folder.absolute(),  # loky keeps its workers for the next call, in the working directory of the first
-        model.folder.resolve(),
-        model.labels,
-        model.model_id,
-        segmentation,
-        options.role_of_channel,
-        options.wanted_roles,
-        options.min_confidence,
-        options.least_speech,
-        options.wanted_raw_format,
-    )
-    plan = store.plan(
-        recordings,
-        work,
-        there={recording.path for recording in manifest.recordings},
-        prune=options.prune,
-        since_ns=options.since_ns,
-        limit=options.limit,
-    )
-    # Polars makes the tables at the end; loading it takes a third of a second, which there is while the workers work.
-    # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
-    threading.Thread(target=importlib.import_module, args=("polars",)).start()
-    run_shards(work, store.shards(plan.todo, options), jobs=worker_count(options), title="score")
-    held = store.finish(manifest.rejects)
-    if not held.n_rows and not store.parts(CALLS):
-        raise nothing_done(audio, "scored", store, held, plan)
-    tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
-    return ScoreSummary(
-        out=options.out,
-        model=model,
-        n_done=len(plan.todo),
-        n_already=plan.n_done,
-        n_vanished=plan.n_vanished,
-        n_left=plan.n_left,
-        n_older=plan.n_older,
-        n_recordings=held.n_recordings,
-        n_calls=len(tables.calls),
-        n_segments=held.n_rows,
-        audio_s=held.audio_s,
-        done_s=held.new_audio_s,
-        report=tables.report,
-        rejects=held.rejects,
-        warnings=(*warnings, *_warnings(tables.calls, model, held.n_without_rows)),
-        passed_over=manifest.passed_over,
-        seconds=time.monotonic() - started,
-    )
+    with claimed(folder):
+        store = Store(folder, identity, overwrite=options.overwrite)
+        work = ScoreWork(
+            folder.absolute(),  # workers have a working directory of their own
+            model.folder.resolve(),
+            model.labels,
+            model.model_id,
+            segmentation,
+            options.role_of_channel,
+            options.wanted_roles,
+            options.min_confidence,
+            options.least_speech,
+            options.wanted_raw_format,
+        )
+        plan = store.plan(
+            recordings,
+            work,
+            there={recording.path for recording in manifest.recordings},
+            prune=options.prune,
+            since_ns=options.since_ns,
+            limit=options.limit,
+            timeout_s=options.timeout,
+        )
+        # Polars makes the tables at the end; loading it takes a third of a second, which there is while workers work.
+        # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
+        threading.Thread(target=importlib.import_module, args=("polars",)).start()
+        run_shards(
+            work,
+            store.shards(plan.todo, options),
+            jobs=worker_count(options),
+            title="score",
+            isolate=options.isolate,
+            timeout_s=options.timeout,
+        )
+        held = store.finish(manifest.rejects)
+        if not held.n_rows and not store.parts(CALLS):
+            raise nothing_done(audio, "scored", store, held, plan)
+        tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
+        return ScoreSummary(
+            out=options.out,
+            model=model,
+            n_done=len(plan.todo),
+            n_already=plan.n_done,
+            n_vanished=plan.n_vanished,
+            n_left=plan.n_left,
+            n_older=plan.n_older,
+            n_recordings=held.n_recordings,
+            n_calls=len(tables.calls),
+            n_segments=held.n_rows,
+            audio_s=held.audio_s,
+            done_s=held.new_audio_s,
+            report=tables.report,
+            rejects=held.rejects,
+            warnings=(*warnings, *_warnings(tables.calls, model, held.n_without_rows)),
+            passed_over=manifest.passed_over,
+            seconds=time.monotonic() - started,
+        )
 
 
 def _is_timed(recordings: Sequence[Recording], options: ScoreOptions) -> bool:

@@ -59,6 +59,12 @@ class ScoreWork(Work):
         """Truth is part of the rows, and predictions are quick to make anew."""
         return False
 
+    def prepare(self) -> None:
+        """Load the model, and what decodes and computes."""
+        import ser_batch.featurize.cutting  # noqa: F401 - loaded by workers only
+
+        _model(self.model, self.model_id)
+
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
         from ser_batch.featurize.cutting import segments  # loaded by workers only

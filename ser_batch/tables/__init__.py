@@ -19,6 +19,7 @@ from ser_batch.tables.files import (
     write_table,
     write_text,
 )
+from ser_batch.tables.locking import locked
 from ser_batch.tables.mfccs import Mfcc, chunks
 from ser_batch.tables.schemas import (
     KEY,
@@ -55,6 +56,7 @@ __all__ = [
     "corpora",
     "features_schema",
     "load_features",
+    "locked",
     "make_folder",
     "merge_parts",
     "model_predictions_schema",
