@@ -1,5 +1,7 @@
 """A training that is broken off goes on where it was, and ends with the very model of one that was not."""
 
+import os
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,9 @@ from polars.testing import assert_frame_equal
 
 from ser_batch import bundle
 from ser_batch.config import TrainOptions
+from ser_batch.errors import OutputError
 from ser_batch.network.state import State
+from ser_batch.tables import TEMPORARY_MARK
 from ser_batch.train import checkpoints, train
 from ser_batch.train.checkpoints import Checkpoints
 
@@ -77,6 +81,25 @@ def test_members_and_folds_go_on_where_they_were(break_after, small_variants, tm
     assert whole.values["metrics"] == broken.values["metrics"]
     for table in ("predictions", "summary", "history"):
         assert_frame_equal(*(pl.read_parquet(tmp_path / name / f"{table}.parquet") for name in ("whole", "model")))
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_second_training_into_one_place_is_refused_and_leftovers_are_removed(small_variants, tmp_path):
+    options = TrainOptions(out=tmp_path / "model", recipe="seed", epochs=1, split="speaker")
+    leftover = tmp_path / f".model{TEMPORARY_MARK}1-abcd"
+    leftover.mkdir()
+    refused = []
+
+    def say(line):
+        with pytest.raises(
+            OutputError, match=rf"model: another run is writing there: process {os.getpid()} on "
+        ) as told:
+            train([small_variants], options, say=lambda line: None)
+        refused.append(told)
+
+    train([small_variants], options, say=say)
+    assert len(refused) == 1
     assert not leftovers(tmp_path)
 
 

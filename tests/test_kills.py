@@ -115,4 +115,4 @@ def test_train_survives_kills(n_kills, small_features, small_model, tmp_path):
     whole, broken = (bundle.load(tmp_path / name) for name in ("whole", "model"))
     assert broken.model_id == whole.model_id == bundle.load(small_model).model_id
     assert broken.values["metrics"] == whole.values["metrics"]
-    assert not [name for name in hidden(tmp_path) if not name.startswith(".model-")]
+    assert not hidden(tmp_path)

@@ -1,12 +1,14 @@
 """Networks while they are trained, on disk: a training that was killed goes on and ends with the same model."""
 
+import contextlib
 import dataclasses
+import glob
 import hashlib
 import json
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,27 @@ import numpy as np
 from ser_batch import bundle
 from ser_batch.config import canonical_json
 from ser_batch.network.state import State
-from ser_batch.tables import atomic_path, make_folder, write_text
+from ser_batch.tables import TEMPORARY_MARK, atomic_path, locked, make_folder, write_text
 
 # a network of the recipe robust has an epoch every few seconds, and 10 MB with its optimizer
 SECONDS_BETWEEN = 30.0
 _SETTINGS_FILE = "training.json"
+
+
+@contextlib.contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Hold the place of a model for this training; what killed ones left half written there is removed.
+
+    Raises
+    ------
+    OutputError
+        Another training is writing there, or the folder around it cannot be written.
+    """
+    make_folder(out.parent)
+    with locked(out.with_name(f".{out.name}.lock"), out):
+        for leftover in out.parent.glob(f".{glob.escape(out.name)}{TEMPORARY_MARK}*"):
+            shutil.rmtree(leftover)
+        yield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables import KEY, Features, chunks, corpora, load_features, vote_columns
 from ser_batch.train.calibrating import fitted_temperature, temperature_across_corpora
-from ser_batch.train.checkpoints import Checkpoints
+from ser_batch.train.checkpoints import Checkpoints, claimed
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import run_part
@@ -126,11 +126,12 @@ def train(
         of_part = corpora_of(data, shares, part.train)
         if of_part is not None:
             of_part.check(labels, f"fold {part.fold}: ")
+    is_new = before is None
     if before is None:
-        before = _train(data, labels, plan, options, start, identity, started, say)
-        is_new = True
-    else:
-        is_new = False
+        with claimed(options.out):
+            # another run of the same command may have ended since
+            before = _trained_before(options, identity)
+            before = before or _train(data, labels, plan, options, start, identity, started, say)
     metrics = before.values["metrics"]
     segments = segment_numbers(data)
     return TrainSummary(
