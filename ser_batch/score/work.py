@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ser_batch import bundle
-from ser_batch.bundle import Bundle, Predictor
+from ser_batch.bundle import Bundle, Familiar, Predictor
 from ser_batch.config import RawFormat, Segmentation
 from ser_batch.corpus import Recording, emotion_of
 from ser_batch.errors import BundleError
@@ -74,6 +74,9 @@ class ScoreWork(Work):
         activity = activity_of(recording, self.segmentation, self.raw_format)
         sound = activity.sound
         assert sound is not None  # `scan` has opened it
+        is_low_rate = sound.sampling_rate < loaded.lowest_rate
+        # without the upper bands everything is unlike; that much is known already, and told as what it is
+        familiar = None if is_low_rate else loaded.familiar
         calls: dict[int, CallSums] = {}
         for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
@@ -83,7 +86,7 @@ class ScoreWork(Work):
                     self.labels,
                     duration_s=activity.duration_s,
                     role=role,
-                    is_low_rate=sound.sampling_rate < loaded.lowest_rate,
+                    is_low_rate=is_low_rate,
                 )
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(calls)
@@ -102,10 +105,10 @@ class ScoreWork(Work):
         ):
             batch.append(segment)
             if len(batch) == enough:
-                yield from self._predictions(recording, content_hash, batch, loaded, predict, voices, calls)
+                yield from self._predictions(recording, content_hash, batch, loaded, predict, familiar, voices, calls)
                 batch, enough = [], SEGMENTS_A_BATCH
         if batch:
-            yield from self._predictions(recording, content_hash, batch, loaded, predict, voices, calls)
+            yield from self._predictions(recording, content_hash, batch, loaded, predict, familiar, voices, calls)
         for channel, call in sorted(calls.items()):
             known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
             sums = call.row(
@@ -123,6 +126,7 @@ class ScoreWork(Work):
         batch: Sequence["Segment"],
         loaded: Bundle,
         predict: Predictor,
+        familiar: Familiar | None,
         voices: ChannelVoices | None,
         calls: Mapping[int, CallSums],
     ) -> Rows:
@@ -133,7 +137,6 @@ class ScoreWork(Work):
         n_frames = np.array([len(batch[i].mfcc) for i in heard], dtype=np.int64)
         for place, i in enumerate(heard):
             mfcc[place, : n_frames[place]] = batch[i].mfcc
-        familiar = loaded.familiar
         strangeness = np.zeros(len(heard))
         if familiar is not None and heard:
             strangeness = familiar.distance(mfcc, n_frames) / familiar.limit
