@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 
 import numpy as np
 import pytest
@@ -99,17 +100,32 @@ def test_find_takes_a_folder_a_name_or_what_is_there(model, tmp_path, monkeypatc
         bundle.find("nowhere")
 
 
-def test_the_shipped_model_is_whole_small_and_says_its_licence():
-    for folder in bundle.shipped().values():
+def test_the_shipped_models_are_whole_and_small_and_say_their_licence(root):
+    terms = {"open": ("commercial use allowed", "ODbL 1.0"), "research": ("not for commercial use", "CC BY-NC-SA")}
+    assert set(bundle.shipped()) == set(terms)
+    licence = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
+    for name, folder in bundle.shipped().items():
         loaded = bundle.load(folder)
         loaded.predictor()
-        assert "not for commercial use" in loaded.values["licence"]
+        use, terms_of = terms[name]
+        assert use in loaded.values["licence"]
+        assert terms_of.replace(" ", "-") in licence
         assert (folder / "network.keras").stat().st_size < 5_000_000
         card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
         assert loaded.model_id in card
-        assert "CC BY-NC-SA" in card
+        assert terms_of in card
         assert 0.3 < loaded.values["metrics"]["uar"] < 0.9
         assert "never heard" in loaded.values["metrics"]["meaning"]
+
+
+def test_the_default_model_may_be_used_commercially_and_is_measured_on_a_corpus_never_heard():
+    model = bundle.find(bundle.DEFAULT_MODEL)
+    assert "not for commercial use" not in model.values["licence"]
+    assert "ravdess" not in model.values["training"]["corpora"]
+    assert model.elsewhere["ravdess"]["uar"] > 0.4
+    assert (model.normalize, model.better_supported) == ("speaker", None)
+    assert model.familiar is not None
+    assert bundle.find("research").better_supported == bundle.DEFAULT_MODEL
 
 
 def test_scaled_padding_is_zero():

@@ -69,8 +69,8 @@ def test_score_works_right_after_installation(small_corpus, tmp_path, monkeypatc
     shutil.copytree(small_corpus / "Actor_01", "calls")
     status, out, _ = run("score", "calls", "--jobs", 1)
     assert status == 0
-    assert "models/research" in out
-    assert "not for commercial use" in out
+    assert "models/open" in out
+    assert "commercial use allowed with attribution" in out
     assert "never heard" in out
 
 

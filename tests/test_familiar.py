@@ -144,14 +144,15 @@ def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_pat
 
 
 def test_real_calls_are_like_speech_and_music_is_not(shared, tmp_path):
-    """The model in the package, where it knows what it is familiar with."""
-    if bundle.find("research").familiar is None:
-        pytest.skip("the model in the package is older than this")
+    """With the model that `score` takes where nobody names one."""
     (tmp_path / "calls").mkdir()
     soundfile.write(tmp_path / "calls" / "music.wav", music(12, 8000), 8000)
     for call in (shared / "calls").glob("*.wav"):
         (tmp_path / "calls" / call.name).symlink_to(call)
-    score(tmp_path / "calls", ScoreOptions(out=tmp_path / "preds.parquet", model="research", jobs=1, min_speech=0.1))
+    score(
+        tmp_path / "calls",
+        ScoreOptions(out=tmp_path / "preds.parquet", model=bundle.DEFAULT_MODEL, jobs=1, min_speech=0.1),
+    )
     calls = pl.read_parquet(tmp_path / "preds.calls.parquet")
     assert dict(calls.select("path", "status").rows()).pop("music.wav") == "unlike"
     assert set(calls.filter(pl.col("path") != "music.wav")["status"]) == {"ok"}

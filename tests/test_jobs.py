@@ -107,7 +107,7 @@ def test_three_corpora_and_the_model_that_may_be_used(folder, root):
     as_other_corpora()
     output = run(root / "jobs/three-corpora.toml", *SHORT)
     assert "corpora never heard" in output
-    research = json.loads(Path("model-research/bundle.json").read_text())
+    research = json.loads(Path("model-three/bundle.json").read_text())
     assert set(research["metrics"]["held_out_corpora"]) == {"ravdess", "crema-d", "emodb"}
     assert "not for commercial use" in research["licence"]
     run(root / "jobs/open-model.toml", "train.epochs=1", "train.conditions=clean")

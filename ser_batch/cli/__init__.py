@@ -177,7 +177,7 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
 @click.option(
     "--model",
     metavar="DIR|NAME",
-    help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else research]",
+    help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else open]",
 )
 @click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.")
 @click.option("--roles", metavar="customer", help="Score only the channels of these roles.")
