@@ -14,7 +14,7 @@ import numpy as np
 
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
 from ser_batch.config import FeatureSpec, Normalize, canonical_json
-from ser_batch.errors import BundleError, UsageError
+from ser_batch.errors import BundleError, UsageError, did_you_mean
 from ser_batch.network.scaling import Scaler
 from ser_batch.tables import atomic_path, write_json, write_text
 
@@ -319,5 +319,7 @@ def find(model: str | None, *, option: str = "--model") -> Bundle:
     if model in shipped() and not Path(model).is_dir():
         return load(shipped()[model])
     if not Path(model).is_dir():
-        raise UsageError(f"{option} {model}: no such folder; expected one, or {', '.join(shipped())}")
+        raise UsageError(
+            f"{option} {model}: no such folder; expected one, or {', '.join(shipped())}{did_you_mean(model, shipped())}"
+        )
     return load(Path(model))

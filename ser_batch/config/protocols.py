@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ser_batch.errors import UsageError
+from ser_batch.errors import UsageError, did_you_mean
 
 PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "corpus", "none")
 
@@ -21,6 +21,7 @@ def check_protocol(protocol: str) -> None:
     raise UsageError(
         f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, speaker:K (2 folds or more, such as speaker:5), "
         "corpus:NAME (such as corpus:emodb), or a file that ends in .csv or .parquet"
+        + did_you_mean(protocol, PROTOCOLS)
     )
 
 
