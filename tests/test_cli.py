@@ -5,6 +5,7 @@ import re
 import shutil
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -19,14 +20,21 @@ def run(*arguments):
 
 
 def test_version():
-    assert run("--version") == (0, f"ser-batch, version {__version__}\n", "")
+    status, out, err = run("--version")
+    first, *others = out.splitlines()
+    assert (status, first, err) == (0, f"ser-batch, version {__version__}", "")
+    versions = dict(line.split(" ", maxsplit=1) for line in others)
+    assert versions["numpy"] == np.__version__
+    assert {"python", "polars", "librosa", "keras", "platform"} <= versions.keys()
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_every_help_says_what_it_does_and_ends_with_an_example(name):
     status, out, _ = run(name, "--help")
     assert status == 0
-    assert f"Example:\n    ser-batch {name} " in out
+    last = out.splitlines()[-2:]
+    assert last[0] == "  Example:"
+    assert last[1].startswith(f"    ser-batch {name} ")
     for option in cli.commands[name].params:
         if isinstance(option, click.Option):
             assert option.help, f"{name} {option.name} says nothing"

@@ -5,35 +5,36 @@ from typing import Any
 
 import click
 
-from ser_batch import __version__
-from ser_batch.cli.printing import download_progress, print_featurize, print_score, print_train, synth_line
+from ser_batch.cli import steps
+from ser_batch.cli.group import Group, print_versions, tell_fault
+from ser_batch.cli.output import Output
 from ser_batch.cli.shared import run_options
-from ser_batch.errors import SerBatchError, printable
+from ser_batch.errors import printable
 
 _PATH = click.Path(path_type=Path)
 _VOCAL_CHANNELS = click.Choice(["both", "speech", "song"])
 
 
-class _Group(click.Group):
-    """Turns the errors of ser-batch into a message and an exit status, for every command."""
+def _models(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete the name of a model that ships with ser-batch, or a folder."""
+    import importlib.resources
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except SerBatchError as error:
-            click.echo(f"ser-batch: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo(
-                "\nser-batch: stopped; what featurize and score have finished is kept, a training is not. "
-                "Run the same command again to go on.",
-                err=True,
-            )
-            ctx.exit(1)
+    from click.shell_completion import CompletionItem
+
+    names = sorted(path.name for path in importlib.resources.files("ser_batch").joinpath("models").iterdir())
+    shipped = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [*shipped, CompletionItem(incomplete, type="dir")]
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="ser-batch")
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_versions,
+    help="Show the versions that matter and exit.",
+)
 def cli() -> None:
     """Batch speech-emotion analytics: folders of speech to dataframes.
 
@@ -63,9 +64,9 @@ def cli() -> None:
     "room, telephone, g711, gsm, opus, mp3, lossN, joined by +, such as noise10+g711; or the set robust.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what variants draw: noise, rooms, losses.")
-@click.option("--name", help="Name of the dataset in the tables.  [default: the folder's name]")
+@click.option("--name", help="Of the dataset in the tables.  [default: the folder's name]")
 @click.option(
-    "--verify", type=int, default=0, show_default=True, metavar="N", help="Compare N recordings with librosa."
+    "--verify", type=int, default=0, show_default=True, metavar="N", help="Compare N recordings with librosa's MFCCs."
 )
 @run_options("clip")
 def featurize(audio: Path, **options: Any) -> None:
@@ -76,10 +77,10 @@ def featurize(audio: Path, **options: Any) -> None:
       ser-batch featurize ./audio
     """
     from ser_batch.config import FeaturizeOptions
-    from ser_batch.featurize import featurize as run
 
-    made = FeaturizeOptions(**options)
-    print_featurize(run(audio, made), strict=made.strict)
+    output = Output.current()
+    values, failed = steps.featurize(audio, FeaturizeOptions(**options), output)
+    output.result(values, failed=failed)
 
 
 @cli.command()
@@ -100,8 +101,9 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--init",
     metavar="DIR|NAME",
+    shell_complete=_models,
     help="Start from the network of a model folder, or of a model that ships with ser-batch, instead of from nothing: "
-    "it is fine-tuned on FEATURES, to their labels.",
+    "it is fine-tuned on FEATURES, to their labels.  [default: from nothing]",
 )
 @click.option(
     "--split",
@@ -131,7 +133,8 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--baselines",
     metavar="majority,svm,...",
-    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.",
+    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.  "
+    "[default: none]",
 )
 @click.option(
     "--soft-labels",
@@ -160,9 +163,10 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
       ser-batch train --split speaker --out model-speaker
     """
     from ser_batch.config import TrainOptions
-    from ser_batch.train import train as run
 
-    print_train(run(features, TrainOptions(**options)))
+    output = Output.current()
+    values, _ = steps.train(features, TrainOptions(**options), output)
+    output.result(values)
 
 
 @cli.command()
@@ -177,16 +181,17 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
 @click.option(
     "--model",
     metavar="DIR|NAME",
+    shell_complete=_models,
     help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else open]",
 )
-@click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.")
-@click.option("--roles", metavar="customer", help="Score only the channels of these roles.")
+@click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.  [default: not said]")
+@click.option("--roles", metavar="customer", help="Score only the channels of these roles.  [default: all]")
 @click.option(
     "--min-confidence",
     type=float,
     default=0.0,
     show_default=True,
-    help="Mark segments whose top probability is below as abstained; their labels are not counted.",
+    help="Mark segments whose top probability, 0 to 1, is below as abstained; their labels are not counted.",
 )
 @click.option(
     "--min-speech",
@@ -204,10 +209,10 @@ def score(audio: Path, **options: Any) -> None:
       ser-batch score ./calls --out preds.parquet --channel-roles 0=agent,1=customer
     """
     from ser_batch.config import ScoreOptions
-    from ser_batch.score import score as run
 
-    made = ScoreOptions(**options)
-    print_score(run(audio, made), strict=made.strict)
+    output = Output.current()
+    values, failed = steps.score(audio, ScoreOptions(**options), output)
+    output.result(values, failed=failed)
 
 
 @cli.command()
@@ -222,8 +227,10 @@ def report(source: Path, out: Path) -> None:
     """
     from ser_batch.report import write_page
 
+    output = Output.current()
     write_page(source, out)
-    click.echo(f"{printable(out)}: the report of {printable(source)}")
+    output.line(f"{printable(out)}: the report of {printable(source)}")
+    output.result({"out": out, "source": source})
 
 
 @cli.command("run")
@@ -233,7 +240,7 @@ def report(source: Path, out: Path) -> None:
     "overrides",
     multiple=True,
     metavar="TABLE.KEY=VALUE",
-    help="Override a key, such as train.epochs=2.",
+    help="Override a key, such as train.epochs=2; may be repeated.  [default: as the file says]",
 )
 def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     """Run JOB, a TOML file with the tables synth, featurize, train and score.
@@ -242,27 +249,17 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     Example:
       ser-batch run jobs/ravdess-seed.toml --set train.epochs=2
     """
-    import dataclasses
+    from ser_batch.config import read_job
 
-    from ser_batch.config import FeaturizeOptions, ScoreOptions, SynthOptions, read_job
-
+    output = Output.current()
+    done: list[dict[str, Any]] = []
+    failed = False
     for source, options in read_job(job, overrides).steps:
-        if isinstance(options, SynthOptions):
-            from ser_batch.synth import synth as make
-
-            click.echo(synth_line(make(source, **dataclasses.asdict(options))))
-        elif isinstance(options, FeaturizeOptions):
-            from ser_batch.featurize import featurize as run_featurize
-
-            print_featurize(run_featurize(source, options), strict=options.strict)
-        elif isinstance(options, ScoreOptions):
-            from ser_batch.score import score as run_score
-
-            print_score(run_score(source, options), strict=options.strict)
-        else:
-            from ser_batch.train import train as run_train
-
-            print_train(run_train(source, options))
+        values, failed = steps.run_step(source, options, output)
+        done.append(values)
+        if failed:
+            break
+    output.result({"steps": done}, failed=failed)
 
 
 @cli.command()
@@ -278,15 +275,16 @@ def download(corpus: str, out: Path, url: str | None) -> None:
     Example:
       ser-batch download ravdess --out audio
     """
+    from ser_batch.cli.printing import print_download
+    from ser_batch.cli.results import download_result
     from ser_batch.download import ZENODO, download_ravdess
 
     assert corpus == "ravdess"
-    summary = download_ravdess(out, url=url or ZENODO, report=download_progress())
-    for name in summary.fetched:
-        click.echo(f"{name}: fetched, checksum right")
-    for name in summary.already_here:
-        click.echo(f"{name}: already here")
-    click.echo(f"{printable(summary.folder)}: {summary.n_recordings} recordings")
+    output = Output.current()
+    with output.transfers() as report_bytes:
+        summary = download_ravdess(out, url=url or ZENODO, report=report_bytes)
+    print_download(summary, output)
+    output.result(download_result(summary))
 
 
 @cli.command()
@@ -301,11 +299,17 @@ def synth(folder: Path, **options: Any) -> None:
     Example:
       ser-batch synth audio
     """
-    from ser_batch.synth import synth as make
+    from ser_batch.config import SynthOptions
 
-    click.echo(synth_line(make(folder, **options)))
+    output = Output.current()
+    values, _ = steps.synth(folder, SynthOptions(**options), output)
+    output.result(values)
 
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="ser-batch")
+    try:
+        cli(prog_name="ser-batch")
+    except Exception as error:  # click has told of everything that may happen; this is a fault, and says where
+        tell_fault(error)
+        raise SystemExit(1) from error

@@ -53,7 +53,7 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     "--labels",
                     type=click.Path(path_type=Path, exists=True, dir_okay=False),
                     help="CSV or Parquet: path, emotion, and if known speaker, sex, intensity, statement, corpus, "
-                    "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.",
+                    "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.  [default: none]",
                 ),
                 click.option(
                     "--corpus",

@@ -110,7 +110,8 @@ def _override(tables: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     if table not in tables:
-        raise JobError(f"--set {override!r}: the job has no table [{table}]; it has {', '.join(tables)}{did_you_mean(table, tables)}")
+        hint = did_you_mean(table, tables)
+        raise JobError(f"--set {override!r}: the job has no table [{table}]; it has {', '.join(tables)}{hint}")
     entries = tables[table] if isinstance(tables[table], list) else [tables[table]]
     for entry in entries:
         if not isinstance(entry, dict):

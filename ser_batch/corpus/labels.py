@@ -101,7 +101,7 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
             tied.append(path)
         elif not label.votes and any(_text(row.get(LABEL_PREFIX + name)) for name in voted):
             without_votes.append(path)
-    warnings = []
+    warnings: list[str] = []
     used = {*_LABEL_COLUMNS, *(LABEL_PREFIX + label for label in voted)}
     warnings += _likely_slips(labels, rows)
     unknown = [name for name in columns if name not in used]
