@@ -233,6 +233,28 @@ def report(source: Path, out: Path) -> None:
     output.result({"out": out, "source": source})
 
 
+@cli.command()
+@click.argument("source", type=_PATH, metavar="PATH", shell_complete=_models)
+@click.option("--rows", type=int, default=5, show_default=True, metavar="N", help="First rows to show.")
+def inspect(source: Path, rows: int) -> None:
+    """Show what PATH is: rows, schema, settings, first rows, health.
+
+    PATH is a features folder, a model folder or the name of a shipped model, predictions (a .parquet or a folder), or
+    any other Parquet table that ser-batch writes.
+
+    \b
+    Example:
+      ser-batch inspect features
+    """
+    from ser_batch.cli.looking import inspection_result, print_inspection
+    from ser_batch.report.inspecting import inspect as look
+
+    output = Output.current()
+    found = look(source, n_first=rows)
+    print_inspection(found, output)
+    output.result(inspection_result(found))
+
+
 @cli.command("run")
 @click.argument("job", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(

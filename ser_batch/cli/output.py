@@ -46,8 +46,11 @@ class Output:
         if not (self.as_json or self.quiet):
             click.echo(text)
 
-    def table(self, plain: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Print a table: `plain` as it is, or on a terminal its headers and cells drawn; a row of nothing is a rule."""
+    def table(self, plain: str, headers: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+        """Print a table: `plain` as it is, or on a terminal its headers and cells drawn.
+
+        A row of empty cells is a rule; the first `left` columns hold words, the others numbers.
+        """
         if self.as_json or self.quiet:
             return
         if not sys.stdout.isatty():
@@ -60,7 +63,7 @@ class Output:
 
         drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, header_style="bold")
         for number, header in enumerate(headers):
-            drawn.add_column(rich.text.Text(header), justify="left" if number == 0 else "right")
+            drawn.add_column(rich.text.Text(header), justify="left" if number < left else "right")
         for row in rows:
             if any(row):
                 drawn.add_row(*(rich.text.Text(printable(cell)) for cell in row))

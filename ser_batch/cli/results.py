@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ser_batch.train import TrainSummary
 
 _RUN_KEYS = {
-    "n_recordings": "recordings in the output, rejected ones among them",
+    "n_recordings": "recordings that the output knows, rejected ones among them",
     "n_segments": "segments in the output",
     "audio_s": "sound of all recordings in the output, s",
     "n_done": "recordings done by this call",
@@ -78,7 +78,8 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "inspect": {
         "path": "what was inspected",
-        "kind": "what it is: a table of docs/tables.md, `model`, `features` or `predictions`",
+        "kind": "`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, the tables of a model "
+        "(`model predictions`, `model report`, `models`, `reliability`, `coverage`, `confusion`, `history`), or `table`",
         "schema_version": "of the tables; null where there are none",
         "n_files": "Parquet files of the table",
         "n_bytes": "their bytes, or of a model all files",
@@ -86,7 +87,8 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "columns": "list of `name`, `dtype` as in docs/tables.md",
         "spec": "how it came about: of spec.json, bundle.json, or what a score was run with",
         "figures": "numbers by name, with their unit in it",
-        "counts": "rows by value, of columns with few values; `null` counts rows without one",
+        "counts": "rows by value, of columns with up to 100 of them; `null` counts rows without one. `rejected at`: rejects by "
+        "stage; `status` of predictions: rows of the table of calls",
         "first": "list of the first rows (`--rows`), without arrays",
         "notes": "list of sentences on what is missing or odd",
     },

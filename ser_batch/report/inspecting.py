@@ -31,8 +31,8 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 }
 # rows are counted by the values of these, where a table has them
 _COUNTED = (
-    "dataset", "corpus", "variant", "channel", "sampling_rate", "role", "vocal_channel", "intensity", "sex", "emotion",
-    "predicted", "abstained", "status", "model_id", "stage", "error", "fold", "seed", "estimator", "condition",
+    "dataset", "corpus", "variant", "channel", "sampling_rate", "role", "vocal_channel", "intensity", "sex", "speaker",
+    "emotion", "predicted", "abstained", "status", "model_id", "stage", "error", "fold", "seed", "estimator", "condition",
     "subset", "label",
 )  # fmt: skip
 _MOST_VALUES = 100
@@ -63,7 +63,8 @@ class Inspection:
     figures
         Numbers by name, with their unit in it.
     counts
-        Rows by value, of columns with few values; the value None counts rows without one.
+        Rows by value, of columns with few values; the value None counts rows without one. ``rejected at`` counts
+        rejected recordings by stage, ``status`` of predictions the recordings and channels of the table of calls.
     first
         Frame of the first rows, without arrays.
     notes
@@ -303,7 +304,7 @@ def _spec(source: Path, kind: str) -> Mapping[str, Any]:
         raise InputError(f"{path}: cannot be read as JSON ({error}); run the same command again") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: {type(values).__name__}; expected a JSON object, run the same command again")
-    return values
+    return {name: value for name, value in values.items() if name != "schema_version"}
 
 
 def _notes(
