@@ -10,7 +10,7 @@ TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture lint format bench clean
+.PHONY: help install demo test torture lint format docs bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -44,6 +44,9 @@ lint: $(INSTALLED)  ## Ruff and mypy
 format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)  ## Write docs/cli.md anew, from the commands
+	$(BIN)/python tests/make_docs.py
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
 	$(PYTHON) -m venv $(TORCH)

@@ -160,7 +160,8 @@ def output_options() -> list[click.Option]:
             (("-q", "--quiet"), "No progress, no summary; errors, warnings and what --json prints stay."),
             (
                 ("-v", "--verbose"),
-                "More on stderr: versions, settings, each shard, every rejected recording; where a fault comes from.",
+                "More on stderr: versions, settings, each shard, every rejected recording (else ten), where a fault "
+                "of the program comes from.",
             ),
         )
     ]

@@ -78,8 +78,9 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "inspect": {
         "path": "what was inspected",
-        "kind": "`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, the tables of a model "
-        "(`model predictions`, `model report`, `models`, `reliability`, `coverage`, `confusion`, `history`), or `table`",
+        "kind": "`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, `table`, "
+        "or of a model `model predictions`, `model report`, `models` (summary.parquet), `reliability`, `coverage`, "
+        "`confusion`, `history`",
         "schema_version": "of the tables; null where there are none",
         "n_files": "Parquet files of the table",
         "n_bytes": "their bytes, or of a model all files",
@@ -87,8 +88,8 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "columns": "list of `name`, `dtype` as in docs/tables.md",
         "spec": "how it came about: of spec.json, bundle.json, or what a score was run with",
         "figures": "numbers by name, with their unit in it",
-        "counts": "rows by value, of columns with up to 100 of them; `null` counts rows without one. `rejected at`: rejects by "
-        "stage; `status` of predictions: rows of the table of calls",
+        "counts": "rows by value, of columns with up to 100 of them; `null` counts rows without one. `rejected at`: "
+        "rejects by stage; `status` of predictions: rows of the table of calls",
         "first": "list of the first rows (`--rows`), without arrays",
         "notes": "list of sentences on what is missing or odd",
     },

@@ -32,8 +32,8 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 # rows are counted by the values of these, where a table has them
 _COUNTED = (
     "dataset", "corpus", "variant", "channel", "sampling_rate", "role", "vocal_channel", "intensity", "sex", "speaker",
-    "emotion", "predicted", "abstained", "status", "model_id", "stage", "error", "fold", "seed", "estimator", "condition",
-    "subset", "label",
+    "emotion", "predicted", "abstained", "status", "model_id", "stage", "error", "fold", "seed", "estimator",
+    "condition", "subset", "label",
 )  # fmt: skip
 _MOST_VALUES = 100
 _WHAT_CAN_BE = (
