@@ -63,7 +63,7 @@ class Output:
 
         drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, header_style="bold")
         for number, header in enumerate(headers):
-            drawn.add_column(rich.text.Text(header), justify="left" if number < left else "right")
+            drawn.add_column(rich.text.Text(header), no_wrap=True, justify="left" if number < left else "right")
         for row in rows:
             if any(row):
                 drawn.add_row(*(rich.text.Text(printable(cell)) for cell in row))
