@@ -40,6 +40,28 @@ def test_every_help_says_what_it_does_and_ends_with_an_example(name):
             assert option.help, f"{name} {option.name} says nothing"
 
 
+OPTIONS = [
+    pytest.param(name, option, id=f"{name} {option.opts[0]}")
+    for name, command in cli.commands.items()
+    for option in command.params
+    if isinstance(option, click.Option) and not option.is_flag
+]
+# what a number may be of, as a help says it
+UNITS = (
+    "seconds", "Hz", "recordings", "processes", "rows", "0 to 1", "passes", "draw", "speakers", "how many", "of weights",
+    "voices",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_every_option_says_its_default_and_unit(name, option):
+    context = click.Context(cli.commands[name], info_name=name)
+    _, text = option.get_help_record(context)
+    assert re.search(r"\[default: [^\]]+\]$|\[required\]$", text), text
+    if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType)):
+        assert any(unit.lower() in text.lower() for unit in UNITS), text
+
+
 @pytest.mark.parametrize("stage", sorted(config.STAGES))
 def test_options_and_defaults_are_those_of_the_library(stage):
     fields = {field.name: field.default for field in dataclasses.fields(config.STAGES[stage])}
@@ -116,7 +138,20 @@ def test_synth_refuses_a_folder_in_use(tmp_path):
         (["featurize", "nowhere"], 2, "nowhere: no such folder"),
         (["download", "tess"], 2, "tess"),
         (["download", "ravdess", "--url", "ftp://example.org"], 2, "http"),
-        (["featurise"], 2, "featurise"),
+        (["featurise"], 2, "Did you mean 'featurize'?"),
+        (["score", ".", "--chanels", "mix"], 2, "Did you mean '--channels'?"),
+        (["featurize", ".", "--preset", "telefone"], 2, "Did you mean telephone?"),
+        (["featurize", ".", "--segments", "window"], 2, "Did you mean windows?"),
+        (["featurize", ".", "--variants", "clean,g771"], 2, "did you mean g711?"),
+        (["featurize", ".", "--variants", "nois10"], 2, "did you mean noise?"),
+        (["featurize", ".", "--variants", "robus"], 2, "did you mean robust?"),
+        (["featurize", ".", "--raw-format", "mulw:8000:1"], 2, "did you mean mulaw?"),
+        (["train", "--split", "speakers"], 2, "did you mean speaker?"),
+        (["train", "--baselines", "svn"], 2, "did you mean svm?"),
+        (["train", "--init", "opne"], 2, "did you mean open?"),
+        (["score", ".", "--model", "reserch"], 2, "did you mean research?"),
+        (["score", ".", "--channel-roles", "0=agent", "--roles", "agnet"], 2, "did you mean agent?"),
+        (["inspect", "opne"], 2, "did you mean open?"),
     ],
 )
 def test_wrong_usage_is_one_message_and_a_status(arguments, status, message, tmp_path, monkeypatch):
