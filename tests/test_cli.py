@@ -48,8 +48,8 @@ OPTIONS = [
 ]
 # what a number may be of, as a help says it
 UNITS = (
-    "seconds", "Hz", "recordings", "processes", "rows", "0 to 1", "passes", "draw", "speakers", "how many", "of weights",
-    "voices",
+    "seconds", "Hz", "recordings", "processes", "rows", "0 to 1", "passes", "draw", "speakers", "how many",
+    "of weights", "voices",
 )  # fmt: skip
 
 

@@ -5,13 +5,13 @@ import shlex
 import shutil
 from pathlib import Path
 
+import make_docs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from click.testing import CliRunner
 
-import make_docs
 from ser_batch import tables
 from ser_batch.cli import cli
 from ser_batch.config import FeatureSpec

@@ -35,7 +35,7 @@ def print_inspection(found: "Inspection", output: Output) -> None:
         output.line()
         first = found.first.to_dicts()
         lines = [
-            [row["name"], row["dtype"], *(_cell(one[row["name"]]) for one in first if row["name"] in one)]
+            [row["name"], _cell(row["dtype"]), *(_cell(one[row["name"]]) for one in first if row["name"] in one)]
             for row in found.columns.iter_rows(named=True)
         ]
         headers = ["column", "dtype", *(f"row {number + 1}" for number in range(len(first)))]

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -62,8 +62,12 @@ class Output:
         import rich.text
 
         drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, header_style="bold")
+        rows = list(rows)
+        # on a narrow terminal other columns are cut first
+        least = [max(len(printable(row[0])) for row in [headers, *rows]), *[None] * (len(headers) - 1)]
         for number, header in enumerate(headers):
-            drawn.add_column(rich.text.Text(header), no_wrap=True, justify="left" if number < left else "right")
+            justify: Literal["left", "right"] = "left" if number < left else "right"
+            drawn.add_column(rich.text.Text(header), no_wrap=True, justify=justify, min_width=least[number])
         for row in rows:
             if any(row):
                 drawn.add_row(*(rich.text.Text(printable(cell)) for cell in row))

@@ -137,7 +137,11 @@ def _of_model(path: str, model: bundle.Bundle) -> Inspection:
     figures = {name: value for name, value in metrics.items() if _is_number(value)}
     figures |= {f"uar_on_{name}": held_out["uar"] for name, held_out in model.elsewhere.items()}
     figures |= {f"training_{name}": value for name, value in training.items() if _is_number(value)}
-    notes = [metrics["meaning"]] if metrics else ["nothing was held out when it was trained, so it has no figures"]
+    notes = (
+        [str(metrics.get("meaning", ""))]
+        if metrics
+        else ["nothing was held out when it was trained, so it has no figures"]
+    )
     if not tables:
         notes.append("it has no tables of its evaluation, as a model in the package, or one of --split none")
     return Inspection(
