@@ -102,7 +102,7 @@ def _change(step: str) -> Change:
     match = _NUMBERED.fullmatch(step)
     if match is None or match[1] not in NUMBERED_CHANGES:
         known = [CLEAN, *PLAIN_CHANGES, *NUMBERED_CHANGES, *VARIANT_SETS]
-        hint = did_you_mean(step.rstrip("-.0123456789") or step, known)
+        hint = did_you_mean(step, known) or did_you_mean(step.rstrip("-.0123456789"), known)
         numbered = ", ".join(f"{name}N" for name in NUMBERED_CHANGES)
         raise UsageError(
             f"variant {step!r} is not known; expected {CLEAN}, {', '.join(PLAIN_CHANGES)}, {numbered} with a number "
