@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pooch
 import requests
@@ -299,6 +299,9 @@ def _unpack(archive: Archive, kept: Path, out: Path) -> dict[str, int]:
 def _checked(archive: Archive, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """Return the recordings by path, or refuse the archive before anything of it is written."""
     recordings: dict[str, zipfile.ZipInfo] = {}
+    # by lower case: on some systems two names that differ in nothing else are one file
+    files: set[str] = set()
+    folders: set[str] = set()
     for member in members:
         name = member.orig_filename.removesuffix("/")  # as stored: zipfile rewrites `filename`
         last = name.rpartition("/")[2]
@@ -311,14 +314,23 @@ def _checked(archive: Archive, members: Iterable[zipfile.ZipInfo]) -> dict[str, 
             reason = "it is a link or a special file"
         elif member.flag_bits & 0x1:
             reason = "it is encrypted"
+        elif member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            reason = "it is compressed in an unusual way"
         elif member.is_dir():
+            folders.add(name.lower())
             continue
         elif not last.lower().endswith(".wav"):
             reason = "it is not a .wav file"
+        elif name.lower() in files:
+            reason = "its name is there twice, or differs in upper and lower case only"
         else:
             recordings[name] = member
+            files.add(name.lower())
+            folders.update(str(folder).lower() for folder in PurePosixPath(name).parents)
             continue
         raise DownloadError(f"{archive.name}: nothing unpacked; member {name!r} is refused: {reason}")
+    for name in sorted(files & folders):
+        raise DownloadError(f"{archive.name}: nothing unpacked; {name!r} is both a recording and a folder in it")
     n_bytes = sum(member.file_size for member in recordings.values())
     if n_bytes > _MAX_UNPACKED_BYTES:
         raise DownloadError(

@@ -42,7 +42,8 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # ValueError: no TOML, no UTF-8, or a number of thousands of digits; the other: brackets within brackets
+    except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"{path}: cannot be read as TOML ({error}); see jobs/ for complete examples") from error
     for override in overrides:
         _override(tables, override)

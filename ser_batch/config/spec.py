@@ -20,7 +20,8 @@ MIN_LENGTH_S = 0.01
 
 def _is_number(value: object) -> bool:
     """Whether a value, which may come from a JSON file, is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # comparing takes integers of any size, converting to a float does not
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 <= value <= 1e300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

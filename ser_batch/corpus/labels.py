@@ -124,7 +124,7 @@ def _voted_labels(labels: Path, columns: Iterable[str]) -> tuple[str, ...]:
     """Return the labels that a file has columns of votes for, sorted."""
     voted = {name.removeprefix(LABEL_PREFIX) for name in columns if name.startswith(LABEL_PREFIX)}
     for name in sorted(voted):
-        if not _is_label(name):
+        if not is_label(name):
             raise InputError(
                 f"{labels}, row 1: column {LABEL_PREFIX}{name}; after {LABEL_PREFIX} expected {_EXPECTED_LABEL}"
             )
@@ -191,7 +191,7 @@ def _label_row(
     if path is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
     path = str(row["path"]) if str(row["path"]) in known else path
-    if said["emotion"] is not None and not _is_label(said["emotion"]):
+    if said["emotion"] is not None and not is_label(said["emotion"]):
         raise InputError(f"{where}: emotion {said['emotion']!r}; expected {_EXPECTED_LABEL}")
     for name, (pattern, expected) in _TEXTS.items():
         text = said[name]
@@ -217,7 +217,8 @@ def _label_row(
     )
 
 
-def _is_label(text: str) -> bool:
+def is_label(text: str) -> bool:
+    """Return whether a word may be an emotion of the tables."""
     return LABEL_PATTERN.fullmatch(text) is not None and text not in RESERVED_LABELS
 
 
