@@ -36,10 +36,8 @@ def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
     click.echo(f"{printable(summary.out)}: {n_segments} segments of {summary.n_recordings} recordings{in_variants}")
     known = sorted((label, count) for label, count in summary.emotions.items() if label)
     unknown = summary.emotions.get(None, 0)
-    listed = ", ".join(f"{printable(label)} {count}" for label, count in known) + (
-        f", unknown {unknown}" if unknown else ""
-    )
-    click.echo(f"emotions: {listed.removeprefix(', ')}")
+    listed = ", ".join(f"{label} {count}" for label, count in known) + (f", unknown {unknown}" if unknown else "")
+    click.echo(f"emotions: {printable(listed.removeprefix(', '))}")
     if summary.verified:
         click.echo(
             f"verified: {summary.verified[0]} recordings against librosa, largest difference "
@@ -110,9 +108,8 @@ def _print_model(model: "Bundle") -> None:
         )
         click.echo(f"its figures: UAR on corpora never heard: {of_each}. Calls are recorded elsewhere, too")
     elif metrics:
-        click.echo(
-            f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {printable(metrics['meaning'])}"
-        )
+        meaning = printable(metrics["meaning"])
+        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {meaning}")
     else:
         click.echo("its figures: none, nothing was held out when it was trained")
     if model.values["licence"]:
