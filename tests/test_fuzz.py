@@ -33,6 +33,7 @@ from ser_batch.bundle.folder import _model_id, network_contents
 from ser_batch.cli.printing import _print_model
 from ser_batch.config import FeatureSpec, RawFormat, canonical_json, read_job
 from ser_batch.corpus import CORPORA, Recording, join_labels, parse_name
+from ser_batch.corpus.records import Metadata
 from ser_batch.errors import BundleError, InputError, RecordingError, SerBatchError, UsageError
 from ser_batch.network.saved import read_saved
 from ser_batch.report import write_page
@@ -149,7 +150,7 @@ def test_parse_name():
             assert said.speaker.isprintable()
             assert str(said.statement).isprintable()
 
-    fuzz(check_name, names(), st.text(max_size=5), st.sampled_from(["auto", "none", *CORPORA]), examples=300)
+    fuzz(check_name, names(), st.text(max_size=5), st.sampled_from(["auto", "none", *CORPORA]), examples=100)
 
 
 # ---- labels ----
@@ -172,7 +173,8 @@ CELL = st.one_of(
 
 def join(file: Path, timed: bool) -> None:
     recordings = [
-        Recording(path=path, file=path.encode(), size=1, mtime_ns=1) for path in ("a.wav", "b, c.wav", "d.wav")
+        Recording(path=path, file=path.encode(), size=1, mtime_ns=1, metadata=Metadata())
+        for path in ("a.wav", "b, c.wav", "d.wav")
     ]
     try:
         joined = join_labels(recordings, file, timed=timed)
@@ -196,7 +198,7 @@ def test_labels_csv(tmp_path):
         file.write_bytes(content)
         join(file, timed)
 
-    fuzz(check_csv, CHANGES, st.lists(CELL, max_size=12), st.booleans(), examples=300)
+    fuzz(check_csv, CHANGES, st.lists(CELL, max_size=12), st.booleans(), examples=150)
 
 
 def test_labels_parquet(tmp_path):
@@ -211,7 +213,7 @@ def test_labels_parquet(tmp_path):
         file.write_bytes(changed(whole[::-1], changes)[::-1] if at_end else changed(whole, changes))
         join(file, timed=True)
 
-    fuzz(check_parquet, CHANGES, st.booleans(), examples=200)
+    fuzz(check_parquet, CHANGES, st.booleans(), examples=80)
 
 
 # ---- jobs ----
@@ -264,7 +266,8 @@ def test_jobs(tmp_path):
 
     line = st.tuples(st.sampled_from(KEYS), VALUES).map(lambda parts: f"{parts[0]} = {parts[1]}\n")
     more = st.lists(line, max_size=2).map("".join)
-    fuzz(check_job, st.sampled_from(JOBS), CHANGES, more, OVERRIDES, examples=250)
+    rarely = st.one_of(st.just([]), st.just([]), CHANGES)
+    fuzz(check_job, st.sampled_from(JOBS), rarely, more, OVERRIDES, examples=150)
 
 
 # ---- recordings ----
@@ -308,7 +311,9 @@ def _sounds() -> dict[str, bytes]:
     ):
         stream = io.BytesIO()
         with av.open(stream, "w", format=container) as out:
-            track = out.add_stream(codec, rate=48000 if codec == "libopus" else 8000, layout="mono")
+            track = out.add_stream(codec, rate={"libopus": 48000, "wmav2": 16000}.get(codec, 8000), layout="mono")
+            if codec == "wmav2":
+                track.bit_rate = 32_000
             if codec == "g726":
                 track.bit_rate = 32_000
             frame = av.AudioFrame.from_ndarray((tone[None] * 32767).astype(np.int16), format="s16", layout="mono")
@@ -350,7 +355,7 @@ def test_recordings(tmp_path, sounds):
         file.unlink()
 
     suffix = st.sampled_from([None, None, None, "wav", "mp3", "raw", "vox", "gsm"])
-    fuzz(check_recording, st.sampled_from(sorted(sounds)), suffix, CHANGES, RAW, examples=600)
+    fuzz(check_recording, st.sampled_from(sorted(sounds)), suffix, CHANGES, RAW, examples=250)
 
 
 MAGIC = [b"RIFF\xff\xff\xff\xffWAVE", b"fLaC", b"OggS\0\2", b"ID3\4\0\0", b"\xff\xfb\x90", b"FORM\0\0\0\0AIFF", b".snd"]
@@ -365,7 +370,7 @@ def test_recordings_of_random_bytes(tmp_path):
         file.unlink()
 
     suffix = st.sampled_from(["wav", "mp3", "raw", "vox", "gsm", "ul"])
-    fuzz(check_random, st.sampled_from(MAGIC), st.binary(max_size=3000), suffix, RAW, examples=200)
+    fuzz(check_random, st.sampled_from(MAGIC), st.binary(max_size=3000), suffix, RAW, examples=100)
 
 
 # ---- models ----
@@ -537,7 +542,7 @@ def test_bundle_json(tmp_path, capsys, monkeypatch):
             file.write_bytes(changed(file.read_bytes(), changes))
         use(tmp_path, capsys)
 
-    fuzz(check_bundle_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=300)
+    fuzz(check_bundle_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=100)
 
 
 def _identity(file: Path) -> tuple[dict, list]:
@@ -564,7 +569,7 @@ def test_networks(tmp_path, capsys):
     rarely = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
     path = st.lists(st.integers(0, 30), min_size=2, max_size=6)
     edits = st.lists(st.tuples(path, JSON, st.booleans()), max_size=2)
-    fuzz(check_network, edits, st.one_of(st.just([]), CHANGES), rarely, examples=250)
+    fuzz(check_network, edits, st.one_of(st.just([]), CHANGES), rarely, examples=80)
 
 
 def _estimators() -> dict[str, bytes]:
@@ -622,4 +627,4 @@ def test_estimators(kind, tmp_path, capsys, estimators, monkeypatch):
     path = st.lists(st.integers(0, 12), min_size=2, max_size=14)
     edits = st.one_of(st.just([]), st.lists(st.tuples(path, JSON, st.booleans()), max_size=1))
     rarely = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
-    fuzz(check_estimator, edits, st.integers(0, 99), CHANGES, rarely, examples=40)
+    fuzz(check_estimator, edits, st.integers(0, 99), CHANGES, rarely, examples=15)

@@ -143,6 +143,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "init_name": (_is_text, "text"),
     "versions": (_table_of(_is_text), "text by name"),
 }
+_NONE = object()
 _INIT: dict[str, tuple[Check, str]] = {
     "model_id": (_is_text, "text"),
     "labels": (_NAMES, "a list of labels"),
@@ -250,10 +251,12 @@ def check_told(path: Path, values: Mapping[str, Any]) -> None:
     metrics = values.get("metrics")
     if metrics != {}:  # nothing was held out
         _check_table(path, "metrics", metrics, _METRICS, _MORE_METRICS)
-    init, name = values.get("init"), "init"
-    while init is not None:
+    if ("init" in values) != ("init_name" in values):
+        raise BundleError(f"{path}: init and init_name go together; copy the folder again or train again")
+    init, name = values.get("init", _NONE), "init"
+    while init is not _NONE:
         _check_table(path, name, init, _INIT, {})
-        init, name = init.get("init"), f"{name}.init"
+        init, name = init.get("init", _NONE), f"{name}.init"
 
 
 def check_archive(path: Path) -> None:

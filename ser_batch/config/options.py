@@ -304,7 +304,7 @@ class ScoreOptions(RunOptions):
         roles: dict[int, str] = {}
         for item in self.channel_roles.split(",") if self.channel_roles else ():
             number, equals, role = (part.strip() for part in item.partition("="))
-            if not (number.isdecimal() and equals and role):
+            if not (number.isdecimal() and len(number) < 10 and equals and role):
                 raise UsageError(f"--channel-roles {self.channel_roles!r}; expected such as 0=agent,1=customer")
             if int(number) in roles:
                 raise UsageError(f"--channel-roles {self.channel_roles!r}; channel {int(number)} stands there twice")

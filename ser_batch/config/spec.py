@@ -236,7 +236,7 @@ def _from_dict(cls: type[_Spec], values: Mapping[str, Any], what: str) -> _Spec:
 def _channel_numbers(text: str) -> tuple[int, ...]:
     """Parse ``0,1`` into channel numbers."""
     parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else [""]
-    are_numbers = all(part.isdecimal() and part.isascii() for part in parts)
+    are_numbers = all(part.isdecimal() and part.isascii() and len(part) < 10 for part in parts)
     numbers = tuple(int(part) for part in parts) if are_numbers else ()
     if not numbers or len(set(numbers)) != len(numbers):
         raise UsageError(f"channels {text!r}; expected mix, split, or numbers such as 0,1")
