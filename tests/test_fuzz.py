@@ -50,8 +50,7 @@ def fuzz(check: Callable[..., None], *drawn: st.SearchStrategy, examples: int) -
     """Call `check` with what the strategies give, so often, or as long as the environment says."""
     n_tried = 0
 
-    @given(st.tuples(*drawn))
-    def run(values):
+    def tried(values):
         nonlocal n_tried
         n_tried += 1
         faulthandler.dump_traceback_later(HANG_S, exit=True, file=sys.__stderr__)
@@ -60,16 +59,23 @@ def fuzz(check: Callable[..., None], *drawn: st.SearchStrategy, examples: int) -
         finally:
             faulthandler.cancel_dump_traceback_later()
 
-    health = list(HealthCheck)
+    def run(**how) -> None:
+        @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), **how)
+        @seed(secrets.randbits(64) if MINUTES else 0)
+        @given(st.tuples(*drawn))
+        def once(values):
+            tried(values)
+
+        once()
+
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    common = {"deadline": None, "database": None, "suppress_health_check": health}
     if not MINUTES:
-        settings(max_examples=examples, derandomize=True, phases=[Phase.generate], **common)(run)()
+        run(max_examples=examples, phases=[Phase.generate])
     end = time.monotonic() + 60 * MINUTES
     while time.monotonic() < end:
-        settings(max_examples=500, **common)(seed(secrets.randbits(64))(run))()
+        run(max_examples=500)
     if MINUTES:
-        print(f"{check.__name__}: {n_tried} inputs", file=sys.__stderr__)
+        print(f"\n{check.__name__}: {n_tried} inputs", file=sys.__stderr__, flush=True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kb < MOST_GROWTH_KB
 
 

@@ -1,7 +1,9 @@
 """What FFmpeg reads, by way of PyAV: m4a, aac, amr, webm, wma, and the sound of mp4, mov, 3gp and mkv."""
 
 import dataclasses
+import errno
 import math
+import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -93,7 +95,7 @@ class AvSource:
         self._stream.seek(0)
         try:
             # tags may be in any encoding, and are not wanted
-            container = av.open(self._stream, "r", container_options=_OPTIONS, metadata_errors="replace")
+            container = av.open(_Quiet(self._stream), "r", container_options=_OPTIONS, metadata_errors="replace")
         except _ERRORS as error:
             reasons = "; ".join(reason for reason in (self._reason, _said(error)) if reason)
             raise refusal(self._path, "open", f"it cannot be read as audio ({reasons})") from error
@@ -163,6 +165,20 @@ class AvSource:
         if container.duration is None or len(container.streams) > 1:
             return None
         return float(container.duration / av.time_base)
+
+
+class _Quiet:
+    """A file as PyAV takes it: where a broken file sends FFmpeg before the beginning, it would print a traceback."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read, self.tell, self._stream = stream.read, stream.tell, stream
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Return the new place, or an error as FFmpeg has them."""
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
 
 
 @dataclasses.dataclass(frozen=True)

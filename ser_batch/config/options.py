@@ -128,7 +128,7 @@ class RunOptions:
         if self.raw_format is not None:
             said["raw_format"] = str(self.wanted_raw_format)
         if self.max_duration != DEFAULT_MAX_DURATION_S:
-            said["max_duration"] = self.max_duration if math.isfinite(self.max_duration) else "inf"
+            said["max_duration"] = float(self.max_duration) if math.isfinite(self.max_duration) else "inf"
         return said
 
 
