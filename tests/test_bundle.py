@@ -142,7 +142,13 @@ def test_a_field_of_a_wrong_type_or_range_is_named_with_its_file(model, field, v
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("field", ["licence", "training", "metrics", "training.datasets", "metrics.accuracy"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("licence", "training", "metrics", "training.datasets", "metrics.accuracy"),
+        *("split", "seed", "created", "versions", "recipe", "epochs"),
+    ],
+)
 def test_a_field_that_is_not_there_is_named(model, field):
     values = json.loads((model / "bundle.json").read_text())
     *tables, name = field.split(".")

@@ -133,15 +133,18 @@ _MORE_TRAINING: dict[str, tuple[Check, str]] = {
 }
 # of the page and of what commands print
 _TEXTS = ("model_id", "estimator", "description", "licence")
-_OPTIONAL: dict[str, tuple[Check, str]] = {
+_SETTINGS: dict[str, tuple[Check, str]] = {
     "recipe": (_or_null(_is_text), "text or null"),
-    "normalize": (lambda value: value in get_args(Normalize), f"one of {', '.join(get_args(Normalize))}"),
     "epochs": (_or_null(_is_count), "a whole number or null"),
     "seed": (_is_count, "a whole number"),
     "split": (_is_text, "text"),
     "created": (_is_text, "text"),
-    "init_name": (_is_text, "text"),
     "versions": (_table_of(_is_text), "text by name"),
+    "feature_spec": (lambda value: isinstance(value, dict), "an object"),
+}
+_OPTIONAL: dict[str, tuple[Check, str]] = {
+    "normalize": (lambda value: value in get_args(Normalize), f"one of {', '.join(get_args(Normalize))}"),
+    "init_name": (_is_text, "text"),
 }
 _NONE = object()
 _INIT: dict[str, tuple[Check, str]] = {
@@ -246,7 +249,7 @@ def check_told(path: Path, values: Mapping[str, Any]) -> None:
     _check(path, "labels", values.get("labels"), _are_some_names, "a list of labels")
     for name in _TEXTS:
         _check(path, name, values.get(name), _is_text, "text")
-    _check_table(path, "", values, {}, _OPTIONAL)
+    _check_table(path, "", values, _SETTINGS, _OPTIONAL)
     _check_table(path, "training", values.get("training"), _TRAINING, _MORE_TRAINING)
     metrics = values.get("metrics")
     if metrics != {}:  # nothing was held out
