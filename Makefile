@@ -10,7 +10,7 @@ TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture lint format bench clean
+.PHONY: help install demo test torture fuzz lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -40,6 +40,9 @@ lint: $(INSTALLED)  ## Ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(INSTALLED)  ## Names, labels, jobs, recordings and models that are broken on purpose, 10 minutes each
+	SER_BATCH_FUZZ_MINUTES=10 $(BIN)/python -m pytest -s tests/test_fuzz.py
 
 format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pooch
 import requests
@@ -299,26 +299,27 @@ def _unpack(archive: Archive, kept: Path, out: Path) -> dict[str, int]:
 def _checked(archive: Archive, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """Return the recordings by path, or refuse the archive before anything of it is written."""
     recordings: dict[str, zipfile.ZipInfo] = {}
+    # by lower case: on some systems two names that differ in nothing else are one file
+    files: set[str] = set()
+    folders: set[str] = set()
     for member in members:
         name = member.orig_filename.removesuffix("/")  # as stored: zipfile rewrites `filename`
         last = name.rpartition("/")[2]
         if name.split("/")[0] == "__MACOSX" or last == ".DS_Store" or last.startswith("._"):
             continue
-        kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the packing system has no modes
-        if _SAFE_NAME.fullmatch(name) is None:
-            reason = "its name is not safe"
-        elif kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-            reason = "it is a link or a special file"
-        elif member.flag_bits & 0x1:
-            reason = "it is encrypted"
-        elif member.is_dir():
+        reason = _unusable(member, name)
+        if reason is None and member.is_dir():
+            folders.add(name.lower())
             continue
-        elif not last.lower().endswith(".wav"):
-            reason = "it is not a .wav file"
-        else:
-            recordings[name] = member
-            continue
-        raise DownloadError(f"{archive.name}: nothing unpacked; member {name!r} is refused: {reason}")
+        if reason is None and name.lower() in files:
+            reason = "its name is there twice, or differs in upper and lower case only"
+        if reason is not None:
+            raise DownloadError(f"{archive.name}: nothing unpacked; member {name!r} is refused: {reason}")
+        recordings[name] = member
+        files.add(name.lower())
+        folders.update(str(folder).lower() for folder in PurePosixPath(name).parents)
+    for name in sorted(files & folders):
+        raise DownloadError(f"{archive.name}: nothing unpacked; {name!r} is both a recording and a folder in it")
     n_bytes = sum(member.file_size for member in recordings.values())
     if n_bytes > _MAX_UNPACKED_BYTES:
         raise DownloadError(
@@ -330,3 +331,16 @@ def _checked(archive: Archive, members: Iterable[zipfile.ZipInfo]) -> dict[str, 
             f"{archive.name}: nothing unpacked; expected {expected} recordings, found {len(recordings)}"
         )
     return recordings
+
+
+def _unusable(member: zipfile.ZipInfo, name: str) -> str | None:
+    """Return why a member is neither a folder nor a recording that can be unpacked; None where it is one."""
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the packing system has no modes
+    checks = (
+        (_SAFE_NAME.fullmatch(name) is None, "its name is not safe"),
+        (kind not in {0, stat.S_IFREG, stat.S_IFDIR}, "it is a link or a special file"),
+        (bool(member.flag_bits & 0x1), "it is encrypted"),
+        (member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}, "it is compressed in an unusual way"),
+        (not member.is_dir() and not name.lower().endswith(".wav"), "it is not a .wav file"),
+    )
+    return next((reason for is_so, reason in checks if is_so), None)

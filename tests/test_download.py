@@ -457,6 +457,12 @@ def special(name: str, kind: int) -> zipfile.ZipInfo:
     return member
 
 
+def compressed(name: str, how: int) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.compress_type = how
+    return member
+
+
 @pytest.mark.parametrize(
     ("member", "reason"),
     [
@@ -475,7 +481,13 @@ def special(name: str, kind: int) -> zipfile.ZipInfo:
         (special("Actor_01/x.wav", stat.S_IFLNK), "link"),
         (special("Actor_09", stat.S_IFLNK), "link"),
         (special("Actor_01/x.wav", stat.S_IFIFO), "special"),
+        (special("Actor_01/x.wav", stat.S_IFCHR), "special"),
+        (special("Actor_01/x.wav", stat.S_IFBLK), "special"),
+        (special("Actor_01/x.wav", stat.S_IFSOCK), "special"),
         ("Actor_01/run.sh", "not a .wav"),
+        ("ACTOR_01/03-01-05-01-01-01-01.WAV", "upper and lower case"),
+        ("Actor_01/03-01-05-01-01-01-01.Wav", "upper and lower case"),
+        (compressed("Actor_01/x.wav", zipfile.ZIP_LZMA), "unusual"),
     ],
 )
 def test_an_archive_with_an_unsafe_member_is_refused_as_a_whole(
@@ -486,6 +498,16 @@ def test_an_archive_with_an_unsafe_member_is_refused_as_a_whole(
     with pytest.raises(DownloadError, match=f"refused: .*{reason}"):
         fetch(unsafe)
     assert [path.name for path in tmp_path.iterdir()] == ["audio"]
+    assert tree(tmp_path / "audio") == {}
+
+
+def test_a_recording_that_is_a_folder_too_is_refused_before_anything_is_written(
+    server: Server, fetch: Fetch, tmp_path: Path
+) -> None:
+    members = {"Actor_01/a.wav": b"x", "Actor_01/A.WAV/b.wav": b"x"}
+    content = make_zip(tmp_path / "made.zip", recordings("02") | members)
+    with pytest.raises(DownloadError, match=r"actor_01/a\.wav' is both a recording and a folder"):
+        fetch(offer(server, SPEECH, content, n_recordings=0))
     assert tree(tmp_path / "audio") == {}
 
 

@@ -1,5 +1,6 @@
 """A model folder, and what turns MFCCs into probabilities by it. JSON, .keras and skops; never pickle."""
 
+from ser_batch.bundle.checking import check_told, read_values
 from ser_batch.bundle.folder import (
     BUNDLE_FILE,
     CARD_FILE,
@@ -23,9 +24,11 @@ __all__ = [
     "Bundle",
     "Familiar",
     "Predictor",
+    "check_told",
     "find",
     "load",
     "network_contents",
+    "read_values",
     "save",
     "shipped",
     "summary_features",

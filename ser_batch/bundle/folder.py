@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
+from ser_batch.bundle.checking import check_archive, check_used, read_values
+from ser_batch.bundle.estimators import check_estimator
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
 from ser_batch.config import FeatureSpec, Normalize, canonical_json
 from ser_batch.errors import BundleError, UsageError
@@ -123,12 +126,18 @@ class Bundle:
             )
         import skops.io
 
+        check_archive(path)
         contents = path.read_bytes()
+        self._check_id(contents)
         try:
-            estimator = skops.io.load(path, trusted=_TRUSTED)
+            estimator = skops.io.loads(contents, trusted=_TRUSTED)
+            check_estimator(estimator, 2 * self.spec.n_mfcc)
+            tried = estimator.predict_proba(np.zeros((1, 2 * self.spec.n_mfcc), dtype=np.float32))
+            self._check_tried(np.asarray(tried))
+        except BundleError:
+            raise
         except Exception as error:  # skops raises whatever its parts do on a broken file
             raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
-        self._check_id(contents)
         return lambda mfcc, n_frames, _heard=None: np.asarray(
             estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
         )
@@ -148,9 +157,26 @@ class Bundle:
         """
         from ser_batch.network import inference
 
-        network = inference.load(self.folder / MODEL_FILES["cnn"])
+        path = self.folder / MODEL_FILES["cnn"]
+        network = inference.load(path)
         self._check_id(network_contents(network.configuration, network.weights))
+        try:
+            tried = network.predict(np.zeros((1, self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32))
+        except Exception as error:  # whatever NumPy raises on weights that do not go together
+            raise BundleError(f"{path}: the network fails ({error}); train again") from error
+        self._check_tried(tried)
         return network
+
+    def _check_tried(self, probabilities: npt.NDArray[Any]) -> None:
+        """Refuse a model that gives something else than a probability a label, found out on one silent segment."""
+        expected = (1, len(self.labels))
+        is_right = probabilities.shape == expected and probabilities.dtype.kind == "f"
+        if not (is_right and np.isfinite(probabilities).all() and abs(probabilities.sum() - 1) < 1e-3):
+            raise BundleError(
+                f"{self.folder / MODEL_FILES[self.estimator]}: gives no probabilities of the {len(self.labels)} labels "
+                f"in {BUNDLE_FILE} (but numbers of shape {probabilities.shape}); copy the whole folder again, or train "
+                "again"
+            )
 
     def _check_id(self, contents: bytes) -> None:
         if _model_id(contents, self.values) != self.model_id:
@@ -241,24 +267,24 @@ def load(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        A file is missing or altered, or the folder was written by a newer version.
+        A file is missing or altered, a field of bundle.json is of a wrong type or range, or the folder was written by
+        a newer version.
     """
     path = folder / BUNDLE_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_values(path)
     except FileNotFoundError:
         raise BundleError(f"{folder}: no {BUNDLE_FILE}; expected a folder made by `ser-batch train`") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read as JSON ({error}); copy the folder again") from error
-    missing = [name for name in _REQUIRED if not isinstance(values, dict) or name not in values]
+    missing = [name for name in _REQUIRED if name not in values]
     if missing:
         raise BundleError(f"{path}: no {missing[0]}; it is not complete, copy the folder again or train again")
-    if values["schema_version"] != 1:
+    if values["schema_version"] != 1 or isinstance(values["schema_version"], bool):
         raise BundleError(
             f"{path}: schema version {values['schema_version']!r}, this program reads 1; upgrade ser-batch"
         )
-    if values["estimator"] not in MODEL_FILES:
+    if not isinstance(values["estimator"], str) or values["estimator"] not in MODEL_FILES:
         raise BundleError(f"{path}: estimator {values['estimator']!r}; expected one of {', '.join(MODEL_FILES)}")
+    check_used(path, values, MODEL_FILES[values["estimator"]])
     _check_file(folder, MODEL_FILES[values["estimator"]], values["files"])
     bundle = Bundle(folder, values)
     try:
@@ -280,6 +306,8 @@ _REQUIRED = (
     "temperature",
     "files",
     "metrics",
+    "training",
+    "licence",
 )
 
 
@@ -287,7 +315,9 @@ def _check_file(folder: Path, name: str, hashes: Mapping[str, str]) -> None:
     path = folder / name
     if not path.is_file():
         raise BundleError(f"{path}: missing; copy the whole folder again, or train again")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != hashes.get(name):
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != hashes[name]:
         raise BundleError(f"{path}: altered since it was saved; copy the whole folder again, or train again")
 
 
