@@ -238,7 +238,7 @@ def test_fine_tuning_is_gentler_and_shorter(name):
 def test_the_recipe_of_the_first_model_decides_epochs_variants_and_network(calls, small_model, tmp_path, monkeypatch):
     fitted = []
 
-    def fit(network, segments, recipe, *, epochs, seed, on_epoch):
+    def fit(network, segments, recipe, *, epochs, seed, on_epoch, **_):
         fitted.append((network.name, recipe, epochs, len(segments)))
         on_epoch(1, {"loss": 1.0, "accuracy": 0.5})
 

@@ -535,7 +535,7 @@ def networks(monkeypatch):
         made_so_far.append(SimpleNamespace(name=name, trained=[], asked=[], seed=None))
         return made_so_far[-1]
 
-    def fit(network, segments, recipe, *, epochs, seed, on_epoch):
+    def fit(network, segments, recipe, *, epochs, seed, on_epoch, **_):
         network.seed = seed
         for epoch in range(1, epochs + 1):
             x, _ = segments.batch(np.arange(len(segments)), np.random.default_rng((seed, epoch)))

@@ -70,12 +70,19 @@ class Checkpoints:
 
     def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
         self.folder = out.with_name(f".{out.name}.unfinished")
-        settings = canonical_json(dict(identity) | {"versions": bundle.versions()})
-        file = self.folder / _SETTINGS_FILE
-        if not file.is_file() or file.read_text(encoding="utf-8") != settings:
+        self._settings = canonical_json(dict(identity) | {"versions": bundle.versions()})
+        if not self._are_of_this_training():
             self.remove()
+
+    def prepare(self) -> None:
+        """Make the folder, if it is not there."""
+        if not self._are_of_this_training():
             make_folder(self.folder)
-            write_text(file, settings)
+            write_text(self.folder / _SETTINGS_FILE, self._settings)
+
+    def _are_of_this_training(self) -> bool:
+        file = self.folder / _SETTINGS_FILE
+        return file.is_file() and file.read_text(encoding="utf-8") == self._settings
 
     def remove(self) -> None:
         """Remove them all: the model is there."""
@@ -86,7 +93,7 @@ class Checkpoints:
         """Return the place of one network, by all that tells it from the others of the training."""
         # names of folds come from names of corpora and files; here they are no path
         name = hashlib.sha256(canonical_json(told_by).encode()).hexdigest()[:16]
-        return Place(self.folder / f"{name}.npz")
+        return Place(self, self.folder / f"{name}.npz")
 
 
 class Place:
@@ -94,12 +101,14 @@ class Place:
 
     Parameters
     ----------
+    checkpoints
+        Those that it is one of.
     file
         Made by `keep`, always whole.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, checkpoints: Checkpoints, file: Path) -> None:
+        self._checkpoints, self._file = checkpoints, file
         self._kept = time.monotonic()
 
     def load(self) -> Checkpoint | None:
@@ -127,6 +136,7 @@ class Place:
         if not is_last and time.monotonic() - self._kept < SECONDS_BETWEEN:
             return
         held = state()
+        self._checkpoints.prepare()
         named: dict[str, Any] = {f"array_{number}": array for number, array in enumerate(held.arrays)}
         named |= {"epoch": held.epoch, "history": json.dumps(history), "n_arrays": len(held.arrays)}
         with atomic_path(self._file) as temporary, temporary.open("wb") as stream:
