@@ -24,6 +24,27 @@ QUIET_DB = 25.0
 _FIELDS = ("n_frames", "sums", "squares")
 
 
+def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np.bool_]:
+    """Return which frames are at most `QUIET_DB` below the loudest of their segment, by the mean over the mel bands.
+
+    Parameters
+    ----------
+    mfcc
+        Shape (k, frames, n_mfcc), padded with 0.0.
+    n_frames
+        Real frames, shape (k,).
+    n_mels
+        Mel bands they were made of: the first coefficient is the mean over these times the root of their number.
+
+    Returns
+    -------
+    array of bool, shape (k, frames)
+    """
+    is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
+    level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
+    return np.asarray(is_real & (level_db >= level_db.max(axis=1, keepdims=True, initial=-np.inf) - QUIET_DB))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heard:
     """What was heard of some speakers: sums over the frames of their MFCCs that are speech.
@@ -44,20 +65,12 @@ class Heard:
     def of(cls, mfcc: Array, n_frames: Numbers, n_mels: int) -> Self:
         """Return what each of some segments holds, pauses left out: how much of them there is says nothing of a voice.
 
-        Speech is what is at most `QUIET_DB` below the loudest frame, by the mean over the mel bands.
-
         Parameters
         ----------
-        mfcc
-            Shape (k, frames, n_mfcc), padded with 0.0.
-        n_frames
-            Real frames, shape (k,).
-        n_mels
-            Mel bands they were made of: the first coefficient is the mean over these times the root of their number.
+        mfcc, n_frames, n_mels
+            As `speech_frames` takes them.
         """
-        is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
-        level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
-        is_speech = is_real & (level_db >= level_db.max(axis=1, keepdims=True, initial=-np.inf) - QUIET_DB)
+        is_speech = speech_frames(mfcc, n_frames, n_mels)
         frames = np.where(is_speech[:, :, None], mfcc, 0).astype(np.float64)
         return cls(is_speech.sum(axis=1).astype(np.float64), frames.sum(axis=1), (frames * frames).sum(axis=1))
 

@@ -150,8 +150,10 @@ class _ShardRun:
                 entries.append(self._do(recording, parts))
             if self._watch is not None:
                 self._watch.finish()
+                parent = multiprocessing.parent_process()
+                assert parent is not None  # only workers are watched
                 # another run may have taken over what this one was killed in the middle of
-                _end_if_orphaned(multiprocessing.parent_process().pid)  # type: ignore[union-attr]
+                _end_if_orphaned(parent.pid)
         n_rows = sum(entry["rows"] for entry in entries)
         rejects = [dataclasses.asdict(reject) for reject in self._rejects.values()]
         write_ledger(

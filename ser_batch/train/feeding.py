@@ -132,16 +132,16 @@ class TrainingSegments:
                     mfcc[place] = self._joiner.joined(int(numbers[place]), int(variants[place]), generator)
                     n_frames[place] = mfcc.shape[1]
         changes = self._recipe.augmentation
-        n_mels = self._data.spec.n_mels
-        unchanged = Heard.of(mfcc, n_frames, n_mels) if self._voices else None
+        unchanged = mfcc, n_frames
         if changes is not None:
             mfcc, n_frames = augmented(mfcc, n_frames, changes, self._data.spec, generator)
-        if self._voices is None or unchanged is None:
+        if self._voices is None:
             x = self._scaler.transform(mfcc, n_frames)
         else:
+            before, after = (Heard.of(*pair, self._data.spec.n_mels) for pair in (unchanged, (mfcc, n_frames)))
             is_alone = generator.random(len(rows)) < self._recipe.alone_share
-            heard = self._voices.of(rows).replaced(is_alone, unchanged)
-            mean, scale = moved(self._scaler.of(heard), unchanged, Heard.of(mfcc, n_frames, n_mels))
+            heard = self._voices.of(rows).replaced(is_alone, before)
+            mean, scale = moved(self._scaler.of(heard), before, after)
             x = scaled(mfcc, n_frames, mean[:, None], scale[:, None])
         if changes is not None:
             x = masked(x, n_frames, changes, generator)

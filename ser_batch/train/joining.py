@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.network.scaling import QUIET_DB
+from ser_batch.network.scaling import speech_frames
 from ser_batch.tables import Features
 
 Array = npt.NDArray[np.float32]
@@ -69,8 +69,8 @@ class Joiner:
         return bool(self._is_known[number])
 
     def _speech(self, number: int, variant: int) -> Array:
-        row = self._rows[self._first[number] + variant]
-        frames = self._data.mfcc[np.array([row])][0, : self._data.n_frames[row]]
-        level_db = frames[:, 0] / np.float32(self._data.spec.n_mels**0.5)
-        loud = np.flatnonzero(level_db >= level_db.max() - QUIET_DB)
+        row = self._rows[[self._first[number] + variant]]
+        mfcc, n_frames = self._data.mfcc[row], self._data.n_frames[row]
+        loud = np.flatnonzero(speech_frames(mfcc, n_frames, self._data.spec.n_mels))
+        frames = mfcc[0, : n_frames[0]]
         return np.asarray(frames[max(0, loud[0] - _MARGIN_FRAMES) : loud[-1] + 1 + _MARGIN_FRAMES])
