@@ -42,7 +42,7 @@ lint: $(INSTALLED)  ## Ruff and mypy
 	$(BIN)/mypy
 
 fuzz: $(INSTALLED)  ## Names, labels, jobs, recordings and models that are broken on purpose, 10 minutes each
-	SER_BATCH_FUZZ_MINUTES=10 $(BIN)/python -m pytest -s tests/test_fuzz.py
+	SER_BATCH_FUZZ_MINUTES=10 $(BIN)/python -m pytest -s --timeout 0 tests/test_fuzz.py
 
 format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .

@@ -438,6 +438,7 @@ def test_a_value_that_the_command_would_refuse_is_refused_in_a_job_too(read):
         ('[score]\naudio = "a"\nraw_format = "mulaw:' + "1" * 5000 + ':1"', "raw-format"),
         ('[score]\naudio = "a"\nchannels = "' + "1" * 5000 + '"', "channels"),
         ('[score]\naudio = "a"\nchannel_roles = "' + "1" * 5000 + '=a"', "channel-roles"),
+        ('[score]\naudio = "a"\nchannel_roles = "mulaw:' + "1" * 5000 + ':1"', "channel-roles"),
         ('[train]\nsplit = "speaker:' + "1" * 5000 + '"', "--split"),
         ('[score]\naudio = "a"\nout = "a\\u0000b"', "out is 'a"),
         ('[score]\naudio = "a"\njobs = 0', "--jobs 0"),
@@ -447,6 +448,7 @@ def test_a_job_made_to_do_harm_is_refused_by_file_and_key(read, text, told):
     with pytest.raises(JobError, match=rf"\.toml: .*{told}") as caught:
         read(text)
     assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 2000  # however long what it quotes
 
 
 def test_a_job_that_is_not_there_is_refused_by_name(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_args
 
 from ser_batch.config import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, Normalize
 from ser_batch.corpus import is_label
-from ser_batch.errors import BundleError
+from ser_batch.errors import BundleError, shortened
 
 # a model of many corpora has some 20 kB
 MAX_JSON_BYTES = 16_000_000
@@ -333,6 +333,5 @@ def _check(path: Path, field: str, value: Any, check: Check, expected: str) -> N
 
 
 def _refuse(path: Path, field: str, value: Any, expected: str) -> NoReturn:
-    found = json.dumps(value)
-    found = found if len(found) <= 80 else f"{found[:77]}..."
+    found = shortened(json.dumps(value), 80)
     raise BundleError(f"{path}: {field} is {found}; expected {expected}. Copy the folder again, or train again")

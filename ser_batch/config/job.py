@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
-from ser_batch.errors import JobError, UsageError
+from ser_batch.errors import JobError, UsageError, shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,4 +147,4 @@ def _shown(value: object) -> str:
         text = repr(value)
     except ValueError:
         text = f"{type(value).__name__} with a number of thousands of digits"
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return shortened(text, 200)
