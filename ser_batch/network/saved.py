@@ -16,6 +16,8 @@ Array = npt.NDArray[np.float32]
 MAX_FILE_BYTES = 200_000_000
 _MAX_CONFIGURATION_BYTES = 16_000_000
 _MAX_LAYERS = 10_000
+# in one piece, in the file itself; the others are chunked and virtual
+_PLAIN_LAYOUTS = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, list[Array]]]:
@@ -56,7 +58,9 @@ def _read_weights(file: h5py.File) -> dict[str, list[Array]]:
         for number in range(len(group)):
             held = _held(group, str(number), h5py.Dataset)
             # neither in another file nor packed, so that a short file cannot stand for a large array
-            if held.is_virtual or held.external or held.chunks or held.dtype != np.float32 or held.shape is None:
+            kept = held.id.get_create_plist()
+            is_plain = kept.get_layout() in _PLAIN_LAYOUTS and kept.get_external_count() == 0
+            if not is_plain or held.dtype != np.float32 or held.shape is None:
                 raise ValueError(f"the weights of {layer} are kept in a way that Keras does not")
             n_bytes += held.nbytes
             if n_bytes > MAX_FILE_BYTES:
@@ -68,6 +72,9 @@ def _read_weights(file: h5py.File) -> dict[str, list[Array]]:
 
 def _held(group: h5py.Group, name: str, kind: type[Any]) -> Any:
     """Return what a group itself holds under a name, and not what it refers to elsewhere."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink) or not isinstance(group[name], kind):
+    # of the link itself first: opening it might open another file
+    is_own = group.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
+    held = group[name] if is_own else None
+    if not isinstance(held, kind):
         raise ValueError(f"{name} is not what it is in a file of Keras")
-    return group[name]
+    return held
