@@ -29,7 +29,8 @@ from hypothesis import strategies as st
 
 from ser_batch import bundle
 from ser_batch.audio import AudioReader
-from ser_batch.bundle.folder import _model_id, network_contents
+from ser_batch.bundle import network_contents
+from ser_batch.bundle.identity import model_id_of
 from ser_batch.cli.printing import _print_model
 from ser_batch.config import FeatureSpec, RawFormat, canonical_json, read_job
 from ser_batch.corpus import CORPORA, Recording, join_labels, parse_name
@@ -472,7 +473,7 @@ def write_model(folder: Path, values: dict, content: bytes, name: str, *, conten
         complete["files"] = complete["files"] | {name: hashlib.sha256(content).hexdigest()}
     if contents is not None and complete.get("model_id") == "":
         try:
-            complete["model_id"] = _model_id(contents, json.loads(canonical_json(complete)))
+            complete["model_id"] = model_id_of(contents, json.loads(canonical_json(complete)))
         except ValueError:
             complete["model_id"] = "0" * 16
     (folder / "bundle.json").write_text(json.dumps(complete), encoding="utf-8")

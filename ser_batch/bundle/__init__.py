@@ -9,12 +9,11 @@ from ser_batch.bundle.folder import (
     Bundle,
     find,
     load,
-    network_contents,
-    save,
     shipped,
-    versions,
 )
+from ser_batch.bundle.identity import network_contents
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
+from ser_batch.bundle.saving import save, versions
 
 __all__ = [
     "BUNDLE_FILE",

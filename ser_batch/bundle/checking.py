@@ -6,10 +6,22 @@ A field is looked at here by whoever made the file, before any code uses it; wha
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from ser_batch.bundle.shapes import (
+    Check,
+    between,
+    fields,
+    is_count,
+    is_number,
+    is_share,
+    is_text,
+    list_of,
+    or_null,
+    table_of,
+)
 from ser_batch.config import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, Normalize
 from ser_batch.corpus import is_label
 from ser_batch.errors import BundleError, shortened
@@ -30,60 +42,12 @@ _SPEC_RANGES = {
     "top_db": (0, 1000),
 }
 
-Check = Callable[[Any], bool]
-
-
-def _is_number(value: object) -> bool:
-    # comparing takes integers of any size, converting does not
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 <= value <= 1e300
-
-
-def _is_share(value: object) -> bool:
-    return _is_number(value) and 0 <= float(value) <= 1  # type: ignore[arg-type]  # a number by now
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _between(low: float, high: float) -> Check:
-    return lambda value: bool(low <= value <= high)
-
-
-def _or_null(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _list_of(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(check(one) for one in value)
-
-
-def _table_of(check: Check) -> Check:
-    return lambda value: isinstance(value, dict) and all(check(one) for one in value.values())
-
-
-def _fields(required: Mapping[str, Check] | None = None, optional: Mapping[str, Check] | None = None) -> Check:
-    """Return what looks at an object: `required` have to be there, other fields than these two may be anything."""
-
-    def check(value: Any) -> bool:
-        return isinstance(value, dict) and (
-            all(name in value and one(value[name]) for name, one in (required or {}).items())
-            and all(one(value[name]) for name, one in (optional or {}).items() if name in value)
-        )
-
-    return check
-
-
-_FIGURE = _or_null(_is_share)
-_FIGURES = _fields(
-    {"uar": _is_share, "accuracy": _is_share},
-    {"macro_f1": _FIGURE, "ece": _FIGURE, "n": _is_count, "speech_uar": _FIGURE},
+_FIGURE = or_null(is_share)
+_FIGURES = fields(
+    {"uar": is_share, "accuracy": is_share},
+    {"macro_f1": _FIGURE, "ece": _FIGURE, "n": is_count, "speech_uar": _FIGURE},
 )
-_NAMES = _list_of(_is_text)
+_NAMES = list_of(is_text)
 
 
 def _are_some_names(value: Any) -> bool:
@@ -91,68 +55,68 @@ def _are_some_names(value: Any) -> bool:
 
 
 def _is_elsewhere(value: Any) -> bool:
-    more = {"labels": _are_some_names, "conditions": _table_of(_FIGURE), "n": _is_count}
-    return _FIGURES(value) and _fields(more)(value)
+    more = {"labels": _are_some_names, "conditions": table_of(_FIGURE), "n": is_count}
+    return _FIGURES(value) and fields(more)(value)
 
 
 # every one of them is printed, or stands on the page
 _METRICS: dict[str, tuple[Check, str]] = {
-    "accuracy": (_is_share, "a number from 0 to 1"),
-    "uar": (_is_share, "a number from 0 to 1"),
+    "accuracy": (is_share, "a number from 0 to 1"),
+    "uar": (is_share, "a number from 0 to 1"),
     "macro_f1": (_FIGURE, "a number from 0 to 1, or null"),
     "weighted_f1": (_FIGURE, "a number from 0 to 1, or null"),
-    "meaning": (_is_text, "text"),
+    "meaning": (is_text, "text"),
 }
 _MORE_METRICS: dict[str, tuple[Check, str]] = {
-    "n": (_is_count, "a whole number"),
+    "n": (is_count, "a whole number"),
     "ece": (_FIGURE, "a number from 0 to 1, or null"),
-    "seeds": (_list_of(_is_count), "a list of whole numbers"),
-    "condition": (_is_text, "text"),
+    "seeds": (list_of(is_count), "a list of whole numbers"),
+    "condition": (is_text, "text"),
     "intervals": (
-        _table_of(lambda value: _list_of(_FIGURE)(value) and len(value) == 2),
+        table_of(lambda value: list_of(_FIGURE)(value) and len(value) == 2),
         "by name two numbers from 0 to 1, or null",
     ),
-    "conditions": (_table_of(_FIGURES), "by condition uar and accuracy"),
-    "corpora": (_table_of(_FIGURES), "by corpus uar and accuracy"),
-    "held_out_corpora": (_table_of(_is_elsewhere), "by corpus uar, accuracy, n, labels and conditions"),
+    "conditions": (table_of(_FIGURES), "by condition uar and accuracy"),
+    "corpora": (table_of(_FIGURES), "by corpus uar and accuracy"),
+    "held_out_corpora": (table_of(_is_elsewhere), "by corpus uar, accuracy, n, labels and conditions"),
     "recordings_alone": (_FIGURES, "uar and accuracy"),
     "speech": (_FIGURES, "uar and accuracy"),
     "song": (_FIGURES, "uar and accuracy"),
 }
 _TRAINING: dict[str, tuple[Check, str]] = {
-    "n_rows": (_is_count, "a whole number"),
-    "n_recordings": (_is_count, "a whole number"),
-    "n_speakers": (_is_count, "a whole number"),
+    "n_rows": (is_count, "a whole number"),
+    "n_recordings": (is_count, "a whole number"),
+    "n_speakers": (is_count, "a whole number"),
     "datasets": (_NAMES, "a list of names"),
 }
 _MORE_TRAINING: dict[str, tuple[Check, str]] = {
-    "lowest_sampling_rate": (lambda value: _is_count(value) and value > 0, "a rate in Hz"),
+    "lowest_sampling_rate": (lambda value: is_count(value) and value > 0, "a rate in Hz"),
     "sources": (_NAMES, "a list of text"),
-    "rows_by_emotion": (_table_of(_is_count), "whole numbers by label"),
-    "corpora": (_table_of(_fields({"n_rows": _is_count, "labels": _NAMES})), "by corpus n_rows and labels"),
+    "rows_by_emotion": (table_of(is_count), "whole numbers by label"),
+    "corpora": (table_of(fields({"n_rows": is_count, "labels": _NAMES})), "by corpus n_rows and labels"),
 }
 # of the page and of what commands print
 _TEXTS = ("model_id", "estimator", "description", "licence")
 _SETTINGS: dict[str, tuple[Check, str]] = {
-    "recipe": (_or_null(_is_text), "text or null"),
-    "epochs": (_or_null(_is_count), "a whole number or null"),
-    "seed": (_is_count, "a whole number"),
-    "split": (_is_text, "text"),
-    "created": (_is_text, "text"),
-    "versions": (_table_of(_is_text), "text by name"),
+    "recipe": (or_null(is_text), "text or null"),
+    "epochs": (or_null(is_count), "a whole number or null"),
+    "seed": (is_count, "a whole number"),
+    "split": (is_text, "text"),
+    "created": (is_text, "text"),
+    "versions": (table_of(is_text), "text by name"),
     "feature_spec": (lambda value: isinstance(value, dict), "an object"),
 }
 _OPTIONAL: dict[str, tuple[Check, str]] = {
     "normalize": (lambda value: value in get_args(Normalize), f"one of {', '.join(get_args(Normalize))}"),
-    "init_name": (_is_text, "text"),
+    "init_name": (is_text, "text"),
 }
 _NONE = object()
 _INIT: dict[str, tuple[Check, str]] = {
-    "model_id": (_is_text, "text"),
+    "model_id": (is_text, "text"),
     "labels": (_NAMES, "a list of labels"),
-    "licence": (_or_null(_is_text), "text or null"),
+    "licence": (or_null(is_text), "text or null"),
     "training": (
-        _or_null(_fields(optional={"datasets": _NAMES, "corpora": lambda value: isinstance(value, dict)})),
+        or_null(fields(optional={"datasets": _NAMES, "corpora": lambda value: isinstance(value, dict)})),
         "what it learned from, or null",
     ),
 }
@@ -223,18 +187,18 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
     spec = values["feature_spec"]
     _check(path, "feature_spec", spec, lambda value: isinstance(value, dict), "an object")
     for name, (low, high) in _SPEC_RANGES.items():
-        if _is_number(spec.get(name)) and spec[name] > 0:  # what is none is told by the spec itself
-            _check(path, f"feature_spec.{name}", spec[name], _between(low, high), f"{low} to {high}")
+        if is_number(spec.get(name)) and spec[name] > 0:  # what is none is told by the spec itself
+            _check(path, f"feature_spec.{name}", spec[name], between(low, high), f"{low} to {high}")
     n_mfcc = spec.get("n_mfcc", 40)
-    _check(path, "feature_spec.n_mfcc", n_mfcc, _is_count, "a whole number")
+    _check(path, "feature_spec.n_mfcc", n_mfcc, is_count, "a whole number")
     if is_network:
         _check_moments(path, "scaler", values["scaler"], n_mfcc)
         in_order = "a number above 0"
-        _check(path, "temperature", values["temperature"], lambda value: _is_number(value) and value > 0, in_order)
+        _check(path, "temperature", values["temperature"], lambda value: is_number(value) and value > 0, in_order)
     familiar = values.get("familiar")
     if familiar is not None:
         _check_moments(path, "familiar", familiar, 2 * n_mfcc, others={"limit"})
-        _check(path, "familiar.limit", familiar["limit"], lambda value: _is_number(value) and value > 0, "above 0")
+        _check(path, "familiar.limit", familiar["limit"], lambda value: is_number(value) and value > 0, "above 0")
     check_told(path, values)
 
 
@@ -248,7 +212,7 @@ def check_told(path: Path, values: Mapping[str, Any]) -> None:
     """
     _check(path, "labels", values.get("labels"), _are_some_names, "a list of labels")
     for name in _TEXTS:
-        _check(path, name, values.get(name), _is_text, "text")
+        _check(path, name, values.get(name), is_text, "text")
     _check_table(path, "", values, _SETTINGS, _OPTIONAL)
     _check_table(path, "training", values.get("training"), _TRAINING, _MORE_TRAINING)
     metrics = values.get("metrics")
@@ -303,7 +267,7 @@ def _check_moments(path: Path, name: str, values: Any, n: Any, others: frozenset
     """Check an object of n finite means and n scales above 0, for a `Scaler` or `Familiar`."""
     if not isinstance(values, dict) or values.keys() != {"mean", "scale"} | others:
         _refuse(path, name, values, f"an object of {', '.join(sorted({'mean', 'scale'} | others))}")
-    numbers = _list_of(_is_number)
+    numbers = list_of(is_number)
     _check(path, f"{name}.mean", values["mean"], lambda value: numbers(value) and len(value) == n, f"{n} numbers")
     _check(
         path,

@@ -1,11 +1,8 @@
-"""A model folder: save it, load it, check it."""
+"""A model folder: load it, check it."""
 
 import dataclasses
-import datetime
 import hashlib
 import importlib.resources
-import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,11 +12,11 @@ import numpy.typing as npt
 
 from ser_batch.bundle.checking import check_archive, check_used, read_values
 from ser_batch.bundle.estimators import check_estimator
+from ser_batch.bundle.identity import model_id_of, network_contents
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
-from ser_batch.config import FeatureSpec, Normalize, canonical_json
+from ser_batch.config import FeatureSpec, Normalize
 from ser_batch.errors import BundleError, UsageError
 from ser_batch.network.scaling import Scaler
-from ser_batch.tables import atomic_path, write_json, write_text
 
 if TYPE_CHECKING:
     from ser_batch.network import inference
@@ -34,8 +31,6 @@ MODEL_FILES = {
 }
 # may be used commercially, with attribution
 DEFAULT_MODEL = "open"
-# what may differ between two saves of one and the same model
-_NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds", "init_name")
 # the only types that a skops file of ours holds beyond those skops trusts by itself
 _TRUSTED = [
     "sklearn.tree._tree.Tree",
@@ -179,86 +174,11 @@ class Bundle:
             )
 
     def _check_id(self, contents: bytes) -> None:
-        if _model_id(contents, self.values) != self.model_id:
+        if model_id_of(contents, self.values) != self.model_id:
             raise BundleError(
                 f"{self.folder}: {BUNDLE_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
                 "together; copy the whole folder again, or train again"
             )
-
-
-def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
-    """Return what identifies a network: a .keras file's own bytes differ from save to save."""
-    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
-    for weight in weights:
-        digest.update(f"{weight.dtype}{weight.shape}".encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.digest()
-
-
-def _model_id(contents: bytes, values: Mapping[str, Any]) -> str:
-    kept = {name: value for name, value in values.items() if name not in _NOT_IN_ID}
-    return hashlib.sha256(contents + canonical_json(kept).encode()).hexdigest()[:16]
-
-
-def save(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bundle:
-    """Write a model folder's network or estimator, bundle.json and card.
-
-    Parameters
-    ----------
-    folder
-        Exists; bundle.json is written last.
-    values
-        bundle.json without model_id, created, versions and files.
-    model
-        A Keras network, or a scikit-learn estimator.
-    card
-        MODEL_CARD.md; ``{model_id}`` in it is filled in.
-    """
-    path = folder / MODEL_FILES[values["estimator"]]
-    with atomic_path(path) as temporary:
-        if values["estimator"] == "cnn":
-            from ser_batch.network import training
-
-            named = temporary.with_name(temporary.name + ".keras")  # Keras goes by the suffix
-            training.save(model, named)
-            named.replace(temporary)
-            contents = network_contents(model.get_config(), model.get_weights())
-        else:
-            import skops.io
-
-            skops.io.dump(model, temporary)
-            contents = temporary.read_bytes()
-    # through JSON once: the id is that of the numbers as they will be read back
-    plain = json.loads(canonical_json(dict(values)))
-    model_id = _model_id(contents, plain)
-    complete = plain | {
-        "model_id": model_id,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
-    }
-    write_text(folder / CARD_FILE, card.replace("{model_id}", model_id))
-    write_json(folder / BUNDLE_FILE, complete)
-    return Bundle(folder, complete)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and the libraries that decide the numbers."""
-    import importlib.metadata  # slow to load, and no worker needs it
-
-    packages = (
-        "ser-batch",
-        "numpy",
-        "scipy",
-        "soxr",
-        "soundfile",
-        "scikit-learn",
-        "keras",
-        "jax",
-        "jaxlib",
-        "skops",
-    )
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 def load(folder: Path) -> Bundle:
