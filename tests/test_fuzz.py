@@ -159,7 +159,7 @@ def test_parse_name():
             assert said.speaker.isprintable()
             assert str(said.statement).isprintable()
 
-    fuzz(check_name, names(), st.text(max_size=5), st.sampled_from(["auto", "none", *CORPORA]), examples=100)
+    fuzz(check_name, names(), st.text(max_size=5), st.sampled_from(["auto", "none", *CORPORA]), examples=60)
 
 
 # ---- labels ----
@@ -207,7 +207,7 @@ def test_labels_csv(tmp_path):
         file.write_bytes(content)
         join(file, timed)
 
-    fuzz(check_csv, CHANGES, st.lists(CELL, max_size=12), st.booleans(), examples=150)
+    fuzz(check_csv, CHANGES, st.lists(CELL, max_size=12), st.booleans(), examples=100)
 
 
 def test_labels_parquet(tmp_path):
@@ -222,7 +222,7 @@ def test_labels_parquet(tmp_path):
         file.write_bytes(changed(whole[::-1], changes)[::-1] if at_end else changed(whole, changes))
         join(file, timed=True)
 
-    fuzz(check_parquet, CHANGES, st.booleans(), examples=80)
+    fuzz(check_parquet, CHANGES, st.booleans(), examples=50)
 
 
 # ---- jobs ----
@@ -276,7 +276,7 @@ def test_jobs(tmp_path):
     line = st.tuples(st.sampled_from(KEYS), VALUES).map(lambda parts: f"{parts[0]} = {parts[1]}\n")
     more = st.lists(line, max_size=2).map("".join)
     rarely = st.one_of(st.just([]), st.just([]), CHANGES)
-    fuzz(check_job, st.sampled_from(JOBS), rarely, more, OVERRIDES, examples=150)
+    fuzz(check_job, st.sampled_from(JOBS), rarely, more, OVERRIDES, examples=100)
 
 
 # ---- recordings ----
@@ -364,7 +364,7 @@ def test_recordings(tmp_path, sounds):
         file.unlink()
 
     suffix = st.sampled_from([None, None, None, "wav", "mp3", "raw", "vox", "gsm"])
-    fuzz(check_recording, st.sampled_from(sorted(sounds)), suffix, CHANGES, RAW, examples=250)
+    fuzz(check_recording, st.sampled_from(sorted(sounds)), suffix, CHANGES, RAW, examples=150)
 
 
 MAGIC = [b"RIFF\xff\xff\xff\xffWAVE", b"fLaC", b"OggS\0\2", b"ID3\4\0\0", b"\xff\xfb\x90", b"FORM\0\0\0\0AIFF", b".snd"]
@@ -551,7 +551,7 @@ def test_bundle_json(tmp_path, capsys, monkeypatch):
             file.write_bytes(changed(file.read_bytes(), changes))
         use(tmp_path, capsys)
 
-    fuzz(check_bundle_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=100)
+    fuzz(check_bundle_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=60)
 
 
 def _identity(file: Path) -> tuple[dict, list]:
@@ -578,7 +578,7 @@ def test_networks(tmp_path, capsys):
     rarely = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
     path = st.lists(st.integers(0, 30), min_size=2, max_size=6)
     edits = st.lists(st.tuples(path, JSON, st.booleans()), max_size=2)
-    fuzz(check_network, edits, st.one_of(st.just([]), CHANGES), rarely, examples=80)
+    fuzz(check_network, edits, st.one_of(st.just([]), CHANGES), rarely, examples=50)
 
 
 def _estimators() -> dict[str, bytes]:
@@ -636,4 +636,4 @@ def test_estimators(kind, tmp_path, capsys, estimators, monkeypatch):
     path = st.lists(st.integers(0, 12), min_size=2, max_size=14)
     edits = st.one_of(st.just([]), st.lists(st.tuples(path, JSON, st.booleans()), max_size=1))
     rarely = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
-    fuzz(check_estimator, edits, st.integers(0, 99), CHANGES, rarely, examples=15)
+    fuzz(check_estimator, edits, st.integers(0, 99), CHANGES, rarely, examples=10)
