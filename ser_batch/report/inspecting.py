@@ -109,7 +109,7 @@ def inspect(source: Path, *, n_first: int = 5) -> Inspection:
     if not source.exists():
         if str(source) in bundle.shipped():
             return _of_model(str(source), bundle.find(str(source)))
-        hint = did_you_mean(source, bundle.shipped())
+        hint = did_you_mean(str(source), bundle.shipped())
         raise UsageError(f"{source}: no such file or folder; expected {_WHAT_CAN_BE}{hint}")
     if (source / bundle.BUNDLE_FILE).is_file():
         return _of_model(str(source), bundle.load(source))
