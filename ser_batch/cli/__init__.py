@@ -6,24 +6,13 @@ from typing import Any
 import click
 
 from ser_batch.cli import steps
-from ser_batch.cli.group import Group, print_versions, tell_fault
+from ser_batch.cli.group import Group, complete_models, print_versions, tell_fault
 from ser_batch.cli.output import Output
 from ser_batch.cli.shared import run_options
 from ser_batch.errors import printable
 
 _PATH = click.Path(path_type=Path)
 _VOCAL_CHANNELS = click.Choice(["both", "speech", "song"])
-
-
-def _models(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
-    """Complete the name of a model that ships with ser-batch, or a folder."""
-    import importlib.resources
-
-    from click.shell_completion import CompletionItem
-
-    names = sorted(path.name for path in importlib.resources.files("ser_batch").joinpath("models").iterdir())
-    shipped = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return [*shipped, CompletionItem(incomplete, type="dir")]
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -101,7 +90,7 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--init",
     metavar="DIR|NAME",
-    shell_complete=_models,
+    shell_complete=complete_models,
     help="Start from the network of a model folder, or of a model that ships with ser-batch, instead of from nothing: "
     "it is fine-tuned on FEATURES, to their labels.  [default: from nothing]",
 )
@@ -181,7 +170,7 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
 @click.option(
     "--model",
     metavar="DIR|NAME",
-    shell_complete=_models,
+    shell_complete=complete_models,
     help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else open]",
 )
 @click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.  [default: not said]")
@@ -234,7 +223,7 @@ def report(source: Path, out: Path) -> None:
 
 
 @cli.command()
-@click.argument("source", type=_PATH, metavar="PATH", shell_complete=_models)
+@click.argument("source", type=_PATH, metavar="PATH", shell_complete=complete_models)
 @click.option("--rows", type=int, default=5, show_default=True, metavar="N", help="First rows to show.")
 def inspect(source: Path, rows: int) -> None:
     """Show what PATH is: rows, schema, settings, first rows, health.

@@ -115,6 +115,17 @@ def print_versions(ctx: click.Context, _option: click.Parameter, value: bool) ->
     ctx.exit()
 
 
+def complete_models(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete the name of a model that ships with ser-batch, or a folder."""
+    import importlib.resources
+
+    from click.shell_completion import CompletionItem
+
+    names = sorted(path.name for path in importlib.resources.files("ser_batch").joinpath("models").iterdir())
+    shipped = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [*shipped, CompletionItem(incomplete, type="dir")]
+
+
 def tell_fault(error: Exception) -> None:
     """Print what nobody expected, to stderr: where it happened, or with ``--verbose`` all of it."""
     import traceback

@@ -2,7 +2,7 @@
 
 `metrics` counts labelled predictions, `evaluation` and `calibration` make of them the tables of a model folder,
 `restricting` with the labels of each corpus, `scored` those beside preds.parquet; `pages`, with `pictures`, shows them
-to people.
+to people. `inspecting`, with `health`, tells what any of our folders and tables is.
 """
 
 from ser_batch.report.calibration import coverage_table, expected_calibration_error, reliability_table

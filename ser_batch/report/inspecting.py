@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ser_batch import bundle
 from ser_batch.errors import InputError, UsageError, did_you_mean
+from ser_batch.report.health import health
 from ser_batch.report.scored import side_tables
 
 # kind to columns that no other kind has, all of them
@@ -29,13 +30,6 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "confusion": ("emotion", "predicted", "rate"),
     "history": ("member", "epoch", "loss"),
 }
-# rows are counted by the values of these, where a table has them
-_COUNTED = (
-    "dataset", "corpus", "variant", "channel", "sampling_rate", "role", "vocal_channel", "intensity", "sex", "speaker",
-    "emotion", "predicted", "abstained", "status", "model_id", "stage", "error", "fold", "seed", "estimator",
-    "condition", "subset", "label",
-)  # fmt: skip
-_MOST_VALUES = 100
 _WHAT_CAN_BE = (
     "a features folder, a model folder or the name of a shipped model, predictions (.parquet or a folder), or any "
     "Parquet table of ser-batch"
@@ -177,13 +171,13 @@ def _of_table(source: Path, parts: Sequence[Path], n_first: int) -> Inspection:
     scan = pl.scan_parquet(list(parts), glob=False)
     flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
     side = _side_files(source, kind)
-    figures, counts = _health(scan, flat, n_rows)
+    figures, counts = health(scan, flat, n_rows)
     read = {name: _side_frame(path) for name, path in side.items() if path.is_file()}
     if "rejects" in read:
         figures["n_rejected"] = len(read["rejects"])
         counts["rejected at"] = _counted(read["rejects"], "stage")
     if "calls" in read:
-        of_calls = _health(read["calls"].lazy(), read["calls"].columns, len(read["calls"]))
+        of_calls = health(read["calls"].lazy(), read["calls"].columns, len(read["calls"]))
         figures |= {"n_calls": len(read["calls"]), "audio_s": of_calls[0].get("audio_s")}
         counts["status"] = of_calls[1]["status"]
     return Inspection(
@@ -222,53 +216,6 @@ def _schema_of(parts: Sequence[Path]) -> tuple[pa.Schema, int]:
 def _dtype(kind: pa.DataType) -> str:
     """Return a type as docs/tables.md has it."""
     return str(kind).replace("element: ", "").replace("item: ", "").replace(" ", "")
-
-
-def _health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return figures and counts of what a table has; all in one pass over the columns that it takes."""
-    there = {*names}
-    counted = [name for name in _COUNTED if name in there]
-    key = [name for name in ("dataset", "path") if name in there] if "path" in there else []
-    queries = [scan.group_by(name).len().sort("len", name, descending=[True, False]) for name in counted]
-    numbers: list[pl.Expr] = []
-    if "speaker" in there:
-        numbers += [pl.col("speaker").n_unique().alias("n_speakers"), pl.col("speaker").null_count().alias("nameless")]
-    if {"start_s", "end_s"} <= there:
-        numbers += _spread(pl.col("end_s") - pl.col("start_s"), "segment_s")
-    for name in ("speech_ratio", "confidence", "rms_dbfs"):
-        if name in there:
-            numbers.append(pl.col(name).mean().alias(f"mean_{name}"))
-    recordings = []
-    if key:
-        lengths = [pl.col("duration_s").max()] if "duration_s" in there else []
-        sums = [pl.col("duration_s").sum().alias("audio_s"), *_spread(pl.col("duration_s"), "duration_s")]
-        of_each = scan.group_by(key).agg(pl.len().alias("rows"), *lengths)
-        recordings = [of_each.select(pl.len().alias("n_recordings"), *(sums if lengths else []))]
-    asked = [*queries, *recordings, *([scan.select(numbers)] if numbers else [])]
-    found = pl.collect_all(asked, engine="streaming") if asked else []
-    counts = {
-        name: dict(frame.iter_rows())
-        for name, frame in zip(counted, found, strict=False)
-        if 0 < len(frame) <= _MOST_VALUES and frame[name].null_count() < len(frame)
-    }
-    figures: dict[str, Any] = {}
-    for frame in found[len(queries) :]:
-        figures |= frame.row(0, named=True)
-    if "nameless" in figures:
-        nameless = figures.pop("nameless")
-        figures["n_speakers"] -= nameless > 0  # null is a value to n_unique
-        figures["n_rows_without_speaker"] = nameless
-    if "emotion" in there:
-        figures["n_rows_without_emotion"] = counts["emotion"].get(None, 0) if "emotion" in counts else n_rows
-    return figures, counts
-
-
-def _spread(values: pl.Expr, name: str) -> list[pl.Expr]:
-    return [
-        values.min().alias(f"shortest_{name}"),
-        values.median().alias(f"median_{name}"),
-        values.max().alias(f"longest_{name}"),
-    ]
 
 
 def _side_files(source: Path, kind: str) -> dict[str, Path]:
