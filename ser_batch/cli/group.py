@@ -36,7 +36,6 @@ class Command(click.Command):
         super().__init__(*arguments, **attributes)
         text, _, example = inspect.cleandoc(self.help or "").partition(_EXAMPLE)
         self.help, self.example = text.rstrip(), example.strip()
-        self.epilog = f"{_EXAMPLE}  {self.example}"
         for option in self.params:
             if type(option.type) is click.Choice:
                 option.type = Choice(option.type.choices)
@@ -55,9 +54,10 @@ class Command(click.Command):
         output = Output.current()
         if output.quiet and output.verbose:
             raise click.UsageError("--quiet and --verbose contradict each other; leave one of them out", ctx)
-        output.detail(", ".join(f"{name} {version}" for name, version in versions().items()))
-        settings = ", ".join(f"{name}={value}" for name, value in ctx.params.items() if value is not None)
-        output.detail(f"{ctx.info_name}: {settings}")
+        if output.verbose:
+            output.detail(", ".join(f"{name} {version}" for name, version in versions().items()))
+            settings = ", ".join(f"{name}={value}" for name, value in ctx.params.items() if value is not None)
+            output.detail(f"{ctx.info_name}: {settings}")
         return super().invoke(ctx)
 
 

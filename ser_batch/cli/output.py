@@ -111,13 +111,13 @@ class Output:
         if self.quiet:
             yield _nothing
         elif self.verbose or not sys.stderr.isatty():
-            yield lambda line: click.echo(line, err=True)
+            yield lambda line: click.echo(printable(line), err=True)
         else:
             import rich.console
             import rich.text
 
             with rich.console.Console(stderr=True).status(rich.text.Text("train: reading features")) as status:
-                yield lambda line: status.update(rich.text.Text(line))
+                yield lambda line: status.update(rich.text.Text(printable(line)))
 
     @contextlib.contextmanager
     def transfers(self) -> Iterator[Callable[[str, int, int], None]]:
