@@ -10,7 +10,7 @@ TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture lint format bench clean
+.PHONY: help install demo test torture lint format vega bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -44,6 +44,9 @@ lint: $(INSTALLED)  ## Ruff and mypy
 format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+vega: $(INSTALLED)  ## Bundle anew the JavaScript of the charts
+	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
 	$(PYTHON) -m venv $(TORCH)

@@ -26,7 +26,8 @@ def calls_page(source: Path) -> str:
     rejects = pl.read_parquet(side["rejects"])
     labels = [name.removeprefix("share_") for name in calls.columns if name.startswith("share_")]
     of_labels = report.filter(~pl.col("label").is_in(SUMMARY_ROWS))
-    top = calls.sort("priority", "path", "channel", descending=[True, False, False], nulls_last=True).head(CALLS_ON_PAGE)
+    ordered = calls.sort("priority", "path", "channel", descending=[True, False, False], nulls_last=True)
+    top = ordered.head(CALLS_ON_PAGE)
     paths = top["path"].unique(maintain_order=True).to_list()
     number = dict(zip(paths, range(len(paths)), strict=True))
     rows = [{**row, "call": number[row["path"]]} for row in top.iter_rows(named=True)]
@@ -58,12 +59,18 @@ def calls_page(source: Path) -> str:
         audio_s=calls.group_by("path").agg(pl.col("duration_s").max())["duration_s"].sum() or 0.0,
         speech_s=calls["speech_s"].sum() or 0.0,
         n_segments=int(calls["n_segments"].sum()),
-        statuses=calls["status"].value_counts(sort=True).to_dicts(),
-        kinds=rejects.group_by("stage", "error").len("count").sort("count", "stage", descending=[True, False]).to_dicts(),
+        statuses=_counts(calls, "status"),
+        kinds=_counts(rejects, "stage", "error"),
         rejects=rejects.head(REJECTS_ON_PAGE).to_dicts(),
         n_rejects=len(rejects),
         models=calls["model_id"].drop_nulls().unique().sort().to_list(),
     )
+
+
+def _counts(frame: pl.DataFrame, *columns: str) -> list[dict[str, Any]]:
+    """Return how many rows have which values, most first."""
+    counts = frame.group_by(columns).len("count")
+    return counts.sort("count", *columns, descending=[True, *[False] * len(columns)]).to_dicts()
 
 
 def _by_role(of_labels: pl.DataFrame) -> dict[str, dict[str, float]]:

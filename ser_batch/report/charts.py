@@ -21,6 +21,8 @@ CONFIG = {
     "font": "system-ui, sans-serif",
     "padding": 2,
     "view": {"stroke": None},
+    # the chart as a whole has words, and a table has its numbers: not each dot
+    "mark": {"aria": False},
     "axis": {
         "labelColor": "var(--soft)",
         "titleColor": "var(--soft)",
@@ -85,9 +87,11 @@ def figures_chart(rows: pl.DataFrame, title: str) -> dict[str, Any]:
             alt.Tooltip("n:Q", title="segments"),
         ],
     )
-    x = alt.X("value:Q", title=title, scale=alt.Scale(domain=[0, 1]))
-    rule = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=alt.Scale(domain=[0, 1])), x2="high:Q")
-    dot = base.mark_point(filled=True, size=80, opacity=1, color=SERIES_COLOURS[0]).encode(x=x)
+    unit = alt.Scale(domain=[0, 1])
+    rule = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=unit), x2="high:Q")
+    dot = base.mark_point(filled=True, size=80, opacity=1, color=SERIES_COLOURS[0]).encode(
+        x=alt.X("value:Q", title=title, scale=unit)
+    )
     chart = alt.layer(rule, dot).properties(width="container", height=ROW_HEIGHT * len(names))
     return specification(chart, f"{title} of {len(names)} groups, with 95 % intervals")
 
@@ -240,8 +244,7 @@ def coverage_chart(table: pl.DataFrame) -> dict[str, Any]:
     """Return accuracy and UAR by coverage of one condition's rows of coverage.parquet."""
     names = {"accuracy": "accuracy", "UAR": "uar"}
     rows = pl.concat(
-        table.select("coverage", "n", "confidence", series=pl.lit(name), value=column)
-        for name, column in names.items()
+        table.select("coverage", "n", "confidence", series=pl.lit(name), value=column) for name, column in names.items()
     )
     chart = (
         alt.Chart(rows)

@@ -25,9 +25,7 @@ def model_page(folder: Path) -> str:
     labels, metrics = values["labels"], values["metrics"]
     # a model trained on everything, or shipped in the package, comes without most of the tables
     tables = {
-        name: pl.read_parquet(folder / f"{name}.parquet")
-        for name in TABLES
-        if (folder / f"{name}.parquet").is_file()
+        name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()
     }
     report = main_rows(tables["report"]) if "report" in tables else pl.DataFrame()
     coverage = main_rows(tables["coverage"]) if "coverage" in tables else None

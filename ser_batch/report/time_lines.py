@@ -11,6 +11,7 @@ from ser_batch.tables import LABEL_PREFIX, NEGATIVE
 
 # of all time lines of a page together: half a megabyte of digits
 MOST_VALUES = 200_000
+PEAKS = ("peak_s", "peak_p", "longest_start_s", "longest_s")  # of each negative label
 MOST_STEPS, FEWEST_STEPS = 160, 24  # of one channel
 
 
@@ -37,14 +38,12 @@ def time_lines(source: Path, calls: pl.DataFrame, paths: Sequence[str], labels: 
     n_steps = min(MOST_STEPS, max(FEWEST_STEPS, MOST_VALUES // max(1, len(shown) * len(labels))))
     probabilities = [LABEL_PREFIX + label for label in labels]
     wanted = ["path", "channel", "start_s", "end_s", "abstained", *probabilities]
-    windows = pl.concat(
-        [
-            pl.scan_parquet(file).filter(pl.col("path").is_in(paths)).select(wanted).collect()
-            for file in segment_files(source)
-        ]
-    )
-    steps = _thinned(_apart(windows), probabilities, n_steps)
-    of_channel = {(row["path"], row["channel"]): row for row in steps.iter_rows(named=True)}
+    of_channel: dict[tuple[str, int], dict[str, Any]] = {}
+    files = segment_files(source)
+    if files:  # a folder has no parts where no channel had a segment
+        windows = pl.scan_parquet(files).filter(pl.col("path").is_in(paths)).select(wanted).collect()
+        steps = _thinned(_apart(windows), probabilities, n_steps)
+        of_channel = {(row["path"], row["channel"]): row for row in steps.iter_rows(named=True)}
     found: dict[str, list[dict[str, Any]]] = {path: [] for path in paths}
     for row in shown.iter_rows(named=True):
         found[row["path"]].append(_channel(row, of_channel.get((row["path"], row["channel"])), labels))
@@ -96,7 +95,7 @@ def _channel(call: dict[str, Any], steps: dict[str, Any] | None, labels: Sequenc
         "unsure": [int(value) for value in steps["unsure"]] if steps else [],
         "p": [None if step[0] is None else step for step in steps["p"]] if steps else [],
         "peaks": [
-            [label, *(_rounded(call[f"{name}_{label}"]) for name in ("peak_s", "peak_p", "longest_start_s", "longest_s"))]
+            [label, *(_rounded(call[f"{name}_{label}"]) for name in PEAKS)]
             for label in labels
             if label in NEGATIVE and call[f"peak_s_{label}"] is not None
         ],

@@ -43,7 +43,7 @@ class Tables:
 
 
 def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str, ...], *, timed: bool) -> Tables:
-    """Merge the parts into the tables that users read, and the page of them, unless these are made of the very same parts already.
+    """Merge the parts into the tables that users read, and their page, unless they are made of these very parts.
 
     Parameters
     ----------
