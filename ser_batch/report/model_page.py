@@ -1,12 +1,12 @@
 """The page of a model folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from ser_batch.bundle import BUNDLE_FILE, check_told, read_values
 from ser_batch.report import charts
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
 from ser_batch.report.mistakes import by_speaker, worst_confusions
@@ -21,7 +21,9 @@ PUBLISHED_HEADLINE = {"accuracy": 0.80, "macro_f1": 0.79, "weighted_f1": 0.80}
 
 def model_page(folder: Path) -> str:
     """Return the page of a model folder, with what its tables have; a shipped model has none of them."""
-    values = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    path = folder / BUNDLE_FILE
+    values = read_values(path)
+    check_told(path, values)
     labels, metrics = values["labels"], values["metrics"]
     # a model trained on everything, or shipped in the package, comes without most of the tables
     tables = {

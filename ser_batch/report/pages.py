@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ser_batch.bundle import BUNDLE_FILE
 from ser_batch.errors import UsageError
 from ser_batch.report.scored import segment_files, side_tables
 from ser_batch.tables import write_text
@@ -21,9 +22,11 @@ def write_page(source: Path, out: Path) -> None:
     ------
     UsageError
         `source` is neither.
+    BundleError
+        bundle.json is broken.
     """
     # Altair is imported with these: half a second that only pages need
-    if (source / "bundle.json").is_file():
+    if (source / BUNDLE_FILE).is_file():
         from ser_batch.report.model_page import model_page
 
         page = model_page(source)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ser_batch.errors import printable
+
 
 def render(template: str, **values: Any) -> str:
     """Return a template with its values; in HTML, names of files and labels are text, whatever they hold."""
@@ -13,11 +15,12 @@ def render(template: str, **values: Any) -> str:
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ser_batch", "templates"),
-        # names of files and labels are data; Markdown has no use for HTML's escapes
+        # names of files and labels are data; Markdown has escapes of its own, `_markdown`
         autoescape=jinja2.select_autoescape(("html.j2",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=None if template.endswith(".html.j2") else _markdown,
     )
     environment.filters["clock"] = clock
     return environment.get_template(template).render(**values)
@@ -60,6 +63,11 @@ def clock(seconds: float | None) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _markdown(value: Any) -> Any:
+    """Return what stands in a Markdown page for a value: one line, and no tag of HTML, which Markdown lets through."""
+    return printable(value).replace("&", "&amp;").replace("<", "&lt;") if isinstance(value, str) else value
 
 
 def _source(name: str) -> str:

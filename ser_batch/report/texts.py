@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from ser_batch.errors import printable
 from ser_batch.report.metrics import SUMMARY_ROWS, main_rows
 from ser_batch.report.rendering import render
 
@@ -32,15 +33,16 @@ def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "rec
         To show beside the label.
     """
     report = main_rows(report)
-    width = max(len(label) for label in report["label"])
+    labels = [printable(label) for label in report["label"]]  # a model, and what it says, may come from elsewhere
+    width = max(map(len, labels))
     widths = [max(11, len(name) + 2) for name in columns]
     lines = [" " * width + "".join(f"{name:>{n}}" for name, n in zip(columns, widths, strict=True))]
-    for row in report.iter_rows(named=True):
-        if row["label"] == SUMMARY_ROWS[0]:
+    for label, row in zip(labels, report.iter_rows(named=True), strict=True):
+        if label == SUMMARY_ROWS[0]:
             lines.append("")
         cells = ["" if row[name] is None else _number(row[name]) for name in columns]
         padded = "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True))
-        lines.append(f"{row['label']:>{width}}{padded}")
+        lines.append(f"{label:>{width}}{padded}")
     return "\n".join(lines)
 
 
@@ -64,7 +66,7 @@ def summary_text(summary: pl.DataFrame) -> str:
         interval = f"{row['uar_low']:.2f} to {row['uar_high']:.2f}" if row["uar_low"] is not None else ""
         speech = rows.get((estimator, condition, "speech"))
         lines.append(
-            f"{estimator:>{width}}{condition:>20}{row['accuracy']:>10.3f}{row['uar']:>7.3f}{interval:>13}"
+            f"{printable(estimator):>{width}}{printable(condition):>20}{row['accuracy']:>10.3f}{row['uar']:>7.3f}{interval:>13}"
             f"{row['macro_f1']:>10.3f}{row['ece']:>7.3f}" + (f"{speech['uar']:>12.3f}" if speech else "")
         )
     return "\n".join(lines)
