@@ -77,7 +77,7 @@ def print_train(summary: "TrainSummary") -> None:
 
 def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
     """Print what score did; with `strict`, exit with status 3 where anything was rejected."""
-    from ser_batch.report import SUMMARY_ROWS, known_truth, table_text
+    from ser_batch.report import SUMMARY_ROWS, known_truth, page_file, table_text
 
     for warning in summary.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
@@ -93,6 +93,7 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
         together = together.filter(~together["label"].is_in(SUMMARY_ROWS))
     click.echo(table_text(together, columns))
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    click.echo(f"to look at: {printable(page_file(summary.out))}")
     speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
     _print_last(summary, speed=speed, strict=strict)
 
