@@ -142,9 +142,11 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             limit=options.limit,
             timeout_s=options.timeout,
         )
-        # Polars makes the tables at the end; loading it takes a third of a second, which there is while workers work.
+        # Polars makes the tables at the end, Altair the charts of their page; loading them takes a second, which there
+        # is while workers work.
         # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
-        threading.Thread(target=importlib.import_module, args=("polars",)).start()
+        libraries = ("polars", "altair") if plan.todo else ("polars",)
+        threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
         run_shards(
             work,
             store.shards(plan.todo, options),
