@@ -69,6 +69,20 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     help="Worker processes; a recording that crashes one is rejected. 1: none, all is done in this "
                     "process.  [default: all cores]",
                 ),
+                click.option(
+                    "--backend",
+                    type=click.Choice(["loky", "dask", "ray"]),
+                    default="loky",
+                    show_default=True,
+                    help="Who works: processes of this machine, or the workers of a cluster, which find AUDIO and "
+                    "--out under the same names (docs/scale.md).",
+                ),
+                click.option(
+                    "--scheduler",
+                    metavar="ADDRESS",
+                    help="Of the cluster: of a Dask scheduler, tcp://10.0.0.1:8786, or of a Ray head, 10.0.0.1:6379.  "
+                    "[default for ray: RAY_ADDRESS, else the one on this machine]",
+                ),
                 click.option("--isolate", is_flag=True, help="Use a worker process even for one job."),
                 click.option(
                     "--timeout",

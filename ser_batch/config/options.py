@@ -16,6 +16,8 @@ RecipeName = Literal["robust", "seed"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
 Normalize = Literal["none", "recording", "speaker"]
+# who does the work: processes of this machine, or the workers of a cluster
+Backend = Literal["loky", "dask", "ray"]
 # whose names recordings have; `none` of all, or the one they are to have
 CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
@@ -51,6 +53,11 @@ class RunOptions:
         ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
+    backend
+        ``loky``, worker processes of this machine, or a cluster: ``dask``, ``ray``.
+    scheduler
+        Where the cluster is: for Dask the address of its scheduler; for Ray that of its head, None for the one of
+        ``RAY_ADDRESS`` or on this machine.
     isolate
         Do the work of one job in a worker process too, so that a recording that crashes it is rejected.
     timeout
@@ -78,6 +85,8 @@ class RunOptions:
     channels: str | None = None
     raw_format: str | None = None
     jobs: int | None = None
+    backend: Backend = "loky"
+    scheduler: str | None = None
     isolate: bool = False
     timeout: float | None = None
     shard_size: int = 64
@@ -103,8 +112,26 @@ class RunOptions:
                 f"--timeout {self.timeout:g} with --jobs 1, where there is no worker process to end; add --isolate, or "
                 "give 2 jobs or more"
             )
+        self._check_backend()
         if self.shard_size < 1:
             raise UsageError(f"--shard-size {self.shard_size}; expected 1 or more")
+
+    def _check_backend(self) -> None:
+        if self.backend not in typing.get_args(Backend):
+            raise UsageError(f"backend {self.backend!r}; expected one of {', '.join(typing.get_args(Backend))}")
+        if self.backend == "loky":
+            if self.scheduler is not None:
+                raise UsageError(f"--scheduler {self.scheduler} without a cluster; add --backend dask or --backend ray")
+            return
+        if self.jobs is not None:
+            raise UsageError(
+                f"--jobs {self.jobs} with --backend {self.backend}: a cluster has as many as it has workers"
+            )
+        if self.backend == "dask" and (self.scheduler is None or "://" not in self.scheduler):
+            raise UsageError(
+                f"--backend dask with --scheduler {self.scheduler or 'left out'}; expected the address that `dask "
+                "scheduler` prints, such as tcp://10.0.0.1:8786"
+            )
 
     @property
     def segmentation(self) -> Segmentation:

@@ -36,6 +36,14 @@ def lock_file(folder: Path) -> Path:
     return folder / "_meta" / "lock.json"
 
 
+def claim_of(folder: Path) -> str | None:
+    """Return the record of the run that holds a folder, which no other run shares; None where none does."""
+    try:
+        return lock_file(folder).read_text(encoding="utf-8") or None
+    except OSError:
+        return None
+
+
 def refuse_foreign(folder: Path) -> None:
     """Refuse a folder that holds something else than a run, or whose name no table can have.
 

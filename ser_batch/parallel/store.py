@@ -18,6 +18,7 @@ from ser_batch.config import RunOptions
 from ser_batch.corpus import Recording, Reject
 from ser_batch.parallel.owning import lock_file, refuse_foreign, refuse_other
 from ser_batch.parallel.parts import MAIN
+from ser_batch.parallel.pieces import number_of
 from ser_batch.parallel.planning import Plan, plan_run
 from ser_batch.parallel.shards import Shard, Work, labels_digest, write_ledger
 from ser_batch.tables import (
@@ -164,15 +165,16 @@ class Store:
         else:
             part.unlink()
 
-    def shards(self, recordings: Iterable[Recording], options: RunOptions) -> list[Shard]:
+    def shards(self, recordings: Iterable[Recording], options: RunOptions, *, jobs: int | None = None) -> list[Shard]:
         """Cut recordings into shards with names that no part has yet.
 
-        Small runs are cut finer, so that every worker has something to do.
+        Small runs are cut finer, so that every worker has something to do; `jobs` is how many there are, if the
+        options do not tell.
         """
         recordings = list(recordings)
-        jobs = worker_count(options)
+        jobs = jobs or worker_count(options)
         size = min(options.shard_size, max(1, -(-len(recordings) // (2 * jobs))))
-        number = max((int(name.removeprefix("part-")) for name in self._ledger), default=0)
+        number = max((number_of(name) for name in self._ledger), default=0)
         shards: list[Shard] = []
         group: list[Recording] = []
         for recording in recordings:

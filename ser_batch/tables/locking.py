@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,10 +68,12 @@ def _take(file: Path, output: Path) -> int:
                 record = {
                     "pid": os.getpid(),
                     "host": socket.gethostname(),
+                    "run": secrets.token_hex(8),
                     "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
                 }
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(record).encode(), 0)
+                os.fsync(descriptor)  # workers on other machines look whether the run goes on
                 return descriptor
         except BaseException:
             os.close(descriptor)
