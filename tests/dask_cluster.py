@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+# workers import ser_batch and the tests as this process does
+PYTHONPATH = os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])
 DASK = [sys.executable, "-m", "dask"]
 
 
@@ -47,14 +48,12 @@ class DaskCluster:
 
     def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{len(self._processes)}-{arguments[0]}.log").open("wb") as log:
-            # workers import ser_batch and the tests as this process does; processes of a group end together
-            path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
             process = subprocess.Popen(
                 [*DASK, *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=os.environ | {"PYTHONPATH": path, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"},
+                start_new_session=True,  # processes of a group end together
+                env=os.environ | {"PYTHONPATH": PYTHONPATH, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"},
                 cwd=self.folder,
             )
         self._processes.append(process)
