@@ -9,6 +9,18 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class _Place(click.Path):
+    """A path, or the address of an object store, such as s3://bucket/calls."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ser_batch.config import place
+
+        return place(str(super().convert(value, param, ctx)))
+
+
+PLACE = _Place()
+
+
 def run_options(mode: str) -> Callable[[_Command], _Command]:
     """Add the options on how recordings are cut and who does the work."""
 

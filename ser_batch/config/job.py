@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
+from ser_batch.config.places import place
 from ser_batch.errors import JobError
 
 
@@ -77,7 +78,7 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
         return tuple(Path(folder) for folder in folders), options_type(**values)
     if not isinstance(source, str):
         raise JobError(f'{where}: expected {input_key} = "folder", where the recordings are')
-    return Path(source), options_type(**values)
+    return place(source) if stage in ("featurize", "score") else Path(source), options_type(**values)
 
 
 def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
@@ -85,7 +86,7 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     # the choices of a Literal count one by one, also where it is Literal | None
     choices = [one for choice in typing.get_args(hint) or (hint,) for one in typing.get_args(choice) or (choice,)]
     if Path in choices and isinstance(value, str):
-        return Path(value)
+        return place(value)
     if float in choices and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is not bool and isinstance(value, bool):

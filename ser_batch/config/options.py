@@ -5,6 +5,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.places import is_remote
 from ser_batch.config.protocols import check_protocol
 from ser_batch.config.raw import RawFormat
 from ser_batch.config.since import parse_since
@@ -99,6 +100,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Refuse counts below one, times that are none, and what no recording can be cut by."""
         _ = self.segmentation, self.since_ns, self.wanted_raw_format
+        if self.labels is not None and is_remote(self.labels):
+            raise UsageError(f"--labels {self.labels}; expected a file of this machine, fetch it first")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
         if self.corpus not in typing.get_args(CorpusName):
@@ -215,6 +218,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no training can be run with."""
+        if is_remote(self.out):
+            raise UsageError(f"--out {self.out}; train writes to a folder of this machine, copy the model from there")
         for name, choices in (
             ("estimator", Estimator),
             ("recipe", RecipeName),

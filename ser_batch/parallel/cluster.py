@@ -3,7 +3,6 @@
 import abc
 import contextlib
 import dataclasses
-import shutil
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from ser_batch.parallel.recovering import DEATHS_IN_A_ROW, died, write_reject
 from ser_batch.parallel.remote import RemoteShard
 from ser_batch.parallel.shards import Shard, ShardSummary, Work, content_hash_of
 from ser_batch.parallel.watching import make_notes_folder
-from ser_batch.tables import remove_temporaries
+from ser_batch.tables import remove_temporaries, remove_tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +97,7 @@ def summaries(
             waiting = drop_repeated(work.folder, work.schemas, shards)
     finally:
         remove_temporaries(work.folder)
-        shutil.rmtree(work.folder / "_meta" / "at", ignore_errors=True)
+        remove_tree(work.folder / "_meta" / "at")
 
 
 class _ClusterRun:

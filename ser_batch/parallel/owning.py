@@ -52,7 +52,7 @@ def refuse_foreign(folder: Path) -> None:
     OutputError
         It is such a folder.
     """
-    if os.fsencode(folder).decode("utf-8", errors="replace") != str(folder):
+    if os.fsencode(str(folder)).decode("utf-8", errors="replace") != str(folder):
         raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
     meta = folder / "_meta"
     try:

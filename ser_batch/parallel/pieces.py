@@ -40,7 +40,7 @@ class Pieces:
         """Return what the piece with these recordings, neighbours in the shard, is called; note that it was cut."""
         start = self._place[recordings[0].path]
         try:
-            self._mark.touch()
+            self._mark.write_bytes(b"")
         except OSError as error:
             raise OutputError(
                 f"{self._mark}: cannot be written ({error.strerror}); the folder of the output has to stay where it is "

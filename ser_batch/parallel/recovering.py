@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from ser_batch.parallel.pieces import number_of
 from ser_batch.parallel.shards import Shard, ShardSummary, Work, ledger_entry, ledger_path, summary_of, write_ledger
 from ser_batch.parallel.watching import Note, make_notes_folder, take_note
 from ser_batch.parallel.workers import WorkersDiedError, in_workers
-from ser_batch.tables import remove_temporaries
+from ser_batch.tables import remove_temporaries, remove_tree
 
 # so many recordings in a row that end their worker are no accident: the machine is at fault, or the time they may take
 DEATHS_IN_A_ROW = 10
@@ -54,7 +53,7 @@ def summaries(work: Work, shards: Sequence[Shard], *, jobs: int, timeout_s: floa
         remove_temporaries(work.folder)
         raise
     finally:
-        shutil.rmtree(work.folder / "_meta" / "at", ignore_errors=True)
+        remove_tree(work.folder / "_meta" / "at")
 
 
 class Run:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ser_batch import __version__
+from ser_batch.corpus import is_in_store
 from ser_batch.errors import SerBatchError
 from ser_batch.parallel.owning import claim_of
 from ser_batch.parallel.pieces import Pieces
@@ -83,8 +84,9 @@ class RemoteShard:
                 f"the worker on {host} does not see {self.work.folder} as the run does; choose an --out that all "
                 "machines share, under the same name"
             )
-        folders = {os.path.dirname(recording.file) for recording in self.shard.recordings}  # noqa: PTH120 - bytes
-        if not any(map(os.path.isdir, folders)):
+        here = [recording.file for recording in self.shard.recordings if not is_in_store(recording)]
+        folders = {os.path.dirname(file) for file in here}  # noqa: PTH120 - bytes
+        if folders and not any(map(os.path.isdir, folders)):
             raise SerBatchError(
                 f"the worker on {host} sees none of the folders of the recordings, such as "
                 f"{os.fsdecode(min(folders))}; put AUDIO where all machines find it, under the same name"

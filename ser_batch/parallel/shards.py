@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import threadpoolctl
 
-from ser_batch.corpus import Recording, Reject
+from ser_batch.corpus import Recording, Reject, fetched
 from ser_batch.errors import OutputError, RecordingError, SerBatchError, printable
 from ser_batch.parallel.owning import claim_of
 from ser_batch.parallel.parts import MAIN, Parts, Rows, make_part_folders
@@ -99,8 +99,8 @@ class Work(abc.ABC):
 
     def try_out(self, recording: Recording) -> None:
         """Do a recording and keep nothing of it."""
-        with threadpoolctl.threadpool_limits(1):
-            for _ in self.rows(recording, content_hash_of(recording)):
+        with threadpoolctl.threadpool_limits(1), fetched(recording) as readable:
+            for _ in self.rows(readable, content_hash_of(readable)):
                 pass
 
 
@@ -184,6 +184,15 @@ class _ShardRun:
 
     def _do(self, recording: Recording, parts: Parts) -> dict[str, Any]:
         """Add the rows of a recording, or reject it; return its entry of the ledger."""
+        try:
+            with fetched(recording) as readable:
+                return self._do_here(readable, parts)
+        except RecordingError as error:  # it could not be fetched, and is tried again next time
+            self._rejects[recording.path] = Reject(recording.path, error.stage, type(error).__name__, str(error))
+            state = (recording.size, recording.mtime_ns)
+            return ledger_entry(self._work, recording, content_hash=None, state=state, counts={}, audio_s=0.0)
+
+    def _do_here(self, recording: Recording, parts: Parts) -> dict[str, Any]:
         content_hash, seconds = None, 0.0
         state = (recording.size, recording.mtime_ns)
         counts: Counter[str] = Counter()
@@ -265,7 +274,7 @@ def _unreadable(recording: Recording, error: OSError) -> RecordingError:
 def content_hash_of(recording: Recording) -> str:
     """Return the SHA-256 of a file's bytes, hex."""
     try:
-        with open(recording.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
+        with fetched(recording) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(recording, error) from error

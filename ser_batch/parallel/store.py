@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +24,9 @@ from ser_batch.tables import (
     REJECTS,
     make_folder,
     remove_temporaries,
+    remove_tree,
     rows_table,
+    source,
     write_json,
     write_table,
 )
@@ -159,7 +160,7 @@ class Store:
 
     def rewrite(self, part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
         """Replace a part by what `change` makes of it; an empty one is removed."""
-        table = change(pq.ParquetFile(part).read())
+        table = change(pq.ParquetFile(source(part)).read())
         if table.num_rows:
             write_table(part, table)
         else:
@@ -259,7 +260,7 @@ class Store:
             part.unlink()
         for path in self._meta.glob("*"):
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_tree(path)
             elif path != lock_file(self.folder):  # this run holds it
                 path.unlink()
 
@@ -284,7 +285,7 @@ class StoreSummary:
 def _count_rows(part: Path) -> int | None:
     """Return the rows of a part: 0 where it is not there, None where it is broken."""
     try:
-        return int(pq.read_metadata(part).num_rows)
+        return int(pq.read_metadata(source(part)).num_rows)
     except FileNotFoundError:
         return 0
     except (OSError, pa.ArrowException):

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ser_batch.config import is_remote
 from ser_batch.errors import OutputError
+from ser_batch.tables.storage import object_lock
 
 # of file systems that have no locks
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -27,7 +29,7 @@ def locked(file: Path, output: Path) -> Iterator[None]:
 
     A file system without locks has that record alone. Then a record of a process on this host that is gone is taken
     over; any other one is believed, since nobody can tell from here whether a run on another host goes on: the message
-    says which file to remove if it does not.
+    says which file to remove if it does not. So it is in an object store, too.
 
     Parameters
     ----------
@@ -41,6 +43,10 @@ def locked(file: Path, output: Path) -> Iterator[None]:
     OutputError
         Another run holds it, or `file` cannot be written.
     """
+    if is_remote(file):
+        with object_lock(file, _own_record(), lambda found: _refusal(file, output, found) if _may_run(found) else None):
+            yield
+        return
     try:
         descriptor = _take(file, output)
     except OSError as error:
@@ -65,20 +71,23 @@ def _take(file: Path, output: Path) -> int:
             if not _has_lock(descriptor):
                 raise _refusal(file, output, _record_in(descriptor))
             if _is_same(descriptor, file):
-                record = {
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "run": secrets.token_hex(8),
-                    "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-                }
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(record).encode(), 0)
+                os.pwrite(descriptor, json.dumps(_own_record()).encode(), 0)
                 os.fsync(descriptor)  # workers on other machines look whether the run goes on
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)  # the run that held it has just removed the file: the next one is ours
+
+
+def _own_record() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "run": secrets.token_hex(8),
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
 
 
 def _has_lock(descriptor: int) -> bool:
