@@ -23,7 +23,7 @@ class DaskCluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         port = self.address.rpartition(":")[2]
         self._start("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
 
@@ -40,14 +40,14 @@ class DaskCluster:
         return distributed.Client(self.address, set_as_default=False)
 
     def close(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        for process in self._processes:
+        for process in self.processes:
             process.wait()
 
     def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        with (self.folder / f"{len(self._processes)}-{arguments[0]}.log").open("wb") as log:
+        with (self.folder / f"{len(self.processes)}-{arguments[0]}.log").open("wb") as log:
             process = subprocess.Popen(
                 [*DASK, *arguments],
                 stdout=log,
@@ -56,7 +56,7 @@ class DaskCluster:
                 env=os.environ | {"PYTHONPATH": PYTHONPATH, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"},
                 cwd=self.folder,
             )
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
 

@@ -1,6 +1,8 @@
 """AUDIO and --out in an object store: moto's server over HTTP on loopback, which fails and hangs when it is told to."""
 
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,12 +11,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from dask_cluster import dask_cluster
 
 from ser_batch.cli import cli
 from ser_batch.config import FeaturizeOptions, ScoreOptions, TrainOptions, place
 from ser_batch.corpus import walk
 from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurize import featurize
+from ser_batch.parallel import claimed
 from ser_batch.score import score
 from ser_batch.tables import KEY, read_parts
 
@@ -251,6 +255,15 @@ def test_a_second_run_into_one_output_is_refused_with_who_holds_it(store, few):
     assert names("bucket/features") == ["_meta/lock.json"]
 
 
+def test_what_a_container_that_was_started_again_left_is_taken_over(store, few):
+    record = {"pid": os.getpid(), "host": socket.gethostname(), "run": "x", "started": "2026-03-01T00:00:00+00:00"}
+    s3fs.S3FileSystem().pipe_file("bucket/features/_meta/lock.json", json.dumps(record).encode())
+    out = place("s3://bucket/features")
+    with claimed(out), pytest.raises(OutputError, match="another run is writing there"), claimed(out):
+        pass
+    assert names("bucket/features") == []
+
+
 def test_what_is_not_there_or_cannot_be_read_is_named(store, few, tmp_path, monkeypatch):
     options = FeaturizeOptions(out=tmp_path / "out", jobs=1)
     with pytest.raises(UsageError, match=r"s3://bucket/nothing: nothing is there"):
@@ -273,3 +286,15 @@ def test_addresses_where_none_can_be_used_are_refused(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "upath", None)
     with pytest.raises(UsageError, match=r"pip install 'ser-batch\[s3\]'"):
         place("s3://bucket")
+
+
+def test_a_cluster_without_a_shared_disk_works_in_a_store(store, few, tmp_path):
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    audio = put(few, "calls")
+    featurize(few, FeaturizeOptions(out=tmp_path / "here", name="calls", jobs=1))
+    with dask_cluster(tmp_path, n_workers=2) as dask:
+        out = place("s3://bucket/features")
+        summary = featurize(audio, FeaturizeOptions(out=out, backend="dask", scheduler=dask.address))
+    assert (summary.n_segments, summary.rejects) == (30, ())
+    assert read_parts(out).sort_by(ORDER).equals(read_parts(tmp_path / "here").sort_by(ORDER))
+    assert not any(name.startswith("_meta/at") for name in names("bucket/features"))

@@ -16,6 +16,8 @@ from ser_batch.config import is_remote
 from ser_batch.errors import OutputError
 from ser_batch.tables.storage import object_lock
 
+# the runs of this process, by what their records say
+_own_runs: set[str] = set()
 # of file systems that have no locks
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -82,10 +84,12 @@ def _take(file: Path, output: Path) -> int:
 
 
 def _own_record() -> dict[str, Any]:
+    run = secrets.token_hex(8)
+    _own_runs.add(run)
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "run": secrets.token_hex(8),
+        "run": run,
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
 
@@ -108,6 +112,8 @@ def _may_run(record: dict[str, Any]) -> bool:
         return False
     if record.get("host") != socket.gethostname():
         return True
+    if int(record["pid"]) == os.getpid():  # a container that was started again has the same number for its process
+        return record.get("run") is None or record["run"] in _own_runs
     try:
         os.kill(int(record["pid"]), 0)
     except ProcessLookupError:
