@@ -69,7 +69,7 @@ def dask_cluster(folder: Path, *, n_workers: int) -> Iterator[DaskCluster]:
             cluster.worker()
         if n_workers:
             with cluster.client() as client:
-                client.wait_for_workers(n_workers, timeout=60)
+                client.wait_for_workers(n_workers, timeout=180)
         yield cluster
     finally:
         cluster.close()

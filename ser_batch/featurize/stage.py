@@ -97,7 +97,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         "feature_spec": spec.to_dict(),
         "segmentation": segmentation.decisive(),
         "variants": dataclasses.asdict(options.wanted_variants),
-        **options.raw_identity,
+        **options.reading_identity,
         "corpus": named_corpus(options),
         "votes": list(voted) or None,
     }
@@ -123,6 +123,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
             options.wanted_variants,
             options.wanted_raw_format,
             voted,
+            options.max_duration,
         )
         plan = store.plan(
             recordings,

@@ -109,7 +109,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
         "roles": options.roles,
         "min_confidence": options.min_confidence,
         "min_speech": options.least_speech,
-        **options.raw_identity,
+        **options.reading_identity,
         "corpus": named_corpus(options),
     }
     one_file = options.out.suffix == ".parquet"
@@ -129,6 +129,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
             options.min_confidence,
             options.least_speech,
             options.wanted_raw_format,
+            options.max_duration,
         )
         plan = store.plan(
             recordings,

@@ -82,11 +82,11 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from error
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what writers that were killed have left in `folder` and below."""
+def remove_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what writers that were killed have left in `folder` and below of files whose name is like `name`."""
     if is_remote(folder):
         return  # an object is whole or not there
-    for leftover in folder.rglob(f".*{TEMPORARY_MARK}*"):
+    for leftover in folder.rglob(f".{name}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)
 
 
