@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ser_batch import __version__
-from ser_batch.cli.printing import download_progress, print_featurize, print_score, print_train, synth_line
+from ser_batch.cli.printing import download_progress, print_export, print_featurize, print_score, print_train, synth_line
 from ser_batch.cli.shared import run_options
 from ser_batch.errors import SerBatchError, printable
 
@@ -224,6 +224,27 @@ def report(source: Path, out: Path) -> None:
 
     write_page(source, out)
     click.echo(f"{printable(out)}: the report of {printable(source)}")
+
+
+@cli.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")
+@click.option("--out", type=_PATH, help="The file.  [default: the model's name and .onnx, in this folder]")
+def export(model: str, format: str, out: Path | None) -> None:  # noqa: A002 - the option's name
+    """Write MODEL, a model folder or a model that ships with ser-batch, for programs in other languages.
+
+    The graph takes MFCCs and gives probabilities; it is compared with what score computes before it is written.
+
+    \b
+    Example:
+      ser-batch export model --format onnx
+    """
+    from ser_batch.bundle import find
+    from ser_batch.bundle.exporting import export as run
+
+    assert format == "onnx"
+    found = find(model, option="MODEL")
+    print_export(run(found, out or Path(f"{found.folder.resolve().name}.onnx")))
 
 
 @cli.command("run")

@@ -10,6 +10,7 @@ from ser_batch.errors import SerBatchError, printable
 
 if TYPE_CHECKING:
     from ser_batch.bundle import Bundle
+    from ser_batch.bundle.exporting import ExportSummary
     from ser_batch.corpus import Reject
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
@@ -95,6 +96,20 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
     speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
     _print_last(summary, speed=speed, strict=strict)
+
+
+def print_export(summary: "ExportSummary") -> None:
+    """Print what export wrote, what it takes and gives, how near it is, and on what terms it may be used."""
+    inputs = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in summary.inputs.items())
+    click.echo(f"{printable(summary.out)}: model {summary.model.model_id} from {printable(summary.model.folder)}")
+    click.echo(f"takes: {inputs}")
+    click.echo(f"gives: probabilities (n, {len(summary.model.labels)}) of {', '.join(summary.model.labels)}")
+    click.echo(
+        f"checked: {summary.n_checked} segments with onnxruntime, largest difference from score "
+        f"{summary.largest_difference:.1e}"
+    )
+    if summary.model.values["licence"]:
+        click.echo(f"its licence: {summary.model.values['licence']}")
 
 
 def _print_model(model: "Bundle") -> None:
