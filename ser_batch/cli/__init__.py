@@ -6,7 +6,15 @@ from typing import Any
 import click
 
 from ser_batch import __version__
-from ser_batch.cli.printing import download_progress, print_export, print_featurize, print_score, print_train, synth_line
+from ser_batch.cli.printing import (
+    download_progress,
+    print_export,
+    print_featurize,
+    print_plot,
+    print_score,
+    print_train,
+    synth_line,
+)
 from ser_batch.cli.shared import run_options
 from ser_batch.errors import SerBatchError, printable
 
@@ -245,6 +253,31 @@ def export(model: str, format: str, out: Path | None) -> None:  # noqa: A002 - t
     assert format == "onnx"
     found = find(model, option="MODEL")
     print_export(run(found, out or Path(f"{found.folder.resolve().name}.onnx")))
+
+
+@cli.command()
+@click.argument("recording", type=_PATH)
+@click.option(
+    "--out",
+    type=_PATH,
+    help="The picture: .png, .svg or .html.  [default: the recording's name and .png, in this folder]",
+)
+@click.option(
+    "--model",
+    metavar="DIR|NAME",
+    help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else open]",
+)
+@click.option("--channel", default="0", show_default=True, metavar="N|mix", help="Which channel, or the mean of all.")
+def plot(recording: Path, out: Path | None, model: str | None, channel: str) -> None:
+    """Draw RECORDING: its waveform, its MFCCs, and the probabilities of the model over time.
+
+    \b
+    Example:
+      ser-batch plot calls/call_1.wav --out call_1.html
+    """
+    from ser_batch.score.picture import plot as run
+
+    print_plot(run(recording, made := out or Path(f"{recording.stem}.png"), model=model, channel=channel), made)
 
 
 @cli.command("run")

@@ -9,11 +9,14 @@ import click
 from ser_batch.errors import SerBatchError, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ser_batch.bundle import Bundle
     from ser_batch.bundle.exporting import ExportSummary
     from ser_batch.corpus import Reject
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
+    from ser_batch.score.looking import Look
     from ser_batch.synth import SynthSummary
     from ser_batch.train import TrainSummary
 
@@ -96,6 +99,18 @@ def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
     click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
     speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
     _print_last(summary, speed=speed, strict=strict)
+
+
+def print_plot(seen: "Look", out: "Path") -> None:
+    """Print what a picture shows, by which model, and on what terms that may be used."""
+    silent_s = sum(seen.silence["end_s"]) - sum(seen.silence["start_s"])
+    click.echo(
+        f"{printable(out)}: channel {seen.channel} of {printable(seen.path)}, {seen.duration_s:.1f} s, "
+        f"{silent_s:.1f} s of them silence"
+    )
+    click.echo(f"model: {printable(seen.model.folder)} ({seen.model.model_id})")
+    if seen.model.values["licence"]:
+        click.echo(f"its licence: {seen.model.values['licence']}")
 
 
 def print_export(summary: "ExportSummary") -> None:
