@@ -1,4 +1,4 @@
-"""A model as one file that programs in other languages run: an ONNX graph with the scaler in it, checked before it is kept."""
+"""A model as one file for programs in other languages: an ONNX graph with the scaler in it, tried before it is kept."""
 
 import dataclasses
 import importlib
@@ -148,7 +148,7 @@ def _difference(contents: bytes, inputs: Inputs, expected: npt.NDArray[np.float6
 
 
 def _cases(model: Bundle) -> Iterator[tuple[Inputs, Heard | None]]:
-    """Yield what a graph is tried on, and what is heard of the voices: numbers drawn, MFCCs of made-up sounds, one segment."""
+    """Yield what a graph is tried on, and what is heard of their voices: numbers drawn, made-up sounds, one segment."""
     spec = model.spec
     generator = np.random.default_rng(0)
     shape = (_CHECKED_SEGMENTS, spec.n_frames, spec.n_mfcc)

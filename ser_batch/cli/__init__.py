@@ -238,7 +238,7 @@ def report(source: Path, out: Path) -> None:
 @click.argument("model", metavar="MODEL")
 @click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")
 @click.option("--out", type=_PATH, help="The file.  [default: the model's name and .onnx, in this folder]")
-def export(model: str, format: str, out: Path | None) -> None:  # noqa: A002 - the option's name
+def export(model: str, format: str, out: Path | None) -> None:
     """Write MODEL, a model folder or a model that ships with ser-batch, for programs in other languages.
 
     The graph takes MFCCs and gives probabilities; it is compared with what score computes before it is written.

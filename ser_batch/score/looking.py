@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from ser_batch.corpus import Recording, walk
 from ser_batch.errors import InputError, UsageError
 from ser_batch.parallel import MAIN
 from ser_batch.score.work import ScoreWork
-
-if TYPE_CHECKING:
-    from ser_batch.audio import Sound
 
 # more columns than a picture has pixels would show nothing
 WAVEFORM_COLUMNS = 800
@@ -87,9 +84,9 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
     RecordingError
         It cannot be decoded.
     """
-    from ser_batch.featurize.intervals import activity_of  # these decode, and what starts a run loads none of it
-    from ser_batch.featurize.intervals import channels_of
-    from ser_batch.vad.activity import runs
+    # these decode, and what starts a run of score loads none of it
+    from ser_batch.featurize.intervals import activity_of, channels_of
+    from ser_batch.vad.activity import FRAME_S, runs
 
     loaded = bundle.find(model)
     recording = _recording(path)
@@ -104,7 +101,7 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
         raise UsageError(f"--channel {channel}: {recording.path} has {sound.n_channels}, numbered from 0")
     (number,) = numbers
     duration_s = activity.duration_s
-    starts, ends = (edges * _frame_s() for edges in runs(~activity.frames[number]))
+    starts, ends = (edges * FRAME_S for edges in runs(~activity.frames[number]))
     is_shown = ends - starts >= max(SHORTEST_SILENCE_S, 2 * duration_s / WAVEFORM_COLUMNS)
     close = duration_s <= SHORT_S
     cut = dataclasses.replace(whole, hop_s=SHORT_HOP_S) if close else whole
@@ -133,12 +130,6 @@ def _recording(path: Path) -> Recording:
         why = manifest.rejects[0].message if manifest.rejects else "its name is not that of a recording"
         raise InputError(f"{path}: {why}")
     return manifest.recordings[0]
-
-
-def _frame_s() -> float:
-    from ser_batch.vad.activity import FRAME_S
-
-    return FRAME_S
 
 
 def _edges(duration_s: float, most: int) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A picture of one recording, as PNG, SVG or an HTML page that needs no network; drawn by Vega-Lite without a browser."""
+"""A picture of one recording, as PNG, SVG or an HTML page that needs no network; drawn without a browser."""
 
 import json
 from collections.abc import Sequence
@@ -164,9 +164,11 @@ def _only(predictions: Columns, label: str) -> Columns:
 def _axis(title: str, count: int = 3, *, values: Sequence[float] | None = None, is_name: bool = False) -> Any:
     import altair as alt
 
-    upright = {"titleAngle": 0, "titleAlign": "right", "titleBaseline": "middle", "titleX": -30} if is_name else {}
-    more = {} if values is None else {"values": list(values)}
-    wide = {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH}
+    upright: dict[str, Any] = (
+        {"titleAngle": 0, "titleAlign": "right", "titleBaseline": "middle", "titleX": -30} if is_name else {}
+    )
+    more: dict[str, Any] = {} if values is None else {"values": list(values)}
+    wide: dict[str, Any] = {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH}
     return alt.Axis(title=title, tickCount=count, labelOverlap=False, grid=False, **wide, **more, **upright)
 
 
