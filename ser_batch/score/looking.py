@@ -165,7 +165,7 @@ def _waveform(recording: Recording, channel: int, duration_s: float) -> Columns:
 def _column(times_s: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return the stretch that each time lies in."""
     n = len(edges) - 1
-    return np.minimum((times_s * (n / edges[-1])).astype(np.int64), n - 1)
+    return np.asarray(np.minimum((times_s * (n / edges[-1])).astype(np.int64), n - 1), dtype=np.int64)
 
 
 def _mfcc(recording: Recording, model: Bundle, segmentation: Segmentation, duration_s: float) -> Columns:
@@ -180,7 +180,7 @@ def _mfcc(recording: Recording, model: Bundle, segmentation: Segmentation, durat
     side_by_side = dataclasses.replace(segmentation, hop_s=segmentation.window_s)
     for _, segment in segments(recording, spec, side_by_side):
         frames = segment.mfcc.astype(np.float64)
-        column = _column(segment.start_s + np.arange(len(frames)) * frame_s, edges)
+        column = _column(segment.start_s + np.arange(len(frames), dtype=np.float64) * frame_s, edges)
         np.add.at(sums, column, frames)
         np.add.at(counts, column, 1)
         total, squares, n_frames = total + frames.sum(axis=0), squares + (frames**2).sum(axis=0), n_frames + len(frames)

@@ -75,10 +75,14 @@ def specification(seen: Look) -> dict[str, Any]:
     """Return the picture as a Vega-Lite specification."""
     import altair as alt
 
-    x = alt.X("start_s:Q", title=None, scale=alt.Scale(domain=[0, seen.duration_s], nice=False), axis=None)
-    last_x = x.copy()
-    last_x.axis = alt.Axis(grid=False, labelExpr=_clock(seen.duration_s), tickCount=10)
-    last_x.title = "time, minutes:seconds" if seen.duration_s > 120 else "time, seconds"
+    scale = alt.Scale(domain=[0, seen.duration_s], nice=False)
+    x = alt.X("start_s:Q", scale=scale, axis=None)
+    last_x = alt.X(
+        "start_s:Q",
+        scale=scale,
+        title="time, minutes:seconds" if seen.duration_s > 120 else "time, seconds",
+        axis=alt.Axis(grid=False, labelExpr=_clock(seen.duration_s), tickCount=10),
+    )
 
     def panel(chart: Any, title: str, height: int, *, at: Any = x) -> Any:
         shade = alt.Chart(_data(seen.silence)).mark_rect(color=SILENCE).encode(x=at, x2="end_s:Q")
