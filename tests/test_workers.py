@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+import ser_batch.parallel.recovering
 import ser_batch.parallel.shards
 from ser_batch.config import FeaturizeOptions, RunOptions, ScoreOptions
 from ser_batch.corpus import Metadata, Recording
@@ -189,6 +190,22 @@ def test_a_recording_that_goes_well_alone_is_not_blamed(run, tmp_path):
 
     assert summary.rejects == ()
     assert run.counts == {"a": 10, "b": 5, "c": 7}
+
+
+def test_shards_that_joblib_forgets_are_done_nevertheless(run, tmp_path, monkeypatch):
+    in_workers = ser_batch.parallel.recovering.in_workers
+    starts = []
+
+    def forgetful(calls, *, jobs):
+        starts.append(jobs)
+        yield from in_workers(calls[: 1 if len(starts) == 1 else None], jobs=jobs)
+
+    monkeypatch.setattr(ser_batch.parallel.recovering, "in_workers", forgetful)
+
+    summary = run(recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"}), shard_size=1)
+
+    assert (summary.n_rows, summary.n_recordings, summary.rejects) == (10, 4, ())
+    assert len(starts) == 2
 
 
 def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(tmp_path):

@@ -86,6 +86,8 @@ class _Run:
                 shard = left.pop(summary.name)
                 self._note_life(shard, summary)
                 yield summary
+            if left:  # joblib's generator has a way out of its loop that raises nothing
+                raise WorkersDiedError("it is not known how")
         except WorkersDiedError as death:
             yield from self._after_death(list(left.values()), str(death), is_alone=is_alone)
 
