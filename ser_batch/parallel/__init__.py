@@ -17,6 +17,7 @@ shards: in this process, or in worker processes (`workers`) that may die, which 
 from ser_batch.parallel.owning import claimed
 from ser_batch.parallel.parts import MAIN, ROWS_A_GROUP, Rows
 from ser_batch.parallel.planning import Plan
+from ser_batch.parallel.progress import Progress, each_shard, no_progress
 from ser_batch.parallel.running import run_shards
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.parallel.store import Store, StoreSummary, worker_count
@@ -25,6 +26,7 @@ __all__ = [
     "MAIN",
     "ROWS_A_GROUP",
     "Plan",
+    "Progress",
     "Rows",
     "Shard",
     "ShardSummary",
@@ -32,6 +34,8 @@ __all__ = [
     "StoreSummary",
     "Work",
     "claimed",
+    "each_shard",
+    "no_progress",
     "run_shards",
     "worker_count",
 ]

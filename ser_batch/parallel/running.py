@@ -5,7 +5,8 @@ import multiprocessing
 from collections.abc import Generator, Sequence
 
 from ser_batch.errors import SerBatchError, UsageError
-from ser_batch.parallel.progress import progress
+from ser_batch.parallel.progress import Progress
+from ser_batch.parallel.progress import progress as own_progress
 from ser_batch.parallel.recovering import summaries
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.tables import remove_temporaries
@@ -19,6 +20,7 @@ def run_shards(
     title: str,
     isolate: bool = False,
     timeout_s: float | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Do all shards, showing progress on stderr.
 
@@ -37,6 +39,8 @@ def run_shards(
     timeout_s
         Seconds a recording may take before it is given up and rejected, None for no limit; work with one is done in
         worker processes.
+    progress
+        Shows it; None is a bar on a terminal, else plain lines.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def run_shards(
         if shards and (jobs > 1 or wants_workers)
         else _plainly(work, shards)
     )
-    with progress(title, n_files) as advance, contextlib.closing(done):
+    with (progress or own_progress)(title, n_files) as advance, contextlib.closing(done):
         for summary in done:
             advance(summary)
 
