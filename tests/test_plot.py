@@ -116,7 +116,7 @@ def test_the_command_writes_each_format(suffix, call, tmp_path, monkeypatch):
         text = contents.decode()
         assert "src=" not in text.split("<script", 1)[0]
         assert text.count("</script>") == 1
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_names_are_text(call, tmp_path, small_corpus):
@@ -154,7 +154,7 @@ def test_what_is_no_recording_is_said_so(call, tmp_path):
     with pytest.raises(InputError, match=r"notes\.txt"):
         look(tmp_path / "notes.txt")
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    with pytest.raises(RecordingError, match="broken.wav"):
+    with pytest.raises(RecordingError, match=r"broken\.wav"):
         look(tmp_path / "broken.wav", model="research")
 
 
