@@ -142,12 +142,14 @@ def _waveform(recording: Recording, channel: int, duration_s: float) -> Columns:
     from ser_batch.audio import AudioReader, channel_samples
 
     edges = _edges(duration_s, WAVEFORM_COLUMNS)
+    n_columns = len(edges) - 1
     low, high = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, -np.inf)
     with AudioReader(recording.file, recording.path) as reader:
-        first = 0
+        first, n_samples = 0, round(duration_s * reader.sound.sampling_rate)
         for block in reader.blocks():
             samples = channel_samples(block, channel)
-            column = _column(np.arange(first, first + len(samples)) / reader.sound.sampling_rate, edges)
+            # by number, not by time: no sample falls on the wrong side of an edge
+            column = np.arange(first, first + len(samples)) * n_columns // n_samples
             begins = np.flatnonzero(np.diff(column, prepend=-1))  # samples are in order, so columns are runs
             own = column[begins]
             low[own] = np.minimum(low[own], np.minimum.reduceat(samples, begins))

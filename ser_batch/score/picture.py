@@ -64,10 +64,12 @@ def rendered(chart: dict[str, Any], kind: str) -> bytes:
         return str(vl_convert.vegalite_to_svg(chart)).encode()
     # a name may hold <, which would end the script that the specification stands in
     text = json.dumps(chart).replace("<", "\\u003c")
-    script = vl_convert.javascript_bundle(f'import embed from "vega-embed"; embed("#picture", {text});')
+    # saving the picture needs no network; the online editor would be sent all of it
+    options = '{"renderer": "svg", "actions": {"export": true, "source": false, "compiled": false, "editor": false}}'
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>ser-batch plot</title></head>\n'
-        f'<body><div id="picture"></div>\n<script type="module">{script}</script>\n</body>\n</html>\n'
+        f'<body><div id="picture"></div>\n<script type="module">{vl_convert.javascript_bundle()}</script>\n'
+        f'<script type="module">vegaEmbed("#picture", {text}, {options});</script>\n</body>\n</html>\n'
     ).encode()
 
 
