@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# a target, of which there are 11
+FUZZ_MINUTES ?= 10
+
 # benchmarks: PyTorch, a peer, lives in an environment of its own; audio made for them is kept
 TORCH := .venv-torch
 TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture lint format bench clean
+.PHONY: help install demo test torture fuzz lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -33,13 +36,16 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 test: lint  ## Lint, check types, run all tests
 	$(BIN)/python -m pytest
 
-torture: $(INSTALLED)  ## Run the long tests: kills, faults, fuzzing; an hour
+torture: $(INSTALLED)  ## Run the long tests: kills, faults; an hour
 	$(BIN)/python -m pytest -m torture
 
 lint: $(INSTALLED)  ## Ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(INSTALLED)  ## Names, labels, jobs, recordings and models that are broken on purpose, 2 hours
+	SER_BATCH_FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest -s --timeout 0 tests/test_fuzz.py
 
 format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .

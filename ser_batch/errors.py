@@ -25,19 +25,32 @@ def printable(text: object) -> str:
     )
 
 
+def shortened(text: str, most: int = 2000) -> str:
+    """Return `text` with its middle left out where it is longer than `most` characters.
+
+    What a message quotes may be of any length; what it is about stands at its beginning, what to do at its end.
+
+    >>> shortened("--seeds 1111111111111111; expected 1 or more", 30)
+    '--seeds 111111111... 1 or more'
+    """
+    tail = most // 3
+    return text if len(text) <= most else f"{text[: most - 3 - tail]}...{text[-tail:]}"
+
+
 class SerBatchError(Exception):
     """Root of all errors that ser-batch raises on purpose.
 
     Parameters
     ----------
     message
-        What came, what was expected, what to do. File names inside it are made printable.
+        What came, what was expected, what to do. File names inside it are made printable, and what is far too long to
+        be read loses its middle.
     """
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(shortened(printable(message)))
 
 
 class UsageError(SerBatchError):

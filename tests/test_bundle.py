@@ -1,14 +1,20 @@
 """A model folder: whole, unaltered, without code."""
 
+import io
 import json
 import shutil
 import tomllib
+import tracemalloc
+import zipfile
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from ser_batch import bundle
 from ser_batch.errors import BundleError, UsageError
+from ser_batch.network import inference
 from ser_batch.network.scaling import Scaler
 
 
@@ -55,7 +61,7 @@ def test_an_altered_network_is_refused(model):
 
 def test_the_network_of_another_model_is_refused(model):
     labels = bundle.load(model).labels
-    change(model, labels=list(reversed(labels)))
+    change(model, labels=[*labels[:-1], "tired"])
     with pytest.raises(BundleError, match="saved together"):
         bundle.load(model).predictor()
 
@@ -81,6 +87,169 @@ def test_a_bundle_json_that_cannot_be_used_is_refused(model, values, message):
     change(model, **values)
     with pytest.raises(BundleError, match=message):
         bundle.load(model)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model_id", "../../x"),
+        ("labels", []),
+        ("labels", ["sad", "angry"]),
+        ("labels", ["angry", "angry"]),
+        ("labels", ["Angry", "sad"]),
+        ("labels", ["accuracy", "sad"]),
+        ("labels", ["\x1b[31m", "sad"]),
+        ("feature_spec", 3),
+        ("feature_spec.n_frames", 10**9),
+        ("feature_spec.n_fft", 2**40),
+        ("feature_spec.n_mfcc", "40"),
+        ("feature_spec_hash", None),
+        ("scaler", None),
+        ("scaler.mean", [0.0] * 39),
+        ("scaler.scale", [0.0] * 40),
+        ("scaler.scale", [-1.0] * 40),
+        ("scaler.mean", ["0"] * 40),
+        ("temperature", 0),
+        ("temperature", True),
+        ("temperature", 10**400),
+        ("familiar", {"mean": [0.0] * 80, "scale": [1.0] * 80}),
+        ("familiar", {"mean": [0.0] * 80, "scale": [1.0] * 79, "limit": 1.0}),
+        ("files", ["network.keras"]),
+        ("files", {"network.keras": "../../etc/passwd"}),
+        ("normalize", "everything"),
+        ("licence", None),
+        ("training", None),
+        ("training.lowest_sampling_rate", 0),
+        ("training.datasets", "ravdess"),
+        ("metrics", None),
+        ("metrics.uar", None),
+        ("metrics.meaning", 3),
+        ("metrics.held_out_corpora", {"x": {"uar": 0.5}}),
+        ("metrics.intervals", {"uar": [0.1]}),
+        ("recipe", ["seed"]),
+        ("init_name", "x"),
+    ],
+)
+def test_a_field_of_a_wrong_type_or_range_is_named_with_its_file(model, field, value):
+    values = json.loads((model / "bundle.json").read_text())
+    *tables, name = field.split(".")
+    place = values
+    for table in tables:
+        place = place[table]
+    place[name] = value
+    change(model, **values)
+    with pytest.raises(BundleError, match=rf"bundle\.json: (.*{field}\b)") as caught:
+        bundle.load(model)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("licence", "training", "metrics", "training.datasets", "metrics.accuracy"),
+        *("split", "seed", "created", "versions", "recipe", "epochs"),
+    ],
+)
+def test_a_field_that_is_not_there_is_named(model, field):
+    values = json.loads((model / "bundle.json").read_text())
+    *tables, name = field.split(".")
+    place = values
+    for table in tables:
+        place = place[table]
+    del place[name]
+    (model / "bundle.json").write_text(json.dumps(values))
+    with pytest.raises(BundleError, match=f"no {field}"):
+        bundle.load(model)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"seconds": NaN}', '{"seconds": 1e999}', '{"x": "\\ud800"}', '{"x": ' + "[" * 99_999]
+)
+def test_what_json_cannot_write_again_is_refused(model, text):
+    (model / "bundle.json").write_text(text)
+    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read as JSON"):
+        bundle.load(model)
+
+
+def test_a_bundle_json_without_end_is_not_read(model):
+    with (model / "bundle.json").open("r+b") as file:
+        file.truncate(10**12)
+    with pytest.raises(BundleError, match="at most 16000000"):
+        bundle.load(model)
+
+
+def packed(folder, **members):
+    """Write a .keras file of some members in place of those that are there, packed as small as they get."""
+    with zipfile.ZipFile(folder / "network.keras") as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(folder / "network.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (held | {name.replace("__", "."): content for name, content in members.items()}).items():
+            archive.writestr(name, content)
+
+
+def test_a_zip_bomb_is_not_unpacked(model, monkeypatch):
+    packed(model, model__weights__h5=bytes(200_000_001))
+    assert (model / "network.keras").stat().st_size < 1_000_000
+    tracemalloc.start()
+    with pytest.raises(BundleError, match=r"network\.keras: .*200000001 bytes, expected at most 200000000"):
+        inference.load(model / "network.keras")
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def hdf5(**options):
+    """Weights of one layer, kept in some way."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        group.attrs["name"] = "dense"
+        if "link" in options:
+            group["0"] = options["link"]
+        else:
+            group.create_dataset("0", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"shape": (10**6, 10**6), "dtype": "f4"}, "its weights have 4000000000000 bytes or more, expected at most"),
+        ({"shape": (10**6, 10**6), "dtype": "f4", "chunks": (1000, 1000)}, "kept in a way"),
+        ({"data": np.zeros(10**6, np.float32), "compression": "gzip"}, "kept in a way"),
+        ({"shape": (9,), "dtype": "f4", "external": [("/etc/passwd", 0, 36)]}, "kept in a way"),
+        ({"shape": (9,), "dtype": "f8"}, "kept in a way"),
+        ({"link": h5py.ExternalLink("/tmp/other.h5", "/x")}, "is not what it is"),
+        ({"link": h5py.SoftLink("/layers")}, "is not what it is"),
+    ],
+)
+def test_weights_are_what_the_file_itself_holds_and_no_more_than_it_holds(model, options, said):
+    packed(model, model__weights__h5=hdf5(**options))
+    tracemalloc.start()
+    with pytest.raises(BundleError, match=said):
+        inference.load(model / "network.keras")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", '{"config": []}', '{"config": {"layers": [3]}}', "[" * 99_999]
+)
+def test_a_configuration_that_is_none_is_told(model, text):
+    packed(model, config__json=text)
+    with pytest.raises(BundleError, match=r"network\.keras: cannot be read"):
+        inference.load(model / "network.keras")
+
+
+def test_names_in_files_are_no_paths(model):
+    values = json.loads((model / "bundle.json").read_text())
+    change(model, files=values["files"] | {"../../../etc/passwd": "0" * 64, "/etc/passwd": "0" * 64})
+    bundle.load(model)  # only the fixed names are opened
+
+
+def test_nothing_in_the_package_lets_keras_load_or_pickle_anything():
+    sources = [path.read_text(encoding="utf-8") for path in Path(bundle.__file__).parents[1].rglob("*.py")]
+    for word in ("load_model", "load_weights", "enable_unsafe_deserialization", "import pickle", "joblib.load("):
+        assert not any(word in source for source in sources), word
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 1}', "null"])

@@ -119,3 +119,15 @@ def test_wrong_usage_is_one_message_and_a_status(arguments, status, message, tmp
     assert "Traceback" not in err
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_shell_hands_over_is_shown_escaped():
+    for arguments in (
+        ["score", "--\x1b[31m"],
+        ["\x1b[31m"],
+        ["score", "a", "--jobs", "\x1b[31m"],
+        ["score", "a", "\x1b[31m"],
+    ):
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 2
+        assert result.output.replace("\n", "").isprintable(), result.output

@@ -427,6 +427,30 @@ def test_a_value_that_the_command_would_refuse_is_refused_in_a_job_too(read):
         read('[train]\n[score]\naudio = "a"\nchannels = "left"\n')
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = " + "[" * 5000, "cannot be read as TOML"),
+        ("x = " + "1" * 5000, "cannot be read as TOML"),
+        ('[score]\naudio = "a"\nlimit = 0x' + "f" * 5000, "limit is a number of 20000 bits"),
+        ('[score]\naudio = "a"\nwindow = 0x' + "f" * 5000, "window is a number of 20000 bits"),
+        ("score = 0x" + "f" * 5000, "score is int with a number of thousands of digits"),
+        ('[score]\naudio = "a"\nraw_format = "mulaw:' + "1" * 5000 + ':1"', "raw-format"),
+        ('[score]\naudio = "a"\nchannels = "' + "1" * 5000 + '"', "channels"),
+        ('[score]\naudio = "a"\nchannel_roles = "' + "1" * 5000 + '=a"', "channel-roles"),
+        ('[score]\naudio = "a"\nchannel_roles = "mulaw:' + "1" * 5000 + ':1"', "channel-roles"),
+        ('[train]\nsplit = "speaker:' + "1" * 5000 + '"', "--split"),
+        ('[score]\naudio = "a"\nout = "a\\u0000b"', "out is 'a"),
+        ('[score]\naudio = "a"\njobs = 0', "--jobs 0"),
+    ],
+)
+def test_a_job_made_to_do_harm_is_refused_by_file_and_key(read, text, told):
+    with pytest.raises(JobError, match=rf"\.toml: .*{told}") as caught:
+        read(text)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 2000  # however long what it quotes
+
+
 def test_a_job_that_is_not_there_is_refused_by_name(tmp_path):
     with pytest.raises(JobError, match=r"no\.toml"):
         read_job(tmp_path / "no.toml")

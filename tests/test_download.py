@@ -17,8 +17,7 @@ from threading import Thread
 import pooch
 import pytest
 
-from ser_batch import download
-from ser_batch.download import RAVDESS, Archive, download_ravdess
+from ser_batch.download import RAVDESS, Archive, DownloadSummary, download_ravdess, fetching, unpacking
 from ser_batch.errors import DownloadError, OutputError, UsageError
 
 SPEECH, SONG = "speech.zip", "song.zip"
@@ -100,7 +99,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Wait for nothing, and remember for how long it would have been."""
     waited: list[float] = []
-    monkeypatch.setattr(download, "_sleep", waited.append)
+    monkeypatch.setattr(fetching, "_sleep", waited.append)
     return waited
 
 
@@ -137,12 +136,12 @@ def large(server: Server, tmp_path: Path) -> Archive:
     return offer(server, SPEECH, make_zip(tmp_path / "made.zip", recordings("01", n_bytes=300_000)))
 
 
-Fetch = Callable[..., download.DownloadSummary]
+Fetch = Callable[..., DownloadSummary]
 
 
 @pytest.fixture
 def fetch(server: Server, tmp_path: Path) -> Fetch:
-    def call(*archives: Archive, **options: object) -> download.DownloadSummary:
+    def call(*archives: Archive, **options: object) -> DownloadSummary:
         return download_ravdess(tmp_path / "audio", url=server.address, archives=archives, **options)
 
     return call
@@ -175,7 +174,7 @@ def test_both_archives_share_one_folder_an_actor(server: Server, speech: Archive
     summary = fetch(speech, song, report=lambda *progress: seen.append(progress))
 
     audio = tmp_path / "audio"
-    assert summary == download.DownloadSummary(audio, 6, (SPEECH, SONG), ())
+    assert summary == DownloadSummary(audio, 6, (SPEECH, SONG), ())
     assert tree(audio) == recordings("01") | recordings("02")
     assert seen[0] == (SPEECH, 0, len(server.files[SPEECH]))
     assert seen[-1] == (SONG, len(server.files[SONG]), len(server.files[SONG]))
@@ -457,6 +456,12 @@ def special(name: str, kind: int) -> zipfile.ZipInfo:
     return member
 
 
+def compressed(name: str, how: int) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.compress_type = how
+    return member
+
+
 @pytest.mark.parametrize(
     ("member", "reason"),
     [
@@ -475,7 +480,13 @@ def special(name: str, kind: int) -> zipfile.ZipInfo:
         (special("Actor_01/x.wav", stat.S_IFLNK), "link"),
         (special("Actor_09", stat.S_IFLNK), "link"),
         (special("Actor_01/x.wav", stat.S_IFIFO), "special"),
+        (special("Actor_01/x.wav", stat.S_IFCHR), "special"),
+        (special("Actor_01/x.wav", stat.S_IFBLK), "special"),
+        (special("Actor_01/x.wav", stat.S_IFSOCK), "special"),
         ("Actor_01/run.sh", "not a .wav"),
+        ("ACTOR_01/03-01-05-01-01-01-01.WAV", "upper and lower case"),
+        ("Actor_01/03-01-05-01-01-01-01.Wav", "upper and lower case"),
+        (compressed("Actor_01/x.wav", zipfile.ZIP_LZMA), "unusual"),
     ],
 )
 def test_an_archive_with_an_unsafe_member_is_refused_as_a_whole(
@@ -486,6 +497,16 @@ def test_an_archive_with_an_unsafe_member_is_refused_as_a_whole(
     with pytest.raises(DownloadError, match=f"refused: .*{reason}"):
         fetch(unsafe)
     assert [path.name for path in tmp_path.iterdir()] == ["audio"]
+    assert tree(tmp_path / "audio") == {}
+
+
+def test_a_recording_that_is_a_folder_too_is_refused_before_anything_is_written(
+    server: Server, fetch: Fetch, tmp_path: Path
+) -> None:
+    members = {"Actor_01/a.wav": b"x", "Actor_01/A.WAV/b.wav": b"x"}
+    content = make_zip(tmp_path / "made.zip", recordings("02") | members)
+    with pytest.raises(DownloadError, match=r"actor_01/a\.wav' is both a recording and a folder"):
+        fetch(offer(server, SPEECH, content, n_recordings=0))
     assert tree(tmp_path / "audio") == {}
 
 
@@ -511,7 +532,7 @@ def test_an_encrypted_member_is_refused(server: Server, fetch: Fetch, tmp_path: 
 def test_an_archive_that_would_fill_the_disk_is_refused(
     speech: Archive, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_MAX_UNPACKED_BYTES", 100)
+    monkeypatch.setattr(unpacking, "_MAX_UNPACKED_BYTES", 100)
     with pytest.raises(DownloadError, match="at most 100 bytes, found 132"):
         fetch(speech)
     assert tree(tmp_path / "audio") == {}

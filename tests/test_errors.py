@@ -73,6 +73,19 @@ def test_a_message_is_one_line_without_escapes():
     assert str(error) == "first\\x1b[2J line\\nsecond \\udcff line"
 
 
+def test_a_message_that_quotes_far_too_much_keeps_its_beginning_and_its_end():
+    error = UsageError(f"--seeds {'1' * 100_000}; expected 1 or more")
+    assert len(str(error)) == 2000
+    assert str(error).startswith("--seeds 111")
+    assert str(error).endswith("111; expected 1 or more")
+    assert str(UsageError(str(error))) == str(error)
+
+
+def test_a_message_of_common_length_is_left_whole():
+    path = "folder/" * 200
+    assert str(UsageError(f"{path}: no such folder")) == f"{path}: no such folder"
+
+
 def test_a_recording_error_travels_between_processes_with_its_stage():
     error = pickle.loads(pickle.dumps(RecordingError("decode", "a\x07.wav: holds no samples")))
     assert type(error) is RecordingError

@@ -150,6 +150,20 @@ def test_text_that_no_table_holds_is_refused_by_row_and_column(join, column, tex
         join(f"path,emotion,{column}\na.wav,sad,{text}\n")
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "told"),
+    [
+        ("path,emotion,channel", "a.wav,sad,1e300", "row 2: channel 1e\\+300; expected -1"),
+        ("path,emotion,channel", "a.wav,sad,32768", "row 2: channel 32768; expected -1"),
+        ("path,emotion,start_s,end_s", "a.wav,sad,0,1e308", "row 2: end_s 1e\\+308; expected seconds"),
+    ],
+)
+def test_numbers_that_no_table_or_recording_holds_are_refused(tmp_path, header, row, told):
+    (tmp_path / "labels.csv").write_text(f"{header}\n{row}\n")
+    with pytest.raises(InputError, match=told):
+        join_labels([], tmp_path / "labels.csv", timed=True)
+
+
 def test_columns_that_are_still_unknown_are_told_with_those_that_are_known(join):
     (warning,) = join("path,emotion,p_sad,sad,actor\na.wav,sad,1,x,3\nb.wav,sad,1,x,3\n").warnings
     assert "columns not used: sad, actor (known: path, emotion, speaker, sex, " in warning

@@ -28,6 +28,7 @@ from ser_batch.report import (
     reliability_table,
     report_table,
     summary_table,
+    summary_text,
     table_text,
     write_page,
 )
@@ -802,3 +803,20 @@ def test_metrics_are_numbers_or_null_never_nan(drawn):
     report = classification(*drawn, [*LABELS, "surprised"])
     for name in ("precision", "recall", "f1"):
         assert not any(value is not None and math.isnan(value) for value in report[name])
+
+
+def test_texts_of_a_model_are_neither_tags_in_its_card_nor_lines_of_their_own():
+    hostile = "<script>alert(1)</script>\n# Figures\x1b[31m"
+    training = {**BUNDLE["training"], "datasets": [hostile], "sources": [hostile]}
+    card = model_card({**BUNDLE, "description": hostile, "licence": hostile, "training": training})
+    assert "<script" not in card
+    assert card.count("&lt;script>alert(1)&lt;/script>\\n# Figures\\x1b[31m") == 4
+
+
+def test_tables_in_the_terminal_show_labels_escaped(predictions):
+    hostile = pl.col("label").replace("sad", "\x1b[31msad")
+    report = report_table(predictions, LABELS, n_resamples=20).with_columns(hostile)
+    assert r"\x1b[31msad " in table_text(report)
+    assert table_text(report).replace("\n", "").isprintable()
+    summary = summary_table(predictions, LABELS, estimator="\x1b[31m", n_resamples=20)
+    assert summary_text(summary).replace("\n", "").isprintable()

@@ -1,5 +1,6 @@
 """A recording of any format as a stream of blocks."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -14,11 +15,13 @@ from ser_batch.audio.content import (
     is_only_like_mp3,
     may_be_headerless,
 )
-from ser_batch.audio.sound import REMEDY, Samples, Sound, Source, refusal
+from ser_batch.audio.sound import REMEDY, Samples, Sound, Source, refusal, too_long
 from ser_batch.audio.with_soundfile import SoundfileSource
 from ser_batch.config import EXAMPLE_RAW_FORMAT, MAX_CHANNELS, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, RawFormat
 
 BLOCK_S = 30.0
+# of many channels or a high rate a block is shorter than that: 64 MB of floats at most, whatever a header says
+_BLOCK_VALUES = 1 << 24
 # the rate of GSM 6.10 is always this
 _GSM = RawFormat(encoding="gsm", sampling_rate=8000, n_channels=1)
 _INSTALL = 'pip install "ser-batch[av]"'
@@ -35,16 +38,20 @@ class AudioReader:
         Name for messages.
     raw_format
         What the file holds, if its name says that it may have no header and its content tells nothing.
+    max_duration_s
+        Longer recordings are refused: by their header, or as soon as so much was decoded. Seconds.
 
     Raises
     ------
     RecordingError
-        Stage ``open``: it is not there, not audio, empty, cut off, or of an impossible rate. Stage ``decode``: it has
-        to be decoded to learn its length, and is broken.
+        Stage ``open``: it is not there, not audio, empty, cut off, of an impossible rate, or too long. Stage
+        ``decode``: it has to be decoded to learn its length, and is broken.
     """
 
-    def __init__(self, file: bytes, path: str, raw_format: RawFormat | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, file: bytes, path: str, raw_format: RawFormat | None = None, *, max_duration_s: float = math.inf
+    ) -> None:
+        self._path, self._max_duration_s = path, max_duration_s
         self._source: Source | None = None
         try:
             self._stream: BinaryIO = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115 - pathlib knows no bytes
@@ -66,7 +73,7 @@ class AudioReader:
         self._close()
 
     def blocks(self) -> Iterator[Samples]:
-        """Yield the recording in blocks of at most 30 s.
+        """Yield the recording in blocks of at most 30 s, shorter ones of many channels or a high rate.
 
         Yields
         ------
@@ -76,11 +83,15 @@ class AudioReader:
         Raises
         ------
         RecordingError
-            Stage ``decode``: broken data, no samples, NaN or infinite samples, or fewer than announced.
+            Stage ``decode``: broken data, no samples, NaN or infinite samples, fewer than announced, or too many.
         """
         assert self._source is not None
-        for block in self._source.blocks(int(BLOCK_S * self.sound.sampling_rate)):
+        sound = self.sound
+        block_samples = min(int(BLOCK_S * sound.sampling_rate), _BLOCK_VALUES // sound.n_channels)
+        for block in self._source.blocks(block_samples):
             self.n_samples += len(block)
+            if self.n_samples > self._max_duration_s * sound.sampling_rate:
+                raise too_long(self._path, "decode", self.n_samples / sound.sampling_rate, self._max_duration_s)
             yield block
         if not self.n_samples:
             raise refusal(self._path, "decode", "it holds no samples")
@@ -93,7 +104,7 @@ class AudioReader:
             try:
                 if may_be_headerless(file) and is_only_like_mp3(self._stream):
                     raise soundfile.SoundFileRuntimeError("Format not recognised")
-                return SoundfileSource(self._stream, self._path)
+                return SoundfileSource(self._stream, self._path, max_duration_s=self._max_duration_s)
             except soundfile.SoundFileError as error:
                 return self._open_other(file, raw_format, error)
         except OSError as error:
@@ -126,7 +137,7 @@ class AudioReader:
             raise refusal(
                 self._path, "open", f"it cannot be read as audio ({reason})", f"{_INSTALL} for more encodings, {REMEDY}"
             ) from error
-        return AvSource(self._stream, self._path, reason)
+        return AvSource(self._stream, self._path, reason, max_duration_s=self._max_duration_s)
 
     def _open_headerless(self, raw_format: RawFormat) -> Source:
         if raw_format.encoding == "gsm" and not begins_as_gsm(self._stream):
@@ -137,7 +148,7 @@ class AudioReader:
                 "correct that, or remove it",
             )
         try:
-            return SoundfileSource(self._stream, self._path, raw_format)
+            return SoundfileSource(self._stream, self._path, raw_format, max_duration_s=self._max_duration_s)
         except soundfile.SoundFileError as error:
             raise refusal(self._path, "open", f"it cannot be read as {raw_format} ({error})") from error
 
@@ -148,8 +159,10 @@ class AudioReader:
                 "open",
                 f"its header says {sound.sampling_rate} Hz; expected {MIN_SAMPLING_RATE} to {MAX_SAMPLING_RATE}",
             )
-        if sound.n_channels > MAX_CHANNELS:
-            raise refusal(self._path, "open", f"it has {sound.n_channels} channels; expected at most {MAX_CHANNELS}")
+        if not 1 <= sound.n_channels <= MAX_CHANNELS:
+            raise refusal(self._path, "open", f"it has {sound.n_channels} channels; expected 1 to {MAX_CHANNELS}")
+        if sound.n_samples > self._max_duration_s * sound.sampling_rate:
+            raise too_long(self._path, "open", sound.n_samples / sound.sampling_rate, self._max_duration_s)
 
     def _close(self) -> None:
         if self._source is not None:

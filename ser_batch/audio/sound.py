@@ -63,6 +63,17 @@ def refusal(path: str, stage: str, reason: str, remedy: str = REMEDY) -> Recordi
     return RecordingError(stage, f"{printable(path)}: {reason}; {remedy}")
 
 
+def too_long(path: str, stage: str, duration_s: float, max_duration_s: float) -> RecordingError:
+    """Return the error of a recording that lasts longer than was asked for; seconds."""
+    at_least = "at least " if stage == "decode" else ""
+    return refusal(
+        path,
+        stage,
+        f"it lasts {at_least}{duration_s:.0f} s; expected at most {max_duration_s:g} s",
+        "cut it into parts, remove it, or give a longer --max-duration (seconds)",
+    )
+
+
 def broken(path: str, n_samples: int, sampling_rate: int, error: object) -> RecordingError:
     """Return the error of data that a decoder gives up on after `n_samples`."""
     return refusal(path, "decode", f"its data are broken after {n_samples / sampling_rate:.2f} s ({error})")

@@ -1,6 +1,9 @@
 """What FFmpeg reads, by way of PyAV: m4a, aac, amr, webm, wma, and the sound of mp4, mov, 3gp and mkv."""
 
 import dataclasses
+import errno
+import math
+import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -9,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch.audio.content import is_cut
-from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal
+from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal, too_long
 
 # a file decides neither what is guessed of it nor what else is opened: no playlists, no network, no other files
 _OPTIONS = {"format_whitelist": "aac,amr,asf,caf,matroska,mov,ogg,w64,wav", "protocol_whitelist": "none"}
@@ -33,15 +36,21 @@ class AvSource:
         Name for messages.
     reason
         What libsndfile said against it, for messages.
+    max_duration_s
+        Decoding ends here; seconds.
 
     Raises
     ------
     RecordingError
-        Stage ``open``: not readable, or no sound in it. Stage ``decode``: broken, cut off, or empty.
+        Stage ``open``: not readable, or no sound in it. Stage ``decode``: broken, cut off, empty, or longer than
+        `max_duration_s`.
     """
 
-    def __init__(self, stream: BinaryIO, path: str, reason: str | None = None) -> None:
+    def __init__(
+        self, stream: BinaryIO, path: str, reason: str | None = None, *, max_duration_s: float = math.inf
+    ) -> None:
         self._stream, self._path, self._reason = stream, path, reason
+        self._max_duration_s = max_duration_s
         if is_cut(stream):
             raise refusal(path, "open", "it is cut off: it is shorter than it says")
         self._container = self._open()
@@ -86,7 +95,7 @@ class AvSource:
         self._stream.seek(0)
         try:
             # tags may be in any encoding, and are not wanted
-            container = av.open(self._stream, "r", container_options=_OPTIONS, metadata_errors="replace")
+            container = av.open(_Quiet(self._stream), "r", container_options=_OPTIONS, metadata_errors="replace")
         except _ERRORS as error:
             reasons = "; ".join(reason for reason in (self._reason, _said(error)) if reason)
             raise refusal(self._path, "open", f"it cannot be read as audio ({reasons})") from error
@@ -128,6 +137,8 @@ class AvSource:
             first = first or _Layout(frame.sample_rate, frame.layout.nb_channels)
             n_samples += frame.samples
             n_last = frame.samples
+            if n_samples > self._max_duration_s * first.sampling_rate:
+                raise too_long(self._path, "decode", n_samples / first.sampling_rate, self._max_duration_s)
         if first is None:
             raise refusal(self._path, "decode", "it holds no samples")
         announced_s = self._announced_s()
@@ -154,6 +165,20 @@ class AvSource:
         if container.duration is None or len(container.streams) > 1:
             return None
         return float(container.duration / av.time_base)
+
+
+class _Quiet:
+    """A file as PyAV takes it: where a broken file sends FFmpeg before the beginning, it would print a traceback."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read, self.tell, self._stream = stream.read, stream.tell, stream
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Return the new place, or an error as FFmpeg has them."""
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What libsndfile reads: WAV, FLAC, MP3, Ogg, AU, AIFF and more; files without a header where it is told what."""
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -9,7 +10,7 @@ import numpy as np
 import soundfile
 
 from ser_batch.audio.content import UNKNOWN_SIZE
-from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal
+from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal, too_long
 from ser_batch.config import RawFormat
 
 # decoded to 16-bit integers inside libsndfile: reading them as such and scaling here is three times as fast
@@ -44,17 +45,27 @@ class SoundfileSource:
         Name for messages.
     raw_format
         What it holds, where it has no header.
+    max_duration_s
+        Where it has to be decoded to learn its length, that ends here; seconds.
 
     Raises
     ------
     soundfile.LibsndfileError
         libsndfile does not know this content.
     RecordingError
-        Stage ``open``: it is cut off.
+        Stage ``open``: it is cut off. Stage ``decode``: it is longer than `max_duration_s`.
     """
 
-    def __init__(self, stream: BinaryIO, path: str, raw_format: RawFormat | None = None) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        path: str,
+        raw_format: RawFormat | None = None,
+        *,
+        max_duration_s: float = math.inf,
+    ) -> None:
         self._stream, self._path, self._raw_format = stream, path, raw_format
+        self._max_duration_s = max_duration_s
         file = self._file = self._open()
         n_samples = int(file.frames)
         if file.subtype.startswith("MPEG"):  # in WAV too
@@ -123,4 +134,6 @@ class SoundfileSource:
         with self._file as file, contextlib.suppress(soundfile.SoundFileError):  # `blocks` meets the error again
             while count := len(file.read(_COUNTED_SAMPLES, dtype="float32")):
                 n += count
+                if n > self._max_duration_s * file.samplerate:
+                    raise too_long(self._path, "decode", n / file.samplerate, self._max_duration_s)
         return n

@@ -1,5 +1,6 @@
 """A model folder, and what turns MFCCs into probabilities by it. JSON, .keras and skops; never pickle."""
 
+from ser_batch.bundle.checking import check_told, read_values
 from ser_batch.bundle.folder import (
     BUNDLE_FILE,
     CARD_FILE,
@@ -8,12 +9,11 @@ from ser_batch.bundle.folder import (
     Bundle,
     find,
     load,
-    network_contents,
-    save,
     shipped,
-    versions,
 )
+from ser_batch.bundle.identity import network_contents
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
+from ser_batch.bundle.saving import save, versions
 
 __all__ = [
     "BUNDLE_FILE",
@@ -23,9 +23,11 @@ __all__ = [
     "Bundle",
     "Familiar",
     "Predictor",
+    "check_told",
     "find",
     "load",
     "network_contents",
+    "read_values",
     "save",
     "shipped",
     "summary_features",

@@ -1,22 +1,22 @@
-"""A model folder: save it, load it, check it."""
+"""A model folder: load it, check it."""
 
 import dataclasses
-import datetime
 import hashlib
 import importlib.resources
-import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
+from ser_batch.bundle.checking import check_archive, check_used, read_values
+from ser_batch.bundle.estimators import check_estimator
+from ser_batch.bundle.identity import model_id_of, network_contents
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
-from ser_batch.config import FeatureSpec, Normalize, canonical_json
+from ser_batch.config import FeatureSpec, Normalize
 from ser_batch.errors import BundleError, UsageError
 from ser_batch.network.scaling import Scaler
-from ser_batch.tables import atomic_path, write_json, write_text
 
 if TYPE_CHECKING:
     from ser_batch.network import inference
@@ -31,8 +31,6 @@ MODEL_FILES = {
 }
 # may be used commercially, with attribution
 DEFAULT_MODEL = "open"
-# what may differ between two saves of one and the same model
-_NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds", "init_name")
 # the only types that a skops file of ours holds beyond those skops trusts by itself
 _TRUSTED = [
     "sklearn.tree._tree.Tree",
@@ -123,12 +121,18 @@ class Bundle:
             )
         import skops.io
 
+        check_archive(path)
         contents = path.read_bytes()
+        self._check_id(contents)
         try:
-            estimator = skops.io.load(path, trusted=_TRUSTED)
+            estimator = skops.io.loads(contents, trusted=_TRUSTED)
+            check_estimator(estimator, 2 * self.spec.n_mfcc)
+            tried = estimator.predict_proba(np.zeros((1, 2 * self.spec.n_mfcc), dtype=np.float32))
+            self._check_tried(np.asarray(tried))
+        except BundleError:
+            raise
         except Exception as error:  # skops raises whatever its parts do on a broken file
             raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
-        self._check_id(contents)
         return lambda mfcc, n_frames, _heard=None: np.asarray(
             estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
         )
@@ -148,91 +152,33 @@ class Bundle:
         """
         from ser_batch.network import inference
 
-        network = inference.load(self.folder / MODEL_FILES["cnn"])
+        path = self.folder / MODEL_FILES["cnn"]
+        network = inference.load(path)
         self._check_id(network_contents(network.configuration, network.weights))
+        try:
+            tried = network.predict(np.zeros((1, self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32))
+        except Exception as error:  # whatever NumPy raises on weights that do not go together
+            raise BundleError(f"{path}: the network fails ({error}); train again") from error
+        self._check_tried(tried)
         return network
 
+    def _check_tried(self, probabilities: npt.NDArray[Any]) -> None:
+        """Refuse a model that gives something else than a probability a label, found out on one silent segment."""
+        expected = (1, len(self.labels))
+        is_right = probabilities.shape == expected and probabilities.dtype.kind == "f"
+        if not (is_right and np.isfinite(probabilities).all() and abs(probabilities.sum() - 1) < 1e-3):
+            raise BundleError(
+                f"{self.folder / MODEL_FILES[self.estimator]}: gives no probabilities of the {len(self.labels)} labels "
+                f"in {BUNDLE_FILE} (but numbers of shape {probabilities.shape}); copy the whole folder again, or train "
+                "again"
+            )
+
     def _check_id(self, contents: bytes) -> None:
-        if _model_id(contents, self.values) != self.model_id:
+        if model_id_of(contents, self.values) != self.model_id:
             raise BundleError(
                 f"{self.folder}: {BUNDLE_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
                 "together; copy the whole folder again, or train again"
             )
-
-
-def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
-    """Return what identifies a network: a .keras file's own bytes differ from save to save."""
-    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
-    for weight in weights:
-        digest.update(f"{weight.dtype}{weight.shape}".encode())
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.digest()
-
-
-def _model_id(contents: bytes, values: Mapping[str, Any]) -> str:
-    kept = {name: value for name, value in values.items() if name not in _NOT_IN_ID}
-    return hashlib.sha256(contents + canonical_json(kept).encode()).hexdigest()[:16]
-
-
-def save(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bundle:
-    """Write a model folder's network or estimator, bundle.json and card.
-
-    Parameters
-    ----------
-    folder
-        Exists; bundle.json is written last.
-    values
-        bundle.json without model_id, created, versions and files.
-    model
-        A Keras network, or a scikit-learn estimator.
-    card
-        MODEL_CARD.md; ``{model_id}`` in it is filled in.
-    """
-    path = folder / MODEL_FILES[values["estimator"]]
-    with atomic_path(path) as temporary:
-        if values["estimator"] == "cnn":
-            from ser_batch.network import training
-
-            named = temporary.with_name(temporary.name + ".keras")  # Keras goes by the suffix
-            training.save(model, named)
-            named.replace(temporary)
-            contents = network_contents(model.get_config(), model.get_weights())
-        else:
-            import skops.io
-
-            skops.io.dump(model, temporary)
-            contents = temporary.read_bytes()
-    # through JSON once: the id is that of the numbers as they will be read back
-    plain = json.loads(canonical_json(dict(values)))
-    model_id = _model_id(contents, plain)
-    complete = plain | {
-        "model_id": model_id,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
-    }
-    write_text(folder / CARD_FILE, card.replace("{model_id}", model_id))
-    write_json(folder / BUNDLE_FILE, complete)
-    return Bundle(folder, complete)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and the libraries that decide the numbers."""
-    import importlib.metadata  # slow to load, and no worker needs it
-
-    packages = (
-        "ser-batch",
-        "numpy",
-        "scipy",
-        "soxr",
-        "soundfile",
-        "scikit-learn",
-        "keras",
-        "jax",
-        "jaxlib",
-        "skops",
-    )
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 def load(folder: Path) -> Bundle:
@@ -241,24 +187,24 @@ def load(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        A file is missing or altered, or the folder was written by a newer version.
+        A file is missing or altered, a field of bundle.json is of a wrong type or range, or the folder was written by
+        a newer version.
     """
     path = folder / BUNDLE_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_values(path)
     except FileNotFoundError:
         raise BundleError(f"{folder}: no {BUNDLE_FILE}; expected a folder made by `ser-batch train`") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read as JSON ({error}); copy the folder again") from error
-    missing = [name for name in _REQUIRED if not isinstance(values, dict) or name not in values]
+    missing = [name for name in _REQUIRED if name not in values]
     if missing:
         raise BundleError(f"{path}: no {missing[0]}; it is not complete, copy the folder again or train again")
-    if values["schema_version"] != 1:
+    if values["schema_version"] != 1 or isinstance(values["schema_version"], bool):
         raise BundleError(
             f"{path}: schema version {values['schema_version']!r}, this program reads 1; upgrade ser-batch"
         )
-    if values["estimator"] not in MODEL_FILES:
+    if not isinstance(values["estimator"], str) or values["estimator"] not in MODEL_FILES:
         raise BundleError(f"{path}: estimator {values['estimator']!r}; expected one of {', '.join(MODEL_FILES)}")
+    check_used(path, values, MODEL_FILES[values["estimator"]])
     _check_file(folder, MODEL_FILES[values["estimator"]], values["files"])
     bundle = Bundle(folder, values)
     try:
@@ -280,6 +226,8 @@ _REQUIRED = (
     "temperature",
     "files",
     "metrics",
+    "training",
+    "licence",
 )
 
 
@@ -287,7 +235,9 @@ def _check_file(folder: Path, name: str, hashes: Mapping[str, str]) -> None:
     path = folder / name
     if not path.is_file():
         raise BundleError(f"{path}: missing; copy the whole folder again, or train again")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != hashes.get(name):
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != hashes[name]:
         raise BundleError(f"{path}: altered since it was saved; copy the whole folder again, or train again")
 
 

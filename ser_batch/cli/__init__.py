@@ -28,6 +28,11 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            # names come from the shell's wildcards, too; click's own lines and indents stay
+            lines = ("\t".join(map(printable, line.split("\t"))) for line in error.message.split("\n"))
+            error.message = "\n".join(lines)  # type: ignore[misc]  # the type of error and its usage line are kept
+            raise
         except SerBatchError as error:
             click.echo(f"ser-batch: {error}", err=True)
             ctx.exit(error.exit_code)

@@ -41,7 +41,7 @@ def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
     known = sorted((label, count) for label, count in summary.emotions.items() if label)
     unknown = summary.emotions.get(None, 0)
     listed = ", ".join(f"{label} {count}" for label, count in known) + (f", unknown {unknown}" if unknown else "")
-    click.echo(f"emotions: {listed.removeprefix(', ')}")
+    click.echo(f"emotions: {printable(listed.removeprefix(', '))}")
     if summary.verified:
         click.echo(
             f"verified: {summary.verified[0]} recordings against librosa, largest difference "
@@ -71,7 +71,7 @@ def print_train(summary: "TrainSummary") -> None:
                 f"{figures['n']} segments"
             )
         click.echo()
-        click.echo(summary.metrics["meaning"])
+        click.echo(printable(summary.metrics["meaning"]))
     how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"
     click.echo(
         f"{printable(summary.out)}: model {summary.model_id}, {summary.n_train} segments for training, "
@@ -138,11 +138,12 @@ def _print_model(model: "Bundle") -> None:
         )
         click.echo(f"its figures: UAR on corpora never heard: {of_each}. Calls are recorded elsewhere, too")
     elif metrics:
-        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {metrics['meaning']}")
+        meaning = printable(metrics["meaning"])
+        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {meaning}")
     else:
         click.echo("its figures: none, nothing was held out when it was trained")
     if model.values["licence"]:
-        click.echo(f"its licence: {model.values['licence']}")
+        click.echo(f"its licence: {printable(model.values['licence'])}")
     better = model.better_supported
     if better:
         click.echo(f"better supported for recordings made elsewhere: --model {better}, measured on corpora never heard")

@@ -50,6 +50,14 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     "mulaw, alaw, gsm, vox, s16le, s16be, u8.  [default: they are rejected]",
                 ),
                 click.option(
+                    "--max-duration",
+                    type=float,
+                    default=86_400.0,
+                    show_default=True,
+                    metavar="SECONDS",
+                    help="Reject recordings that last longer, seconds (86400 is a day); inf is no limit.",
+                ),
+                click.option(
                     "--labels",
                     type=click.Path(path_type=Path, exists=True, dir_okay=False),
                     help="CSV or Parquet: path, emotion, and if known speaker, sex, intensity, statement, corpus, "

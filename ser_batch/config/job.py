@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
-from ser_batch.errors import JobError
+from ser_batch.errors import JobError, UsageError, shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,8 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # ValueError: no TOML, no UTF-8, or a number of thousands of digits; the other: brackets within brackets
+    except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"{path}: cannot be read as TOML ({error}); see jobs/ for complete examples") from error
     for override in overrides:
         _override(tables, override)
@@ -52,7 +53,7 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
         entries = tables.get(stage, [])
         for entry in entries if isinstance(entries, list) else [entries]:
             if not isinstance(entry, dict):
-                raise JobError(f"{path}: {stage} is {entry!r}; expected a table, [{stage}]")
+                raise JobError(f"{path}: {stage} is {_shown(entry)}; expected a table, [{stage}]")
             steps.append(_step(path, stage, entry))
     if not steps:
         raise JobError(f"{path}: nothing to run; expected one of the tables {', '.join(f'[{s}]' for s in STAGES)}")
@@ -73,19 +74,29 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
     if stage == "train":
         folders = [source] if isinstance(source, str) else source or []
         if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
-            raise JobError(f'{where}: {input_key} is {source!r}; expected a folder or a list, ["features"]')
-        return tuple(Path(folder) for folder in folders), options_type(**values)
+            raise JobError(f'{where}: {input_key} is {_shown(source)}; expected a folder or a list, ["features"]')
+        return tuple(Path(folder) for folder in folders), _options(where, options_type, values)
     if not isinstance(source, str):
         raise JobError(f'{where}: expected {input_key} = "folder", where the recordings are')
-    return Path(source), options_type(**values)
+    return Path(source), _options(where, options_type, values)
+
+
+def _options(where: str, options_type: type[Options], values: Mapping[str, Any]) -> Options:
+    """Make the options of a stage; what they refuse is told with the name of the file."""
+    try:
+        return options_type(**values)
+    except UsageError as error:
+        raise JobError(f"{where}: {error}") from error
 
 
 def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     """Check a TOML value against the type of its option."""
     # the choices of a Literal count one by one, also where it is Literal | None
     choices = [one for choice in typing.get_args(hint) or (hint,) for one in typing.get_args(choice) or (choice,)]
-    if Path in choices and isinstance(value, str):
+    if Path in choices and isinstance(value, str) and "\0" not in value:
         return Path(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise JobError(f"{where}: {key} is a number of {value.bit_length()} bits; expected one of 64 bits at most")
     if float in choices and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is not bool and isinstance(value, bool):
@@ -95,7 +106,7 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     ):
         return value
     expected = " or ".join(getattr(choice, "__name__", repr(choice)) for choice in choices if choice is not type(None))
-    raise JobError(f"{where}: {key} is {value!r}; expected {expected}")
+    raise JobError(f"{where}: {key} is {_shown(value)}; expected {expected}")
 
 
 def _override(tables: dict[str, Any], override: str) -> None:
@@ -103,17 +114,19 @@ def _override(tables: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     table, dot, key = name.strip().partition(".")
     if not (equals and dot and key):
-        raise JobError(f"--set {override!r}; expected table.key=value, such as train.epochs=2")
+        raise JobError(f"--set {_shown(override)}; expected table.key=value, such as train.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or none that can be read
         value = text.strip()
     if table not in tables:
-        raise JobError(f"--set {override!r}: the job has no table [{table}]; it has {', '.join(tables)}")
+        raise JobError(f"--set {_shown(override)}: the job has no table [{table}]; it has {', '.join(tables)}")
     entries = tables[table] if isinstance(tables[table], list) else [tables[table]]
     for entry in entries:
         if not isinstance(entry, dict):
-            raise JobError(f"--set {override!r}: {table} is {entry!r} in the job; expected a table, [{table}]")
+            raise JobError(
+                f"--set {_shown(override)}: {table} is {_shown(entry)} in the job; expected a table, [{table}]"
+            )
         entry[key] = value
 
 
@@ -125,4 +138,13 @@ def _refuse_unknown(where: str, what: str, given: Mapping[str, Any], known: tupl
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-            raise JobError(f"{where}: unknown {what} {key!r}; {hint}")
+            raise JobError(f"{where}: unknown {what} {_shown(key)}; {hint}")
+
+
+def _shown(value: object) -> str:
+    """Return what stands in a file as a message has it; integers of thousands of digits cannot be written."""
+    try:
+        text = repr(value)
+    except ValueError:
+        text = f"{type(value).__name__} with a number of thousands of digits"
+    return shortened(text, 200)

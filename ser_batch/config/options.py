@@ -1,6 +1,7 @@
 """The options of the stages: the same ones on the command line, in a job file and from Python."""
 
 import dataclasses
+import math
 import typing
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,8 @@ CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "te
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
 BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
 DEFAULT_RECIPE: RecipeName = "robust"
+# no call lasts a day; what says that it does would keep a worker for hours
+DEFAULT_MAX_DURATION_S = 86_400.0
 
 
 def check_seed(seed: int) -> None:
@@ -49,6 +52,8 @@ class RunOptions:
         See `Segmentation`; window and hop in seconds.
     raw_format
         ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`.
+    max_duration
+        Longest recording that is used, in seconds; longer ones are rejected. Infinity is no limit.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
     isolate
@@ -77,6 +82,7 @@ class RunOptions:
     hop: float = 2.02
     channels: str | None = None
     raw_format: str | None = None
+    max_duration: float = DEFAULT_MAX_DURATION_S
     jobs: int | None = None
     isolate: bool = False
     timeout: float | None = None
@@ -90,6 +96,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Refuse counts below one, times that are none, and what no recording can be cut by."""
         _ = self.segmentation, self.since_ns, self.wanted_raw_format
+        if not self.max_duration > 0:
+            raise UsageError(
+                f"--max-duration {self.max_duration}; expected a number of seconds above 0, or inf for no limit"
+            )
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
         if self.corpus not in typing.get_args(CorpusName):
@@ -122,9 +132,17 @@ class RunOptions:
         return None if self.raw_format is None else RawFormat.parse(self.raw_format)
 
     @property
-    def raw_identity(self) -> dict[str, str]:
-        """What the raw format adds to the settings that an output belongs to: nothing where it was not given."""
-        return {} if self.raw_format is None else {"raw_format": str(self.wanted_raw_format)}
+    def reading_identity(self) -> dict[str, str | float]:
+        """What raw format and longest duration add to the settings that an output belongs to.
+
+        Nothing where they are as they were before there was such an option, so that older outputs go on.
+        """
+        said: dict[str, str | float] = {}
+        if self.raw_format is not None:
+            said["raw_format"] = str(self.wanted_raw_format)
+        if self.max_duration != DEFAULT_MAX_DURATION_S:
+            said["max_duration"] = float(self.max_duration) if math.isfinite(self.max_duration) else "inf"
+        return said
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,7 +317,7 @@ class ScoreOptions(RunOptions):
         roles: dict[int, str] = {}
         for item in self.channel_roles.split(",") if self.channel_roles else ():
             number, equals, role = (part.strip() for part in item.partition("="))
-            if not (number.isdecimal() and equals and role):
+            if not (number.isdecimal() and len(number) < 10 and equals and role):
                 raise UsageError(f"--channel-roles {self.channel_roles!r}; expected such as 0=agent,1=customer")
             if int(number) in roles:
                 raise UsageError(f"--channel-roles {self.channel_roles!r}; channel {int(number)} stands there twice")

@@ -1,5 +1,6 @@
 """Who may be held out: the values of ``--split``; what each of them does is in `ser_batch.splits`."""
 
+import re
 from pathlib import Path
 
 from ser_batch.errors import UsageError
@@ -27,7 +28,7 @@ def check_protocol(protocol: str) -> None:
 def speaker_folds(protocol: str) -> int | None:
     """Return K of the protocol ``speaker:K``, None of all others."""
     name, _, number = protocol.partition(":")
-    return int(number) if name == "speaker" and number.isdecimal() and number.isascii() else None
+    return int(number) if name == "speaker" and re.fullmatch("[0-9]{1,9}", number) else None
 
 
 def held_out_corpus(protocol: str) -> str | None:

@@ -1,6 +1,7 @@
 """What files without a header hold: the user has to say it."""
 
 import dataclasses
+import re
 from typing import Self
 
 from ser_batch.errors import UsageError
@@ -12,6 +13,7 @@ RAW_ENCODINGS = ("mulaw", "alaw", "gsm", "vox", "s16le", "s16be", "u8")
 # their decoders hold the state of one channel
 MONO_ENCODINGS = frozenset({"gsm", "vox"})
 EXAMPLE_RAW_FORMAT = "mulaw:8000:1"
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class RawFormat:
             It has other parts, or an impossible one.
         """
         encoding, *numbers = (part.strip() for part in text.split(":"))
-        if len(numbers) != 2 or not all(number.isdecimal() and number.isascii() for number in numbers):
+        if len(numbers) != 2 or not all(_NUMBER.fullmatch(number) for number in numbers):
             raise UsageError(f"--raw-format {text!r}; expected ENCODING:RATE:CHANNELS, such as {EXAMPLE_RAW_FORMAT}")
         return cls(encoding=encoding, sampling_rate=int(numbers[0]), n_channels=int(numbers[1]))
 

@@ -4,7 +4,7 @@ Nothing here opens a recording; a name, a size and a time are all that is looked
 """
 
 from ser_batch.corpus.folder import AUDIO_SUFFIXES, name_warnings, utf8, walk
-from ser_batch.corpus.labels import Labels, join_labels
+from ser_batch.corpus.labels import Labels, is_label, join_labels
 from ser_batch.corpus.names import CORPORA, licence_of, parse_name, sources_of
 from ser_batch.corpus.records import (
     SAID_BY_LABELS,
@@ -29,6 +29,7 @@ __all__ = [
     "Recording",
     "Reject",
     "emotion_of",
+    "is_label",
     "join_labels",
     "label_at",
     "licence_of",

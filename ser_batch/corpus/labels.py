@@ -21,6 +21,9 @@ _EXPECTED_LABEL = f"a lower-case word such as angry (a-z, 0-9, _), and none of {
 
 _LABEL_COLUMNS = ("path", *SAID_BY_LABELS, "channel", "start_s", "end_s")
 
+# the table's channels are 16-bit integers; and no recording lasts decades
+_MOST_CHANNELS, _LONGEST_S = 2**15, 1e9
+
 # what a column of text may hold, and how to say so; other columns hold any text
 _TEXTS = {
     "sex": (re.compile("male|female"), "male or female"),
@@ -124,7 +127,7 @@ def _voted_labels(labels: Path, columns: Iterable[str]) -> tuple[str, ...]:
     """Return the labels that a file has columns of votes for, sorted."""
     voted = {name.removeprefix(LABEL_PREFIX) for name in columns if name.startswith(LABEL_PREFIX)}
     for name in sorted(voted):
-        if not _is_label(name):
+        if not is_label(name):
             raise InputError(
                 f"{labels}, row 1: column {LABEL_PREFIX}{name}; after {LABEL_PREFIX} expected {_EXPECTED_LABEL}"
             )
@@ -148,9 +151,11 @@ def _read_rows(labels: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str
 
         try:
             table = pq.read_table(labels)
-        except (OSError, pa.ArrowInvalid) as error:
+            rows = table.to_pylist()
+        # ValueError: text that is no UTF-8, times that are none; the others: what pyarrow's parts raise
+        except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
             raise InputError(f"{labels}: cannot be read as Parquet ({error})") from error
-        return table.column_names, enumerate(table.to_pylist(), start=1)
+        return table.column_names, enumerate(rows, start=1)
     try:
         # utf-8-sig: spreadsheets put a mark before the first column's name
         text = labels.read_bytes().decode("utf-8-sig")
@@ -191,18 +196,20 @@ def _label_row(
     if path is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
     path = str(row["path"]) if str(row["path"]) in known else path
-    if said["emotion"] is not None and not _is_label(said["emotion"]):
+    if said["emotion"] is not None and not is_label(said["emotion"]):
         raise InputError(f"{where}: emotion {said['emotion']!r}; expected {_EXPECTED_LABEL}")
     for name, (pattern, expected) in _TEXTS.items():
         text = said[name]
         if text is not None and pattern.fullmatch(text) is None:
             raise InputError(f"{where}: {name} {text!r}; expected {expected}")
     channel = _number(where, "channel", row.get("channel"))
-    if channel is not None and (channel < -1 or channel != int(channel)):
+    if channel is not None and (not -1 <= channel < _MOST_CHANNELS or channel != int(channel)):
         raise InputError(f"{where}: channel {channel:g}; expected -1 (the mean), 0, 1, ...")
     start_s, end_s = (_number(where, name, row.get(name)) for name in ("start_s", "end_s"))
     if (start_s is None) != (end_s is None):
         raise InputError(f"{where}: start_s and end_s go together; one of them is empty")
+    if end_s is not None and end_s > _LONGEST_S:
+        raise InputError(f"{where}: end_s {end_s:g}; expected seconds, at most {_LONGEST_S:g}")
     if start_s is not None and end_s is not None and not 0 <= start_s < end_s:
         raise InputError(f"{where}: start_s {start_s:g}, end_s {end_s:g}; expected 0 <= start_s < end_s")
     votes = _votes(where, row, voted)
@@ -217,7 +224,8 @@ def _label_row(
     )
 
 
-def _is_label(text: str) -> bool:
+def is_label(text: str) -> bool:
+    """Return whether a word may be an emotion of the tables."""
     return LABEL_PATTERN.fullmatch(text) is not None and text not in RESERVED_LABELS
 
 

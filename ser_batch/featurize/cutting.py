@@ -3,6 +3,7 @@
 import dataclasses
 import heapq
 import itertools
+import math
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -232,6 +233,7 @@ def segments(
     variants: Variants | None = None,
     content_hash: str = "",
     raw_format: RawFormat | None = None,
+    max_duration_s: float = math.inf,
     activity: Activity | None = None,
     left_out: Collection[int] = (),
     least_speech: float = 0.0,
@@ -250,6 +252,8 @@ def segments(
         Of the recording, for what variants draw at random.
     raw_format
         What it holds, if it has no header.
+    max_duration_s
+        Longer recordings are refused; seconds.
     activity
         Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
     left_out
@@ -265,9 +269,9 @@ def segments(
     Raises
     ------
     RecordingError
-        It cannot be decoded, a label row lies outside of it, or a codec cannot take a segment.
+        It cannot be decoded, lasts too long, a label row lies outside of it, or a codec cannot take a segment.
     """
-    with AudioReader(recording.file, recording.path, raw_format) as reader:
+    with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
         sound = reader.sound
         plan = labels_by_channel(recording, segmentation, sound.n_channels)
         recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash, activity, least_speech)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 from ser_batch.config import RawFormat, Segmentation
@@ -25,15 +26,25 @@ class Interval:
     labels: Sequence[LabelRow] = ()
 
 
-def activity_of(recording: Recording, segmentation: Segmentation, raw_format: RawFormat | None = None) -> Activity:
+def activity_of(
+    recording: Recording,
+    segmentation: Segmentation,
+    raw_format: RawFormat | None = None,
+    max_duration_s: float = math.inf,
+) -> Activity:
     """Find the speech of the channels that `segments` cuts, and of those beside them.
 
     Raises
     ------
     RecordingError
-        It cannot be decoded, or the labels name a channel that it does not have.
+        It cannot be decoded, lasts too long, or the labels name a channel that it does not have.
     """
-    return scan(recording, lambda n_channels: channels_of(recording, segmentation, n_channels), raw_format=raw_format)
+    return scan(
+        recording,
+        lambda n_channels: channels_of(recording, segmentation, n_channels),
+        raw_format=raw_format,
+        max_duration_s=max_duration_s,
+    )
 
 
 def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:

@@ -101,7 +101,7 @@ def featurize(
         "feature_spec": spec.to_dict(),
         "segmentation": segmentation.decisive(),
         "variants": dataclasses.asdict(options.wanted_variants),
-        **options.raw_identity,
+        **options.reading_identity,
         "corpus": named_corpus(options),
         "votes": list(voted) or None,
     }
@@ -127,6 +127,7 @@ def featurize(
             options.wanted_variants,
             options.wanted_raw_format,
             voted,
+            options.max_duration,
         )
         plan = store.plan(
             recordings,

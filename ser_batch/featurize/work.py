@@ -1,6 +1,7 @@
 """What a worker of featurize does with a recording."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class FeaturizeWork(Work):
     variants: Variants = dataclasses.field(default_factory=Variants)
     raw_format: RawFormat | None = None
     voted: tuple[str, ...] = ()
+    max_duration_s: float = math.inf
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -64,8 +66,11 @@ class FeaturizeWork(Work):
             self.segmentation,
             variants=self.variants,
             content_hash=content_hash,
-            activity=activity_of(recording, self.segmentation, self.raw_format) if is_scanned else None,
+            activity=activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
+            if is_scanned
+            else None,
             raw_format=self.raw_format,
+            max_duration_s=self.max_duration_s,
         ):
             frames = segment.mfcc
             mfcc = np.zeros((self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32)

@@ -5,26 +5,25 @@ as fast on one core, and reading them executes no code.
 """
 
 import functools
-import io
-import json
 import operator
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ser_batch.errors import BundleError
+from ser_batch.network.saved import read_saved
 
 Array = npt.NDArray[np.float32]
 Layer = Callable[..., Array]
 
 # what the widest layer of a batch works on then stays in the processor's cache
 BATCH = 8
+# what a layer of a model from elsewhere may work on, 256 MB; those of ours work on 10 MB
+_MAX_VALUES = 1 << 26
 
 
 class Network:
@@ -46,6 +45,8 @@ class Network:
     def __init__(self, configuration: Mapping[str, Any], weights: Mapping[str, Sequence[Array]]) -> None:
         self.configuration = configuration
         order = [layer["name"] for layer in configuration["layers"]]
+        if len(set(order)) < len(order):
+            raise ValueError("two layers have one name")
         self.layer_weights = {name: weights[name] for name in order if len(weights.get(name, ()))}
         self.weights = [array for layer in configuration["layers"] for array in weights.get(layer["name"], ())]
         self._input, self._output = (configuration[ends][0] for ends in ("input_layers", "output_layers"))
@@ -103,6 +104,7 @@ class Network:
         embedding = []
         for name, sources, layer, used_up in self._steps:  # Keras lists layers after those they take from
             values[name] = layer(*(values[source] for source in sources))
+            _check_size(values[name].size)
             if name in self._embedding:
                 embedding.append(values[name])
             for source in used_up:  # what nothing asks for any more leaves its place in the cache
@@ -116,19 +118,11 @@ def load(path: Path) -> Network:
     Raises
     ------
     BundleError
-        The file is not one, or has layers that none of our recipes has.
+        The file is not one, would fill the memory, or has layers that none of our recipes has.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            configuration = json.loads(archive.read("config.json"))["config"]
-            with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-                groups = [group["vars"] for group in file["layers"].values()]
-                weights = {
-                    str(group.attrs["name"]): [group[str(number)][()] for number in range(len(group))]
-                    for group in groups
-                }
-        return Network(configuration, weights)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        return Network(*read_saved(path))
+    except Exception as error:  # zipfile and h5py raise whatever their parts do on a broken file
         raise BundleError(f"{path}: cannot be read as a network of ser-batch ({error}); train again") from error
 
 
@@ -162,6 +156,11 @@ def _made(layer: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
     return _LAYERS[layer["class_name"]][0](layer["config"], weights)
 
 
+def _check_size(n_values: int) -> None:
+    if n_values > _MAX_VALUES:
+        raise ValueError(f"a layer works on {n_values} numbers at a time, expected at most {_MAX_VALUES}")
+
+
 def _check(layer: Mapping[str, Any]) -> None:
     kind = layer["class_name"]
     if kind not in _LAYERS:
@@ -176,11 +175,14 @@ def _convolution(config: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
     width, channels, filters = kernel.shape
     matrix = np.ascontiguousarray(kernel.reshape(width * channels, filters))
     (step,) = config["strides"]
+    if not isinstance(step, int) or step < 1:
+        raise ValueError(f"Conv1D with strides {step!r} is unknown; upgrade ser-batch")
 
     def apply(x: Array) -> Array:
         n, frames, _ = x.shape
         n_out = -(-frames // step)
         missing = max(0, (n_out - 1) * step + width - frames)  # TensorFlow's "same": one more at the end if odd
+        _check_size(n * max(n_out, 1) * width * channels)
         padded = np.zeros((n, frames + missing, channels), dtype=np.float32)
         padded[:, missing // 2 : missing // 2 + frames] = x
         # each frame with its neighbours is one stretch of memory, and a row of one matrix product
@@ -200,7 +202,7 @@ def _normalization(_config: Mapping[str, Any], weights: Sequence[Array]) -> Laye
 
 def _pooling(config: Mapping[str, Any], _weights: Sequence[Array]) -> Layer:
     (size,) = config["pool_size"]
-    if config["strides"] != [size]:
+    if config["strides"] != [size] or not isinstance(size, int) or size < 1:
         raise ValueError(f"MaxPooling1D with strides {config['strides']!r} is unknown; upgrade ser-batch")
 
     def apply(x: Array) -> Array:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_batch.errors import OutputError
-from ser_batch.tables import TEMPORARY_MARK, atomic_path, part_writer, rows_table
+from ser_batch.tables import atomic_path, part_writer, remove_temporaries, rows_table
 
 # rows kept in memory before they go to the part; a recording with more is written piece by piece
 ROWS_A_GROUP = 512
@@ -38,11 +38,10 @@ def make_part_folders(folder: Path, tables: Iterable[str]) -> None:
 
 
 def remove_parts(folder: Path, tables: Iterable[str], name: str) -> None:
-    """Remove what a worker that died has left of a shard."""
+    """Remove what a worker that died has left of a shard: its parts, and what it was writing, the ledger too."""
     for path in part_paths(folder, tables, name).values():
         path.unlink(missing_ok=True)
-        for leftover in path.parent.glob(f".{path.name}{TEMPORARY_MARK}*"):
-            leftover.unlink(missing_ok=True)
+    remove_temporaries(folder, f"{name}.*")
 
 
 class Parts:

@@ -1,13 +1,13 @@
 """Metrics for people: the HTML pages, the model card, the table in the terminal."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ser_batch.errors import UsageError
+from ser_batch.bundle import BUNDLE_FILE, check_told, read_values
+from ser_batch.errors import UsageError, printable
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
 from ser_batch.report.pictures import coverage_picture, learning_curves, reliability_picture
 from ser_batch.report.scored import known_truth, side_tables
@@ -39,15 +39,16 @@ def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "rec
         To show beside the label.
     """
     report = main_rows(report)
-    width = max(len(label) for label in report["label"])
+    labels = [printable(label) for label in report["label"]]  # a model, and what it says, may come from elsewhere
+    width = max(map(len, labels))
     widths = [max(11, len(name) + 2) for name in columns]
     lines = [" " * width + "".join(f"{name:>{n}}" for name, n in zip(columns, widths, strict=True))]
-    for row in report.iter_rows(named=True):
-        if row["label"] == SUMMARY_ROWS[0]:
+    for label, row in zip(labels, report.iter_rows(named=True), strict=True):
+        if label == SUMMARY_ROWS[0]:
             lines.append("")
         cells = ["" if row[name] is None else _number(row[name]) for name in columns]
         padded = "".join(f"{cell:>{n}}" for cell, n in zip(cells, widths, strict=True))
-        lines.append(f"{row['label']:>{width}}{padded}")
+        lines.append(f"{label:>{width}}{padded}")
     return "\n".join(lines)
 
 
@@ -71,7 +72,7 @@ def summary_text(summary: pl.DataFrame) -> str:
         interval = f"{row['uar_low']:.2f} to {row['uar_high']:.2f}" if row["uar_low"] is not None else ""
         speech = rows.get((estimator, condition, "speech"))
         lines.append(
-            f"{estimator:>{width}}{condition:>20}{row['accuracy']:>10.3f}{row['uar']:>7.3f}{interval:>13}"
+            f"{printable(estimator):>{width}}{printable(condition):>20}{row['accuracy']:>10.3f}{row['uar']:>7.3f}{interval:>13}"
             f"{row['macro_f1']:>10.3f}{row['ece']:>7.3f}" + (f"{speech['uar']:>12.3f}" if speech else "")
         )
     return "\n".join(lines)
@@ -95,8 +96,10 @@ def write_page(source: Path, out: Path) -> None:
     ------
     UsageError
         `source` is neither.
+    BundleError
+        bundle.json is broken.
     """
-    if (source / "bundle.json").is_file():
+    if (source / BUNDLE_FILE).is_file():
         page = _model_page(source)
     else:
         side = side_tables(source)
@@ -119,7 +122,9 @@ def model_card(bundle: Mapping[str, Any]) -> str:
 
 
 def _model_page(folder: Path) -> str:
-    values = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    path = folder / BUNDLE_FILE
+    values = read_values(path)
+    check_told(path, values)
     labels = values["labels"]
     # a model trained on everything, or shipped in the package, comes without most of the tables
     tables = {
@@ -211,13 +216,19 @@ def _render(template: str, **values: Any) -> str:
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ser_batch", "templates"),
-        # names of files and labels are data; Markdown has no use for HTML's escapes
+        # names of files and labels are data; Markdown has escapes of its own, `_markdown`
         autoescape=jinja2.select_autoescape(("html.j2",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=None if template.endswith(".html.j2") else _markdown,
     )
     return environment.get_template(template).render(**values)
+
+
+def _markdown(value: Any) -> Any:
+    """Return what stands in a Markdown page for a value: one line, and no tag of HTML, which Markdown lets through."""
+    return printable(value).replace("&", "&amp;").replace("<", "&lt;") if isinstance(value, str) else value
 
 
 def _square(counts: pl.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:

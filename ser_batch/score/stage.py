@@ -111,7 +111,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         "roles": options.roles,
         "min_confidence": options.min_confidence,
         "min_speech": options.least_speech,
-        **options.raw_identity,
+        **options.reading_identity,
         "corpus": named_corpus(options),
     }
     one_file = options.out.suffix == ".parquet"
@@ -131,6 +131,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             options.min_confidence,
             options.least_speech,
             options.wanted_raw_format,
+            options.max_duration,
         )
         plan = store.plan(
             recordings,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ class ScoreWork(Work):
     min_confidence: float = 0.0
     min_speech: float = 0.0
     raw_format: RawFormat | None = None
+    max_duration_s: float = math.inf
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -71,7 +73,7 @@ class ScoreWork(Work):
         from ser_batch.featurize.intervals import activity_of, channels_of
 
         loaded, predict = _model(self.model, self.model_id)
-        activity = activity_of(recording, self.segmentation, self.raw_format)
+        activity = activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
         sound = activity.sound
         assert sound is not None  # `scan` has opened it
         is_low_rate = sound.sampling_rate < loaded.lowest_rate
@@ -99,6 +101,7 @@ class ScoreWork(Work):
             loaded.spec,
             self.segmentation,
             raw_format=self.raw_format,
+            max_duration_s=self.max_duration_s,
             activity=activity,
             left_out=left_out,
             least_speech=self.min_speech,

@@ -74,9 +74,9 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from error
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what writers that were killed have left in `folder` and below."""
-    for leftover in folder.rglob(f".*{TEMPORARY_MARK}*"):
+def remove_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what writers that were killed have left in `folder` and below of files whose name is like `name`."""
+    for leftover in folder.rglob(f".{name}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)
 
 

@@ -1,6 +1,7 @@
 """A recording to its speech: decoded once, in blocks."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -72,7 +73,11 @@ class _Pair:
 
 
 def scan(
-    recording: Recording, channels: Callable[[int], Iterable[int]] = range, *, raw_format: RawFormat | None = None
+    recording: Recording,
+    channels: Callable[[int], Iterable[int]] = range,
+    *,
+    raw_format: RawFormat | None = None,
+    max_duration_s: float = math.inf,
 ) -> Activity:
     """Find the speech of a recording; memory holds a block and a few numbers for each frame.
 
@@ -86,13 +91,15 @@ def scan(
         between channels.
     raw_format
         What it holds, if it has no header.
+    max_duration_s
+        Longer ones are refused; seconds.
 
     Raises
     ------
     RecordingError
-        It cannot be decoded, or `channels` raises it.
+        It cannot be decoded, lasts too long, or `channels` raises it.
     """
-    with AudioReader(recording.file, recording.path, raw_format) as reader:
+    with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
         sound = reader.sound
         wanted = set(channels(sound.n_channels))
         numbers = [channel for channel in wanted if channel < 0]
