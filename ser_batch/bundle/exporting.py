@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.bundle.folder import Bundle, versions
+from ser_batch.bundle.folder import Bundle
+from ser_batch.bundle.saving import versions
 from ser_batch.errors import SerBatchError, UsageError
 from ser_batch.mfcc import kernel
 from ser_batch.network.scaling import Heard

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_batch.config import CorpusName, FeaturizeOptions, SegmentMode
+from ser_batch.config.options import DEFAULT_MAX_DURATION_S, Backend
+from ser_batch.config.places import place
 from ser_batch.errors import InputError
 from ser_batch.featurize.stage import FeaturizeSummary
 from ser_batch.featurize.stage import featurize as run
@@ -36,14 +38,14 @@ class Featurized:
         """One row a segment and variant; ``mfcc`` is collected where it is asked for."""
         import polars as pl
 
-        return pl.scan_parquet(sorted(self.path.glob("part-*.parquet")), glob=False)
+        return pl.scan_parquet(sorted(map(str, self.path.glob("part-*.parquet"))), glob=False)
 
     @property
     def rejects(self) -> "pl.DataFrame":
         """One row a recording that could not be used, and why."""
         import polars as pl
 
-        return pl.read_parquet(self.path / "_meta" / "rejects.parquet", glob=False)
+        return pl.read_parquet(str(self.path / "_meta" / "rejects.parquet"), glob=False)
 
 
 def featurize(
@@ -62,7 +64,10 @@ def featurize(
     hop: float = 2.02,
     channels: str | None = None,
     raw_format: str | None = None,
+    max_duration: float = DEFAULT_MAX_DURATION_S,
     jobs: int | None = None,
+    backend: Backend = "loky",
+    scheduler: str | None = None,
     isolate: bool = False,
     timeout: float | None = None,
     shard_size: int = 64,
@@ -78,12 +83,12 @@ def featurize(
     Parameters
     ----------
     audio
-        A folder, walked to any depth, or one recording.
+        A folder, walked to any depth, or one recording; it and `out` may be addresses such as ``s3://bucket/calls``.
     out, preset, variants, name, verify, seed
         The options of ``ser-batch featurize``, which its ``--help`` tells.
-    labels, corpus, segments, window, hop, channels, raw_format
-        How recordings are cut and what is known of them; window and hop in seconds.
-    jobs, isolate, timeout, shard_size, overwrite, prune, since, limit
+    labels, corpus, segments, window, hop, channels, raw_format, max_duration
+        How recordings are cut and what is known of them; window, hop and max_duration in seconds.
+    jobs, backend, scheduler, isolate, timeout, shard_size, overwrite, prune, since, limit
         How the work is done; timeout in seconds.
     strict
         Raise where anything was rejected; what could be done is kept.
@@ -105,7 +110,7 @@ def featurize(
         The output cannot be written, belongs to another run, or another run is writing it.
     """
     options = FeaturizeOptions(
-        out=Path(out),
+        out=place(out),
         preset=preset,
         variants=variants,
         name=name,
@@ -118,7 +123,10 @@ def featurize(
         hop=hop,
         channels=channels,
         raw_format=raw_format,
+        max_duration=max_duration,
         jobs=jobs,
+        backend=backend,
+        scheduler=scheduler,
         isolate=isolate,
         timeout=timeout,
         shard_size=shard_size,
@@ -128,7 +136,7 @@ def featurize(
         limit=limit,
         strict=strict,
     )
-    summary = run(Path(audio), options, progress=None if progress else no_progress)
+    summary = run(place(audio), options, progress=None if progress else no_progress)
     if strict and summary.rejects:
         raise InputError(
             f"{audio}: {len(summary.rejects)} recordings were rejected, the first one: {summary.rejects[0].message}"

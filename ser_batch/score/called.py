@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_batch.config import CorpusName, ScoreOptions, SegmentMode
+from ser_batch.config.options import DEFAULT_MAX_DURATION_S, Backend
+from ser_batch.config.places import place
 from ser_batch.errors import InputError
 from ser_batch.parallel import no_progress
 from ser_batch.score.stage import ScoreSummary
@@ -37,7 +39,7 @@ class Scored:
         import polars as pl
 
         parts = sorted(self.path.glob("part-*.parquet")) if self.path.is_dir() else [self.path]
-        return pl.scan_parquet(parts, glob=False)
+        return pl.scan_parquet(list(map(str, parts)), glob=False)
 
     @property
     def calls(self) -> "pl.DataFrame":
@@ -59,7 +61,7 @@ class Scored:
 
         from ser_batch.report import side_tables
 
-        return pl.read_parquet(side_tables(self.path)[name], glob=False)
+        return pl.read_parquet(str(side_tables(self.path)[name]), glob=False)
 
 
 def score(
@@ -78,7 +80,10 @@ def score(
     hop: float = 2.02,
     channels: str | None = None,
     raw_format: str | None = None,
+    max_duration: float = DEFAULT_MAX_DURATION_S,
     jobs: int | None = None,
+    backend: Backend = "loky",
+    scheduler: str | None = None,
     isolate: bool = False,
     timeout: float | None = None,
     shard_size: int = 64,
@@ -94,12 +99,12 @@ def score(
     Parameters
     ----------
     audio
-        A folder, walked to any depth, or one recording.
+        A folder, walked to any depth, or one recording; it and `out` may be addresses such as ``s3://bucket/calls``.
     out, model, channel_roles, roles, min_confidence, min_speech
         The options of ``ser-batch score``, which its ``--help`` tells.
-    labels, corpus, segments, window, hop, channels, raw_format
-        How recordings are cut and what is known of them; window and hop in seconds.
-    jobs, isolate, timeout, shard_size, overwrite, prune, since, limit
+    labels, corpus, segments, window, hop, channels, raw_format, max_duration
+        How recordings are cut and what is known of them; window, hop and max_duration in seconds.
+    jobs, backend, scheduler, isolate, timeout, shard_size, overwrite, prune, since, limit
         How the work is done; timeout in seconds.
     strict
         Raise where anything was rejected; what could be done is kept.
@@ -123,7 +128,7 @@ def score(
         The output cannot be written, belongs to another run, or another run is writing it.
     """
     options = ScoreOptions(
-        out=Path(out),
+        out=place(out),
         model=None if model is None else str(model),
         channel_roles=channel_roles,
         roles=roles,
@@ -136,7 +141,10 @@ def score(
         hop=hop,
         channels=channels,
         raw_format=raw_format,
+        max_duration=max_duration,
         jobs=jobs,
+        backend=backend,
+        scheduler=scheduler,
         isolate=isolate,
         timeout=timeout,
         shard_size=shard_size,
@@ -146,7 +154,7 @@ def score(
         limit=limit,
         strict=strict,
     )
-    summary = run(Path(audio), options, progress=None if progress else no_progress)
+    summary = run(place(audio), options, progress=None if progress else no_progress)
     if strict and summary.rejects:
         raise InputError(
             f"{audio}: {len(summary.rejects)} recordings were rejected, the first one: {summary.rejects[0].message}"

@@ -62,6 +62,11 @@ class Look:
     predictions: Columns
     model: Bundle
 
+    @property
+    def silence_s(self) -> float:
+        """Seconds of silence that the picture shows."""
+        return float(sum(self.silence["end_s"]) - sum(self.silence["start_s"]))
+
 
 def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
     """Read one recording for a picture, block by block.
