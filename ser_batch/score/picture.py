@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +57,25 @@ def plot(recording: Path, out: Path, *, model: str | None = None, channel: str =
 
 def rendered(chart: dict[str, Any], kind: str) -> bytes:
     """Return a Vega-Lite specification as the bytes of a file of that suffix."""
+    if kind == ".html":
+        return _page(chart)
     import vl_convert
 
     if kind == ".png":
         return bytes(vl_convert.vegalite_to_png(chart, scale=PNG_SCALE))
-    if kind == ".svg":
-        return str(vl_convert.vegalite_to_svg(chart)).encode()
+    return str(vl_convert.vegalite_to_svg(chart)).encode()
+
+
+def _page(chart: dict[str, Any]) -> bytes:
+    """Return an HTML page that draws a specification, with all the JavaScript it takes."""
     # a name may hold <, which would end the script that the specification stands in
     text = json.dumps(chart).replace("<", "\\u003c")
+    script = (files("ser_batch") / "templates" / "vega.js").read_text(encoding="utf-8")
     # saving the picture needs no network; the online editor would be sent all of it
     options = '{"renderer": "svg", "actions": {"export": true, "source": false, "compiled": false, "editor": false}}'
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>ser-batch plot</title></head>\n'
-        f'<body><div id="picture"></div>\n<script type="module">{vl_convert.javascript_bundle()}</script>\n'
+        f'<body><div id="picture"></div>\n<script type="module">{script}</script>\n'
         f'<script type="module">vegaEmbed("#picture", {text}, {options});</script>\n</body>\n</html>\n'
     ).encode()
 
