@@ -6,11 +6,11 @@ import pickle
 import subprocess
 import sys
 
+import cloudpickle
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
-from joblib.externals import cloudpickle
 
 import ser_batch
 from ser_batch import featurize, score, train
