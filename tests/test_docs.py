@@ -5,7 +5,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import make_docs
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from click.testing import CliRunner
@@ -72,13 +74,18 @@ def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_mode
             exec(compile(block, "docs/calls.md", "exec"), {})
 
 
+def test_the_page_of_commands_is_that_of_the_code():
+    assert make_docs.PAGE.read_text(encoding="utf-8") == make_docs.page(), "run `make docs`"
+
+
 def documented(heading: str) -> list[tuple[str, str]]:
     """Names and dtypes of the table below a heading of docs/tables.md, patterns filled in."""
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {re.escape(heading)}.*?\n(.*?)(?=^## |\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    section = re.search(rf"^##+ {re.escape(heading)}.*?\n(.*?)(?=^##+ |\Z)", text, flags=re.DOTALL | re.MULTILINE)
     assert section, heading
     columns = []
-    for name, dtype in re.findall(r"^\| `(\S+)` \| (\S+) \|", section[1], flags=re.MULTILINE):
+    rows = re.findall(r"^\| (`\S+`(?:, `\S+`)*) \| (\S+) \|", section[1], flags=re.MULTILINE)
+    for name, dtype in [(name, dtype) for names, dtype in rows for name in re.findall("`(.*?)`", names)]:
         if "<quarter>" in name:
             filled = [name.replace("<quarter>", str(q)).replace("<label>", x) for q in (1, 2, 3, 4) for x in LABELS]
         else:
@@ -100,6 +107,12 @@ def documented(heading: str) -> list[tuple[str, str]]:
 def test_tables_md_lists_every_column_in_order(heading, schema):
     found = [(field.name, str(field.type).replace("element: ", "").replace("item: ", "")) for field in schema]
     assert documented(heading) == [(name, kind.replace(" ", "")) for name, kind in found]
+
+
+@pytest.mark.parametrize("table", ["report", "summary", "reliability", "coverage", "confusion", "history"])
+def test_tables_md_lists_every_column_of_the_tables_of_a_model(table, small_robust):
+    schema = pq.read_schema(small_robust / f"{table}.parquet")
+    assert documented(f"{table}.parquet") == [(field.name, str(field.type)) for field in schema]
 
 
 def test_every_path_in_the_documents_is_there():

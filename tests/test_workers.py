@@ -40,8 +40,14 @@ def hang() -> None:
 
 
 def fail_at_the_ledger() -> None:
-    """Let this worker die when it has done all its recordings."""
-    ser_batch.parallel.shards.write_ledger = lambda *_: os._exit(7)
+    """Let this worker die when it has done all its recordings, in the middle of writing that."""
+
+    def die(folder: Path, name: str, _: object) -> None:
+        path = ser_batch.parallel.shards.ledger_path(folder, name)
+        path.with_name(f".{path.name}{TEMPORARY_MARK}1-a").touch()
+        os._exit(7)
+
+    ser_batch.parallel.shards.write_ledger = die
 
 
 FATES = {

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
-from ser_batch.errors import JobError, UsageError, shortened
+from ser_batch.config.places import place
+from ser_batch.errors import JobError, UsageError, did_you_mean, shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,8 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
         return tuple(Path(folder) for folder in folders), _options(where, options_type, values)
     if not isinstance(source, str):
         raise JobError(f'{where}: expected {input_key} = "folder", where the recordings are')
-    return Path(source), _options(where, options_type, values)
+    audio = place(source) if stage in ("featurize", "score") else Path(source)
+    return audio, _options(where, options_type, values)
 
 
 def _options(where: str, options_type: type[Options], values: Mapping[str, Any]) -> Options:
@@ -94,7 +96,7 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     # the choices of a Literal count one by one, also where it is Literal | None
     choices = [one for choice in typing.get_args(hint) or (hint,) for one in typing.get_args(choice) or (choice,)]
     if Path in choices and isinstance(value, str) and "\0" not in value:
-        return Path(value)
+        return place(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise JobError(f"{where}: {key} is a number of {value.bit_length()} bits; expected one of 64 bits at most")
     if float in choices and isinstance(value, int) and not isinstance(value, bool):
@@ -106,7 +108,8 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     ):
         return value
     expected = " or ".join(getattr(choice, "__name__", repr(choice)) for choice in choices if choice is not type(None))
-    raise JobError(f"{where}: {key} is {_shown(value)}; expected {expected}")
+    hint = did_you_mean(value, [choice for choice in choices if isinstance(choice, str)])
+    raise JobError(f"{where}: {key} is {_shown(value)}; expected {expected}{hint}")
 
 
 def _override(tables: dict[str, Any], override: str) -> None:
@@ -120,7 +123,8 @@ def _override(tables: dict[str, Any], override: str) -> None:
     except (ValueError, RecursionError):  # no TOML, or none that can be read
         value = text.strip()
     if table not in tables:
-        raise JobError(f"--set {_shown(override)}: the job has no table [{table}]; it has {', '.join(tables)}")
+        hint = did_you_mean(table, tables)
+        raise JobError(f"--set {_shown(override)}: the job has no table [{table}]; it has {', '.join(tables)}{hint}")
     entries = tables[table] if isinstance(tables[table], list) else [tables[table]]
     for entry in entries:
         if not isinstance(entry, dict):
@@ -132,12 +136,9 @@ def _override(tables: dict[str, Any], override: str) -> None:
 
 def _refuse_unknown(where: str, what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """Raise a JobError that names the first unknown key and the nearest known one."""
-    import difflib
-
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            hint = did_you_mean(key, known, "") or f"expected one of {', '.join(known)}"
             raise JobError(f"{where}: unknown {what} {_shown(key)}; {hint}")
 
 

@@ -6,17 +6,20 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.places import is_remote
 from ser_batch.config.protocols import check_protocol
 from ser_batch.config.raw import RawFormat
 from ser_batch.config.since import parse_since
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
-from ser_batch.errors import UsageError
+from ser_batch.errors import UsageError, did_you_mean
 
 RecipeName = Literal["robust", "seed"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
 Normalize = Literal["none", "recording", "speaker"]
+# who does the work: processes of this machine, or the workers of a cluster
+Backend = Literal["loky", "dask", "ray"]
 # whose names recordings have; `none` of all, or the one they are to have
 CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
@@ -56,6 +59,11 @@ class RunOptions:
         Longest recording that is used, in seconds; longer ones are rejected. Infinity is no limit.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
+    backend
+        ``loky``, worker processes of this machine, or a cluster: ``dask``, ``ray``.
+    scheduler
+        Where the cluster is: for Dask the address of its scheduler; for Ray that of its head, None for the one of
+        ``RAY_ADDRESS`` or on this machine.
     isolate
         Do the work of one job in a worker process too, so that a recording that crashes it is rejected.
     timeout
@@ -84,6 +92,8 @@ class RunOptions:
     raw_format: str | None = None
     max_duration: float = DEFAULT_MAX_DURATION_S
     jobs: int | None = None
+    backend: Backend = "loky"
+    scheduler: str | None = None
     isolate: bool = False
     timeout: float | None = None
     shard_size: int = 64
@@ -96,6 +106,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Refuse counts below one, times that are none, and what no recording can be cut by."""
         _ = self.segmentation, self.since_ns, self.wanted_raw_format
+        if self.labels is not None and is_remote(self.labels):
+            raise UsageError(f"--labels {self.labels}; expected a file of this machine, fetch it first")
         if not self.max_duration > 0:
             raise UsageError(
                 f"--max-duration {self.max_duration}; expected a number of seconds above 0, or inf for no limit"
@@ -103,7 +115,10 @@ class RunOptions:
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
         if self.corpus not in typing.get_args(CorpusName):
-            raise UsageError(f"corpus {self.corpus!r}; expected one of {', '.join(typing.get_args(CorpusName))}")
+            names = typing.get_args(CorpusName)
+            raise UsageError(
+                f"corpus {self.corpus!r}; expected one of {', '.join(names)}{did_you_mean(self.corpus, names)}"
+            )
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
@@ -113,8 +128,26 @@ class RunOptions:
                 f"--timeout {self.timeout:g} with --jobs 1, where there is no worker process to end; add --isolate, or "
                 "give 2 jobs or more"
             )
+        self._check_backend()
         if self.shard_size < 1:
             raise UsageError(f"--shard-size {self.shard_size}; expected 1 or more")
+
+    def _check_backend(self) -> None:
+        if self.backend not in typing.get_args(Backend):
+            raise UsageError(f"backend {self.backend!r}; expected one of {', '.join(typing.get_args(Backend))}")
+        if self.backend == "loky":
+            if self.scheduler is not None:
+                raise UsageError(f"--scheduler {self.scheduler} without a cluster; add --backend dask or --backend ray")
+            return
+        if self.jobs is not None:
+            raise UsageError(
+                f"--jobs {self.jobs} with --backend {self.backend}: a cluster has as many as it has workers"
+            )
+        if self.backend == "dask" and (self.scheduler is None or "://" not in self.scheduler):
+            raise UsageError(
+                f"--backend dask with --scheduler {self.scheduler or 'left out'}; expected the address that `dask "
+                "scheduler` prints, such as tcp://10.0.0.1:8786"
+            )
 
     @property
     def segmentation(self) -> Segmentation:
@@ -169,7 +202,9 @@ class FeaturizeOptions(RunOptions):
     def spec(self) -> FeatureSpec:
         """The feature spec of the preset."""
         if self.preset not in PRESETS:
-            raise UsageError(f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
+            raise UsageError(
+                f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}{did_you_mean(self.preset, PRESETS)}"
+            )
         return PRESETS[self.preset]
 
     @property
@@ -206,6 +241,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no training can be run with."""
+        if is_remote(self.out):
+            raise UsageError(f"--out {self.out}; train writes to a folder of this machine, copy the model from there")
         for name, choices in (
             ("estimator", Estimator),
             ("recipe", RecipeName),
@@ -214,10 +251,9 @@ class TrainOptions:
             ("normalize", Normalize),
         ):
             is_open = name in ("recipe", "normalize") and getattr(self, name) is None
-            if getattr(self, name) not in typing.get_args(choices) and not is_open:
-                raise UsageError(
-                    f"{name} {getattr(self, name)!r}; expected one of {', '.join(typing.get_args(choices))}"
-                )
+            value, known = getattr(self, name), typing.get_args(choices)
+            if value not in known and not is_open:
+                raise UsageError(f"{name} {value!r}; expected one of {', '.join(known)}{did_you_mean(value, known)}")
         if self.init is not None and self.estimator != "cnn":
             raise UsageError(
                 f"--init {self.init} with --estimator {self.estimator}; only a network can start from another one, "
@@ -243,7 +279,9 @@ class TrainOptions:
         _ = self.wanted_conditions, self.wanted_train_variants
         for name in self.wanted_baselines:
             if name not in BASELINES:
-                raise UsageError(f"--baselines {name!r}; expected some of {', '.join(BASELINES)}")
+                raise UsageError(
+                    f"--baselines {name!r}; expected some of {', '.join(BASELINES)}{did_you_mean(name, BASELINES)}"
+                )
 
     @property
     def kind(self) -> str:
@@ -304,6 +342,7 @@ class ScoreOptions(RunOptions):
             raise UsageError(
                 f"--roles names {', '.join(sorted(unknown))}, which --channel-roles gives to no channel; "
                 "add it there, such as --channel-roles 0=agent,1=customer"
+                + did_you_mean(min(unknown), self.role_of_channel.values())
             )
 
     @property

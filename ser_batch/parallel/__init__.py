@@ -11,12 +11,14 @@ A store is a folder that a stage writes to::
 
 A part without its ledger entry is as good as not there; so a run that was stopped anywhere goes on. `running` does the
 shards: in this process, or in worker processes (`workers`) that may die, which costs the recording they were at
-(`watching`, `recovering`).
+(`watching`, `recovering`); or by the workers of a `cluster`, each of which has such a process too (`remote`).
 """
 
+from ser_batch.parallel.cluster import Cluster, connected
 from ser_batch.parallel.owning import claimed
 from ser_batch.parallel.parts import MAIN, ROWS_A_GROUP, Rows
 from ser_batch.parallel.planning import Plan
+from ser_batch.parallel.progress import Progress, each_shard, no_progress
 from ser_batch.parallel.running import run_shards
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.parallel.store import Store, StoreSummary, worker_count
@@ -24,7 +26,9 @@ from ser_batch.parallel.store import Store, StoreSummary, worker_count
 __all__ = [
     "MAIN",
     "ROWS_A_GROUP",
+    "Cluster",
     "Plan",
+    "Progress",
     "Rows",
     "Shard",
     "ShardSummary",
@@ -32,6 +36,9 @@ __all__ = [
     "StoreSummary",
     "Work",
     "claimed",
+    "connected",
+    "each_shard",
+    "no_progress",
     "run_shards",
     "worker_count",
 ]

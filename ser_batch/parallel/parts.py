@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_batch.config import is_remote
 from ser_batch.errors import OutputError
-from ser_batch.tables import TEMPORARY_MARK, atomic_path, part_writer, rows_table
+from ser_batch.tables import atomic_path, part_writer, remove_temporaries, rows_table
 
 # rows kept in memory before they go to the part; a recording with more is written piece by piece
 ROWS_A_GROUP = 512
@@ -28,6 +29,8 @@ def part_paths(folder: Path, tables: Iterable[str], name: str) -> dict[str, Path
 
 def make_part_folders(folder: Path, tables: Iterable[str]) -> None:
     """Make the folders of the tables; a store that somebody removes meanwhile is not made again, half of it."""
+    if is_remote(folder):
+        return  # an object needs none
     for path in part_paths(folder, tables, "part").values():
         try:
             path.parent.mkdir(exist_ok=True)
@@ -38,11 +41,10 @@ def make_part_folders(folder: Path, tables: Iterable[str]) -> None:
 
 
 def remove_parts(folder: Path, tables: Iterable[str], name: str) -> None:
-    """Remove what a worker that died has left of a shard."""
+    """Remove what a worker that died has left of a shard: its parts, and what it was writing, the ledger too."""
     for path in part_paths(folder, tables, name).values():
         path.unlink(missing_ok=True)
-        for leftover in path.parent.glob(f".{path.name}{TEMPORARY_MARK}*"):
-            leftover.unlink(missing_ok=True)
+    remove_temporaries(folder, f"{name}.*")
 
 
 class Parts:

@@ -18,6 +18,7 @@ from ser_batch.tables import (
     merge_parts,
     predictions_schema,
     rows_table,
+    source,
     write_json,
     write_table,
 )
@@ -69,14 +70,14 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
     columns = ["path", "channel", "status"]
     if _read(record_file) == {**made_of, "bytes": _sizes(files)}:
-        return Tables(pl.read_parquet(side[CALLS], columns=columns), pl.read_parquet(side["report"]))
+        return Tables(pl.read_parquet(source(side[CALLS]), columns=columns), pl.read_parquet(source(side["report"])))
     if is_file:
         merge_parts(store.parts(), out, predictions_schema(labels))
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(labels))
-    calls = pl.read_parquet(side[CALLS], columns=[*columns, "role", "predicted", "emotion"])
+    calls = pl.read_parquet(source(side[CALLS]), columns=[*columns, "role", "predicted", "emotion"])
     wanted = ["role", "predicted", "abstained", "confidence", "emotion"]
     none = pl.DataFrame(predictions_schema(labels).empty_table()).select(wanted)  # a run may find nothing but silence
-    segments = pl.concat([none, *(pl.read_parquet(part, columns=wanted) for part in store.parts())])
+    segments = pl.concat([none, *(pl.read_parquet(source(part), columns=wanted) for part in store.parts())])
     sure = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(sure, calls, labels, timed=timed)
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
