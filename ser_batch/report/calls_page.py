@@ -11,6 +11,7 @@ from ser_batch.report.rendering import render_page
 from ser_batch.report.scored import known_truth, side_tables
 from ser_batch.report.time_lines import time_lines
 from ser_batch.tables import NEGATIVE
+from ser_batch.tables import source as source_of
 
 CALLS_ON_PAGE = 200
 REJECTS_ON_PAGE = 100
@@ -19,11 +20,11 @@ REJECTS_ON_PAGE = 100
 def calls_page(source: Path) -> str:
     """Return the page of what score made: figures of everything, and the calls of the highest priority."""
     side = side_tables(source)
-    calls = pl.read_parquet(side["calls"])
-    report = pl.read_parquet(side["report"])
+    calls = _read(side["calls"])
+    report = _read(side["report"])
     together = report.filter(pl.col("role").is_null()).drop("role")
     has_truth = known_truth(together)
-    rejects = pl.read_parquet(side["rejects"])
+    rejects = _read(side["rejects"])
     labels = [name.removeprefix("share_") for name in calls.columns if name.startswith("share_")]
     of_labels = report.filter(~pl.col("label").is_in(SUMMARY_ROWS))
     ordered = calls.sort("priority", "path", "channel", descending=[True, False, False], nulls_last=True)
@@ -65,6 +66,10 @@ def calls_page(source: Path) -> str:
         n_rejects=len(rejects),
         models=calls["model_id"].drop_nulls().unique().sort().to_list(),
     )
+
+
+def _read(file: Path) -> pl.DataFrame:
+    return pl.read_parquet(source_of(file))
 
 
 def _counts(frame: pl.DataFrame, *columns: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import polars as pl
 
 from ser_batch.report.scored import segment_files
 from ser_batch.tables import LABEL_PREFIX, NEGATIVE
+from ser_batch.tables import source as source_of
 
 # of all time lines of a page together: half a megabyte of digits
 MOST_VALUES = 200_000
@@ -39,10 +40,12 @@ def time_lines(source: Path, calls: pl.DataFrame, paths: Sequence[str], labels: 
     probabilities = [LABEL_PREFIX + label for label in labels]
     wanted = ["path", "channel", "start_s", "end_s", "abstained", *probabilities]
     of_channel: dict[tuple[str, int], dict[str, Any]] = {}
-    files = segment_files(source)
-    if files:  # a folder has no parts where no channel had a segment
-        windows = pl.scan_parquet(files).filter(pl.col("path").is_in(paths)).select(wanted).collect()
-        steps = _thinned(_apart(windows), probabilities, n_steps)
+    windows = [
+        pl.scan_parquet(source_of(file)).filter(pl.col("path").is_in(paths)).select(wanted).collect()
+        for file in segment_files(source)
+    ]
+    if windows:  # a folder has no parts where no channel had a segment
+        steps = _thinned(_apart(pl.concat(windows)), probabilities, n_steps)
         of_channel = {(row["path"], row["channel"]): row for row in steps.iter_rows(named=True)}
     found: dict[str, list[dict[str, Any]]] = {path: [] for path in paths}
     for row in shown.iter_rows(named=True):
