@@ -13,7 +13,7 @@ TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture fuzz lint format docs bench clean
+.PHONY: help install demo test torture fuzz lint format docs vega bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -53,6 +53,9 @@ format: $(INSTALLED)  ## Let ruff write the code
 
 docs: $(INSTALLED)  ## Write docs/cli.md anew, from the commands
 	$(BIN)/python tests/make_docs.py
+
+vega: $(INSTALLED)  ## Bundle anew the JavaScript of the charts
+	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
 	$(PYTHON) -m venv $(TORCH)

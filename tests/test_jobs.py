@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from dask_cluster import dask_cluster
 
 from ser_batch.cli import cli
 from ser_batch.config import read_job
@@ -40,7 +41,7 @@ def run(job: Path, *overrides: str) -> str:
 def test_all_jobs_are_tested():
     assert {job.name for job in JOBS} == {
         "demo.toml", "ravdess-seed.toml", "ravdess-robust.toml", "nightly-calls.toml", "three-corpora.toml",
-        "open-model.toml", "crema-d-speakers.toml",
+        "open-model.toml", "crema-d-speakers.toml", "dask-cluster.toml",
     }  # fmt: skip
 
 
@@ -138,6 +139,16 @@ def test_nightly_calls(folder, root):
     assert "1 recordings in" in output
     assert "2 were done already" in output
     assert pl.read_parquet("preds.parquet")["path"].n_unique() == 3
+
+
+def test_dask_cluster(folder, root, tmp_path_factory):
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    with dask_cluster(tmp_path_factory.mktemp("dask"), n_workers=1) as cluster:
+        output = run(root / "jobs/dask-cluster.toml", f"score.scheduler={cluster.address}")
+    assert "done: 2 recordings" in output
+    rows = pl.read_parquet("scored/*.parquet")
+    assert rows["channel"].unique().to_list() == [1]
+    assert set(pl.read_parquet("scored/_tables/calls.parquet")["path"]) == {"0.wav", "1.wav"}
 
 
 def test_set_overrides_a_key_and_refuses_an_unknown_one(folder, root):

@@ -8,7 +8,7 @@ import click
 from ser_batch.cli import steps
 from ser_batch.cli.group import Group, complete_models, print_versions, tell_fault
 from ser_batch.cli.output import Output
-from ser_batch.cli.shared import run_options
+from ser_batch.cli.shared import PLACE, run_options
 from ser_batch.errors import printable
 
 _PATH = click.Path(path_type=Path)
@@ -35,8 +35,8 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("audio", type=_PATH)
-@click.option("--out", type=_PATH, default="features", show_default=True, help="The features folder.")
+@click.argument("audio", type=PLACE)
+@click.option("--out", type=PLACE, default="features", show_default=True, help="The features folder.")
 @click.option(
     "--preset",
     type=click.Choice(["ravdess", "telephone"]),
@@ -159,10 +159,10 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("audio", type=_PATH)
+@click.argument("audio", type=PLACE)
 @click.option(
     "--out",
-    type=_PATH,
+    type=PLACE,
     default="preds.parquet",
     show_default=True,
     help="The predictions; side tables lie beside them. Without .parquet: a folder of parts.",

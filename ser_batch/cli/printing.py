@@ -88,7 +88,7 @@ def print_train(summary: "TrainSummary", output: Output) -> None:
 
 def print_score(summary: "ScoreSummary", output: Output) -> None:
     """Print what score did."""
-    from ser_batch.report import SUMMARY_ROWS, known_truth
+    from ser_batch.report import SUMMARY_ROWS, known_truth, page_file
 
     for warning in summary.warnings:
         output.warning(warning)
@@ -103,6 +103,7 @@ def print_score(summary: "ScoreSummary", output: Output) -> None:
         together = together.filter(~together["label"].is_in(SUMMARY_ROWS))
     _print_figures(together, columns, output)
     output.line(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    output.line(f"to look at: {printable(page_file(summary.out))}")
     speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
     _print_last(summary, output, speed=speed)
 

@@ -9,6 +9,18 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class _Place(click.Path):
+    """A path, or the address of an object store, such as s3://bucket/calls."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ser_batch.config import place
+
+        return place(str(super().convert(value, param, ctx)))
+
+
+PLACE = _Place()
+
+
 def run_options(mode: str) -> Callable[[_Command], _Command]:
     """Add the options on how recordings are cut and who does the work."""
 
@@ -76,6 +88,20 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     type=int,
                     help="Worker processes; a recording that crashes one is rejected. 1: none, all is done in this "
                     "process.  [default: all cores]",
+                ),
+                click.option(
+                    "--backend",
+                    type=click.Choice(["loky", "dask", "ray"]),
+                    default="loky",
+                    show_default=True,
+                    help="Who works: processes of this machine, or the workers of a cluster, which find AUDIO and "
+                    "--out under the same names (docs/scale.md).",
+                ),
+                click.option(
+                    "--scheduler",
+                    metavar="ADDRESS",
+                    help="Of the cluster: of a Dask scheduler, tcp://10.0.0.1:8786, or of a Ray head, 10.0.0.1:6379.  "
+                    "[default for ray: RAY_ADDRESS, else the one on this machine]",
                 ),
                 click.option("--isolate", is_flag=True, help="Use a worker process even for one job."),
                 click.option(

@@ -21,6 +21,7 @@ from ser_batch.config.options import (
     SynthOptions,
     TrainOptions,
 )
+from ser_batch.config.places import is_remote, place
 from ser_batch.config.protocols import check_protocol, held_out_corpus, holds_out_corpora, speaker_folds
 from ser_batch.config.raw import (
     EXAMPLE_RAW_FORMAT,
@@ -68,6 +69,8 @@ __all__ = [
     "check_protocol",
     "held_out_corpus",
     "holds_out_corpora",
+    "is_remote",
+    "place",
     "read_job",
     "speaker_folds",
     "variant_names",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
+from ser_batch.config.places import place
 from ser_batch.errors import JobError, UsageError, did_you_mean, shortened
 
 
@@ -78,7 +79,8 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
         return tuple(Path(folder) for folder in folders), _options(where, options_type, values)
     if not isinstance(source, str):
         raise JobError(f'{where}: expected {input_key} = "folder", where the recordings are')
-    return Path(source), _options(where, options_type, values)
+    audio = place(source) if stage in ("featurize", "score") else Path(source)
+    return audio, _options(where, options_type, values)
 
 
 def _options(where: str, options_type: type[Options], values: Mapping[str, Any]) -> Options:
@@ -94,7 +96,7 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     # the choices of a Literal count one by one, also where it is Literal | None
     choices = [one for choice in typing.get_args(hint) or (hint,) for one in typing.get_args(choice) or (choice,)]
     if Path in choices and isinstance(value, str) and "\0" not in value:
-        return Path(value)
+        return place(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise JobError(f"{where}: {key} is a number of {value.bit_length()} bits; expected one of 64 bits at most")
     if float in choices and isinstance(value, int) and not isinstance(value, bool):

@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.places import is_remote
 from ser_batch.config.protocols import check_protocol
 from ser_batch.config.raw import RawFormat
 from ser_batch.config.since import parse_since
@@ -17,6 +18,8 @@ RecipeName = Literal["robust", "seed"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
 Normalize = Literal["none", "recording", "speaker"]
+# who does the work: processes of this machine, or the workers of a cluster
+Backend = Literal["loky", "dask", "ray"]
 # whose names recordings have; `none` of all, or the one they are to have
 CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
@@ -56,6 +59,11 @@ class RunOptions:
         Longest recording that is used, in seconds; longer ones are rejected. Infinity is no limit.
     jobs
         Worker processes; None stands for all cores. 1 is a plain loop in this process.
+    backend
+        ``loky``, worker processes of this machine, or a cluster: ``dask``, ``ray``.
+    scheduler
+        Where the cluster is: for Dask the address of its scheduler; for Ray that of its head, None for the one of
+        ``RAY_ADDRESS`` or on this machine.
     isolate
         Do the work of one job in a worker process too, so that a recording that crashes it is rejected.
     timeout
@@ -84,6 +92,8 @@ class RunOptions:
     raw_format: str | None = None
     max_duration: float = DEFAULT_MAX_DURATION_S
     jobs: int | None = None
+    backend: Backend = "loky"
+    scheduler: str | None = None
     isolate: bool = False
     timeout: float | None = None
     shard_size: int = 64
@@ -96,6 +106,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Refuse counts below one, times that are none, and what no recording can be cut by."""
         _ = self.segmentation, self.since_ns, self.wanted_raw_format
+        if self.labels is not None and is_remote(self.labels):
+            raise UsageError(f"--labels {self.labels}; expected a file of this machine, fetch it first")
         if not self.max_duration > 0:
             raise UsageError(
                 f"--max-duration {self.max_duration}; expected a number of seconds above 0, or inf for no limit"
@@ -116,8 +128,26 @@ class RunOptions:
                 f"--timeout {self.timeout:g} with --jobs 1, where there is no worker process to end; add --isolate, or "
                 "give 2 jobs or more"
             )
+        self._check_backend()
         if self.shard_size < 1:
             raise UsageError(f"--shard-size {self.shard_size}; expected 1 or more")
+
+    def _check_backend(self) -> None:
+        if self.backend not in typing.get_args(Backend):
+            raise UsageError(f"backend {self.backend!r}; expected one of {', '.join(typing.get_args(Backend))}")
+        if self.backend == "loky":
+            if self.scheduler is not None:
+                raise UsageError(f"--scheduler {self.scheduler} without a cluster; add --backend dask or --backend ray")
+            return
+        if self.jobs is not None:
+            raise UsageError(
+                f"--jobs {self.jobs} with --backend {self.backend}: a cluster has as many as it has workers"
+            )
+        if self.backend == "dask" and (self.scheduler is None or "://" not in self.scheduler):
+            raise UsageError(
+                f"--backend dask with --scheduler {self.scheduler or 'left out'}; expected the address that `dask "
+                "scheduler` prints, such as tcp://10.0.0.1:8786"
+            )
 
     @property
     def segmentation(self) -> Segmentation:
@@ -211,6 +241,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no training can be run with."""
+        if is_remote(self.out):
+            raise UsageError(f"--out {self.out}; train writes to a folder of this machine, copy the model from there")
         for name, choices in (
             ("estimator", Estimator),
             ("recipe", RecipeName),

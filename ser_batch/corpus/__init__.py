@@ -17,6 +17,7 @@ from ser_batch.corpus.records import (
     label_at,
     metadata_of,
 )
+from ser_batch.corpus.remote import fetched, is_in_store
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -29,6 +30,8 @@ __all__ = [
     "Recording",
     "Reject",
     "emotion_of",
+    "fetched",
+    "is_in_store",
     "is_label",
     "join_labels",
     "label_at",

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ser_batch.config import is_remote
 from ser_batch.corpus.names import CORPORA, parse_name
 from ser_batch.corpus.records import Manifest, Metadata, Recording, Reject
+from ser_batch.corpus.remote import walk_store
 from ser_batch.errors import InputError, UsageError, printable
 
 AUDIO_SUFFIXES = frozenset(
@@ -29,7 +31,7 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
     Parameters
     ----------
     audio
-        A folder, or one audio file.
+        A folder, or one audio file; or the address of such in an object store.
     corpus
         Whose names the files have; see `parse_name`.
 
@@ -40,6 +42,8 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
     InputError
         It holds no audio file.
     """
+    if is_remote(audio):
+        return walk_store(audio, corpus=corpus, suffixes=AUDIO_SUFFIXES)
     if not os.path.exists(audio):  # noqa: PTH110 - Path.exists raises where a name is too long
         raise UsageError(f"{audio}: no such folder or file; expected recordings, or a folder that holds some")
     single = audio.is_file()
@@ -155,4 +159,4 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
 
 def utf8(path: bytes | str | Path) -> str:
     r"""Return a path or name as the tables have it: UTF-8, undecodable bytes written ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+    return os.fsencode(path if isinstance(path, bytes) else str(path)).decode("utf-8", errors="backslashreplace")

@@ -12,7 +12,7 @@ from ser_batch.corpus import SAID_BY_LABELS, Recording, Reject, join_labels, nam
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.verify import verify
 from ser_batch.featurize.work import FeaturizeWork, labelled_columns
-from ser_batch.parallel import Plan, Progress, Store, StoreSummary, claimed, run_shards, worker_count
+from ser_batch.parallel import Plan, Progress, Store, StoreSummary, claimed, connected, run_shards, worker_count
 from ser_batch.tables import LABEL_PREFIX, SCHEMA_VERSION, read_parts, write_json
 
 
@@ -105,7 +105,7 @@ def featurize(
         "corpus": named_corpus(options),
         "votes": list(voted) or None,
     }
-    with claimed(options.out):
+    with connected(options) as cluster, claimed(options.out):
         store = Store(options.out, identity, overwrite=options.overwrite)
         write_json(
             options.out / "spec.json",
@@ -143,14 +143,16 @@ def featurize(
                 f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",
             )
         _relabel(store, plan, segmentation)
+        jobs = worker_count(options) if cluster is None else cluster.n_workers
         run_shards(
             work,
-            store.shards(plan.todo, options),
-            jobs=worker_count(options),
+            store.shards(plan.todo, options, jobs=jobs),
+            jobs=jobs,
             title="featurize",
             isolate=options.isolate,
             timeout_s=options.timeout,
             progress=progress,
+            cluster=cluster,
         )
         held = store.finish(manifest.rejects)
         if not held.n_rows:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ser_batch.config import CLEAN, FeaturizeOptions
-from ser_batch.corpus import Recording
+from ser_batch.corpus import Recording, fetched
 from ser_batch.errors import SerBatchError
 from ser_batch.tables import read_parts
 
@@ -23,7 +23,7 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
     import pyarrow.compute as pc
     import soundfile
 
-    files = {recording.path: recording.file for recording in recordings}
+    files = {recording.path: recording for recording in recordings}
     table = read_parts(options.out, ["path", "variant", "n_frames", "mfcc"])
     is_there = pc.is_in(table["path"], pa.array(list(files), pa.string()))
     table = table.filter(pc.and_(is_there, pc.equal(table["variant"], CLEAN)))
@@ -33,7 +33,7 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
             break
         (row,) = table.slice(number, 1).to_pylist()
         try:
-            with open(files[row["path"]], "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
+            with fetched(files[row["path"]]) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - bytes
                 samples, rate = librosa.load(stream, sr=spec.sampling_rate)
         except (soundfile.SoundFileError, ValueError, TypeError):
             continue  # what librosa does not open: GSM, what FFmpeg decodes, and what has no header

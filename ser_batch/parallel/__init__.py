@@ -11,9 +11,10 @@ A store is a folder that a stage writes to::
 
 A part without its ledger entry is as good as not there; so a run that was stopped anywhere goes on. `running` does the
 shards: in this process, or in worker processes (`workers`) that may die, which costs the recording they were at
-(`watching`, `recovering`).
+(`watching`, `recovering`); or by the workers of a `cluster`, each of which has such a process too (`remote`).
 """
 
+from ser_batch.parallel.cluster import Cluster, connected
 from ser_batch.parallel.owning import claimed
 from ser_batch.parallel.parts import MAIN, ROWS_A_GROUP, Rows
 from ser_batch.parallel.planning import Plan
@@ -25,6 +26,7 @@ from ser_batch.parallel.store import Store, StoreSummary, worker_count
 __all__ = [
     "MAIN",
     "ROWS_A_GROUP",
+    "Cluster",
     "Plan",
     "Progress",
     "Rows",
@@ -34,6 +36,7 @@ __all__ = [
     "StoreSummary",
     "Work",
     "claimed",
+    "connected",
     "each_shard",
     "no_progress",
     "run_shards",

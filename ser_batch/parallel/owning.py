@@ -36,6 +36,14 @@ def lock_file(folder: Path) -> Path:
     return folder / "_meta" / "lock.json"
 
 
+def claim_of(folder: Path) -> str | None:
+    """Return the record of the run that holds a folder, which no other run shares; None where none does."""
+    try:
+        return lock_file(folder).read_text(encoding="utf-8") or None
+    except OSError:
+        return None
+
+
 def refuse_foreign(folder: Path) -> None:
     """Refuse a folder that holds something else than a run, or whose name no table can have.
 
@@ -44,7 +52,7 @@ def refuse_foreign(folder: Path) -> None:
     OutputError
         It is such a folder.
     """
-    if os.fsencode(folder).decode("utf-8", errors="replace") != str(folder):
+    if os.fsencode(str(folder)).decode("utf-8", errors="replace") != str(folder):
         raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
     meta = folder / "_meta"
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_batch.config import is_remote
 from ser_batch.errors import OutputError
 from ser_batch.tables import atomic_path, part_writer, remove_temporaries, rows_table
 
@@ -28,6 +29,8 @@ def part_paths(folder: Path, tables: Iterable[str], name: str) -> dict[str, Path
 
 def make_part_folders(folder: Path, tables: Iterable[str]) -> None:
     """Make the folders of the tables; a store that somebody removes meanwhile is not made again, half of it."""
+    if is_remote(folder):
+        return  # an object needs none
     for path in part_paths(folder, tables, "part").values():
         try:
             path.parent.mkdir(exist_ok=True)

@@ -11,17 +11,17 @@ import dataclasses
 import functools
 import itertools
 import json
-import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from ser_batch.corpus import Recording, Reject
 from ser_batch.errors import SerBatchError, printable
 from ser_batch.parallel.parts import remove_parts
-from ser_batch.parallel.shards import Shard, ShardSummary, Work, ledger_entry, ledger_path, write_ledger
+from ser_batch.parallel.pieces import number_of
+from ser_batch.parallel.shards import Shard, ShardSummary, Work, ledger_entry, ledger_path, summary_of, write_ledger
 from ser_batch.parallel.watching import Note, make_notes_folder, take_note
 from ser_batch.parallel.workers import WorkersDiedError, in_workers
-from ser_batch.tables import remove_temporaries
+from ser_batch.tables import remove_temporaries, remove_tree
 
 # so many recordings in a row that end their worker are no accident: the machine is at fault, or the time they may take
 DEATHS_IN_A_ROW = 10
@@ -48,23 +48,46 @@ def summaries(work: Work, shards: Sequence[Shard], *, jobs: int, timeout_s: floa
     """
     make_notes_folder(work.folder)
     try:
-        yield from _Run(work, shards, timeout_s).summaries(jobs)
+        yield from Run(work, shards, timeout_s=timeout_s).summaries(jobs)
     except BaseException:
         remove_temporaries(work.folder)
         raise
     finally:
-        shutil.rmtree(work.folder / "_meta" / "at", ignore_errors=True)
+        remove_tree(work.folder / "_meta" / "at")
 
 
-class _Run:
-    """What is still to do, and what is known of the recordings that ended their workers."""
+class Run:
+    """What is still to do, and what is known of the recordings that ended their workers.
 
-    def __init__(self, work: Work, shards: Sequence[Shard], timeout_s: float | None) -> None:
+    Parameters
+    ----------
+    work, shards, timeout_s
+        See `summaries`.
+    name
+        Names what some recordings of a shard become; None counts on.
+    processes
+        Does calls in worker processes.
+    claim
+        See `Work`.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        shards: Sequence[Shard],
+        *,
+        timeout_s: float | None,
+        name: Callable[[Sequence[Recording]], str] | None = None,
+        processes: Callable[..., Iterable[Any]] = in_workers,
+        claim: str | None = None,
+    ) -> None:
         self._work, self._timeout_s = work, timeout_s
+        self._processes, self._claim = processes, claim
         self._waiting = list(shards)
         self._suspects: list[Shard] = []  # of one recording each
-        last = max((int(shard.name.removeprefix("part-")) for shard in shards), default=0)
-        self._names = (f"part-{number:06d}" for number in itertools.count(last + 1))
+        last = max((number_of(shard.name) for shard in shards), default=0)
+        names = (f"part-{number:06d}" for number in itertools.count(last + 1))
+        self._name = name or (lambda _: next(names))
         self._deaths = 0  # in a row
         self._good: Recording | None = None  # one that went well
 
@@ -80,9 +103,9 @@ class _Run:
     def _do(self, shards: Sequence[Shard], jobs: int, *, is_alone: bool) -> Iterator[ShardSummary]:
         """Do shards as far as workers live; what is left when one has died is sorted out."""
         left = {shard.name: shard for shard in shards}
-        calls = [functools.partial(self._work, shard, timeout_s=self._timeout_s) for shard in shards]
+        calls = [functools.partial(self._work, shard, timeout_s=self._timeout_s, claim=self._claim) for shard in shards]
         try:
-            for summary in in_workers(calls, jobs=jobs):
+            for summary in self._processes(calls, jobs=jobs):
                 shard = left.pop(summary.name)
                 self._note_life(shard, summary)
                 yield summary
@@ -105,7 +128,7 @@ class _Run:
             note = take_note(folder, shard.name)
             ledger = ledger_path(folder, shard.name)
             if ledger.is_file():  # only word of it was lost
-                yield _summary_of(shard.name, json.loads(ledger.read_text(encoding="utf-8")))
+                yield summary_of(shard.name, json.loads(ledger.read_text(encoding="utf-8")))
                 continue
             remove_parts(folder, self._work.schemas, shard.name)
             unfinished.append(shard)
@@ -125,20 +148,22 @@ class _Run:
         """Set the recording at hand apart from the rest of its shard, which goes on."""
         half = len(shard.recordings) // 2
         if note.number is None and half:  # all were done, and what was left was to write them
-            self._waiting.append(Shard(next(self._names), shard.recordings[:half]))
-            self._waiting.append(Shard(next(self._names), shard.recordings[half:]))
+            self._waiting += [self._piece(shard.recordings[:half]), self._piece(shard.recordings[half:])]
             return
         number = note.number or 0
         recording = shard.recordings[number]
         for others in (shard.recordings[:number], shard.recordings[number + 1 :]):
             if others:
-                self._waiting.append(Shard(next(self._names), others))
+                self._waiting.append(self._piece(others))
         if note.is_timed_out:
             yield self._reject(recording, note.content_hash, _timed_out(recording, self._timeout_s))
         elif is_alone:
-            yield self._reject(recording, note.content_hash, _died(recording, end))
+            yield self._reject(recording, note.content_hash, died(recording, end))
         else:
-            self._suspects.append(Shard(next(self._names), (recording,)))
+            self._suspects.append(self._piece((recording,)))
+
+    def _piece(self, recordings: tuple[Recording, ...]) -> Shard:
+        return Shard(self._name(recordings), recordings)
 
     def _check_machine(self, shard: Shard, end: str) -> None:
         """Try out a recording that went well before, after many in a row that did not.
@@ -150,7 +175,7 @@ class _Run:
         """
         if self._good is not None:
             with contextlib.suppress(WorkersDiedError):
-                list(in_workers([functools.partial(self._work.try_out, self._good)], jobs=1))
+                list(self._processes([functools.partial(self._work.try_out, self._good)], jobs=1))
                 self._deaths = 0
                 return
         limit = "" if self._timeout_s is None else f" (some perhaps by --timeout {self._timeout_s:g})"
@@ -161,27 +186,49 @@ class _Run:
         )
 
     def _reject(self, recording: Recording, content_hash: str | None, reject: Reject) -> ShardSummary:
-        """Write a ledger entry for a recording that its worker could not write one for."""
-        entry = ledger_entry(
-            self._work,
-            recording,
-            content_hash=content_hash,
-            state=(recording.size, recording.mtime_ns),
-            counts={},
-            audio_s=0.0,
+        timeout_s = self._timeout_s if reject.error == TIMED_OUT else None
+        return write_reject(
+            self._work, self._piece((recording,)), reject, content_hash=content_hash, timeout_s=timeout_s
         )
-        if reject.error == TIMED_OUT:
-            entry["timeout_s"] = self._timeout_s
-        ledger = {"rows": 0, "seconds": 0.0, "recordings": [entry], "rejects": [dataclasses.asdict(reject)]}
-        name = next(self._names)
-        write_ledger(self._work.folder, name, ledger)
-        return _summary_of(name, ledger)
+
+
+def write_reject(
+    work: Work, shard: Shard, reject: Reject, *, content_hash: str | None = None, timeout_s: float | None = None
+) -> ShardSummary:
+    """Write the ledger entry of a shard of one recording, for a worker that could not.
+
+    Parameters
+    ----------
+    work, shard
+        What was to be done.
+    reject
+        Why it is not.
+    content_hash
+        Of the recording; None where it is not known.
+    timeout_s
+        Seconds after which it was given up.
+    """
+    (recording,) = shard.recordings
+    entry = ledger_entry(
+        work,
+        recording,
+        content_hash=content_hash,
+        state=(recording.size, recording.mtime_ns),
+        counts={},
+        audio_s=0.0,
+    )
+    if timeout_s is not None:
+        entry["timeout_s"] = timeout_s
+    ledger = {"rows": 0, "seconds": 0.0, "recordings": [entry], "rejects": [dataclasses.asdict(reject)]}
+    write_ledger(work.folder, shard.name, ledger)
+    return summary_of(shard.name, ledger)
 
 
 WORKER_DIED, TIMED_OUT = "WorkerDied", "TimedOut"
 
 
-def _died(recording: Recording, end: str) -> Reject:
+def died(recording: Recording, end: str) -> Reject:
+    """Return the reject of a recording that ended two workers; `end` is how."""
     return Reject(
         recording.path,
         "worker",
@@ -199,9 +246,3 @@ def _timed_out(recording: Recording, timeout_s: float | None) -> Reject:
         f"{printable(recording.path)}: was given up after {timeout_s:g} s; give a longer --timeout, or replace or "
         "remove the file",
     )
-
-
-def _summary_of(name: str, ledger: dict[str, Any]) -> ShardSummary:
-    entries = ledger["recordings"]
-    audio_s = sum(entry["audio_s"] for entry in entries)
-    return ShardSummary(name, len(entries), ledger["rows"], len(ledger["rejects"]), audio_s)

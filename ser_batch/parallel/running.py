@@ -1,10 +1,12 @@
-"""Shards done in this process or by workers, with progress."""
+"""Shards done in this process, by workers or by a cluster, with progress."""
 
 import contextlib
 import multiprocessing
 from collections.abc import Generator, Sequence
 
 from ser_batch.errors import SerBatchError, UsageError
+from ser_batch.parallel.cluster import Cluster
+from ser_batch.parallel.cluster import summaries as on_cluster
 from ser_batch.parallel.progress import Progress
 from ser_batch.parallel.progress import progress as own_progress
 from ser_batch.parallel.recovering import summaries
@@ -20,6 +22,7 @@ def run_shards(
     title: str,
     isolate: bool = False,
     timeout_s: float | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Do all shards, showing progress on stderr.
@@ -39,6 +42,8 @@ def run_shards(
     timeout_s
         Seconds a recording may take before it is given up and rejected, None for no limit; work with one is done in
         worker processes.
+    cluster
+        Whose workers do it; None for this machine's.
     progress
         Shows it; None is a bar on a terminal, else plain lines.
 
@@ -51,18 +56,26 @@ def run_shards(
     """
     n_files = sum(len(shard.recordings) for shard in shards)
     wants_workers = isolate or timeout_s is not None
+    if cluster is not None:
+        done = on_cluster(work, shards, cluster, timeout_s=timeout_s)
+    else:
+        done = _here(work, shards, jobs=jobs, wants_workers=wants_workers, timeout_s=timeout_s)
+    with (progress or own_progress)(title, n_files) as advance, contextlib.closing(done):
+        for summary in done:
+            advance(summary)
+
+
+def _here(
+    work: Work, shards: Sequence[Shard], *, jobs: int, wants_workers: bool, timeout_s: float | None
+) -> Generator[ShardSummary]:
+    """Return the generator that does shards on this machine."""
     if multiprocessing.current_process().daemon:  # such as a worker of Celery
         if wants_workers:
             raise UsageError("--isolate and --timeout need processes, and this one is a daemon, which may have none")
         jobs = 1
-    done = (
-        summaries(work, shards, jobs=min(jobs, len(shards)), timeout_s=timeout_s)
-        if shards and (jobs > 1 or wants_workers)
-        else _plainly(work, shards)
-    )
-    with (progress or own_progress)(title, n_files) as advance, contextlib.closing(done):
-        for summary in done:
-            advance(summary)
+    if shards and (jobs > 1 or wants_workers):
+        return summaries(work, shards, jobs=min(jobs, len(shards)), timeout_s=timeout_s)
+    return _plainly(work, shards)
 
 
 def _plainly(work: Work, shards: Sequence[Shard]) -> Generator[ShardSummary]:

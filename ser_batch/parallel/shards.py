@@ -18,12 +18,16 @@ from typing import Any
 import pyarrow as pa
 import threadpoolctl
 
-from ser_batch.corpus import Recording, Reject
-from ser_batch.errors import RecordingError, SerBatchError, printable
+from ser_batch.corpus import Recording, Reject, fetched
+from ser_batch.errors import OutputError, RecordingError, SerBatchError, printable
+from ser_batch.parallel.owning import claim_of
 from ser_batch.parallel.parts import MAIN, Parts, Rows, make_part_folders
 from ser_batch.parallel.watching import Watch
 from ser_batch.parallel.workers import NO_MEMORY
 from ser_batch.tables import write_json
+
+# how often a worker of a cluster asks whether the run goes on
+_SECONDS_BETWEEN_QUESTIONS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +76,11 @@ class Work(abc.ABC):
         """Load what `rows` needs, so that no recording pays for it."""
         return
 
-    def __call__(self, shard: Shard, *, timeout_s: float | None = None) -> ShardSummary:
+    def __call__(self, shard: Shard, *, timeout_s: float | None = None, claim: str | None = None) -> ShardSummary:
         """Do a shard: write its part, then its ledger entry.
 
-        A worker process ends where one recording takes longer than `timeout_s` seconds.
+        A worker process ends where one recording takes longer than `timeout_s` seconds. On a cluster, `claim` is that
+        of the run; where the output belongs to another one by then, nothing is written.
         """
         parent = multiprocessing.parent_process()
         if parent is not None:
@@ -88,14 +93,14 @@ class Work(abc.ABC):
                 return _ShardRun(self, shard, None).run()
             try:
                 with Watch(self.folder, shard.name, timeout_s) as watch:
-                    return _ShardRun(self, shard, watch).run()
+                    return _ShardRun(self, shard, watch, claim).run()
             except MemoryError:
                 os._exit(NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
 
     def try_out(self, recording: Recording) -> None:
         """Do a recording and keep nothing of it."""
-        with threadpoolctl.threadpool_limits(1):
-            for _ in self.rows(recording, content_hash_of(recording)):
+        with threadpoolctl.threadpool_limits(1), fetched(recording) as readable:
+            for _ in self.rows(readable, content_hash_of(readable)):
                 pass
 
 
@@ -121,10 +126,11 @@ class ChangedError(RecordingError):
 
 
 class _ShardRun:
-    """One shard being done; `watch` where a worker process does it."""
+    """One shard being done; `watch` where a worker process does it, `claim` where it is one of a cluster."""
 
-    def __init__(self, work: Work, shard: Shard, watch: Watch | None) -> None:
-        self._work, self._shard, self._watch = work, shard, watch
+    def __init__(self, work: Work, shard: Shard, watch: Watch | None, claim: str | None = None) -> None:
+        self._work, self._shard, self._watch, self._claim = work, shard, watch, claim
+        self._asked = time.monotonic()
         self._rejects: dict[str, Reject] = {}
 
     def run(self) -> ShardSummary:
@@ -147,6 +153,8 @@ class _ShardRun:
             for number, recording in enumerate(self._shard.recordings):
                 if self._watch is not None:
                     self._watch.begin(number)
+                if time.monotonic() - self._asked > _SECONDS_BETWEEN_QUESTIONS:
+                    self._check_claim()
                 entries.append(self._do(recording, parts))
             if self._watch is not None:
                 self._watch.finish()
@@ -154,6 +162,7 @@ class _ShardRun:
                 assert parent is not None  # only workers are watched
                 # another run may have taken over what this one was killed in the middle of
                 _end_if_orphaned(parent.pid)
+                self._check_claim()
         n_rows = sum(entry["rows"] for entry in entries)
         rejects = [dataclasses.asdict(reject) for reject in self._rejects.values()]
         write_ledger(
@@ -164,8 +173,26 @@ class _ShardRun:
         audio_s = sum(entry["audio_s"] for entry in entries)
         return ShardSummary(self._shard.name, len(entries), n_rows, len(rejects), audio_s)
 
+    def _check_claim(self) -> None:
+        """Stop where the run is over: on a cluster nobody ends the worker of a run that was stopped."""
+        self._asked = time.monotonic()
+        if self._claim is not None and claim_of(self._work.folder) != self._claim:
+            raise OutputError(
+                f"{self._work.folder}: the run is over, or its folder is not seen here any more; what was at hand is "
+                "not written"
+            )
+
     def _do(self, recording: Recording, parts: Parts) -> dict[str, Any]:
         """Add the rows of a recording, or reject it; return its entry of the ledger."""
+        try:
+            with fetched(recording) as readable:
+                return self._do_here(readable, parts)
+        except RecordingError as error:  # it could not be fetched, and is tried again next time
+            self._rejects[recording.path] = Reject(recording.path, error.stage, type(error).__name__, str(error))
+            state = (recording.size, recording.mtime_ns)
+            return ledger_entry(self._work, recording, content_hash=None, state=state, counts={}, audio_s=0.0)
+
+    def _do_here(self, recording: Recording, parts: Parts) -> dict[str, Any]:
         content_hash, seconds = None, 0.0
         state = (recording.size, recording.mtime_ns)
         counts: Counter[str] = Counter()
@@ -247,7 +274,7 @@ def _unreadable(recording: Recording, error: OSError) -> RecordingError:
 def content_hash_of(recording: Recording) -> str:
     """Return the SHA-256 of a file's bytes, hex."""
     try:
-        with open(recording.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
+        with fetched(recording) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(recording, error) from error
@@ -295,6 +322,13 @@ def ledger_entry(
         "labels": labels_digest(recording),
         "cuts": cuts_digest(recording, timed=work.cuts_at_labels),
     }
+
+
+def summary_of(name: str, ledger: Mapping[str, Any]) -> ShardSummary:
+    """Return the summary of a shard from its ledger entry."""
+    entries = ledger["recordings"]
+    audio_s = sum(entry["audio_s"] for entry in entries)
+    return ShardSummary(name, len(entries), ledger["rows"], len(ledger["rejects"]), audio_s)
 
 
 def ledger_path(folder: Path, name: str) -> Path:

@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,13 +17,16 @@ from ser_batch.config import RunOptions
 from ser_batch.corpus import Recording, Reject
 from ser_batch.parallel.owning import lock_file, refuse_foreign, refuse_other
 from ser_batch.parallel.parts import MAIN
+from ser_batch.parallel.pieces import number_of
 from ser_batch.parallel.planning import Plan, plan_run
 from ser_batch.parallel.shards import Shard, Work, labels_digest, write_ledger
 from ser_batch.tables import (
     REJECTS,
     make_folder,
     remove_temporaries,
+    remove_tree,
     rows_table,
+    source,
     write_json,
     write_table,
 )
@@ -158,21 +160,22 @@ class Store:
 
     def rewrite(self, part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
         """Replace a part by what `change` makes of it; an empty one is removed."""
-        table = change(pq.ParquetFile(part).read())
+        table = change(pq.ParquetFile(source(part)).read())
         if table.num_rows:
             write_table(part, table)
         else:
             part.unlink()
 
-    def shards(self, recordings: Iterable[Recording], options: RunOptions) -> list[Shard]:
+    def shards(self, recordings: Iterable[Recording], options: RunOptions, *, jobs: int | None = None) -> list[Shard]:
         """Cut recordings into shards with names that no part has yet.
 
-        Small runs are cut finer, so that every worker has something to do.
+        Small runs are cut finer, so that every worker has something to do; `jobs` is how many there are, if the
+        options do not tell.
         """
         recordings = list(recordings)
-        jobs = worker_count(options)
+        jobs = jobs or worker_count(options)
         size = min(options.shard_size, max(1, -(-len(recordings) // (2 * jobs))))
-        number = max((int(name.removeprefix("part-")) for name in self._ledger), default=0)
+        number = max((number_of(name) for name in self._ledger), default=0)
         shards: list[Shard] = []
         group: list[Recording] = []
         for recording in recordings:
@@ -257,7 +260,7 @@ class Store:
             part.unlink()
         for path in self._meta.glob("*"):
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_tree(path)
             elif path != lock_file(self.folder):  # this run holds it
                 path.unlink()
 
@@ -282,7 +285,7 @@ class StoreSummary:
 def _count_rows(part: Path) -> int | None:
     """Return the rows of a part: 0 where it is not there, None where it is broken."""
     try:
-        return int(pq.read_metadata(part).num_rows)
+        return int(pq.read_metadata(source(part)).num_rows)
     except FileNotFoundError:
         return 0
     except (OSError, pa.ArrowException):

@@ -12,9 +12,12 @@ was up, what the process was doing then.
 
 import dataclasses
 import faulthandler
+import hashlib
 import os
+import tempfile
 from pathlib import Path
 
+from ser_batch.config import is_remote
 from ser_batch.errors import OutputError
 
 _FIRST_LINE = "{:<8} {:<64}\n"
@@ -41,6 +44,8 @@ class Watch:
 
     def __init__(self, folder: Path, name: str, timeout_s: float | None) -> None:
         self._path, self._timeout_s = _note_path(folder, name), timeout_s
+        if is_remote(folder):
+            make_notes_folder(folder)
         self._number, self._content_hash = _NO_RECORDING, ""
         try:
             self._file = os.open(self._path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o666)
@@ -127,4 +132,7 @@ def take_note(folder: Path, name: str) -> Note | None:
 
 
 def _note_path(folder: Path, name: str) -> Path:
+    if is_remote(folder):  # what is read after a death has to be on this machine
+        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"ser-batch-{os.getuid()}-{digest}" / f"{name}.txt"
     return folder / "_meta" / "at" / f"{name}.txt"

@@ -36,7 +36,7 @@ def in_workers(calls: Iterable[Callable[[], Any]], *, jobs: int) -> Generator[An
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
-        with _interrupt_held():
+        with interrupt_held():
             # Fork and threads do not go together (polars and JAX start threads); loky starts clean processes. With one
             # job joblib would do all in this process, so there are two then, of which one at a time has something to do
             results = joblib.Parallel(
@@ -50,11 +50,11 @@ def in_workers(calls: Iterable[Callable[[], Any]], *, jobs: int) -> Generator[An
     except BaseException as error:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         if isinstance(error, TerminatedWorkerError):
-            raise WorkersDiedError(_end(str(error))) from error
+            raise WorkersDiedError(how_it_ended(str(error))) from error
         raise
 
 
-def _end(message: str) -> str:
+def how_it_ended(message: str) -> str:
     """Return how a worker ended, from what loky says of all of them: those that it killed itself ended by SIGTERM."""
     found = re.search(r"exit codes of the workers are \{(.*?)\}", message)
     ends = []
@@ -69,7 +69,7 @@ def _end(message: str) -> str:
 
 
 @contextlib.contextmanager
-def _interrupt_held() -> Iterator[None]:
+def interrupt_held() -> Iterator[None]:
     """Keep Ctrl-C waiting; processes started meanwhile never see it, not even before they can ignore it."""
     from multiprocessing import resource_tracker
 

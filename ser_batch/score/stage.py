@@ -14,7 +14,7 @@ from ser_batch.config import ScoreOptions
 from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, named_corpus, nothing_done
-from ser_batch.parallel import Progress, Store, claimed, run_shards, worker_count
+from ser_batch.parallel import Progress, Store, claimed, connected, run_shards, worker_count
 from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
 from ser_batch.score.tables import write_tables
 from ser_batch.score.work import CALLS, ScoreWork
@@ -118,7 +118,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
     if one_file and options.out.is_dir():
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
-    with claimed(folder):
+    with connected(options) as cluster, claimed(folder):
         store = Store(folder, identity, overwrite=options.overwrite)
         work = ScoreWork(
             folder.absolute(),  # workers have a working directory of their own
@@ -142,17 +142,21 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             limit=options.limit,
             timeout_s=options.timeout,
         )
-        # Polars makes the tables at the end; loading it takes a third of a second, which there is while workers work.
+        # Polars makes the tables at the end, Altair the charts of their page; loading them takes a second, which there
+        # is while workers work.
         # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
-        threading.Thread(target=importlib.import_module, args=("polars",)).start()
+        libraries = ("polars", "altair") if plan.todo else ("polars",)
+        threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
+        jobs = worker_count(options) if cluster is None else cluster.n_workers
         run_shards(
             work,
-            store.shards(plan.todo, options),
-            jobs=worker_count(options),
+            store.shards(plan.todo, options, jobs=jobs),
+            jobs=jobs,
             title="score",
             isolate=options.isolate,
             timeout_s=options.timeout,
             progress=progress,
+            cluster=cluster,
         )
         held = store.finish(manifest.rejects)
         if not held.n_rows and not store.parts(CALLS):

@@ -18,6 +18,7 @@ from ser_batch.tables import (
     merge_parts,
     predictions_schema,
     rows_table,
+    source,
     write_json,
     write_table,
 )
@@ -43,7 +44,7 @@ class Tables:
 
 
 def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str, ...], *, timed: bool) -> Tables:
-    """Merge the parts into the tables that users read, unless these are made of the very same parts already.
+    """Merge the parts into the tables that users read, and their page, unless they are made of these very parts.
 
     Parameters
     ----------
@@ -58,28 +59,30 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     """
     import polars as pl
 
-    from ser_batch.report import predictions_report, side_tables
+    from ser_batch.report import page_file, predictions_report, side_tables, write_page
 
     is_file = out.suffix == ".parquet"
     make_folder(out.parent if is_file else out / "_tables")
     side = side_tables(out)
-    files = {"": out, **side} if is_file else side
+    page = page_file(out)
+    files = {**({"": out} if is_file else {}), **side, "page": page}
     record_file = store.folder / "_meta" / "tables.json"
     made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
     columns = ["path", "channel", "status"]
     if _read(record_file) == {**made_of, "bytes": _sizes(files)}:
-        return Tables(pl.read_parquet(side[CALLS], columns=columns), pl.read_parquet(side["report"]))
+        return Tables(pl.read_parquet(source(side[CALLS]), columns=columns), pl.read_parquet(source(side["report"])))
     if is_file:
         merge_parts(store.parts(), out, predictions_schema(labels))
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(labels))
-    calls = pl.read_parquet(side[CALLS], columns=[*columns, "role", "predicted", "emotion"])
+    calls = pl.read_parquet(source(side[CALLS]), columns=[*columns, "role", "predicted", "emotion"])
     wanted = ["role", "predicted", "abstained", "confidence", "emotion"]
     none = pl.DataFrame(predictions_schema(labels).empty_table()).select(wanted)  # a run may find nothing but silence
-    segments = pl.concat([none, *(pl.read_parquet(part, columns=wanted) for part in store.parts())])
+    segments = pl.concat([none, *(pl.read_parquet(source(part), columns=wanted) for part in store.parts())])
     sure = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(sure, calls, labels, timed=timed)
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
     write_table(side["rejects"], rows_table([dataclasses.asdict(reject) for reject in held.rejects], REJECTS))
+    write_page(out, page)
     write_json(record_file, {**made_of, "bytes": _sizes(files)})
     return Tables(calls.select(columns), report)
 

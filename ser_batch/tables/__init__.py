@@ -36,6 +36,7 @@ from ser_batch.tables.schemas import (
     model_predictions_schema,
     predictions_schema,
 )
+from ser_batch.tables.storage import remove_tree, source
 
 __all__ = [
     "KEY",
@@ -64,7 +65,9 @@ __all__ = [
     "predictions_schema",
     "read_parts",
     "remove_temporaries",
+    "remove_tree",
     "rows_table",
+    "source",
     "vote_columns",
     "write_frame",
     "write_json",

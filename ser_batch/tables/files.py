@@ -13,8 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_batch.config import is_remote
 from ser_batch.errors import InputError, OutputError
 from ser_batch.tables.schemas import LABEL_PREFIX, versioned
+from ser_batch.tables.storage import put_when_done, source
 
 if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
@@ -35,6 +37,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     OutputError
         The folder cannot be written.
     """
+    if is_remote(path):
+        with put_when_done(path) as temporary:
+            yield temporary
+        return
     temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
@@ -68,6 +74,8 @@ def make_folder(folder: Path) -> None:
     OutputError
         It cannot be made, or a file stands there.
     """
+    if is_remote(folder):
+        return  # an object needs none
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,6 +84,8 @@ def make_folder(folder: Path) -> None:
 
 def remove_temporaries(folder: Path, name: str = "*") -> None:
     """Remove what writers that were killed have left in `folder` and below of files whose name is like `name`."""
+    if is_remote(folder):
+        return  # an object is whole or not there
     for leftover in folder.rglob(f".{name}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)
 
@@ -186,7 +196,7 @@ def read_parts(folder: Path, columns: Sequence[str] | None = None, *, with_votes
     tables = []
     for part in part_files(folder):
         with reading(part):
-            file = pq.ParquetFile(part, memory_map=True)
+            file = pq.ParquetFile(source(part), memory_map=True)
             votes = [name for name in file.schema_arrow.names if with_votes and name.startswith(LABEL_PREFIX)]
             tables.append(file.read(columns=None if columns is None else [*columns, *votes]))
     return concat(tables)
@@ -215,7 +225,7 @@ def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
     waiting: list[pa.Table] = []
     with atomic_path(out) as temporary, part_writer(temporary, schema) as writer:
         for place, part in enumerate(parts, start=1):
-            table = pq.ParquetFile(part).read()
+            table = pq.ParquetFile(source(part)).read()
             # a cast loads pyarrow.compute, which takes a quarter of a second
             waiting.append(table if table.schema.equals(schema, check_metadata=True) else table.cast(schema))
             if place == len(parts) or sum(table.num_rows for table in waiting) >= ROWS_TOGETHER:

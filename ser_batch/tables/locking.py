@@ -6,13 +6,18 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ser_batch.config import is_remote
 from ser_batch.errors import OutputError
+from ser_batch.tables.storage import object_lock
 
+# the runs of this process, by what their records say
+_own_runs: set[str] = set()
 # of file systems that have no locks
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -26,7 +31,7 @@ def locked(file: Path, output: Path) -> Iterator[None]:
 
     A file system without locks has that record alone. Then a record of a process on this host that is gone is taken
     over; any other one is believed, since nobody can tell from here whether a run on another host goes on: the message
-    says which file to remove if it does not.
+    says which file to remove if it does not. So it is in an object store, too.
 
     Parameters
     ----------
@@ -40,6 +45,10 @@ def locked(file: Path, output: Path) -> Iterator[None]:
     OutputError
         Another run holds it, or `file` cannot be written.
     """
+    if is_remote(file):
+        with object_lock(file, _own_record(), lambda found: _refusal(file, output, found) if _may_run(found) else None):
+            yield
+        return
     try:
         descriptor = _take(file, output)
     except OSError as error:
@@ -64,18 +73,25 @@ def _take(file: Path, output: Path) -> int:
             if not _has_lock(descriptor):
                 raise _refusal(file, output, _record_in(descriptor))
             if _is_same(descriptor, file):
-                record = {
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-                }
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(record).encode(), 0)
+                os.pwrite(descriptor, json.dumps(_own_record()).encode(), 0)
+                os.fsync(descriptor)  # workers on other machines look whether the run goes on
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)  # the run that held it has just removed the file: the next one is ours
+
+
+def _own_record() -> dict[str, Any]:
+    run = secrets.token_hex(8)
+    _own_runs.add(run)
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "run": run,
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
 
 
 def _has_lock(descriptor: int) -> bool:
@@ -96,6 +112,8 @@ def _may_run(record: dict[str, Any]) -> bool:
         return False
     if record.get("host") != socket.gethostname():
         return True
+    if int(record["pid"]) == os.getpid():  # a container that was started again has the same number for its process
+        return record.get("run") is None or record["run"] in _own_runs
     try:
         os.kill(int(record["pid"]), 0)
     except ProcessLookupError:
