@@ -154,3 +154,22 @@ def test_the_python_page_runs(small_corpus, tmp_path, monkeypatch):
         if line[1] == "export" and 'pip install "ser-batch[onnx]"' in result.stderr:
             continue  # tests/test_export.py has what can be tried without the extra
         assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
+
+
+def test_the_manifests_of_the_scale_page_are_whole_and_their_commands_are_understood():
+    yaml = pytest.importorskip("yaml", reason="the extra dask brings it")
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scale.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    manifests = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text)}
+    assert [kind for kind, _ in manifests] == ["Service", "Deployment", "Deployment", "Job"]
+    containers = {
+        name: one["spec"]["template"]["spec"]["containers"][0] for (_, name), one in manifests.items() if name != "dask"
+    }
+    program, command, *arguments = containers["score"]["command"]
+    assert program == "ser-batch"
+    context = cli.commands[command].make_context(command, arguments)
+    assert context.params["backend"] == "dask"
+    scheduler = manifests["Service", "dask"]
+    assert context.params["scheduler"] == f"tcp://dask:{scheduler['spec']['ports'][0]['port']}"
+    assert containers["dask-worker"]["command"][:3] == ["dask", "worker", context.params["scheduler"]]
+    selected = manifests["Deployment", "dask-scheduler"]["spec"]["template"]["metadata"]["labels"]
+    assert scheduler["spec"]["selector"] == selected
