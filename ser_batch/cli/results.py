@@ -60,6 +60,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "out": "preds.parquet, or the folder",
         "calls": "the table of calls",
         "report": "the table of labels",
+        "page": "the page to look at",
         "n_calls": "recordings and channels in the table of calls",
         "done_s": "sound that this call scored, s",
         "labels": "list of the rows of the table of labels for all roles together",
@@ -188,7 +189,7 @@ def train_result(summary: "TrainSummary") -> dict[str, Any]:
 
 def score_result(summary: "ScoreSummary") -> dict[str, Any]:
     """Return the object of score."""
-    from ser_batch.report import side_tables
+    from ser_batch.report import page_file, side_tables
 
     side, model = side_tables(summary.out), summary.model
     metrics = model.values["metrics"]
@@ -196,6 +197,7 @@ def score_result(summary: "ScoreSummary") -> dict[str, Any]:
         "out": summary.out,
         "calls": side["calls"],
         "report": side["report"],
+        "page": page_file(summary.out),
         "n_calls": summary.n_calls,
         "done_s": summary.done_s,
         "labels": summary.report.filter(summary.report["role"].is_null()).drop("role").to_dicts(),
