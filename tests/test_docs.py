@@ -74,6 +74,13 @@ def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_mode
             exec(compile(block, "docs/calls.md", "exec"), {})
 
 
+def test_the_page_of_architecture_names_files_that_are_there():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:ser_batch|tests|docs)/[^`]*)`", page))
+    assert len(paths) > 30
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
 def test_the_page_of_commands_is_that_of_the_code():
     assert make_docs.PAGE.read_text(encoding="utf-8") == make_docs.page(), "run `make docs`"
 
