@@ -33,8 +33,8 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 	@echo "report:      $(CURDIR)/demo/model/report.html"
 	@echo "predictions: $(CURDIR)/demo/preds.parquet"
 
-test: lint  ## Lint, check types, run all tests
-	$(BIN)/python -m pytest
+test: lint  ## Lint, check types, run all tests, a file a core at a time
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 torture: $(INSTALLED)  ## Run the long tests: kills, faults; an hour
 	$(BIN)/python -m pytest -m torture

@@ -133,3 +133,43 @@ def test_every_guarantee_is_held_by_a_test_that_is_there():
         assert named, row
         for file, test in named:
             assert re.search(rf"^def {test}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), row
+
+
+def test_the_python_page_runs(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_corpus, "audio")
+    Path("calls").mkdir()
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:6]])[::2]
+    soundfile.write("calls/call_1.wav", np.stack((voice, voice[::-1]), axis=1), 8000)
+    page = ROOT / "docs" / "python.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, object] = {}
+    for block in blocks:  # each goes on from the one before
+        exec(compile(block, "docs/python.md", "exec"), names)
+    lines = commands(page)
+    assert {line[1] for line in lines} == {"plot", "export"}
+    for line in lines:
+        result = CliRunner().invoke(cli, line[1:], catch_exceptions=False)
+        if line[1] == "export" and 'pip install "ser-batch[onnx]"' in result.stderr:
+            continue  # tests/test_export.py has what can be tried without the extra
+        assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
+
+
+def test_the_manifests_of_the_scale_page_are_whole_and_their_commands_are_understood():
+    yaml = pytest.importorskip("yaml", reason="the extra dask brings it")
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scale.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    manifests = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(text)}
+    assert [kind for kind, _ in manifests] == ["Service", "Deployment", "Deployment", "Job"]
+    containers = {
+        name: one["spec"]["template"]["spec"]["containers"][0] for (_, name), one in manifests.items() if name != "dask"
+    }
+    program, command, *arguments = containers["score"]["command"]
+    assert program == "ser-batch"
+    context = cli.commands[command].make_context(command, arguments)
+    assert context.params["backend"] == "dask"
+    scheduler = manifests["Service", "dask"]
+    assert context.params["scheduler"] == f"tcp://dask:{scheduler['spec']['ports'][0]['port']}"
+    assert containers["dask-worker"]["command"][:3] == ["dask", "worker", context.params["scheduler"]]
+    selected = manifests["Deployment", "dask-scheduler"]["spec"]["template"]["metadata"]["labels"]
+    assert scheduler["spec"]["selector"] == selected

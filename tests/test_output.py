@@ -92,7 +92,7 @@ def test_the_object_of_score_says_what_the_lines_say(folder):
     assert (told["n_done"], told["n_already"]) == (0, 6)
     assert f"preds.parquet: {told['n_segments']} segments of {told['n_recordings']} recordings" in lines
     assert told["model"]["model_id"] in lines
-    assert all(Path(told[name]).is_file() for name in ("out", "calls", "report", "rejects"))
+    assert all(Path(told[name]).is_file() for name in ("out", "calls", "report", "page", "rejects"))
     assert sum(row["n_predicted"] or 0 for row in told["labels"]) <= 5
 
 

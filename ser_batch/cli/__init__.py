@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ser_batch.cli import steps
+from ser_batch.cli import printing, steps
 from ser_batch.cli.group import Group, complete_models, print_versions, tell_fault
 from ser_batch.cli.output import Output
 from ser_batch.cli.shared import PLACE, run_options
@@ -242,6 +242,61 @@ def inspect(source: Path, rows: int) -> None:
     found = look(source, n_first=rows)
     print_inspection(found, output)
     output.result(inspection_result(found))
+
+
+@cli.command()
+@click.argument("model", metavar="MODEL", shell_complete=complete_models)
+@click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")
+@click.option("--out", type=_PATH, help="The file.  [default: the model's name and .onnx, in this folder]")
+def export(model: str, format: str, out: Path | None) -> None:
+    """Write MODEL, a model folder or a model that ships with ser-batch, for programs in other languages.
+
+    The graph takes MFCCs and gives probabilities; it is compared with what score computes before it is written.
+
+    \b
+    Example:
+      ser-batch export model --format onnx
+    """
+    from ser_batch.bundle import find
+    from ser_batch.bundle.exporting import export as run
+    from ser_batch.cli.results import export_result
+
+    assert format == "onnx"
+    output = Output.current()
+    found = find(model, option="MODEL")
+    summary = run(found, out or Path(f"{found.folder.resolve().name}.onnx"))
+    printing.print_export(summary, output)
+    output.result(export_result(summary))
+
+
+@cli.command()
+@click.argument("recording", type=_PATH)
+@click.option(
+    "--out",
+    type=_PATH,
+    help="The picture: .png, .svg or .html.  [default: the recording's name and .png, in this folder]",
+)
+@click.option(
+    "--model",
+    metavar="DIR|NAME",
+    help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else open]",
+)
+@click.option("--channel", default="0", show_default=True, metavar="N|mix", help="Which channel, or the mean of all.")
+def plot(recording: Path, out: Path | None, model: str | None, channel: str) -> None:
+    """Draw RECORDING: its waveform, its MFCCs, and the probabilities of the model over time.
+
+    \b
+    Example:
+      ser-batch plot calls/call_1.wav --out call_1.html
+    """
+    from ser_batch.cli.results import plot_result
+    from ser_batch.score.picture import plot as run
+
+    output = Output.current()
+    made = out or Path(f"{recording.stem}.png")
+    seen = run(recording, made, model=model, channel=channel)
+    printing.print_plot(seen, made, output)
+    output.result(plot_result(seen, made))
 
 
 @cli.command("run")

@@ -7,13 +7,17 @@ from ser_batch.cli.output import Output
 from ser_batch.errors import SerBatchError, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from ser_batch.bundle import Bundle
+    from ser_batch.bundle.exporting import ExportSummary
     from ser_batch.corpus import Reject
     from ser_batch.download import DownloadSummary
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
+    from ser_batch.score.looking import Look
     from ser_batch.synth import SynthSummary
     from ser_batch.train import TrainSummary
 
@@ -106,6 +110,31 @@ def print_score(summary: "ScoreSummary", output: Output) -> None:
     output.line(f"to look at: {printable(page_file(summary.out))}")
     speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
     _print_last(summary, output, speed=speed)
+
+
+def print_plot(seen: "Look", out: "Path", output: Output) -> None:
+    """Print what a picture shows, by which model, and on what terms that may be used."""
+    output.line(
+        f"{printable(out)}: channel {seen.channel} of {printable(seen.path)}, {seen.duration_s:.1f} s, "
+        f"{seen.silence_s:.1f} s of them silence"
+    )
+    output.line(f"model: {printable(seen.model.folder)} ({seen.model.model_id})")
+    if seen.model.values["licence"]:
+        output.line(f"its licence: {seen.model.values['licence']}")
+
+
+def print_export(summary: "ExportSummary", output: Output) -> None:
+    """Print what export wrote, what it takes and gives, how near it is, and on what terms it may be used."""
+    inputs = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in summary.inputs.items())
+    output.line(f"{printable(summary.out)}: model {summary.model.model_id} from {printable(summary.model.folder)}")
+    output.line(f"takes: {inputs}")
+    output.line(f"gives: probabilities (n, {len(summary.model.labels)}) of {', '.join(summary.model.labels)}")
+    output.line(
+        f"checked: {summary.n_checked} segments with onnxruntime, largest difference from score "
+        f"{summary.largest_difference:.1e}"
+    )
+    if summary.model.values["licence"]:
+        output.line(f"its licence: {summary.model.values['licence']}")
 
 
 def _print_figures(report: "pl.DataFrame", columns: "list[str] | tuple[str, ...]", output: Output) -> None:

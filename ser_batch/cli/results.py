@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ser_batch.bundle.exporting import ExportSummary
     from ser_batch.download import DownloadSummary
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
+    from ser_batch.score.looking import Look
     from ser_batch.synth import SynthSummary
     from ser_batch.train import TrainSummary
 
@@ -56,6 +60,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "out": "preds.parquet, or the folder",
         "calls": "the table of calls",
         "report": "the table of labels",
+        "page": "the page to look at",
         "n_calls": "recordings and channels in the table of calls",
         "done_s": "sound that this call scored, s",
         "labels": "list of the rows of the table of labels for all roles together",
@@ -64,6 +69,27 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         **_RUN_KEYS,
     },
     "report": {"out": "the page", "source": "what it is about"},
+    "export": {
+        "out": "the file",
+        "model": "the model's folder",
+        "model_id": "the model",
+        "inputs": "shapes by name, `n` for any number of segments",
+        "labels": "list of the labels, in the order of the probabilities",
+        "n_checked": "segments compared with what score computes",
+        "largest_difference": "of their probabilities",
+        "licence": "terms of the model",
+    },
+    "plot": {
+        "out": "the picture",
+        "path": "the recording's name",
+        "channel": "its channel, -1 for the mean of all",
+        "n_channels": "channels it has",
+        "duration_s": "its length, s",
+        "silence_s": "silence in it that the picture shows, s",
+        "model": "the model's folder",
+        "model_id": "the model",
+        "licence": "terms of the model",
+    },
     "run": {"steps": "list of the objects of what was run, each with `command` before its own keys"},
     "download": {
         "out": "the folder",
@@ -115,6 +141,35 @@ def featurize_result(summary: "FeaturizeSummary") -> dict[str, Any]:
     }
 
 
+def export_result(summary: "ExportSummary") -> dict[str, Any]:
+    """Return the object of export."""
+    return {
+        "out": summary.out,
+        "model": summary.model.folder,
+        "model_id": summary.model.model_id,
+        "inputs": summary.inputs,
+        "labels": list(summary.model.labels),
+        "n_checked": summary.n_checked,
+        "largest_difference": summary.largest_difference,
+        "licence": summary.model.values["licence"],
+    }
+
+
+def plot_result(seen: "Look", out: "Path") -> dict[str, Any]:
+    """Return the object of plot."""
+    return {
+        "out": out,
+        "path": seen.path,
+        "channel": seen.channel,
+        "n_channels": seen.n_channels,
+        "duration_s": seen.duration_s,
+        "silence_s": seen.silence_s,
+        "model": seen.model.folder,
+        "model_id": seen.model.model_id,
+        "licence": seen.model.values["licence"],
+    }
+
+
 def train_result(summary: "TrainSummary") -> dict[str, Any]:
     """Return the object of train."""
     return {
@@ -134,7 +189,7 @@ def train_result(summary: "TrainSummary") -> dict[str, Any]:
 
 def score_result(summary: "ScoreSummary") -> dict[str, Any]:
     """Return the object of score."""
-    from ser_batch.report import side_tables
+    from ser_batch.report import page_file, side_tables
 
     side, model = side_tables(summary.out), summary.model
     metrics = model.values["metrics"]
@@ -142,6 +197,7 @@ def score_result(summary: "ScoreSummary") -> dict[str, Any]:
         "out": summary.out,
         "calls": side["calls"],
         "report": side["report"],
+        "page": page_file(summary.out),
         "n_calls": summary.n_calls,
         "done_s": summary.done_s,
         "labels": summary.report.filter(summary.report["role"].is_null()).drop("role").to_dicts(),

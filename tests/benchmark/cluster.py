@@ -7,10 +7,13 @@ there are as many cores as workers; processor seconds and bytes mean something a
 """
 
 import argparse
+import asyncio
+import contextlib
 import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -43,9 +46,30 @@ def make_calls(folder: Path, n: int, seconds: float) -> float:
     return n * seconds / 3600
 
 
-def wire() -> int:
-    """Bytes that went over loopback so far."""
-    return int(psutil.net_io_counters(pernic=True)["lo"].bytes_sent)
+class CountingProxy:
+    """Stands before the scheduler, for its workers and for the run, and counts what goes through, both ways."""
+
+    def __init__(self, address: str) -> None:
+        self._target = ("127.0.0.1", int(address.rpartition(":")[2]))
+        self.n_bytes = 0
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop
+        ).result()
+        self.address = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other_reader, other_writer = await asyncio.open_connection(*self._target)
+        await asyncio.gather(self._copy(reader, other_writer), self._copy(other_reader, writer))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                self.n_bytes += len(data)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 def cpu_of(root: psutil.Process) -> float:
@@ -72,19 +96,26 @@ def measure(folder: Path, n_workers: int, hours: float, shard_size: int) -> dict
     from dask_cluster import dask_cluster
 
     name = f"{n_workers}-{shard_size}"
-    with dask_cluster(folder / name, n_workers=n_workers) as cluster:
+    with dask_cluster(folder / name, n_workers=0) as cluster:
+        with cluster.client():  # it is there now
+            proxy = CountingProxy(cluster.address)
+        cluster.address = proxy.address
+        for _ in range(n_workers):
+            cluster.worker()
+        with cluster.client() as client:
+            client.wait_for_workers(n_workers, timeout=180)
         options = {"backend": "dask", "scheduler": cluster.address, "model": "open", "shard_size": shard_size}
         scheduler, *workers = (psutil.Process(process.pid) for process in cluster.processes)
         score(folder / "few", ScoreOptions(out=folder / name / "warm", **options))
         # what a cluster does when there is nothing to do: heartbeats
-        begun, idle_bytes, idle_scheduler = time.monotonic(), wire(), cpu_of(scheduler)
+        begun, idle_bytes, idle_scheduler = time.monotonic(), proxy.n_bytes, cpu_of(scheduler)
         idle_workers = sum(map(cpu_of, workers))
         time.sleep(10)
         idle_s = time.monotonic() - begun
-        idle = (wire() - idle_bytes) / idle_s
+        idle = (proxy.n_bytes - idle_bytes) / idle_s
         idle_scheduler = (cpu_of(scheduler) - idle_scheduler) / idle_s
         idle_workers = (sum(map(cpu_of, workers)) - idle_workers) / idle_s
-        cpu, scheduler_cpu, bytes_before = sum(map(cpu_of, workers)), cpu_of(scheduler), wire()
+        cpu, scheduler_cpu, bytes_before = sum(map(cpu_of, workers)), cpu_of(scheduler), proxy.n_bytes
         here = time.process_time()
         started = time.monotonic()
         score(folder / "calls", ScoreOptions(out=folder / name / "out", **options))
@@ -103,8 +134,8 @@ def measure(folder: Path, n_workers: int, hours: float, shard_size: int) -> dict
             "driver_cpu_s": time.process_time() - here,
             "audio_s_a_worker_cpu_s": hours * 3600 / worker_cpu,
             "audio_h_an_hour": hours * 3600 / wall,
-            "wire_kb_a_shard": (wire() - bytes_before - idle * wall) / n_shards / 1e3,
-            "wire_kb_an_audio_hour": (wire() - bytes_before - idle * wall) / hours / 1e3,
+            "wire_kb_a_shard": (proxy.n_bytes - bytes_before - idle * wall) / n_shards / 1e3,
+            "wire_kb_an_audio_hour": (proxy.n_bytes - bytes_before - idle * wall) / hours / 1e3,
             "idle_kb_s": idle / 1e3,
             "idle_worker_cpu": idle_workers / n_workers,
             "idle_scheduler_cpu": idle_scheduler,
