@@ -13,8 +13,8 @@ from ser_batch.parallel.pieces import Pieces, drop_repeated
 from ser_batch.parallel.recovering import DEATHS_IN_A_ROW, died, write_reject
 from ser_batch.parallel.remote import RemoteShard
 from ser_batch.parallel.shards import Shard, ShardSummary, Work, content_hash_of
-from ser_batch.parallel.watching import make_notes_folder
-from ser_batch.tables import remove_temporaries, remove_tree
+from ser_batch.parallel.watching import make_notes_folder, remove_notes
+from ser_batch.tables import remove_temporaries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ def summaries(
             waiting = drop_repeated(work.folder, work.schemas, shards)
     finally:
         remove_temporaries(work.folder)
-        remove_tree(work.folder / "_meta" / "at")
+        remove_notes(work.folder)
 
 
 class _ClusterRun:

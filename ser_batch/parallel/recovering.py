@@ -19,9 +19,9 @@ from ser_batch.errors import SerBatchError, printable
 from ser_batch.parallel.parts import remove_parts
 from ser_batch.parallel.pieces import number_of
 from ser_batch.parallel.shards import Shard, ShardSummary, Work, ledger_entry, ledger_path, summary_of, write_ledger
-from ser_batch.parallel.watching import Note, make_notes_folder, take_note
+from ser_batch.parallel.watching import Note, make_notes_folder, remove_notes, take_note
 from ser_batch.parallel.workers import WorkersDiedError, in_workers
-from ser_batch.tables import remove_temporaries, remove_tree
+from ser_batch.tables import remove_temporaries
 
 # so many recordings in a row that end their worker are no accident: the machine is at fault, or the time they may take
 DEATHS_IN_A_ROW = 10
@@ -53,7 +53,7 @@ def summaries(work: Work, shards: Sequence[Shard], *, jobs: int, timeout_s: floa
         remove_temporaries(work.folder)
         raise
     finally:
-        remove_tree(work.folder / "_meta" / "at")
+        remove_notes(work.folder)
 
 
 class Run:
