@@ -13,7 +13,7 @@ TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture fuzz lint format bench clean
+.PHONY: help install demo test torture fuzz lint format docs vega bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -33,8 +33,8 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 	@echo "report:      $(CURDIR)/demo/model/report.html"
 	@echo "predictions: $(CURDIR)/demo/preds.parquet"
 
-test: lint  ## Lint, check types, run all tests
-	$(BIN)/python -m pytest
+test: lint  ## Lint, check types, run all tests, a file a core at a time
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 torture: $(INSTALLED)  ## Run the long tests: kills, faults; an hour
 	$(BIN)/python -m pytest -m torture
@@ -50,6 +50,12 @@ fuzz: $(INSTALLED)  ## Names, labels, jobs, recordings and models that are broke
 format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)  ## Write docs/cli.md anew, from the commands
+	$(BIN)/python tests/make_docs.py
+
+vega: $(INSTALLED)  ## Bundle anew the JavaScript of the charts
+	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
 	$(PYTHON) -m venv $(TORCH)

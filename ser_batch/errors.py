@@ -12,6 +12,8 @@
     └── DownloadError       an archive cannot be fetched or is not what it should be
 """
 
+from collections.abc import Iterable
+
 
 def printable(text: object) -> str:
     r"""Return `text` with control characters and undecodable bytes escaped, safe for a terminal and a log line.
@@ -23,6 +25,21 @@ def printable(text: object) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in str(text)
     )
+
+
+def did_you_mean(value: object, known: Iterable[str], before: str = "; ") -> str:
+    """Return what to append to a message about a value that is not known; nothing where none is like it.
+
+    >>> did_you_mean("telefone", ("ravdess", "telephone"))
+    '; did you mean telephone?'
+    >>> did_you_mean("x", ("ravdess", "telephone"))
+    ''
+    """
+    import difflib  # only where something is wrong
+
+    text = value[:100] if isinstance(value, str) else ""
+    near = difflib.get_close_matches(text, list(known), n=1)
+    return f"{before}did you mean {near[0]}?" if near else ""
 
 
 def shortened(text: str, most: int = 2000) -> str:

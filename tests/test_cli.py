@@ -5,6 +5,7 @@ import re
 import shutil
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -19,17 +20,46 @@ def run(*arguments):
 
 
 def test_version():
-    assert run("--version") == (0, f"ser-batch, version {__version__}\n", "")
+    status, out, err = run("--version")
+    first, *others = out.splitlines()
+    assert (status, first, err) == (0, f"ser-batch, version {__version__}", "")
+    versions = dict(line.split(" ", maxsplit=1) for line in others)
+    assert versions["numpy"] == np.__version__
+    assert {"python", "polars", "librosa", "keras", "platform"} <= versions.keys()
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_every_help_says_what_it_does_and_ends_with_an_example(name):
     status, out, _ = run(name, "--help")
     assert status == 0
-    assert f"Example:\n    ser-batch {name} " in out
+    last = out.splitlines()[-2:]
+    assert last[0] == "  Example:"
+    assert last[1].startswith(f"    ser-batch {name} ")
     for option in cli.commands[name].params:
         if isinstance(option, click.Option):
             assert option.help, f"{name} {option.name} says nothing"
+
+
+OPTIONS = [
+    pytest.param(name, option, id=f"{name} {option.opts[0]}")
+    for name, command in cli.commands.items()
+    for option in command.params
+    if isinstance(option, click.Option) and not option.is_flag
+]
+# what a number may be of, as a help says it
+UNITS = (
+    "seconds", "Hz", "recordings", "processes", "rows", "0 to 1", "passes", "draw", "speakers", "how many",
+    "of weights", "voices",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_every_option_says_its_default_and_unit(name, option):
+    context = click.Context(cli.commands[name], info_name=name)
+    names, text = option.get_help_record(context)
+    assert re.search(r"\[default: [^\]]+\]$|\[required\]$", text), text
+    if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType)):
+        assert any(unit.lower() in f"{names} {text}".lower() for unit in UNITS), text
 
 
 @pytest.mark.parametrize("stage", sorted(config.STAGES))
@@ -83,7 +113,7 @@ def test_names_are_text_in_the_page(small_model, tmp_path):
     assert run("score", tmp_path / "audio", "--out", out, "--model", small_model, "--jobs", 1)[0] == 0
     assert run("report", out, "--out", tmp_path / "page.html")[0] == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<script>" not in page
+    assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)" in page
 
 
@@ -108,7 +138,20 @@ def test_synth_refuses_a_folder_in_use(tmp_path):
         (["featurize", "nowhere"], 2, "nowhere: no such folder"),
         (["download", "tess"], 2, "tess"),
         (["download", "ravdess", "--url", "ftp://example.org"], 2, "http"),
-        (["featurise"], 2, "featurise"),
+        (["featurise"], 2, "Did you mean 'featurize'?"),
+        (["score", ".", "--chanels", "mix"], 2, "'--channels'"),
+        (["featurize", ".", "--preset", "telefone"], 2, "Did you mean telephone?"),
+        (["featurize", ".", "--segments", "window"], 2, "Did you mean windows?"),
+        (["featurize", ".", "--variants", "clean,g771"], 2, "did you mean g711?"),
+        (["featurize", ".", "--variants", "nois10"], 2, "did you mean noise?"),
+        (["featurize", ".", "--variants", "robus"], 2, "did you mean robust?"),
+        (["featurize", ".", "--raw-format", "mulw:8000:1"], 2, "did you mean mulaw?"),
+        (["train", "--split", "speakers"], 2, "did you mean speaker?"),
+        (["train", "--baselines", "svn"], 2, "did you mean svm?"),
+        (["train", "--init", "opne"], 2, "did you mean open?"),
+        (["score", ".", "--model", "reserch"], 2, "did you mean research?"),
+        (["score", ".", "--channel-roles", "0=agent", "--roles", "agnet"], 2, "did you mean agent?"),
+        (["inspect", "opne"], 2, "did you mean open?"),
     ],
 )
 def test_wrong_usage_is_one_message_and_a_status(arguments, status, message, tmp_path, monkeypatch):

@@ -5,7 +5,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import make_docs
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from click.testing import CliRunner
@@ -72,13 +74,18 @@ def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_mode
             exec(compile(block, "docs/calls.md", "exec"), {})
 
 
+def test_the_page_of_commands_is_that_of_the_code():
+    assert make_docs.PAGE.read_text(encoding="utf-8") == make_docs.page(), "run `make docs`"
+
+
 def documented(heading: str) -> list[tuple[str, str]]:
     """Names and dtypes of the table below a heading of docs/tables.md, patterns filled in."""
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {re.escape(heading)}.*?\n(.*?)(?=^## |\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    section = re.search(rf"^##+ {re.escape(heading)}.*?\n(.*?)(?=^##+ |\Z)", text, flags=re.DOTALL | re.MULTILINE)
     assert section, heading
     columns = []
-    for name, dtype in re.findall(r"^\| `(\S+)` \| (\S+) \|", section[1], flags=re.MULTILINE):
+    rows = re.findall(r"^\| (`\S+`(?:, `\S+`)*) \| (\S+) \|", section[1], flags=re.MULTILINE)
+    for name, dtype in [(name, dtype) for names, dtype in rows for name in re.findall("`(.*?)`", names)]:
         if "<quarter>" in name:
             filled = [name.replace("<quarter>", str(q)).replace("<label>", x) for q in (1, 2, 3, 4) for x in LABELS]
         else:
@@ -102,6 +109,12 @@ def test_tables_md_lists_every_column_in_order(heading, schema):
     assert documented(heading) == [(name, kind.replace(" ", "")) for name, kind in found]
 
 
+@pytest.mark.parametrize("table", ["report", "summary", "reliability", "coverage", "confusion", "history"])
+def test_tables_md_lists_every_column_of_the_tables_of_a_model(table, small_robust):
+    schema = pq.read_schema(small_robust / f"{table}.parquet")
+    assert documented(f"{table}.parquet") == [(field.name, str(field.type)) for field in schema]
+
+
 def test_every_path_in_the_documents_is_there():
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         text = document.read_text(encoding="utf-8")
@@ -120,6 +133,27 @@ def test_every_guarantee_is_held_by_a_test_that_is_there():
         assert named, row
         for file, test in named:
             assert re.search(rf"^def {test}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), row
+
+
+def test_the_python_page_runs(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_corpus, "audio")
+    Path("calls").mkdir()
+    voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:6]])[::2]
+    soundfile.write("calls/call_1.wav", np.stack((voice, voice[::-1]), axis=1), 8000)
+    page = ROOT / "docs" / "python.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, object] = {}
+    for block in blocks:  # each goes on from the one before
+        exec(compile(block, "docs/python.md", "exec"), names)
+    lines = commands(page)
+    assert {line[1] for line in lines} == {"plot", "export"}
+    for line in lines:
+        result = CliRunner().invoke(cli, line[1:], catch_exceptions=False)
+        if line[1] == "export" and 'pip install "ser-batch[onnx]"' in result.stderr:
+            continue  # tests/test_export.py has what can be tried without the extra
+        assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
 
 
 def test_the_manifests_of_the_scale_page_are_whole_and_their_commands_are_understood():

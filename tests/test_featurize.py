@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from ser_batch import audio
 from ser_batch.audio import Resampler
+from ser_batch.cli.output import Output
 from ser_batch.cli.printing import print_featurize
 from ser_batch.config import PRESETS, FeatureSpec, FeaturizeOptions, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Metadata, Recording
@@ -1051,7 +1052,7 @@ def test_segments_are_counted_once_by_emotion_and_told_with_their_variants(small
     labels = write_labels(tmp_path / "labels.csv", ("1.wav", "sad"), ("2.wav", "sad"), columns="path,emotion")
 
     summary = run(small, tmp_path / "varied", labels=labels, variants="gsm,level-6,room")
-    print_featurize(summary, strict=False)
+    print_featurize(summary, Output())
 
     assert (summary.n_segments, summary.n_variants) == (12, 3)
     assert summary.emotions == {"sad": 2, None: 2}

@@ -31,6 +31,7 @@ from ser_batch import bundle
 from ser_batch.audio import AudioReader
 from ser_batch.bundle import network_contents
 from ser_batch.bundle.identity import model_id_of
+from ser_batch.cli.output import Output
 from ser_batch.cli.printing import _print_model
 from ser_batch.config import FeatureSpec, RawFormat, canonical_json, read_job
 from ser_batch.corpus import CORPORA, Recording, join_labels, parse_name
@@ -493,10 +494,11 @@ def use(folder: Path, capsys) -> bool:
     assert probabilities.shape == (2, len(model.labels))
     if model.familiar is not None:
         model.familiar.distance(mfcc, np.array([model.spec.n_frames, 1]))
-    _print_model(model)
+    _print_model(model, Output())
     assert capsys.readouterr().out.replace("\n", "").isprintable()
     write_page(folder, folder / "page.html")
-    assert "<script" not in (folder / "page.html").read_text(encoding="utf-8")
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert page.count("<script") == page.count("</script>") == 2  # its data and its own, whatever the model holds
     return True
 
 

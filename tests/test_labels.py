@@ -292,3 +292,9 @@ def test_features_are_read_back_with_votes_and_without(audio, tmp_path):
     ]
     assert rows["p_sad"].dtype == pl.Float64
     assert not [name for name in load_features([tmp_path / "plain"]).rows.columns if name.startswith("p_")]
+
+
+def test_an_emotion_that_is_nearly_one_of_ours_gets_a_hint(join):
+    (warning,) = join("path,emotion\na.wav,angy\nb.wav,sadness\n").warnings
+    assert warning.endswith("labels.csv: 1 rows have the emotion angy; did you mean angry? It is taken as it stands")
+    assert not join("path,emotion\na.wav,angry\nb.wav,bored\n").warnings

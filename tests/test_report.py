@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import polars as pl
@@ -32,7 +33,7 @@ from ser_batch.report import (
     table_text,
     write_page,
 )
-from ser_batch.tables import REJECTS, calls_schema, rows_table, write_frame, write_table
+from ser_batch.tables import REJECTS, calls_schema, predictions_schema, rows_table, write_frame, write_table
 
 LABELS = ["angry", "calm", "happy", "sad"]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=60)
@@ -522,12 +523,26 @@ def preds(tmp_path):
         calls_schema(LABELS),
     )
     write_table(tmp_path / "p.calls.parquet", calls)
+    write_table(tmp_path / "p.parquet", predictions_schema(LABELS).empty_table())
     segments = units(("sad", 0.5, None, None))
     write_frame(predictions_report(segments, segments, LABELS, timed=False), tmp_path / "p.report.parquet")
     rejects = [{"path": "b&b.wav", "stage": "decode", "error": "E", "message": "<b>not audio</b>"}]
     write_table(tmp_path / "p.rejects.parquet", rows_table(rejects, REJECTS))
-    (tmp_path / "p.parquet").write_bytes(b"")
     return tmp_path / "p.parquet"
+
+
+def vega_script() -> str:
+    return (files("ser_batch") / "templates" / "vega.js").read_text(encoding="utf-8")
+
+
+def page_data(page: str) -> dict:
+    """What the page's script draws."""
+    return json.loads(re.search(r'id="page-data">(.*?)</script>', page)[1])
+
+
+def drawn_values(page: str, chart: str) -> list[dict]:
+    """The rows of data of a chart."""
+    return [row for rows in page_data(page)["charts"][chart]["datasets"].values() for row in rows]
 
 
 def test_the_page_shows_names_as_text_and_needs_no_network(preds, tmp_path):
@@ -536,8 +551,8 @@ def test_the_page_shows_names_as_text_and_needs_no_network(preds, tmp_path):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.wav" in page
     assert "b&amp;b.wav" in page
     assert "&lt;b&gt;not audio&lt;/b&gt;" in page
-    assert "<script" not in page
-    assert "src=" not in page
+    assert page.count("<script") == 3  # the page's own: data, Vega, what sorts and draws
+    assert " src=" not in page.replace(vega_script(), "")
     assert "<link" not in page
     assert "1.00 h" in page  # two channels of one hour
     assert "75 %" in page
@@ -619,15 +634,16 @@ def model_page(folder, metrics=BUNDLE["metrics"], **tables) -> tuple[str, _Text]
 
 def test_a_model_without_any_table_has_its_figures_on_the_page(tmp_path):
     page, text = model_page(tmp_path)
-    assert text.headings == ["Data and settings"]
+    assert text.headings == ["Data and settings", "Limits and licence"]
     assert "0.620" in page
-    assert "[" not in page.split("<body>")[1]
+    assert not page_data(page)["charts"]
+    assert len(page) < 40_000  # without a chart, no library for charts
     assert not text.rows
 
 
 def test_a_model_that_was_tried_on_nothing_has_a_page(tmp_path):
     _, text = model_page(tmp_path, metrics={})
-    assert text.headings == ["Data and settings"]
+    assert text.headings == ["Data and settings", "Limits and licence"]
 
 
 def test_the_page_of_an_older_model_shows_its_report_and_curves(tmp_path):
@@ -638,11 +654,13 @@ def test_the_page_of_an_older_model_shows_its_report_and_curves(tmp_path):
     page, text = model_page(
         tmp_path, report=report, confusion=confusion(truth, predicted, LABELS), history=history
     )  # fmt: skip
-    assert text.headings == ["By emotion", "Confusion", "Learning curves", "Data and settings"]
+    assert text.headings == [
+        "By emotion", "Confusion", "Learning curves", "Data and settings", "Limits and licence",
+    ]  # fmt: skip
     assert ["happy", "0.50", "1.00", "0.67", "1"] in text.rows
     assert ["calm", "", "", "", "0"] in text.rows
-    assert "test accuracy 0.600" in page
-    assert "40.0,106.0 590.0,74.0" in page  # accuracy .4 and .6 of 160 px that begin at 10
+    shown = [(row["series"], row["epoch"], row["mean"]) for row in drawn_values(page, "accuracy_curve")]
+    assert sorted(shown) == [("test", 1, 0.4), ("test", 2, 0.6), ("training", 1, 0.5), ("training", 2, 0.7)]
 
 
 def test_the_curves_are_of_whatever_rows_were_watched(tmp_path):
@@ -651,12 +669,12 @@ def test_the_curves_are_of_whatever_rows_were_watched(tmp_path):
     history = pl.DataFrame(
         {**values, "dev_loss": [4.0, 3.0], "dev_accuracy": [0.3, 0.4], "test_loss": unknown, "test_accuracy": unknown}
     )
-    page, text = model_page(tmp_path, history=history)
-    assert "dev accuracy 0.400" in page
-    assert "dev loss 3.000" in page
-    assert "test" not in "".join(re.findall("<figure>.*?</figure>", page, flags=re.DOTALL))
-    assert text.tags["polyline"] == 4
-    assert ">4.0</text>" in page  # the highest loss is the top
+    page, _ = model_page(tmp_path, history=pl.concat([history, history.with_columns(fold=pl.lit("2"), loss=3.0)]))
+    assert {row["series"] for row in drawn_values(page, "accuracy_curve")} == {"training", "development"}
+    losses = {(row["series"], row["epoch"]): row for row in drawn_values(page, "loss_curve")}
+    assert losses["development", 2]["mean"] == 3.0
+    first = losses["training", 1]
+    assert (first["low"], first["mean"], first["high"]) == (2.0, 2.5, 3.0)  # of two folds
 
 
 def full_tables(predictions):
@@ -680,13 +698,14 @@ def test_the_page_shows_every_table_that_is_there(predictions, tmp_path):
     page, text = model_page(tmp_path, metrics=RICH_METRICS, **tables)
     assert text.headings == [
         "By emotion",
+        "Confusion",
         "By speech and song, sex, intensity",
         "Conditions",
         "Models side by side, same folds",
-        "Confusion",
         "How far the probabilities can be believed",
         "When only the most confident are kept",
         "Data and settings",
+        "Limits and licence",
     ]
     assert "[0.581, 0.662]" in page
     assert "Means over the seeds 3, 4" in page
@@ -707,7 +726,11 @@ def test_the_page_shows_every_table_that_is_there(predictions, tmp_path):
     assert models[1][5] == ""  # one seed
     for percent in (50, 70, 90):
         assert f"{percent} %: {summary[f'accuracy_at_{percent}']:.3f}" in page
-    assert text.tags["polyline"] == 3
+    assert page_data(page)["charts"].keys() == {
+        "labels", "confusion", "subsets", "conditions", "models", "reliability", "coverage",
+    }  # fmt: skip
+    cells = {(cell["emotion"], cell["predicted"]): cell["count"] for cell in drawn_values(page, "confusion")}
+    assert cells == {(row[0], row[1]): row[2] for row in tables["confusion"].iter_rows()}
 
 
 def test_the_page_takes_intervals_from_the_report_where_the_bundle_has_none(predictions, tmp_path):
@@ -721,7 +744,7 @@ def test_the_page_takes_intervals_from_the_report_where_the_bundle_has_none(pred
 def test_one_condition_and_one_model_are_compared_with_nothing(predictions, tmp_path):
     rows = pick(predictions, variant="clean").with_columns(sex=pl.lit("female"), vocal_channel=pl.lit("speech"))
     _, text = model_page(tmp_path, summary=summary_table(rows, LABELS, estimator="cnn", n_resamples=20))
-    assert text.headings == ["Data and settings"]
+    assert text.headings == ["Data and settings", "Limits and licence"]
 
 
 def test_names_in_a_model_folder_stay_text(predictions, tmp_path):
@@ -740,7 +763,7 @@ def test_names_in_a_model_folder_stay_text(predictions, tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     text = _Text()
     text.feed(page)
-    assert not text.tags["script"]
+    assert text.tags["script"] == 3  # the page's own
     assert text.tags["b"] == 4  # those of the headline figures
     firsts = [row[0] for row in text.rows]
     assert firsts.count(hostile) == 4  # a label in two tables, a subset, a condition

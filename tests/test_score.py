@@ -158,6 +158,7 @@ def test_a_folder_as_output_holds_parts_and_tables(calls, small_model, tmp_path)
     run(calls, tmp_path / "preds", small_model)
     assert len(pl.read_parquet(tmp_path / "preds" / "*.parquet")) == 12
     assert {path.name for path in (tmp_path / "preds" / "_tables").iterdir()} == {
+        "report.html",
         "calls.parquet",
         "report.parquet",
         "rejects.parquet",

@@ -15,7 +15,7 @@ from ser_batch.bundle.estimators import check_estimator
 from ser_batch.bundle.identity import model_id_of, network_contents
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
 from ser_batch.config import FeatureSpec, Normalize
-from ser_batch.errors import BundleError, UsageError
+from ser_batch.errors import BundleError, UsageError, did_you_mean
 from ser_batch.network.scaling import Scaler
 
 if TYPE_CHECKING:
@@ -269,5 +269,7 @@ def find(model: str | None, *, option: str = "--model") -> Bundle:
     if model in shipped() and not Path(model).is_dir():
         return load(shipped()[model])
     if not Path(model).is_dir():
-        raise UsageError(f"{option} {model}: no such folder; expected one, or {', '.join(shipped())}")
+        raise UsageError(
+            f"{option} {model}: no such folder; expected one, or {', '.join(shipped())}{did_you_mean(model, shipped())}"
+        )
     return load(Path(model))

@@ -5,40 +5,25 @@ from typing import Any
 
 import click
 
-from ser_batch import __version__
-from ser_batch.cli.printing import download_progress, print_featurize, print_score, print_train, synth_line
+from ser_batch.cli import printing, steps
+from ser_batch.cli.group import Group, complete_models, print_versions, tell_fault
+from ser_batch.cli.output import Output
 from ser_batch.cli.shared import PLACE, run_options
-from ser_batch.errors import SerBatchError, printable
+from ser_batch.errors import printable
 
 _PATH = click.Path(path_type=Path)
 _VOCAL_CHANNELS = click.Choice(["both", "speech", "song"])
 
 
-class _Group(click.Group):
-    """Turns the errors of ser-batch into a message and an exit status, for every command."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.ClickException as error:
-            # names come from the shell's wildcards, too; click's own lines and indents stay
-            lines = ("\t".join(map(printable, line.split("\t"))) for line in error.message.split("\n"))
-            error.message = "\n".join(lines)  # type: ignore[misc]  # the type of error and its usage line are kept
-            raise
-        except SerBatchError as error:
-            click.echo(f"ser-batch: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo(
-                "\nser-batch: stopped; what featurize and score have finished is kept, a training is not. "
-                "Run the same command again to go on.",
-                err=True,
-            )
-            ctx.exit(1)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="ser-batch")
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_versions,
+    help="Show the versions that matter and exit.",
+)
 def cli() -> None:
     """Batch speech-emotion analytics: folders of speech to dataframes.
 
@@ -68,9 +53,9 @@ def cli() -> None:
     "room, telephone, g711, gsm, opus, mp3, lossN, joined by +, such as noise10+g711; or the set robust.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of what variants draw: noise, rooms, losses.")
-@click.option("--name", help="Name of the dataset in the tables.  [default: the folder's name]")
+@click.option("--name", help="Of the dataset in the tables.  [default: the folder's name]")
 @click.option(
-    "--verify", type=int, default=0, show_default=True, metavar="N", help="Compare N recordings with librosa."
+    "--verify", type=int, default=0, show_default=True, metavar="N", help="Compare N recordings with librosa's MFCCs."
 )
 @run_options("clip")
 def featurize(audio: Path, **options: Any) -> None:
@@ -83,10 +68,10 @@ def featurize(audio: Path, **options: Any) -> None:
       ser-batch featurize ./audio
     """
     from ser_batch.config import FeaturizeOptions
-    from ser_batch.featurize import featurize as run
 
-    made = FeaturizeOptions(**options)
-    print_featurize(run(audio, made), strict=made.strict)
+    output = Output.current()
+    values, failed = steps.featurize(audio, FeaturizeOptions(**options), output)
+    output.result(values, failed=failed)
 
 
 @cli.command()
@@ -107,8 +92,9 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--init",
     metavar="DIR|NAME",
+    shell_complete=complete_models,
     help="Start from the network of a model folder, or of a model that ships with ser-batch, instead of from nothing: "
-    "it is fine-tuned on FEATURES, to their labels.",
+    "it is fine-tuned on FEATURES, to their labels.  [default: from nothing]",
 )
 @click.option(
     "--split",
@@ -138,7 +124,8 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--baselines",
     metavar="majority,svm,...",
-    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.",
+    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.  "
+    "[default: none]",
 )
 @click.option(
     "--soft-labels",
@@ -167,9 +154,10 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
       ser-batch train --split speaker --out model-speaker
     """
     from ser_batch.config import TrainOptions
-    from ser_batch.train import train as run
 
-    print_train(run(features, TrainOptions(**options)))
+    output = Output.current()
+    values, _ = steps.train(features, TrainOptions(**options), output)
+    output.result(values)
 
 
 @cli.command()
@@ -184,16 +172,17 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
 @click.option(
     "--model",
     metavar="DIR|NAME",
+    shell_complete=complete_models,
     help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else open]",
 )
-@click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.")
-@click.option("--roles", metavar="customer", help="Score only the channels of these roles.")
+@click.option("--channel-roles", metavar="0=agent,1=customer", help="Who speaks on which channel.  [default: not said]")
+@click.option("--roles", metavar="customer", help="Score only the channels of these roles.  [default: all]")
 @click.option(
     "--min-confidence",
     type=float,
     default=0.0,
     show_default=True,
-    help="Mark segments whose top probability is below as abstained; their labels are not counted.",
+    help="Mark segments whose top probability, 0 to 1, is below as abstained; their labels are not counted.",
 )
 @click.option(
     "--min-speech",
@@ -213,10 +202,10 @@ def score(audio: Path, **options: Any) -> None:
       ser-batch score ./calls --out preds.parquet --channel-roles 0=agent,1=customer
     """
     from ser_batch.config import ScoreOptions
-    from ser_batch.score import score as run
 
-    made = ScoreOptions(**options)
-    print_score(run(audio, made), strict=made.strict)
+    output = Output.current()
+    values, failed = steps.score(audio, ScoreOptions(**options), output)
+    output.result(values, failed=failed)
 
 
 @cli.command()
@@ -231,8 +220,87 @@ def report(source: Path, out: Path) -> None:
     """
     from ser_batch.report import write_page
 
+    output = Output.current()
     write_page(source, out)
-    click.echo(f"{printable(out)}: the report of {printable(source)}")
+    output.line(f"{printable(out)}: the report of {printable(source)}")
+    output.result({"out": out, "source": source})
+
+
+@cli.command()
+@click.argument("source", type=_PATH, metavar="PATH", shell_complete=complete_models)
+@click.option("--rows", type=int, default=5, show_default=True, metavar="N", help="First rows to show.")
+def inspect(source: Path, rows: int) -> None:
+    """Show what PATH is: rows, schema, settings, first rows, health.
+
+    PATH is a features folder, a model folder or the name of a shipped model, predictions (a .parquet or a folder), or
+    any other Parquet table that ser-batch writes.
+
+    \b
+    Example:
+      ser-batch inspect features
+    """
+    from ser_batch.cli.looking import inspection_result, print_inspection
+    from ser_batch.report.inspecting import inspect as look
+
+    output = Output.current()
+    found = look(source, n_first=rows)
+    print_inspection(found, output)
+    output.result(inspection_result(found))
+
+
+@cli.command()
+@click.argument("model", metavar="MODEL", shell_complete=complete_models)
+@click.option("--format", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")
+@click.option("--out", type=_PATH, help="The file.  [default: the model's name and .onnx, in this folder]")
+def export(model: str, format: str, out: Path | None) -> None:
+    """Write MODEL, a model folder or a model that ships with ser-batch, for programs in other languages.
+
+    The graph takes MFCCs and gives probabilities; it is compared with what score computes before it is written.
+
+    \b
+    Example:
+      ser-batch export model --format onnx
+    """
+    from ser_batch.bundle import find
+    from ser_batch.bundle.exporting import export as run
+    from ser_batch.cli.results import export_result
+
+    assert format == "onnx"
+    output = Output.current()
+    found = find(model, option="MODEL")
+    summary = run(found, out or Path(f"{found.folder.resolve().name}.onnx"))
+    printing.print_export(summary, output)
+    output.result(export_result(summary))
+
+
+@cli.command()
+@click.argument("recording", type=_PATH)
+@click.option(
+    "--out",
+    type=_PATH,
+    help="The picture: .png, .svg or .html.  [default: the recording's name and .png, in this folder]",
+)
+@click.option(
+    "--model",
+    metavar="DIR|NAME",
+    help="A model folder, or a model that ships with ser-batch.  [default: model if it is there, else open]",
+)
+@click.option("--channel", default="0", show_default=True, metavar="N|mix", help="Which channel, or the mean of all.")
+def plot(recording: Path, out: Path | None, model: str | None, channel: str) -> None:
+    """Draw RECORDING: its waveform, its MFCCs, and the probabilities of the model over time.
+
+    \b
+    Example:
+      ser-batch plot calls/call_1.wav --out call_1.html
+    """
+    from ser_batch.cli.results import plot_result
+    from ser_batch.score.picture import plot as run
+
+    output = Output.current()
+    made = out or Path(f"{recording.stem}.png")
+    seen = run(recording, made, model=model, channel=channel)
+    printing.print_plot(seen, made, output)
+    output.result(plot_result(seen, made))
 
 
 @cli.command("run")
@@ -242,7 +310,7 @@ def report(source: Path, out: Path) -> None:
     "overrides",
     multiple=True,
     metavar="TABLE.KEY=VALUE",
-    help="Override a key, such as train.epochs=2.",
+    help="Override a key, such as train.epochs=2; may be repeated.  [default: as the file says]",
 )
 def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     """Run JOB, a TOML file with the tables synth, featurize, train and score.
@@ -251,27 +319,17 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     Example:
       ser-batch run jobs/ravdess-seed.toml --set train.epochs=2
     """
-    import dataclasses
+    from ser_batch.config import read_job
 
-    from ser_batch.config import FeaturizeOptions, ScoreOptions, SynthOptions, read_job
-
+    output = Output.current()
+    done: list[dict[str, Any]] = []
+    failed = False
     for source, options in read_job(job, overrides).steps:
-        if isinstance(options, SynthOptions):
-            from ser_batch.synth import synth as make
-
-            click.echo(synth_line(make(source, **dataclasses.asdict(options))))
-        elif isinstance(options, FeaturizeOptions):
-            from ser_batch.featurize import featurize as run_featurize
-
-            print_featurize(run_featurize(source, options), strict=options.strict)
-        elif isinstance(options, ScoreOptions):
-            from ser_batch.score import score as run_score
-
-            print_score(run_score(source, options), strict=options.strict)
-        else:
-            from ser_batch.train import train as run_train
-
-            print_train(run_train(source, options))
+        values, failed = steps.run_step(source, options, output)
+        done.append(values)
+        if failed:
+            break
+    output.result({"steps": done}, failed=failed)
 
 
 @cli.command()
@@ -287,15 +345,16 @@ def download(corpus: str, out: Path, url: str | None) -> None:
     Example:
       ser-batch download ravdess --out audio
     """
+    from ser_batch.cli.printing import print_download
+    from ser_batch.cli.results import download_result
     from ser_batch.download import ZENODO, download_ravdess
 
     assert corpus == "ravdess"
-    summary = download_ravdess(out, url=url or ZENODO, report=download_progress())
-    for name in summary.fetched:
-        click.echo(f"{name}: fetched, checksum right")
-    for name in summary.already_here:
-        click.echo(f"{name}: already here")
-    click.echo(f"{printable(summary.folder)}: {summary.n_recordings} recordings")
+    output = Output.current()
+    with output.transfers() as report_bytes:
+        summary = download_ravdess(out, url=url or ZENODO, report=report_bytes)
+    print_download(summary, output)
+    output.result(download_result(summary))
 
 
 @cli.command()
@@ -310,11 +369,17 @@ def synth(folder: Path, **options: Any) -> None:
     Example:
       ser-batch synth audio
     """
-    from ser_batch.synth import synth as make
+    from ser_batch.config import SynthOptions
 
-    click.echo(synth_line(make(folder, **options)))
+    output = Output.current()
+    values, _ = steps.synth(folder, SynthOptions(**options), output)
+    output.result(values)
 
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="ser-batch")
+    try:
+        cli(prog_name="ser-batch")
+    except Exception as error:  # click has told of everything that may happen; this is a fault, and says where
+        tell_fault(error)
+        raise SystemExit(1) from error

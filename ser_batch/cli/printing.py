@@ -1,163 +1,221 @@
-"""What the commands print: results to stdout, warnings and rejects to stderr."""
+"""What the commands say when they are done, for people: lines and tables."""
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import click
-
+from ser_batch.cli.output import Output
 from ser_batch.errors import SerBatchError, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
     from ser_batch.bundle import Bundle
+    from ser_batch.bundle.exporting import ExportSummary
     from ser_batch.corpus import Reject
+    from ser_batch.download import DownloadSummary
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
+    from ser_batch.score.looking import Look
     from ser_batch.synth import SynthSummary
     from ser_batch.train import TrainSummary
 
 # what the features may differ from librosa's by: float32 sums in another order, after the logarithm
 LARGEST_DIFFERENCE = 0.01
+REJECTS_SHOWN = 10
 
 
-def synth_line(summary: "SynthSummary") -> str:
-    """Return the line on a made-up corpus."""
-    return f"{printable(summary.folder)}: {summary.n_recordings} made-up recordings, {summary.audio_s / 60:.1f} minutes"
+def print_synth(summary: "SynthSummary", output: Output) -> None:
+    """Print what was made up."""
+    output.line(
+        f"{printable(summary.folder)}: {summary.n_recordings} made-up recordings, {summary.audio_s / 60:.1f} minutes"
+    )
 
 
-def print_featurize(summary: "FeaturizeSummary", *, strict: bool) -> None:
-    """Print what featurize did; with `strict`, exit with status 3 where anything was rejected."""
+def print_download(summary: "DownloadSummary", output: Output) -> None:
+    """Print what was fetched."""
+    for name in summary.fetched:
+        output.line(f"{printable(name)}: fetched, checksum right")
+    for name in summary.already_here:
+        output.line(f"{printable(name)}: already here")
+    output.line(f"{printable(summary.folder)}: {summary.n_recordings} recordings")
+
+
+def print_featurize(summary: "FeaturizeSummary", output: Output) -> None:
+    """Print what featurize did."""
     for warning in summary.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
-    _print_passed_over(summary.passed_over)
-    _print_rejects(summary.rejects)
+        output.warning(warning)
+    _print_passed_over(summary.passed_over, output)
+    _print_rejects(summary.rejects, output)
     n_segments = summary.n_segments // summary.n_variants  # each has a row for every variant
     in_variants = f" in {summary.n_variants} variants" if summary.n_variants > 1 else ""
-    click.echo(f"{printable(summary.out)}: {n_segments} segments of {summary.n_recordings} recordings{in_variants}")
+    output.line(f"{printable(summary.out)}: {n_segments} segments of {summary.n_recordings} recordings{in_variants}")
     known = sorted((label, count) for label, count in summary.emotions.items() if label)
     unknown = summary.emotions.get(None, 0)
     listed = ", ".join(f"{label} {count}" for label, count in known) + (f", unknown {unknown}" if unknown else "")
-    click.echo(f"emotions: {printable(listed.removeprefix(', '))}")
+    output.line(f"emotions: {printable(listed.removeprefix(', '))}")
     if summary.verified:
-        click.echo(
+        output.line(
             f"verified: {summary.verified[0]} recordings against librosa, largest difference "
             f"{summary.verified[1]:.4f} ({LARGEST_DIFFERENCE} is allowed)"
         )
         if summary.verified[1] > LARGEST_DIFFERENCE:
             raise SerBatchError(
                 f"{summary.out}: the features are not those of librosa; please report this with the output of "
-                "`pip freeze`"
+                "`ser-batch --version`"
             )
-    _print_last(summary, strict=strict)
+    _print_last(summary, output)
 
 
-def print_train(summary: "TrainSummary") -> None:
+def print_train(summary: "TrainSummary", output: Output) -> None:
     """Print what train did."""
-    from ser_batch.report import summary_text, table_text
-
     for warning in summary.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+        output.warning(warning)
     if summary.report is not None and summary.models is not None:
-        click.echo(table_text(summary.report))
-        click.echo()
-        click.echo(summary_text(summary.models))
+        _print_figures(summary.report, ("precision", "recall", "f1", "support"), output)
+        output.line()
+        _print_models(summary.models, output)
         for name, figures in summary.metrics.get("corpora", {}).items():
-            click.echo(
+            output.line(
                 f"{printable(name)}, on its own labels: UAR {figures['uar']:.3f}, accuracy {figures['accuracy']:.3f}, "
                 f"{figures['n']} segments"
             )
-        click.echo()
-        click.echo(printable(summary.metrics["meaning"]))
+        output.line()
+        output.line(printable(summary.metrics["meaning"]))
     how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"
-    click.echo(
+    output.line(
         f"{printable(summary.out)}: model {summary.model_id}, {summary.n_train} segments for training, "
         f"{summary.n_test} held out; {how}"
     )
 
 
-def print_score(summary: "ScoreSummary", *, strict: bool) -> None:
-    """Print what score did; with `strict`, exit with status 3 where anything was rejected."""
-    from ser_batch.report import SUMMARY_ROWS, known_truth, table_text
+def print_score(summary: "ScoreSummary", output: Output) -> None:
+    """Print what score did."""
+    from ser_batch.report import SUMMARY_ROWS, known_truth, page_file
 
     for warning in summary.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
-    _print_passed_over(summary.passed_over)
-    _print_rejects(summary.rejects)
-    model = summary.model
-    _print_model(model)
+        output.warning(warning)
+    _print_passed_over(summary.passed_over, output)
+    _print_rejects(summary.rejects, output)
+    _print_model(summary.model, output)
     columns = ["n_predicted", "share", "mean_confidence"]
     if known_truth(summary.report):
         columns += ["precision", "recall", "f1", "support"]
     together = summary.report.filter(summary.report["role"].is_null())
     if "f1" not in columns:
         together = together.filter(~together["label"].is_in(SUMMARY_ROWS))
-    click.echo(table_text(together, columns))
-    click.echo(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    _print_figures(together, columns, output)
+    output.line(f"{printable(summary.out)}: {summary.n_segments} segments of {summary.n_recordings} recordings")
+    output.line(f"to look at: {printable(page_file(summary.out))}")
     speed = f", {summary.done_s / summary.seconds:.0f} times real time" if summary.done_s else ""
-    _print_last(summary, speed=speed, strict=strict)
+    _print_last(summary, output, speed=speed)
 
 
-def _print_model(model: "Bundle") -> None:
+def print_plot(seen: "Look", out: "Path", output: Output) -> None:
+    """Print what a picture shows, by which model, and on what terms that may be used."""
+    output.line(
+        f"{printable(out)}: channel {seen.channel} of {printable(seen.path)}, {seen.duration_s:.1f} s, "
+        f"{seen.silence_s:.1f} s of them silence"
+    )
+    output.line(f"model: {printable(seen.model.folder)} ({seen.model.model_id})")
+    if seen.model.values["licence"]:
+        output.line(f"its licence: {seen.model.values['licence']}")
+
+
+def print_export(summary: "ExportSummary", output: Output) -> None:
+    """Print what export wrote, what it takes and gives, how near it is, and on what terms it may be used."""
+    inputs = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in summary.inputs.items())
+    output.line(f"{printable(summary.out)}: model {summary.model.model_id} from {printable(summary.model.folder)}")
+    output.line(f"takes: {inputs}")
+    output.line(f"gives: probabilities (n, {len(summary.model.labels)}) of {', '.join(summary.model.labels)}")
+    output.line(
+        f"checked: {summary.n_checked} segments with onnxruntime, largest difference from score "
+        f"{summary.largest_difference:.1e}"
+    )
+    if summary.model.values["licence"]:
+        output.line(f"its licence: {summary.model.values['licence']}")
+
+
+def _print_figures(report: "pl.DataFrame", columns: "list[str] | tuple[str, ...]", output: Output) -> None:
+    """Print a table with a row a label."""
+    from ser_batch.report import SUMMARY_ROWS, main_rows, table_text
+
+    rows = []
+    for row in main_rows(report).iter_rows(named=True):
+        if row["label"] == SUMMARY_ROWS[0]:
+            rows.append([""] * (len(columns) + 1))
+        rows.append([row["label"], *(_cell(row[name]) for name in columns)])
+    output.table(table_text(report, columns), ["label", *columns], rows)
+
+
+def _print_models(models: "pl.DataFrame", output: Output) -> None:
+    """Print a table with a row a model and condition."""
+    from ser_batch.report import summary_text
+
+    speech = {(row["estimator"], row["condition"]): row["uar"] for row in models.filter(subset="speech").to_dicts()}
+    figures = ("accuracy", "uar", "uar_low", "uar_high", "macro_f1", "ece")
+    rows = [
+        [row["estimator"], row["condition"], *(_cell(row[name], 3) for name in figures)]
+        + ([_cell(speech.get((row["estimator"], row["condition"])), 3)] if speech else [])
+        for row in models.filter(subset="all").to_dicts()
+    ]
+    headers = ["model", "condition", "accuracy", "UAR", "from", "to (95 %)", "macro F1", "ECE"]
+    output.table(summary_text(models), [*headers, "speech UAR"] if speech else headers, rows)
+
+
+def _cell(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def _print_model(model: "Bundle", output: Output) -> None:
     """Print which model it was, what it is worth on recordings from elsewhere, and on what terms it may be used."""
-    click.echo(f"model: {printable(model.folder)} ({model.model_id})")
+    output.line(f"model: {printable(model.folder)} ({model.model_id})")
     metrics = model.values["metrics"]
     if model.elsewhere:
         of_each = ", ".join(
             f"{printable(name)} {figures['uar']:.2f} (chance {1 / len(figures['labels']):.2f})"
             for name, figures in model.elsewhere.items()
         )
-        click.echo(f"its figures: UAR on corpora never heard: {of_each}. Calls are recorded elsewhere, too")
+        output.line(f"its figures: UAR on corpora never heard: {of_each}. Calls are recorded elsewhere, too")
     elif metrics:
         meaning = printable(metrics["meaning"])
-        click.echo(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {meaning}")
+        output.line(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {meaning}")
     else:
-        click.echo("its figures: none, nothing was held out when it was trained")
+        output.line("its figures: none, nothing was held out when it was trained")
     if model.values["licence"]:
-        click.echo(f"its licence: {printable(model.values['licence'])}")
+        output.line(f"its licence: {printable(model.values['licence'])}")
     better = model.better_supported
     if better:
-        click.echo(f"better supported for recordings made elsewhere: --model {better}, measured on corpora never heard")
+        output.line(
+            f"better supported for recordings made elsewhere: --model {better}, measured on corpora never heard"
+        )
 
 
-def _print_passed_over(passed_over: Mapping[str, int]) -> None:
+def _print_passed_over(passed_over: Mapping[str, int], output: Output) -> None:
     if passed_over:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(passed_over.items()))
-        click.echo(f"passed over: {sum(passed_over.values())} other files ({kinds})", err=True)
+        output.remark(f"passed over: {sum(passed_over.values())} other files ({kinds})")
 
 
-def _print_rejects(rejects: "tuple[Reject, ...]") -> None:
-    for reject in rejects[:10]:
-        click.echo(f"rejected ({reject.stage}): {printable(reject.message)}", err=True)
-    if len(rejects) > 10:
-        click.echo(f"rejected: {len(rejects) - 10} more, all of them in the rejects table", err=True)
+def _print_rejects(rejects: "tuple[Reject, ...]", output: Output) -> None:
+    shown = len(rejects) if output.verbose else REJECTS_SHOWN
+    for reject in rejects[:shown]:
+        output.warning(reject.message, f"rejected ({reject.stage})")
+    if len(rejects) > shown:
+        output.warning(f"{len(rejects) - shown} more, all of them in the rejects table", "rejected")
 
 
-def _print_last(summary: "FeaturizeSummary | ScoreSummary", *, strict: bool, speed: str = "") -> None:
-    """Print what is not done and the closing line; exit with status 3 where that was asked for."""
+def _print_last(summary: "FeaturizeSummary | ScoreSummary", output: Output, *, speed: str = "") -> None:
+    """Print what is not done and the closing line."""
     if summary.n_vanished:
-        click.echo(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
+        output.line(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
     if summary.n_older:
-        click.echo(f"older: {summary.n_older} recordings are not done, they were modified before --since")
+        output.line(f"older: {summary.n_older} recordings are not done, they were modified before --since")
     if summary.n_left:
-        click.echo(f"left: {summary.n_left} recordings beyond --limit; the same command goes on with them")
+        output.line(f"left: {summary.n_left} recordings beyond --limit; the same command goes on with them")
     already = f", {summary.n_already} were done already" if summary.n_already else ""
-    click.echo(
+    output.line(
         f"done: {summary.n_done} recordings in {summary.seconds:.1f} s{speed}{already}; "
         f"{summary.audio_s / 3600:.2f} h of audio in all, {len(summary.rejects)} rejected"
     )
-    if strict and summary.rejects:
-        sys.exit(3)
-
-
-def download_progress() -> Callable[[str, int, int], None]:
-    """Return what reports a transfer: a line every tenth of an archive."""
-    said: dict[str, int] = {}
-
-    def report_bytes(name: str, done: int, total: int) -> None:
-        tenth = 10 * done // total if total else done // 50_000_000
-        if said.get(name) != tenth:
-            said[name] = tenth
-            of = f" of {total / 1e6:.0f}" if total else ""
-            click.echo(f"{name}: {done / 1e6:.0f}{of} MB", err=True)
-
-    return report_bytes

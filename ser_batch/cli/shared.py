@@ -73,7 +73,7 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     "--labels",
                     type=click.Path(path_type=Path, exists=True, dir_okay=False),
                     help="CSV or Parquet: path, emotion, and if known speaker, sex, intensity, statement, corpus, "
-                    "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.",
+                    "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.  [default: none]",
                 ),
                 click.option(
                     "--corpus",
@@ -101,7 +101,7 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     "--scheduler",
                     metavar="ADDRESS",
                     help="Of the cluster: of a Dask scheduler, tcp://10.0.0.1:8786, or of a Ray head, 10.0.0.1:6379.  "
-                    "[default for ray: RAY_ADDRESS, else the one on this machine]",
+                    "[default: none; of ray RAY_ADDRESS, else the one on this machine]",
                 ),
                 click.option("--isolate", is_flag=True, help="Use a worker process even for one job."),
                 click.option(

@@ -9,7 +9,7 @@ from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
 from ser_batch.config.places import place
-from ser_batch.errors import JobError, UsageError, shortened
+from ser_batch.errors import JobError, UsageError, did_you_mean, shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     ):
         return value
     expected = " or ".join(getattr(choice, "__name__", repr(choice)) for choice in choices if choice is not type(None))
-    raise JobError(f"{where}: {key} is {_shown(value)}; expected {expected}")
+    hint = did_you_mean(value, [choice for choice in choices if isinstance(choice, str)])
+    raise JobError(f"{where}: {key} is {_shown(value)}; expected {expected}{hint}")
 
 
 def _override(tables: dict[str, Any], override: str) -> None:
@@ -122,7 +123,8 @@ def _override(tables: dict[str, Any], override: str) -> None:
     except (ValueError, RecursionError):  # no TOML, or none that can be read
         value = text.strip()
     if table not in tables:
-        raise JobError(f"--set {_shown(override)}: the job has no table [{table}]; it has {', '.join(tables)}")
+        hint = did_you_mean(table, tables)
+        raise JobError(f"--set {_shown(override)}: the job has no table [{table}]; it has {', '.join(tables)}{hint}")
     entries = tables[table] if isinstance(tables[table], list) else [tables[table]]
     for entry in entries:
         if not isinstance(entry, dict):
@@ -134,12 +136,9 @@ def _override(tables: dict[str, Any], override: str) -> None:
 
 def _refuse_unknown(where: str, what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """Raise a JobError that names the first unknown key and the nearest known one."""
-    import difflib
-
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            hint = did_you_mean(key, known, "") or f"expected one of {', '.join(known)}"
             raise JobError(f"{where}: unknown {what} {_shown(key)}; {hint}")
 
 

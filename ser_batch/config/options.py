@@ -12,7 +12,7 @@ from ser_batch.config.raw import RawFormat
 from ser_batch.config.since import parse_since
 from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
-from ser_batch.errors import UsageError
+from ser_batch.errors import UsageError, did_you_mean
 
 RecipeName = Literal["robust", "seed"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
@@ -115,7 +115,10 @@ class RunOptions:
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
         if self.corpus not in typing.get_args(CorpusName):
-            raise UsageError(f"corpus {self.corpus!r}; expected one of {', '.join(typing.get_args(CorpusName))}")
+            names = typing.get_args(CorpusName)
+            raise UsageError(
+                f"corpus {self.corpus!r}; expected one of {', '.join(names)}{did_you_mean(self.corpus, names)}"
+            )
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
@@ -199,7 +202,9 @@ class FeaturizeOptions(RunOptions):
     def spec(self) -> FeatureSpec:
         """The feature spec of the preset."""
         if self.preset not in PRESETS:
-            raise UsageError(f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
+            raise UsageError(
+                f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}{did_you_mean(self.preset, PRESETS)}"
+            )
         return PRESETS[self.preset]
 
     @property
@@ -246,10 +251,9 @@ class TrainOptions:
             ("normalize", Normalize),
         ):
             is_open = name in ("recipe", "normalize") and getattr(self, name) is None
-            if getattr(self, name) not in typing.get_args(choices) and not is_open:
-                raise UsageError(
-                    f"{name} {getattr(self, name)!r}; expected one of {', '.join(typing.get_args(choices))}"
-                )
+            value, known = getattr(self, name), typing.get_args(choices)
+            if value not in known and not is_open:
+                raise UsageError(f"{name} {value!r}; expected one of {', '.join(known)}{did_you_mean(value, known)}")
         if self.init is not None and self.estimator != "cnn":
             raise UsageError(
                 f"--init {self.init} with --estimator {self.estimator}; only a network can start from another one, "
@@ -275,7 +279,9 @@ class TrainOptions:
         _ = self.wanted_conditions, self.wanted_train_variants
         for name in self.wanted_baselines:
             if name not in BASELINES:
-                raise UsageError(f"--baselines {name!r}; expected some of {', '.join(BASELINES)}")
+                raise UsageError(
+                    f"--baselines {name!r}; expected some of {', '.join(BASELINES)}{did_you_mean(name, BASELINES)}"
+                )
 
     @property
     def kind(self) -> str:
@@ -336,6 +342,7 @@ class ScoreOptions(RunOptions):
             raise UsageError(
                 f"--roles names {', '.join(sorted(unknown))}, which --channel-roles gives to no channel; "
                 "add it there, such as --channel-roles 0=agent,1=customer"
+                + did_you_mean(min(unknown), self.role_of_channel.values())
             )
 
     @property

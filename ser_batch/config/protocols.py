@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ser_batch.errors import UsageError
+from ser_batch.errors import UsageError, did_you_mean
 
 PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "corpus", "none")
 
@@ -22,6 +22,7 @@ def check_protocol(protocol: str) -> None:
     raise UsageError(
         f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, speaker:K (2 folds or more, such as speaker:5), "
         "corpus:NAME (such as corpus:emodb), or a file that ends in .csv or .parquet"
+        + did_you_mean(protocol, PROTOCOLS)
     )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Self
 
-from ser_batch.errors import UsageError
+from ser_batch.errors import UsageError, did_you_mean
 
 # outside of these no speech is to be found, and a resampler would be asked for absurd ratios
 MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 1000, 768_000
@@ -38,7 +38,10 @@ class RawFormat:
     def __post_init__(self) -> None:
         """Refuse what no file can be read by."""
         if self.encoding not in RAW_ENCODINGS:
-            raise UsageError(f"--raw-format: encoding {self.encoding!r}; expected one of {', '.join(RAW_ENCODINGS)}")
+            hint = did_you_mean(self.encoding, RAW_ENCODINGS)
+            raise UsageError(
+                f"--raw-format: encoding {self.encoding!r}; expected one of {', '.join(RAW_ENCODINGS)}{hint}"
+            )
         if not MIN_SAMPLING_RATE <= self.sampling_rate <= MAX_SAMPLING_RATE:
             raise UsageError(
                 f"--raw-format: {self.sampling_rate} Hz; expected a rate from {MIN_SAMPLING_RATE} to "

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
-from ser_batch.errors import UsageError
+from ser_batch.errors import UsageError, did_you_mean
 
 SegmentMode = Literal["clip", "windows", "turns", "labels"]
 Level = Literal["absolute", "peak"]
@@ -159,7 +159,10 @@ class Segmentation:
     def __post_init__(self) -> None:
         """Refuse lengths and channels that cannot be."""
         if self.mode not in typing.get_args(SegmentMode):
-            raise UsageError(f"segments {self.mode!r}; expected one of {', '.join(typing.get_args(SegmentMode))}")
+            modes = typing.get_args(SegmentMode)
+            raise UsageError(
+                f"segments {self.mode!r}; expected one of {', '.join(modes)}{did_you_mean(self.mode, modes)}"
+            )
         for name, value in (("window", self.window_s), ("hop", self.hop_s)):
             if not (_is_number(value) and value >= MIN_LENGTH_S):
                 raise UsageError(f"{name} {value!r}; expected a number of seconds, {MIN_LENGTH_S} or more")

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from ser_batch.errors import UsageError
+from ser_batch.errors import UsageError, did_you_mean
 
 CLEAN = "clean"
 # changes that have no number
@@ -101,10 +101,12 @@ def _change(step: str) -> Change:
         return Change(step)
     match = _NUMBERED.fullmatch(step)
     if match is None or match[1] not in NUMBERED_CHANGES:
+        known = [CLEAN, *PLAIN_CHANGES, *NUMBERED_CHANGES, *VARIANT_SETS]
+        hint = did_you_mean(step, known) or did_you_mean(step.rstrip("-.0123456789"), known)
         numbered = ", ".join(f"{name}N" for name in NUMBERED_CHANGES)
         raise UsageError(
             f"variant {step!r} is not known; expected {CLEAN}, {', '.join(PLAIN_CHANGES)}, {numbered} with a number "
-            f"N, several joined by +, or the set {', '.join(VARIANT_SETS)}"
+            f"N, several joined by +, or the set {', '.join(VARIANT_SETS)}{hint}"
         )
     amount = float(match[2]) + 0.0  # -0 is 0
     least, most = NUMBERED_CHANGES[match[1]]

@@ -4,10 +4,12 @@ import csv
 import dataclasses
 import io
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ser_batch.corpus.names import CORPORA
 from ser_batch.corpus.records import SAID_BY_LABELS, LabelRow, Recording
 from ser_batch.errors import InputError
 from ser_batch.tables import LABEL_PREFIX
@@ -16,6 +18,9 @@ LABEL_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
 
 # rows of a report are named by label; these three names are its summary rows
 RESERVED_LABELS = frozenset({"accuracy", "macro_avg", "weighted_avg"})
+
+# those of the corpora that are known by name
+OUR_LABELS = sorted({label for corpus in CORPORA.values() for label in corpus.meanings["emotion"].values() if label})
 
 _EXPECTED_LABEL = f"a lower-case word such as angry (a-z, 0-9, _), and none of {', '.join(sorted(RESERVED_LABELS))}"
 
@@ -99,8 +104,9 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
             tied.append(path)
         elif not label.votes and any(_text(row.get(LABEL_PREFIX + name)) for name in voted):
             without_votes.append(path)
-    warnings = []
+    warnings: list[str] = []
     used = {*_LABEL_COLUMNS, *(LABEL_PREFIX + label for label in voted)}
+    warnings += _likely_slips(labels, rows)
     unknown = [name for name in columns if name not in used]
     if unknown:
         known_columns = ", ".join((*_LABEL_COLUMNS, f"{LABEL_PREFIX}<label>"))
@@ -121,6 +127,18 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
         dataclasses.replace(recording, labels=tuple(rows.get(recording.path, ()))) for recording in recordings
     )
     return Labels(joined, tuple(warnings), voted)
+
+
+def _likely_slips(labels: Path, rows: Mapping[str, Iterable[LabelRow]]) -> Iterator[str]:
+    """Give a sentence for each emotion that is spelled nearly as one of ours: a label of its own, or a slip."""
+    import difflib
+
+    counts = Counter(row.emotion for of_path in rows.values() for row in of_path if row.emotion is not None)
+    for emotion, n in sorted(counts.items()):
+        # "sadness" is a word of its own, "angy" and "surprise" are not
+        near = [] if emotion in OUR_LABELS else difflib.get_close_matches(emotion, OUR_LABELS, n=1, cutoff=0.85)
+        if near:
+            yield f"{labels}: {n} rows have the emotion {emotion}; did you mean {near[0]}? It is taken as it stands"
 
 
 def _voted_labels(labels: Path, columns: Iterable[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from ser_batch.corpus import SAID_BY_LABELS, Recording, Reject, join_labels, nam
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.verify import verify
 from ser_batch.featurize.work import FeaturizeWork, labelled_columns
-from ser_batch.parallel import Plan, Store, StoreSummary, claimed, connected, run_shards, worker_count
+from ser_batch.parallel import Plan, Progress, Store, StoreSummary, claimed, connected, run_shards, worker_count
 from ser_batch.tables import LABEL_PREFIX, SCHEMA_VERSION, read_parts, write_json
 
 
@@ -65,7 +65,9 @@ class FeaturizeSummary:
     verified: tuple[int, float] | None
 
 
-def featurize(audio: Path, options: FeaturizeOptions | None = None) -> FeaturizeSummary:
+def featurize(
+    audio: Path, options: FeaturizeOptions | None = None, *, progress: Progress | None = None
+) -> FeaturizeSummary:
     """Turn a folder of recordings into a features folder; go on where an earlier call stopped.
 
     Parameters
@@ -74,6 +76,8 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
         A folder, walked to any depth, or one recording.
     options
         Those of ``ser-batch featurize``.
+    progress
+        Shows how far it is; None is a bar on a terminal and plain lines elsewhere, on stderr.
 
     Raises
     ------
@@ -147,6 +151,7 @@ def featurize(audio: Path, options: FeaturizeOptions | None = None) -> Featurize
             title="featurize",
             isolate=options.isolate,
             timeout_s=options.timeout,
+            progress=progress,
             cluster=cluster,
         )
         held = store.finish(manifest.rejects)

@@ -18,6 +18,7 @@ from ser_batch.parallel.cluster import Cluster, connected
 from ser_batch.parallel.owning import claimed
 from ser_batch.parallel.parts import MAIN, ROWS_A_GROUP, Rows
 from ser_batch.parallel.planning import Plan
+from ser_batch.parallel.progress import Progress, each_shard, no_progress
 from ser_batch.parallel.running import run_shards
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.parallel.store import Store, StoreSummary, worker_count
@@ -27,6 +28,7 @@ __all__ = [
     "ROWS_A_GROUP",
     "Cluster",
     "Plan",
+    "Progress",
     "Rows",
     "Shard",
     "ShardSummary",
@@ -35,6 +37,8 @@ __all__ = [
     "Work",
     "claimed",
     "connected",
+    "each_shard",
+    "no_progress",
     "run_shards",
     "worker_count",
 ]

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere; or nothing, or a line for each shard."""
 
 import contextlib
 import sys
@@ -9,12 +9,17 @@ from ser_batch.parallel.shards import ShardSummary
 
 SECONDS_BETWEEN_LINES = 10.0
 
+# gets each shard as it is done
+Advance = Callable[[ShardSummary], None]
+# gets a title and the number of files, and shows the shards of the block
+Progress = Callable[[str, int], contextlib.AbstractContextManager[Advance]]
+
 
 @contextlib.contextmanager
-def progress(title: str, n_files: int) -> Iterator[Callable[[ShardSummary], None]]:
+def progress(title: str, n_files: int) -> Iterator[Advance]:
     """Show files, hours of sound, rate and time left: a bar on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
-        with _bar(title, n_files) as advance:
+        with _bar(title, n_files) as (advance, _):
             yield advance
         return
     started = said = time.monotonic()
@@ -38,8 +43,41 @@ def progress(title: str, n_files: int) -> Iterator[Callable[[ShardSummary], None
 
 
 @contextlib.contextmanager
-def _bar(title: str, n_files: int) -> Iterator[Callable[[ShardSummary], None]]:
-    """Draw a bar on stderr."""
+def each_shard(title: str, n_files: int) -> Iterator[Advance]:
+    """Show a line for each shard, above the bar where there is one."""
+    files = 0
+    with contextlib.ExitStack() as stack:
+        move, say = (
+            stack.enter_context(_bar(title, n_files))
+            if sys.stderr.isatty()
+            else (_nothing, lambda line: print(line, file=sys.stderr, flush=True))
+        )
+
+        def advance(summary: ShardSummary) -> None:
+            nonlocal files
+            files += summary.n_recordings
+            say(
+                f"{title}: {summary.name}: {summary.n_recordings} recordings, {summary.n_rows} rows, "
+                f"{summary.n_rejects} rejected, {summary.audio_s:.1f} s of audio; {files} of {n_files} files"
+            )
+            move(summary)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def no_progress(_title: str, _n_files: int) -> Iterator[Advance]:
+    """Show nothing."""
+    yield _nothing
+
+
+def _nothing(_summary: ShardSummary) -> None:
+    return
+
+
+@contextlib.contextmanager
+def _bar(title: str, n_files: int) -> Iterator[tuple[Advance, Callable[[str], None]]]:
+    """Draw a bar on stderr; give what moves it, and what says a line above it."""
     import rich.console
     import rich.progress as bars
 
@@ -61,4 +99,4 @@ def _bar(title: str, n_files: int) -> Iterator[Callable[[ShardSummary], None]]:
             bar.update(task, advance=summary.n_recordings, hours=audio_s / 3600)
             bar.update(task, rate=bar.tasks[0].completed / (time.monotonic() - started))
 
-        yield advance
+        yield advance, lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True)

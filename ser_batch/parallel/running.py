@@ -7,7 +7,8 @@ from collections.abc import Generator, Sequence
 from ser_batch.errors import SerBatchError, UsageError
 from ser_batch.parallel.cluster import Cluster
 from ser_batch.parallel.cluster import summaries as on_cluster
-from ser_batch.parallel.progress import progress
+from ser_batch.parallel.progress import Progress
+from ser_batch.parallel.progress import progress as own_progress
 from ser_batch.parallel.recovering import summaries
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.tables import remove_temporaries
@@ -22,6 +23,7 @@ def run_shards(
     isolate: bool = False,
     timeout_s: float | None = None,
     cluster: Cluster | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Do all shards, showing progress on stderr.
 
@@ -42,6 +44,8 @@ def run_shards(
         worker processes.
     cluster
         Whose workers do it; None for this machine's.
+    progress
+        Shows it; None is a bar on a terminal, else plain lines.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def run_shards(
         done = on_cluster(work, shards, cluster, timeout_s=timeout_s)
     else:
         done = _here(work, shards, jobs=jobs, wants_workers=wants_workers, timeout_s=timeout_s)
-    with progress(title, n_files) as advance, contextlib.closing(done):
+    with (progress or own_progress)(title, n_files) as advance, contextlib.closing(done):
         for summary in done:
             advance(summary)
 

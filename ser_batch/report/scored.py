@@ -79,3 +79,13 @@ def side_tables(source: Path) -> dict[str, Path]:
     if source.is_dir():
         return {name: source / "_tables" / f"{name}.parquet" for name in names}
     return {name: source.with_suffix(f".{name}.parquet") for name in names}
+
+
+def segment_files(source: Path) -> list[Path]:
+    """Return the files that hold the rows of segments: the parts of a folder, or the one file."""
+    return sorted(source.glob("part-*.parquet")) if source.is_dir() else [source]
+
+
+def page_file(source: Path) -> Path:
+    """Return where the page of predictions lies: in a folder of parts, or beside one file."""
+    return source / "_tables" / "report.html" if source.is_dir() else source.with_suffix(".report.html")

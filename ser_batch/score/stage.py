@@ -14,7 +14,7 @@ from ser_batch.config import ScoreOptions
 from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, named_corpus, nothing_done
-from ser_batch.parallel import Store, claimed, connected, run_shards, worker_count
+from ser_batch.parallel import Progress, Store, claimed, connected, run_shards, worker_count
 from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
 from ser_batch.score.tables import write_tables
 from ser_batch.score.work import CALLS, ScoreWork
@@ -72,7 +72,7 @@ class ScoreSummary:
     seconds: float
 
 
-def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
+def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progress | None = None) -> ScoreSummary:
     """Score a folder of recordings; go on where an earlier call stopped.
 
     Parameters
@@ -82,6 +82,8 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
     options
         Those of ``ser-batch score``. ``out`` that ends in .parquet is one file with side tables of the same stem
         beside it, and a folder ``<stem>.parts`` that remembers what is done; another name is a folder of parts.
+    progress
+        Shows how far it is; None is a bar on a terminal and plain lines elsewhere, on stderr.
 
     Raises
     ------
@@ -140,9 +142,11 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
             limit=options.limit,
             timeout_s=options.timeout,
         )
-        # Polars makes the tables at the end; loading it takes a third of a second, which there is while workers work.
+        # Polars makes the tables at the end, Altair the charts of their page; loading them takes a second, which there
+        # is while workers work.
         # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
-        threading.Thread(target=importlib.import_module, args=("polars",)).start()
+        libraries = ("polars", "altair") if plan.todo else ("polars",)
+        threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
         jobs = worker_count(options) if cluster is None else cluster.n_workers
         run_shards(
             work,
@@ -151,6 +155,7 @@ def score(audio: Path, options: ScoreOptions | None = None) -> ScoreSummary:
             title="score",
             isolate=options.isolate,
             timeout_s=options.timeout,
+            progress=progress,
             cluster=cluster,
         )
         held = store.finish(manifest.rejects)

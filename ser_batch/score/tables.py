@@ -44,7 +44,7 @@ class Tables:
 
 
 def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str, ...], *, timed: bool) -> Tables:
-    """Merge the parts into the tables that users read, unless these are made of the very same parts already.
+    """Merge the parts into the tables that users read, and their page, unless they are made of these very parts.
 
     Parameters
     ----------
@@ -59,12 +59,13 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     """
     import polars as pl
 
-    from ser_batch.report import predictions_report, side_tables
+    from ser_batch.report import page_file, predictions_report, side_tables, write_page
 
     is_file = out.suffix == ".parquet"
     make_folder(out.parent if is_file else out / "_tables")
     side = side_tables(out)
-    files = {"": out, **side} if is_file else side
+    page = page_file(out)
+    files = {**({"": out} if is_file else {}), **side, "page": page}
     record_file = store.folder / "_meta" / "tables.json"
     made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
     columns = ["path", "channel", "status"]
@@ -81,6 +82,7 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     report = predictions_report(sure, calls, labels, timed=timed)
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
     write_table(side["rejects"], rows_table([dataclasses.asdict(reject) for reject in held.rejects], REJECTS))
+    write_page(out, page)
     write_json(record_file, {**made_of, "bytes": _sizes(files)})
     return Tables(calls.select(columns), report)
 

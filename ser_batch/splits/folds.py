@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ser_batch.config import check_protocol, held_out_corpus, speaker_folds
-from ser_batch.errors import InputError
+from ser_batch.errors import InputError, did_you_mean
 from ser_batch.splits.speakers import recordings_of, speaker_groups, strata
 from ser_batch.tables import corpora
 
@@ -233,6 +233,7 @@ def _held_out_corpus(rows: pl.DataFrame, corpus: str) -> Fold:
         raise InputError(
             f"--split corpus:{corpus} holds that corpus out and trains on others; there are "
             f"{', '.join(names.unique().sort())}. Name one of several, or give the features of more of them"
+            + did_you_mean(corpus, names.unique())
         )
     # copies of what is held out are not trained on, whatever corpus they are said to be of
     test = (names == corpus).to_numpy()

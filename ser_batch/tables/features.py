@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ser_batch.config import FeatureSpec, Segmentation
-from ser_batch.errors import InputError, UsageError
+from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.tables.files import concat, part_files, read_parts
 from ser_batch.tables.mfccs import IN_MEMORY_BYTES, Mfcc, make_mfcc, read_mfcc
 from ser_batch.tables.schemas import KEY, LABEL_PREFIX, SEGMENT_COLUMNS
@@ -106,7 +106,7 @@ def load_features(
         if not table.num_rows:
             raise InputError(
                 f"{folders[0]}: no row has the {name} {' or '.join(sorted(values))}; there are "
-                f"{', '.join(sorted(there)) or 'none'}"
+                f"{', '.join(sorted(there)) or 'none'}{did_you_mean(min(values), there)}"
             )
     n_wanted = table.num_rows
     table = table.filter(table["emotion"].is_valid())

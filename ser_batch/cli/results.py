@@ -1,0 +1,250 @@
+"""What the commands say when they are done, for programs: the keys of each command's JSON object, and their values."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ser_batch.bundle.exporting import ExportSummary
+    from ser_batch.download import DownloadSummary
+    from ser_batch.featurize import FeaturizeSummary
+    from ser_batch.score import ScoreSummary
+    from ser_batch.score.looking import Look
+    from ser_batch.synth import SynthSummary
+    from ser_batch.train import TrainSummary
+
+_RUN_KEYS = {
+    "n_recordings": "recordings that the output knows, rejected ones among them",
+    "n_segments": "segments in the output",
+    "audio_s": "sound of all recordings in the output, s",
+    "n_done": "recordings done by this call",
+    "n_already": "recordings done before",
+    "n_vanished": "recordings that are gone, whose rows are still there",
+    "n_older": "recordings not done because of `--since`",
+    "n_left": "recordings not done because of `--limit`",
+    "n_rejected": "recordings that could not be used",
+    "rejects": "the table of them",
+    "passed_over": "other files seen, counted by suffix",
+    "warnings": "list of sentences",
+    "seconds": "time this call took, s",
+}
+
+# key to meaning, in the order of the objects; docs/cli.md is made of them
+RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
+    "featurize": {
+        "out": "the features folder",
+        "n_rows": "rows of its table: a row a segment and variant",
+        "n_variants": "variants of each segment",
+        "emotions": "segments by emotion",
+        "n_without_emotion": "segments whose emotion is not known",
+        "verified": "null, or `n_recordings` compared with librosa and the `largest_difference`",
+        **_RUN_KEYS,
+    },
+    "train": {
+        "out": "the model folder",
+        "model_id": "the model",
+        "is_new": "false where the folder held this very model already",
+        "n_train": "segments for training, variants not counted",
+        "n_test": "segments held out, of all folds together",
+        "shared_speakers": "speakers on both sides of the split, the most of any fold",
+        "metrics": "`metrics` of bundle.json: `accuracy`, `uar`, `macro_f1`, `weighted_f1`, `ece`, `meaning` and more; "
+        "empty with `--split none`",
+        "report": "list of the rows of report.parquet for all held-out rows in the first condition; null with "
+        "`--split none`",
+        "models": "list of the rows of summary.parquet; null with `--split none`",
+        "warnings": "list of sentences",
+        "seconds": "time this call took, s",
+    },
+    "score": {
+        "out": "preds.parquet, or the folder",
+        "calls": "the table of calls",
+        "report": "the table of labels",
+        "page": "the page to look at",
+        "n_calls": "recordings and channels in the table of calls",
+        "done_s": "sound that this call scored, s",
+        "labels": "list of the rows of the table of labels for all roles together",
+        "model": "`path`, `model_id`, `labels`, `licence`, `uar` and `accuracy` (null where nothing was held out), "
+        "`elsewhere` (UAR by corpus never heard), `better_supported` (null, or the name of a model)",
+        **_RUN_KEYS,
+    },
+    "report": {"out": "the page", "source": "what it is about"},
+    "export": {
+        "out": "the file",
+        "model": "the model's folder",
+        "model_id": "the model",
+        "inputs": "shapes by name, `n` for any number of segments",
+        "labels": "list of the labels, in the order of the probabilities",
+        "n_checked": "segments compared with what score computes",
+        "largest_difference": "of their probabilities",
+        "licence": "terms of the model",
+    },
+    "plot": {
+        "out": "the picture",
+        "path": "the recording's name",
+        "channel": "its channel, -1 for the mean of all",
+        "n_channels": "channels it has",
+        "duration_s": "its length, s",
+        "silence_s": "silence in it that the picture shows, s",
+        "model": "the model's folder",
+        "model_id": "the model",
+        "licence": "terms of the model",
+    },
+    "run": {"steps": "list of the objects of what was run, each with `command` before its own keys"},
+    "download": {
+        "out": "the folder",
+        "n_recordings": "recordings that the archives brought",
+        "fetched": "list of the archives that came over the network",
+        "already_here": "list of those that did not have to",
+    },
+    "synth": {
+        "out": "the folder",
+        "n_recordings": "recordings made",
+        "audio_s": "their sound, s",
+    },
+    "inspect": {
+        "path": "what was inspected",
+        "kind": "`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, `table`, "
+        "or of a model `model predictions`, `model report`, `models` (summary.parquet), `reliability`, `coverage`, "
+        "`confusion`, `history`",
+        "schema_version": "of the tables; null where there are none",
+        "n_files": "Parquet files of the table",
+        "n_bytes": "their bytes, or of a model all files",
+        "n_rows": "rows",
+        "columns": "list of `name`, `dtype` as in docs/tables.md",
+        "spec": "how it came about: of spec.json, bundle.json, or what a score was run with",
+        "figures": "numbers by name, with their unit in it",
+        "counts": "rows by value, of columns with up to 100 of them; `null` counts rows without one. `rejected at`: "
+        "rejects by stage; `status` of predictions: rows of the table of calls",
+        "first": "list of the first rows (`--rows`), without arrays",
+        "notes": "list of sentences on what is missing or odd",
+    },
+}
+
+
+def featurize_result(summary: "FeaturizeSummary") -> dict[str, Any]:
+    """Return the object of featurize."""
+    verified = summary.verified and {
+        "n_recordings": summary.verified[0],
+        "largest_difference": summary.verified[1],
+    }
+    return {
+        "out": summary.out,
+        "n_rows": summary.n_segments,
+        "n_variants": summary.n_variants,
+        "emotions": dict(sorted((label, n) for label, n in summary.emotions.items() if label)),
+        "n_without_emotion": summary.emotions.get(None, 0),
+        "verified": verified,
+        **_run(summary, n_segments=summary.n_segments // summary.n_variants),
+        "rejects": summary.out / "_meta" / "rejects.parquet",
+        **_told(summary),
+    }
+
+
+def export_result(summary: "ExportSummary") -> dict[str, Any]:
+    """Return the object of export."""
+    return {
+        "out": summary.out,
+        "model": summary.model.folder,
+        "model_id": summary.model.model_id,
+        "inputs": summary.inputs,
+        "labels": list(summary.model.labels),
+        "n_checked": summary.n_checked,
+        "largest_difference": summary.largest_difference,
+        "licence": summary.model.values["licence"],
+    }
+
+
+def plot_result(seen: "Look", out: "Path") -> dict[str, Any]:
+    """Return the object of plot."""
+    return {
+        "out": out,
+        "path": seen.path,
+        "channel": seen.channel,
+        "n_channels": seen.n_channels,
+        "duration_s": seen.duration_s,
+        "silence_s": seen.silence_s,
+        "model": seen.model.folder,
+        "model_id": seen.model.model_id,
+        "licence": seen.model.values["licence"],
+    }
+
+
+def train_result(summary: "TrainSummary") -> dict[str, Any]:
+    """Return the object of train."""
+    return {
+        "out": summary.out,
+        "model_id": summary.model_id,
+        "is_new": summary.is_new,
+        "n_train": summary.n_train,
+        "n_test": summary.n_test,
+        "shared_speakers": summary.shared_speakers,
+        "metrics": summary.metrics,
+        "report": None if summary.report is None else summary.report.to_dicts(),
+        "models": None if summary.models is None else summary.models.to_dicts(),
+        "warnings": summary.warnings,
+        "seconds": summary.seconds,
+    }
+
+
+def score_result(summary: "ScoreSummary") -> dict[str, Any]:
+    """Return the object of score."""
+    from ser_batch.report import page_file, side_tables
+
+    side, model = side_tables(summary.out), summary.model
+    metrics = model.values["metrics"]
+    return {
+        "out": summary.out,
+        "calls": side["calls"],
+        "report": side["report"],
+        "page": page_file(summary.out),
+        "n_calls": summary.n_calls,
+        "done_s": summary.done_s,
+        "labels": summary.report.filter(summary.report["role"].is_null()).drop("role").to_dicts(),
+        "model": {
+            "path": model.folder,
+            "model_id": model.model_id,
+            "labels": model.labels,
+            "licence": model.values["licence"],
+            "uar": metrics.get("uar"),
+            "accuracy": metrics.get("accuracy"),
+            "elsewhere": {name: figures["uar"] for name, figures in model.elsewhere.items()},
+            "better_supported": model.better_supported,
+        },
+        **_run(summary, n_segments=summary.n_segments),
+        "rejects": side["rejects"],
+        **_told(summary),
+    }
+
+
+def download_result(summary: "DownloadSummary") -> dict[str, Any]:
+    """Return the object of download."""
+    return {
+        "out": summary.folder,
+        "n_recordings": summary.n_recordings,
+        "fetched": summary.fetched,
+        "already_here": summary.already_here,
+    }
+
+
+def synth_result(summary: "SynthSummary") -> dict[str, Any]:
+    """Return the object of synth."""
+    return {"out": summary.folder, "n_recordings": summary.n_recordings, "audio_s": summary.audio_s}
+
+
+def _run(summary: "FeaturizeSummary | ScoreSummary", *, n_segments: int) -> dict[str, Any]:
+    return {
+        "n_recordings": summary.n_recordings,
+        "n_segments": n_segments,
+        "audio_s": summary.audio_s,
+        "n_done": summary.n_done,
+        "n_already": summary.n_already,
+        "n_vanished": summary.n_vanished,
+        "n_older": summary.n_older,
+        "n_left": summary.n_left,
+        "n_rejected": len(summary.rejects),
+    }
+
+
+def _told(summary: "FeaturizeSummary | ScoreSummary") -> dict[str, Any]:
+    return {"passed_over": summary.passed_over, "warnings": summary.warnings, "seconds": summary.seconds}

@@ -1,0 +1,89 @@
+"""Templates to text: Markdown, and HTML pages whose scripts and charts stand within them."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ser_batch.errors import printable
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template with its values; in HTML, names of files and labels are text, whatever they hold."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ser_batch", "templates"),
+        # names of files and labels are data; Markdown has escapes of its own, `_markdown`
+        autoescape=jinja2.select_autoescape(("html.j2",)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=None if template.endswith(".html.j2") else _markdown,
+    )
+    environment.filters["clock"] = clock
+    return environment.get_template(template).render(**values)
+
+
+def render_page(template: str, charts: Mapping[str, Any], data: Mapping[str, Any] | None = None, **values: Any) -> str:
+    """Return an HTML page that needs no network.
+
+    Parameters
+    ----------
+    template
+        One that extends base.html.j2.
+    charts
+        Vega-Lite specifications by name. Where there are any, Vega's JavaScript stands in the page, once.
+    data
+        What the page's script draws when it is asked for; JSON.
+    values
+        Of the template.
+    """
+    from markupsafe import Markup
+
+    scripts = [_source(name) for name in (("vega.js",) if charts else ()) + ("page.js",)]
+    return render(
+        template,
+        # the page may run these scripts and no other, and load nothing; Vega interprets its expressions, so no eval
+        policy=Markup(  # noqa: S704  # words and hashes
+            f"default-src 'none'; style-src 'unsafe-inline'; script-src {' '.join(map(_hash, scripts))}; "
+            "base-uri 'none'; form-action 'none'"
+        ),
+        style=Markup(_source("page.css")),  # noqa: S704  # files of this package
+        scripts=[Markup(script) for script in scripts],  # noqa: S704
+        page_data=Markup(_json({"charts": charts, **(data or {})})),  # noqa: S704  # has no <
+        charts=charts,
+        **values,
+    )
+
+
+def clock(seconds: float | None) -> str:
+    """Return seconds as 0:00 or 0:00:00; nothing where they are not known."""
+    if seconds is None:
+        return ""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _markdown(value: Any) -> Any:
+    """Return what stands in a Markdown page for a value: one line, and no tag of HTML, which Markdown lets through."""
+    return printable(value).replace("&", "&amp;").replace("<", "&lt;") if isinstance(value, str) else value
+
+
+def _source(name: str) -> str:
+    from importlib.resources import files
+
+    return (files("ser_batch") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """Return what names a script in a Content Security Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """Return JSON that cannot end the element it stands in."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,293 @@
+"""What commands print: JSON for programs, less or more of it, drawn on a terminal only, colours where wanted."""
+
+import dataclasses
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ser_batch import cli as cli_module
+from ser_batch import download
+from ser_batch.cli import cli
+from ser_batch.cli.output import Output, coloured
+from ser_batch.cli.results import RESULT_KEYS
+
+PROGRAM = "from ser_batch.cli import main; main()"
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, small_corpus):
+    """A working directory with a recording that is none, and five that are."""
+    monkeypatch.chdir(tmp_path)
+    Path("calls").mkdir()
+    for recording in sorted(small_corpus.rglob("*.wav"))[:5]:
+        shutil.copy(recording, "calls")
+    Path("calls/bro\x1bken.wav").write_bytes(b"no sound")
+    return tmp_path
+
+
+def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus, tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(root / "jobs", "jobs")
+    shutil.copytree(small_corpus / "Actor_01", "calls")
+
+    def fetch(out, *, url, report):
+        assert url == download.ZENODO
+        report("Audio.zip", 5, 10)
+        return download.DownloadSummary(out, 1440, ("Audio.zip",), ())
+
+    monkeypatch.setattr(download, "download_ravdess", fetch)
+    first = ("synth", "featurize", "train", "score")  # what one makes the next one takes
+    names = [*first, *(name for name in cli.commands if name not in first)]
+    shorter = {
+        "synth": ["--actors", "2"],
+        "train": ["--epochs", "1", "--recipe", "seed"],
+        "featurize": ["--jobs", "1"],
+        "score": ["--jobs", "1"],
+        "run": ["--set", "train.epochs=1", "--set", "featurize.jobs=1"],
+    }
+    for name in names:
+        if name == "run":  # the job makes these anew, of another dataset
+            shutil.rmtree("features")
+            shutil.rmtree("model", ignore_errors=True)
+        program, *arguments = shlex.split(cli.commands[name].example)
+        assert (program, arguments[0]) == ("ser-batch", name)
+        status, out, err = run(*arguments, *shorter.get(name, []), "--json")
+        assert status == 0, err
+        assert list(json.loads(out)) == list(RESULT_KEYS[name]), name
+        assert out.count("\n") == 1
+        if name == "download":
+            assert "Audio.zip: 0 of 0 MB" in err
+        if name == "run":
+            assert [list(step) for step in json.loads(out)["steps"]] == [
+                ["command", *RESULT_KEYS[step["command"]]] for step in json.loads(out)["steps"]
+            ]
+    assert RESULT_KEYS.keys() == cli.commands.keys()
+
+
+def test_the_object_of_score_says_what_the_lines_say(folder):
+    status, lines, err = run("score", "calls", "--jobs", 1)
+    assert status == 0
+    assert r"rejected (open): bro\x1bken.wav" in err
+    status, out, again = run("score", "calls", "--jobs", 1, "--json", "--strict")
+    assert status == 3
+    assert r"rejected (open): bro\x1bken.wav" in again
+    told = json.loads(out)
+    assert told["n_segments"] == 5
+    assert told["n_rejected"] == 1
+    assert (told["n_done"], told["n_already"]) == (0, 6)
+    assert f"preds.parquet: {told['n_segments']} segments of {told['n_recordings']} recordings" in lines
+    assert told["model"]["model_id"] in lines
+    assert all(Path(told[name]).is_file() for name in ("out", "calls", "report", "page", "rejects"))
+    assert sum(row["n_predicted"] or 0 for row in told["labels"]) <= 5
+
+
+def test_a_job_stops_at_a_strict_step_and_tells_what_was_done(folder):
+    Path("job.toml").write_text(
+        '[featurize]\naudio = "calls"\nstrict = true\njobs = 1\n[score]\naudio = "calls"\njobs = 1\n', encoding="utf-8"
+    )
+    status, out, _ = run("run", "job.toml", "--json")
+    assert status == 3
+    assert [step["command"] for step in json.loads(out)["steps"]] == ["featurize"]
+
+
+def test_an_error_leaves_stdout_empty(tmp_path):
+    status, out, err = run("score", tmp_path / "nowhere", "--json")
+    assert (status, out) == (2, "")
+    assert "no such folder or file" in err
+
+
+def test_quiet_keeps_warnings_and_rejects(folder):
+    Path("calls/notes.txt").write_text("nothing", encoding="utf-8")
+    status, out, err = run("featurize", "calls", "--jobs", 1, "-q")
+    assert (status, out) == (0, "")
+    assert err.splitlines() == [
+        r"rejected (open): bro\x1bken.wav: it cannot be read as audio (Format not recognised); replace the file or "
+        "remove it"
+    ]
+    _, loud_out, loud_err = run("featurize", "calls", "--jobs", 1)
+    assert "5 segments" in loud_out
+    assert "passed over: 1 other files (1 .txt)" in loud_err
+
+
+def test_quiet_training_says_nothing(small_features, tmp_path):
+    arguments = ("train", small_features, "--out", tmp_path / "m", "--estimator", "logistic")
+    assert run(*arguments, "--quiet")[:2] == (0, "")
+    assert "fitting" not in run(*arguments, "--overwrite", "--quiet")[2]
+    assert "fitting logistic" in run(*arguments, "--overwrite")[2]
+
+
+def test_verbose_tells_versions_settings_shards_and_every_reject(folder):
+    for number in range(12):
+        Path(f"calls/empty{number}.wav").write_bytes(b"")
+    status, out, err = run("featurize", "calls", "--jobs", 1, "--verbose", "--shard-size", 10)
+    assert status == 0
+    assert re.search(r"^ser-batch \S+, python \S+, numpy ", err, re.MULTILINE)
+    assert "preset=ravdess" in err
+    assert re.search(r"featurize: part-000001: \d+ recordings, \d+ rows, \d+ rejected, \d+\.\d s of audio; ", err)
+    assert err.count("rejected (") == 13
+    assert "part-000001" not in out
+    err = run("featurize", "calls", "--jobs", 1)[2]
+    assert err.count("rejected (") == 10
+    assert "rejected: 3 more" in err
+
+
+def test_quiet_and_verbose_contradict(folder):
+    status, out, err = run("featurize", "calls", "-q", "-v")
+    assert (status, out) == (2, "")
+    assert "--quiet and --verbose" in err
+    assert not Path("features").exists()
+
+
+def test_json_takes_any_value():
+    @cli_module.group.Group().command()
+    def say() -> None:
+        r"""Say it.
+
+        \b
+        Example:
+          ser-batch say
+        """
+        values = {"path": Path(os.fsdecode(b"a\xff\x1b\xc2\x9b")), "number": float("nan"), None: (1, True, None)}
+        Output.current().result(values)
+
+    result = CliRunner().invoke(say, ["--json"])
+    assert json.loads(result.stdout) == {"path": "a\\xff\x1b\x9b", "number": None, "None": [1, True, None]}
+    assert result.stdout.rstrip("\n").isprintable()
+    assert result.stdout.isascii()
+    assert CliRunner().invoke(say).stdout == ""
+
+
+def test_colours_obey_no_color(monkeypatch):
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    assert coloured("warning", "yellow") == "\x1b[33mwarning\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert coloured("warning", "yellow") == "warning"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert coloured("warning", "yellow") == "warning"
+
+
+def on_a_terminal(*arguments, **variables):
+    """Run the program on a terminal of 100 columns; return its status and what the terminal gets."""
+    ours, its = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TERM": "xterm-256color", "COLUMNS": "100", **variables}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, arguments)], stdout=its, stderr=its, stdin=its, env=environment
+    )
+    os.close(its)
+    shown = b""
+    while True:
+        try:
+            some = os.read(ours, 65536)
+        except OSError:  # what Linux gives instead of an end
+            break
+        if not some:
+            break
+        shown += some
+    os.close(ours)
+    return process.wait(timeout=60), shown.decode("utf-8")
+
+
+def test_a_terminal_gets_a_bar_and_drawn_tables(folder):
+    status, shown = on_a_terminal("score", "calls", "--jobs", 1)
+    assert status == 0
+    assert "━" in shown
+    assert "6/6 files" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert "\x1b[33mrejected (open)\x1b[0m" in shown
+    assert r"bro\x1bken.wav" in shown
+    assert "mean_confidence" in shown
+    assert "─" in shown
+    status, shown = on_a_terminal("inspect", "preds.parquet", NO_COLOR="1")
+    assert status == 0
+    assert "─" in shown
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)
+    status, shown = on_a_terminal("inspect", "preds.parquet", "--json")
+    assert json.loads(shown)["n_rows"] == 5
+
+
+def test_elsewhere_nothing_is_drawn(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "featurize", "calls", "--jobs", "1", "-v"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env=os.environ | {"FORCE_COLOR": "1"},
+    )
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "━" not in done.stderr
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_fault_of_the_program_says_where(tmp_path, verbose):
+    program = (
+        "import ser_batch.synth\n"
+        "def fail(*_, **__): raise KeyError('mu\\x1bte')\n"
+        f"ser_batch.synth.synth = fail\n{PROGRAM}"
+    )
+    arguments = ["synth", str(tmp_path / "audio"), *(["-v"] if verbose else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "ser-batch: a fault in the program: KeyError:" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert ("Traceback" in done.stderr) == verbose
+
+
+def test_a_reader_that_goes_away_is_no_fault(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "inspect", "open"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.wait(timeout=60) == 1
+    assert b"fault" not in process.stderr.read()
+    process.stderr.close()
+
+
+def test_the_shell_completes():
+    def completed(words, **more):
+        environment = os.environ | {"_SER_BATCH_COMPLETE": "bash_complete", "COMP_WORDS": words, **more}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60, env=environment
+        )
+        return [line.split(",", maxsplit=1)[1] for line in done.stdout.splitlines()]
+
+    script = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=os.environ | {"_SER_BATCH_COMPLETE": "bash_source"},
+    ).stdout
+    assert "_SER_BATCH_COMPLETE=bash_complete" in script
+    assert "complete -o nosort -F" in script
+    assert completed("ser-batch in", COMP_CWORD="1") == ["inspect"]
+    assert completed("ser-batch featurize --preset t", COMP_CWORD="3") == ["telephone"]
+    assert "--json" in completed("ser-batch score --js", COMP_CWORD="2")
+    assert completed("ser-batch score --model re", COMP_CWORD="3")[0] == "research"
+
+
+def test_output_is_plain_by_default():
+    with click.Context(cli):
+        assert Output.current() == Output()
+    assert not any(dataclasses.astuple(Output()))
