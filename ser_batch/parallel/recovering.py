@@ -66,7 +66,7 @@ class Run:
     name
         Names what some recordings of a shard become; None counts on.
     processes
-        Does calls in worker processes.
+        Does calls in worker processes; None for `in_workers`.
     claim
         See `Work`.
     """
@@ -78,11 +78,11 @@ class Run:
         *,
         timeout_s: float | None,
         name: Callable[[Sequence[Recording]], str] | None = None,
-        processes: Callable[..., Iterable[Any]] = in_workers,
+        processes: Callable[..., Iterable[Any]] | None = None,
         claim: str | None = None,
     ) -> None:
         self._work, self._timeout_s = work, timeout_s
-        self._processes, self._claim = processes, claim
+        self._processes, self._claim = processes or in_workers, claim
         self._waiting = list(shards)
         self._suspects: list[Shard] = []  # of one recording each
         last = max((number_of(shard.name) for shard in shards), default=0)
