@@ -381,6 +381,21 @@ def test_where_all_shards_lose_their_workers_the_cluster_is_at_fault(tmp_path):
         do(tmp_path / "out", recordings_of(tmp_path, dict.fromkeys(names, "1")), cluster, shard_size=1)
 
 
+class ForgetfulCluster(LosingCluster):
+    """Tells of the first shard only, the first time of none."""
+
+    def results(self, calls):
+        self.sent.append(len(calls))
+        yield from [call.work(call.shard) for call in calls][: len(self.sent) - 1]
+
+
+def test_shards_that_nothing_is_heard_of_are_done_nevertheless(tmp_path):
+    cluster = ForgetfulCluster(set())
+    summary = do(tmp_path / "out", recordings_of(tmp_path, dict.fromkeys("abcd", "3")), cluster, shard_size=1)
+    assert (summary.n_rows, summary.n_recordings, summary.rejects) == (12, 4, ())
+    assert cluster.sent == [4]
+
+
 class RepeatingCluster(LosingCluster):
     """Finishes a shard in pieces, and as a whole too: by a worker that nobody saw any more."""
 

@@ -61,6 +61,8 @@ def cli() -> None:
 def featurize(audio: Path, **options: Any) -> None:
     """Turn AUDIO, a folder of recordings, into MFCCs: Parquet keyed by what the file names say.
 
+    AUDIO and --out may be in an object store: s3://bucket/audio.
+
     \b
     Example:
       ser-batch featurize ./audio
@@ -192,6 +194,8 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
 @run_options("windows")
 def score(audio: Path, **options: Any) -> None:
     """Score AUDIO, a folder of recordings: predictions by segment, by call and by emotion.
+
+    AUDIO and --out may be in an object store: s3://bucket/calls.
 
     \b
     Example:

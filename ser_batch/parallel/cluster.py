@@ -13,8 +13,8 @@ from ser_batch.parallel.pieces import Pieces, drop_repeated
 from ser_batch.parallel.recovering import DEATHS_IN_A_ROW, died, write_reject
 from ser_batch.parallel.remote import RemoteShard
 from ser_batch.parallel.shards import Shard, ShardSummary, Work, content_hash_of
-from ser_batch.parallel.watching import make_notes_folder
-from ser_batch.tables import remove_temporaries, remove_tree
+from ser_batch.parallel.watching import make_notes_folder, remove_notes
+from ser_batch.tables import remove_temporaries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ def summaries(
             waiting = drop_repeated(work.folder, work.schemas, shards)
     finally:
         remove_temporaries(work.folder)
-        remove_tree(work.folder / "_meta" / "at")
+        remove_notes(work.folder)
 
 
 class _ClusterRun:
@@ -112,11 +112,14 @@ class _ClusterRun:
         while waiting or suspects:
             is_alone = not waiting
             batch, waiting = ([suspects.pop(0)], []) if is_alone else (waiting, [])
+            unheard = {shard.name: shard for shard in batch}
             for result in self._cluster.results([self._call(shard) for shard in batch]):
                 if isinstance(result, ShardSummary):
                     self._losses = 0
+                    del unheard[result.name]
                     yield result
                     continue
+                del unheard[result.shard.name]
                 self._note_loss(result)
                 pieces = Pieces(self._work.folder, result.shard)
                 done, left = pieces.state()
@@ -129,6 +132,12 @@ class _ClusterRun:
                     yield self._reject(result)
                 else:
                     suspects.append(result.shard)
+            if len(unheard) == len(batch):  # joblib's generator has a way out of its loop that raises nothing
+                self._note_loss(Lost(batch[0], "nothing was heard of it"))
+            for shard in unheard.values():
+                done, left = Pieces(self._work.folder, shard).state()
+                yield from done
+                waiting += left
 
     def _call(self, shard: Shard) -> RemoteShard:
         return RemoteShard(self._work, shard, self._claim, self._timeout_s)

@@ -19,9 +19,9 @@ from ser_batch.errors import SerBatchError, printable
 from ser_batch.parallel.parts import remove_parts
 from ser_batch.parallel.pieces import number_of
 from ser_batch.parallel.shards import Shard, ShardSummary, Work, ledger_entry, ledger_path, summary_of, write_ledger
-from ser_batch.parallel.watching import Note, make_notes_folder, take_note
+from ser_batch.parallel.watching import Note, make_notes_folder, remove_notes, take_note
 from ser_batch.parallel.workers import WorkersDiedError, in_workers
-from ser_batch.tables import remove_temporaries, remove_tree
+from ser_batch.tables import remove_temporaries
 
 # so many recordings in a row that end their worker are no accident: the machine is at fault, or the time they may take
 DEATHS_IN_A_ROW = 10
@@ -53,7 +53,7 @@ def summaries(work: Work, shards: Sequence[Shard], *, jobs: int, timeout_s: floa
         remove_temporaries(work.folder)
         raise
     finally:
-        remove_tree(work.folder / "_meta" / "at")
+        remove_notes(work.folder)
 
 
 class Run:
@@ -66,7 +66,7 @@ class Run:
     name
         Names what some recordings of a shard become; None counts on.
     processes
-        Does calls in worker processes.
+        Does calls in worker processes; None for `in_workers`.
     claim
         See `Work`.
     """
@@ -78,11 +78,11 @@ class Run:
         *,
         timeout_s: float | None,
         name: Callable[[Sequence[Recording]], str] | None = None,
-        processes: Callable[..., Iterable[Any]] = in_workers,
+        processes: Callable[..., Iterable[Any]] | None = None,
         claim: str | None = None,
     ) -> None:
         self._work, self._timeout_s = work, timeout_s
-        self._processes, self._claim = processes, claim
+        self._processes, self._claim = processes or in_workers, claim
         self._waiting = list(shards)
         self._suspects: list[Shard] = []  # of one recording each
         last = max((number_of(shard.name) for shard in shards), default=0)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ser_batch.config import is_remote
 from ser_batch.errors import OutputError
+from ser_batch.tables import remove_tree
 
 _FIRST_LINE = "{:<8} {:<64}\n"
 _NO_RECORDING = -1
@@ -117,6 +118,13 @@ def make_notes_folder(folder: Path) -> None:
         _note_path(folder, "").parent.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another place with --out") from error
+
+
+def remove_notes(folder: Path) -> None:
+    """Remove the notes of a store, and those that are in it though the notes are on this machine."""
+    remove_tree(_note_path(folder, "").parent)
+    if is_remote(folder):
+        remove_tree(folder / "_meta" / "at")
 
 
 def take_note(folder: Path, name: str) -> Note | None:
