@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from ser_batch import bundle
 from ser_batch.bundle import exporting
 from ser_batch.cli import cli
+from ser_batch.cli.results import RESULT_KEYS, export_result
 from ser_batch.config import TrainOptions
 from ser_batch.errors import BundleError, SerBatchError
 from ser_batch.network.scaling import Heard
@@ -138,6 +139,11 @@ def test_without_the_extra_the_command_names_it(missing, tmp_path, monkeypatch):
     assert 'pip install "ser-batch[onnx]"' in result.stderr
     assert missing in result.stderr
     assert not any(tmp_path.iterdir())
+
+
+def test_the_object_of_the_command_has_the_documented_keys(tmp_path):
+    summary = exporting.ExportSummary(tmp_path / "open.onnx", bundle.find("open"), {"mfcc": ("n", 174, 40)}, 97, 1e-7)
+    assert list(export_result(summary)) == list(RESULT_KEYS["export"])
 
 
 def test_a_classical_model_is_refused(small_features, tmp_path):

@@ -44,6 +44,7 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
     monkeypatch.chdir(tmp_path)
     shutil.copytree(root / "jobs", "jobs")
     shutil.copytree(small_corpus / "Actor_01", "calls")
+    shutil.copy(min(Path("calls").iterdir()), "calls/call_1.wav")  # for plot
 
     def fetch(out, *, url, report):
         assert url == download.ZENODO
@@ -67,6 +68,8 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
         program, *arguments = shlex.split(cli.commands[name].example)
         assert (program, arguments[0]) == ("ser-batch", name)
         status, out, err = run(*arguments, *shorter.get(name, []), "--json")
+        if name == "export" and 'pip install "ser-batch[onnx]"' in err:
+            continue  # tests/test_export.py has what can be tried without the extra
         assert status == 0, err
         assert list(json.loads(out)) == list(RESULT_KEYS[name]), name
         assert out.count("\n") == 1
