@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from ser_batch.bundle import shipped
 from ser_batch.config import FeatureSpec
 from ser_batch.errors import BundleError
-from ser_batch.network import inference, training
+from ser_batch.network import building, inference, training
 from ser_batch.network.augmentation import N_WARPS, augmented, masked, warp_matrices
 from ser_batch.network.recipes import RECIPES, Augmentation
+from ser_batch.network.saved import read_saved
 
 
 @pytest.fixture(scope="module", params=["seed", "robust"])
@@ -294,6 +295,22 @@ def test_numpy_gives_what_keras_gives_for_the_shipped_networks(name):
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     x = np.random.default_rng(0).normal(size=(9, *model.input_shape[1:])).astype(np.float32)
     np.testing.assert_allclose(inference.load(path).predict(x), training.predict(model, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(shipped()))
+def test_a_saved_network_is_built_anew_without_its_description(name):
+    path = shipped()[name] / "network.keras"
+    configuration, weights = read_saved(path)
+
+    network = building.rebuild(configuration, weights)
+
+    x = np.random.default_rng(0).normal(size=(3, *network.input_shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(inference.load(path).predict(x), training.predict(network, x), atol=1e-5)
+    with pytest.raises(ValueError, match="recipe 'other'"):
+        building.rebuild(configuration | {"name": "other"}, weights)
+    missing = next(layer for layer, own in weights.items() if own and "probabilities" not in layer)
+    with pytest.raises(ValueError, match=f"{missing} is missing"):
+        building.rebuild(configuration, {layer: own for layer, own in weights.items() if layer != missing})
 
 
 def test_a_saved_network_is_the_one_that_was_trained(model, tmp_path):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ser_batch.bundle.folder import Bundle
 from ser_batch.bundle.saving import versions
-from ser_batch.errors import SerBatchError, UsageError
+from ser_batch.errors import BundleError, SerBatchError, UsageError
 from ser_batch.mfcc import kernel
 from ser_batch.network.scaling import Heard
 from ser_batch.tables import atomic_path, make_folder
@@ -87,12 +87,15 @@ def export(model: Bundle, out: Path) -> ExportSummary:
     from ser_batch.network.exporting import onnx_graph
 
     by_voice = model.normalize != "none"
-    graph = onnx_graph(
-        model.folder / "network.keras",
-        model.scaler,
-        temperature=float(model.values["temperature"]),
-        by_voice=by_voice,
-    )
+    try:
+        graph = onnx_graph(
+            model.folder / "network.keras",
+            model.scaler,
+            temperature=float(model.values["temperature"]),
+            by_voice=by_voice,
+        )
+    except ValueError as error:
+        raise BundleError(f"{model.folder}: its network cannot be built anew: {error}; train it again") from error
     graph.producer_name = "ser-batch"
     graph.producer_version = versions()["ser-batch"]
     graph.doc_string = str(model.values.get("description", ""))

@@ -56,6 +56,33 @@ def join(name: str, networks: Sequence[Any]) -> Any:
     return joined
 
 
+def rebuild(configuration: Mapping[str, Any], weights: Mapping[str, Sequence[Array]]) -> Any:
+    """Return a saved network, built by the recipe that it names; nothing that its file describes is made by Keras.
+
+    Parameters
+    ----------
+    configuration, weights
+        From `ser_batch.network.saved.read_saved`.
+
+    Raises
+    ------
+    ValueError
+        It is of no recipe here, or built otherwise.
+    """
+    name = configuration["name"]
+    if name not in _BUILDERS:
+        raise ValueError(f"it is of recipe {name!r}; expected one of {', '.join(_BUILDERS)}")
+    _, n_frames, n_mfcc = configuration["layers"][0]["config"]["batch_shape"]
+    members = sum(layer.endswith("_probabilities") for layer in weights)
+    n_labels = next(len(arrays[-1]) for layer, arrays in weights.items() if layer.endswith("probabilities") and arrays)
+    network = build(name, n_frames, n_mfcc, n_labels, members=max(1, members))
+    for layer in network.layers:
+        if [array.shape for array in layer.get_weights()] != [array.shape for array in weights.get(layer.name, ())]:
+            raise ValueError(f"its layer {layer.name} is missing or of another shape")
+        layer.set_weights(weights.get(layer.name, ()))
+    return network
+
+
 def start_from(
     network: Any,
     weights: Mapping[str, Sequence[Array]],

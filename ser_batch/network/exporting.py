@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import ser_batch.network.training  # noqa: F401 - tells Keras its backend, so it comes before it
+from ser_batch.network.building import rebuild
+from ser_batch.network.saved import read_saved
 from ser_batch.network.scaling import PRIOR_FRAMES, Scaler
 
 import jax.numpy as jnp  # isort: skip
-import keras  # isort: skip
 from jax import ShapeDtypeStruct  # isort: skip
 from jax2onnx import to_onnx  # isort: skip
 
@@ -41,8 +42,13 @@ def onnx_graph(path: Path, scaler: Scaler, *, temperature: float, by_voice: bool
     onnx.ModelProto
         mfcc (n, n_frames, n_mfcc) and n_frames (n,), int32; voice_mean and voice_scale (n, n_mfcc) and voice_frames
         (n,) with `by_voice`; probabilities (n, n_labels). All float32 but n_frames.
+
+    Raises
+    ------
+    ValueError
+        The network is of no recipe here.
     """
-    network = keras.saving.load_model(path, compile=False)
+    network = rebuild(*read_saved(path))
     _, frames, coefficients = network.input_shape
     trained = [variable.value for variable in network.trainable_variables]
     fixed = [variable.value for variable in network.non_trainable_variables]
