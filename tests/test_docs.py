@@ -52,6 +52,21 @@ def test_the_commands_of_the_readme_run_in_their_order(small_corpus, tmp_path, m
         exec(compile(block, "README.md", "exec"), {})
 
 
+def test_the_tutorial_runs_from_its_second_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "tutorial.md"
+    ran = [line for line in commands(page) if line[0] == "ser-batch" and line[1] != "--version"]
+    assert [line[1] for line in ran] == ["synth", "score", "inspect", "score"]
+    for line in ran:
+        shorter = ["--jobs", "1"] if line[1] == "score" else []
+        result = CliRunner().invoke(cli, [*line[1:], *shorter], catch_exceptions=False)
+        assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(compile(block, "docs/tutorial.md", "exec"), names)
+    assert len(names["ten"]) == 10
+
+
 def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_model, tmp_path, monkeypatch):
     import duckdb
 
