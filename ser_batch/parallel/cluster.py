@@ -44,6 +44,48 @@ class Cluster(abc.ABC):
         """
 
 
+class JoblibCluster(Cluster):
+    """One that joblib has a backend for; it gives what a lost worker had to other ones."""
+
+    # what it is called in messages, what to see to where it fails, and how many calls it is given ahead
+    name: str
+    remedy: str
+    pre_dispatch: int | str
+
+    @abc.abstractmethod
+    def backend(self) -> Any:
+        """Return its backend of joblib, with `OutcomesMixin`."""
+
+    @abc.abstractmethod
+    def loss(self, error: BaseException) -> str | None:
+        """Return how workers were lost, for people; None where the error is another one."""
+
+    def results(self, calls: Sequence[RemoteShard]) -> Generator[ShardSummary | Lost]:
+        """See `Cluster`."""
+        import joblib
+
+        parallel = joblib.Parallel(
+            n_jobs=-1,
+            backend=self.backend(),
+            batch_size=1,
+            pre_dispatch=self.pre_dispatch,
+            return_as="generator_unordered",
+        )
+        with contextlib.closing(parallel(joblib.delayed(call)() for call in calls)) as results:
+            for result in results:
+                if isinstance(result, ShardSummary):
+                    yield result
+                    continue
+                shard, error = result
+                how = self.loss(error)
+                if how is None:
+                    raise SerBatchError(
+                        f"{self.name} could not do {shard.name}: {type(error).__name__}: {error}. See {self.remedy}, "
+                        "and run the same command again to go on; finished parts are kept"
+                    ) from error
+                yield Lost(shard, how)
+
+
 @contextlib.contextmanager
 def connected(options: RunOptions) -> Iterator[Cluster | None]:
     """Connect to the cluster that the options name; None where this machine does the work.
@@ -165,11 +207,11 @@ class OutcomesMixin:
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Send a batch, which is one call."""
         ((call, _, _),) = func.items
-        return super().submit(func, lambda out: callback((call.shard, out)))  # type: ignore[misc]
+        return super().submit(func, lambda out: callback((call.shard, out)))  # type: ignore[misc]  # joblib's
 
     def retrieve_result_callback(self, outcome: tuple[Shard, Any]) -> Any:
         """Return what a worker returned, or the error that the cluster has instead."""
         shard, out = outcome
         if isinstance(out, BaseException):
             return [(shard, out)]
-        return super().retrieve_result_callback(out)  # type: ignore[misc]
+        return super().retrieve_result_callback(out)  # type: ignore[misc]  # joblib's

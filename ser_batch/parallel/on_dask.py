@@ -1,13 +1,11 @@
 """A cluster of Dask: a scheduler that is there already, and workers that come and go."""
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from ser_batch.errors import SerBatchError, UsageError
-from ser_batch.parallel.cluster import Cluster, Lost, OutcomesMixin
-from ser_batch.parallel.remote import RemoteShard
-from ser_batch.parallel.shards import ShardSummary
+from ser_batch.errors import UsageError
+from ser_batch.parallel.cluster import Cluster, JoblibCluster, OutcomesMixin
 
 CONNECT_TIMEOUT_S = 15.0
 # for one worker to come
@@ -17,42 +15,32 @@ WORKER_TIMEOUT_S = 300.0
 SHARDS_AHEAD = 2048
 
 
-class DaskCluster(Cluster):
-    """Workers of a Dask scheduler."""
+class DaskCluster(JoblibCluster):
+    """Workers of a Dask scheduler, which replaces one that is lost as often as it allows."""
+
+    remedy = "that ser-batch is installed on every worker and that the scheduler runs"
+    pre_dispatch = SHARDS_AHEAD
 
     def __init__(self, client: Any, address: str) -> None:
         self._client, self._address = client, address
+        self.name = f"the cluster at {address}"
 
     @property
     def n_workers(self) -> int:
         """The threads of all workers: each does a shard at a time."""
         return int(sum(self._client.nthreads().values()))
 
-    def results(self, calls: Sequence[RemoteShard]) -> Generator[ShardSummary | Lost]:
-        """Yield what becomes of calls; a worker that is lost is replaced by others as often as the scheduler allows."""
-        import joblib
+    def backend(self) -> Any:
+        """Return joblib's backend of Dask, mended."""
+        return _backend(self._client)
+
+    def loss(self, error: BaseException) -> str | None:
+        """Return how often it was lost, where the scheduler has given up."""
         from distributed.scheduler import KilledWorker
 
-        parallel = joblib.Parallel(
-            n_jobs=-1,
-            backend=_backend(self._client),
-            batch_size=1,
-            pre_dispatch=SHARDS_AHEAD,
-            return_as="generator_unordered",
-        )
-        with contextlib.closing(parallel(joblib.delayed(call)() for call in calls)) as results:
-            for result in results:
-                if isinstance(result, ShardSummary):
-                    yield result
-                    continue
-                shard, error = result
-                if not isinstance(error, KilledWorker):
-                    raise SerBatchError(
-                        f"the cluster at {self._address} could not do {shard.name}: {type(error).__name__}: {error}. "
-                        "See that ser-batch is installed on every worker and that the scheduler runs, and run the same "
-                        "command again to go on; finished parts are kept"
-                    ) from error
-                yield Lost(shard, f"lost with {error.allowed_failures + 1} workers of {self._address}")
+        if not isinstance(error, KilledWorker):
+            return None
+        return f"lost with {error.allowed_failures + 1} workers of {self._address}"
 
 
 @contextlib.contextmanager

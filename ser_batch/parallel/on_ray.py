@@ -2,23 +2,24 @@
 
 import contextlib
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from ser_batch.errors import SerBatchError, UsageError
-from ser_batch.parallel.cluster import Cluster, Lost, OutcomesMixin
-from ser_batch.parallel.remote import RemoteShard
-from ser_batch.parallel.shards import ShardSummary
+from ser_batch.errors import UsageError
+from ser_batch.parallel.cluster import Cluster, JoblibCluster, OutcomesMixin
 
 # as often as Dask gives what was lost with a worker to another one
 RETRIES = 3
 
 
-class RayCluster(Cluster):
-    """The CPUs that a Ray cluster has when the work begins."""
+class RayCluster(JoblibCluster):
+    """The CPUs that a Ray cluster has when the work begins; it replaces workers that are lost."""
+
+    remedy = "that ser-batch is installed on every node"
+    pre_dispatch = "3*n_jobs"  # Ray's pool has a thread for each of them
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self.name = f"Ray at {address}"
 
     @property
     def n_workers(self) -> int:
@@ -27,31 +28,15 @@ class RayCluster(Cluster):
 
         return int(ray.cluster_resources().get("CPU", 0))
 
-    def results(self, calls: Sequence[RemoteShard]) -> Generator[ShardSummary | Lost]:
-        """Yield what becomes of calls; a worker that is lost is replaced by Ray."""
-        import joblib
+    def backend(self) -> Any:
+        """Return Ray's backend of joblib, mended."""
+        return _backend()
+
+    def loss(self, error: BaseException) -> str | None:
+        """Return how often it was lost, where Ray has given up."""
         from ray.exceptions import RayActorError
 
-        parallel = joblib.Parallel(
-            n_jobs=-1,
-            backend=_backend(),
-            batch_size=1,
-            pre_dispatch="3*n_jobs",  # Ray's pool has a thread for each of them
-            return_as="generator_unordered",
-        )
-        with contextlib.closing(parallel(joblib.delayed(call)() for call in calls)) as results:
-            for result in results:
-                if isinstance(result, ShardSummary):
-                    yield result
-                    continue
-                shard, error = result
-                if not isinstance(error, RayActorError):
-                    raise SerBatchError(
-                        f"Ray at {self._address} could not do {shard.name}: {type(error).__name__}: {error}. See that "
-                        "ser-batch is installed on every node, and run the same command again to go on; finished "
-                        "parts are kept"
-                    ) from error
-                yield Lost(shard, f"lost with {RETRIES + 1} workers of Ray at {self._address}")
+        return f"lost with {RETRIES + 1} workers of {self.name}" if isinstance(error, RayActorError) else None
 
 
 @contextlib.contextmanager
