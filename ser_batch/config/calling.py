@@ -33,6 +33,7 @@ def make_callable(package: str, function: Callable[..., Any]) -> None:
     # whoever asks a callable object for its signature leaves out the first parameter, which is the object
     itself = inspect.Parameter("_package", inspect.Parameter.POSITIONAL_ONLY)
     own = inspect.signature(function)
+    # inspect looks for it, the types of functions do not have it
     call.__signature__ = own.replace(parameters=[itself, *own.parameters.values()])  # type: ignore[attr-defined]
 
     def reduce(_package: types.ModuleType) -> tuple[Any, ...]:

@@ -77,6 +77,7 @@ def onnx_graph(path: Path, scaler: Scaler, *, temperature: float, by_voice: bool
     names = list(inputs) if by_voice else [MFCC, N_FRAMES]
     return to_onnx(
         probabilities,
+        # JAX gives this class no types
         [ShapeDtypeStruct(("n", *inputs[name][0]), inputs[name][1]) for name in names],  # type: ignore[no-untyped-call]
         model_name="ser_batch",
         opset=OPSET,

@@ -51,7 +51,7 @@ def render_page(template: str, charts: Mapping[str, Any], data: Mapping[str, Any
             "base-uri 'none'; form-action 'none'"
         ),
         style=Markup(_source("page.css")),  # noqa: S704  # files of this package
-        scripts=[Markup(script) for script in scripts],  # noqa: S704
+        scripts=[Markup(script) for script in scripts],  # noqa: S704  # files of this package
         page_data=Markup(_json({"charts": charts, **(data or {})})),  # noqa: S704  # has no <
         charts=charts,
         **values,
