@@ -80,8 +80,8 @@ class Group(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo(
-                "\nser-batch: stopped; what featurize and score have finished is kept, a training is not. "
-                "Run the same command again to go on.",
+                "\nser-batch: stopped; what featurize and score have finished is kept, and of a training its last "
+                "checkpoint. Run the same command again to go on.",
                 err=True,
             )
             ctx.exit(1)
