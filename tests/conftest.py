@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # a test that imports Keras by itself gets the same one
-# a few small networks are trained again and again; JAX compiles each of them once for all tests
-COMPILED = tempfile.mkdtemp(prefix="ser-batch-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# a few small networks are trained again and again; JAX compiles each of them once for all tests, also for those of
+# pytest-xdist's other workers, which are given the first process's environment. A limit makes it lock the folder.
+COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="ser-batch-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 * 1024**3)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 ROOT = Path(__file__).parent.parent
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(COMPILED, ignore_errors=True)
+    if COMPILED is not None:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +73,10 @@ def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of one layer under the names of the recipes, for tests of what they are fed and what comes of it."""
+    make_networks_small(monkeypatch)
+
+
+def make_networks_small(patch: pytest.MonkeyPatch) -> None:
     import keras
 
     from ser_batch.network import building
@@ -78,7 +87,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
         return keras.layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(mean)
 
     for name in RECIPES:
-        monkeypatch.setitem(building._BUILDERS, name, build)
+        patch.setitem(building._BUILDERS, name, build)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +115,7 @@ def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_robust(small_variants: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of the recipe robust trained on them for two epochs, two speakers held out."""
+    """Small networks trained on them by the recipe robust for two epochs, two speakers held out."""
     from ser_batch.config import TrainOptions
     from ser_batch.train import train
 
@@ -114,5 +123,7 @@ def small_robust(small_variants: Path, tmp_path_factory: pytest.TempPathFactory)
     options = TrainOptions(
         out=out, recipe="robust", epochs=2, split="speaker", conditions="clean,g711", baselines="majority,logistic"
     )
-    train([small_variants], options, say=lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        make_networks_small(patch)
+        train([small_variants], options, say=lambda line: None)
     return out

@@ -54,6 +54,7 @@ def test_a_job_opens_with_purpose_inputs_and_outputs(job):
     read_job(job)
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_demo(folder, root):
     run(root / "jobs/demo.toml", "train.epochs=1", "featurize.jobs=1", "score.jobs=1")
     assert len(pl.read_parquet("demo/preds.parquet")) == 240
@@ -68,6 +69,7 @@ def test_ravdess_seed(folder, root):
     assert pl.read_parquet("features/*.parquet")["dataset"].unique().to_list() == ["ravdess"]
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_ravdess_robust(folder, root):
     for recording in Path("audio").rglob("*.wav"):
         if recording.stem.split("-")[2] not in ("03", "05"):  # two emotions are enough to train on

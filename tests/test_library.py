@@ -140,23 +140,3 @@ else:
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle])
 def test_a_stage_travels_to_other_processes(pickler):
     assert pickle.loads(pickler.dumps(featurize)) is featurize
-
-
-def test_type_checkers_see_the_functions(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
-        "from ser_batch import featurize, score, train\n"
-        'table = featurize("audio", jobs=1).features.collect()\n'
-        "width: int = table.width\n"
-        'calls = score("calls", model=train("features", epochs=3).path).calls\n'
-        'featurize("audio", jobs="all")\n'
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--follow-imports=silent", str(program)],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=280,
-    )
-    assert 'program.py:5: error: Argument "jobs"' in done.stdout, done.stdout + done.stderr
-    assert "Found 1 error" in done.stdout

@@ -102,6 +102,7 @@ def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small
     assert {path.name for path in tmp_path.iterdir()} == {"memory", "disk"}
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_a_robust_training_repeats_also_from_a_table_too_large_for_memory(
     small_variants, small_robust, tmp_path, monkeypatch
 ):
