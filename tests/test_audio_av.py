@@ -65,20 +65,24 @@ def encoder(name: str) -> str:
 
 
 def encode(file: Path, container: str, codec: str, samples: np.ndarray, rate: int, **options: object) -> Path:
-    """Write samples, and a film beside them if `film` is true; without sound if `samples` is empty."""
+    """Write samples, and a film beside them if `film` is true; without sound if `samples` is empty.
+
+    They are of `rate`, and are brought to `to_rate`, where it is given, for the codec.
+    """
     film = options.pop("film", False)
+    coded_rate = options.pop("to_rate", rate)
     layout = "mono" if len(samples) == 1 else "stereo"
     bit_rate = {"libopencore_amrnb": 12_200, "g726": 32_000}.get(codec, 64_000)
     with av.open(os.fspath(file), "w", format=container, **options) as output:
         picture = output.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p") if film else None
         if samples.size:
-            stream = output.add_stream(encoder(codec), rate=rate, layout=layout, bit_rate=bit_rate)
+            stream = output.add_stream(encoder(codec), rate=coded_rate, layout=layout, bit_rate=bit_rate)
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
             frame.sample_rate, frame.pts = rate, 0
             resampler = av.AudioResampler(
                 format=stream.codec_context.format.name,
                 layout=layout,
-                rate=rate,
+                rate=coded_rate,
                 frame_size=stream.codec_context.frame_size or 1024,
             )
             frames = [*resampler.resample(frame), *resampler.resample(None), None]

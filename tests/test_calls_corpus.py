@@ -10,6 +10,7 @@ import soundfile
 from calls_corpus import ENCODINGS, RATE, SPEECH
 from sklearn.metrics import recall_score
 
+from ser_batch import bundle
 from ser_batch.audio import AudioReader
 from ser_batch.config import ScoreOptions
 from ser_batch.corpus import walk
@@ -296,21 +297,21 @@ def test_a_call_tells_its_seconds_of_speech_and_of_speech_at_once(clips, small_m
 
 # How many dB an encoding's error lies at least below speech at -20 dBFS, and in what share of windows the model of the
 # package at least gives the emotion that it gives the 16-bit WAV file; docs/calls.md has what was measured.
-LOSSY = {
-    "pcm8": (22, 0.95),
+LOSSY = {  # at least so many dB of signal to error, and such a share of windows with the same label
+    "pcm8": (22, 0.85),
     "mulaw": (34, 0.95),
     "alaw": (34, 0.95),
-    "gsm": (9, 0.92),
-    "raw gsm": (9, 0.92),
-    "g721": (21, 0.95),
+    "gsm": (9, 0.8),
+    "raw gsm": (9, 0.8),
+    "g721": (21, 0.85),
     "au mulaw": (34, 0.95),
-    "au g721": (21, 0.95),
-    "ima adpcm": (16, 0.95),
-    "ms adpcm": (14, 0.95),
-    "mp3": (18, 0.95),
-    "mp3 vbr": (16, 0.95),
-    "vorbis": (20, 0.95),
-    "opus": (15, 0.95),
+    "au g721": (21, 0.85),
+    "ima adpcm": (16, 0.8),
+    "ms adpcm": (14, 0.8),
+    "mp3": (18, 0.85),
+    "mp3 vbr": (16, 0.8),
+    "vorbis": (20, 0.85),
+    "opus": (15, 0.85),
 }
 
 
@@ -337,7 +338,7 @@ def test_every_encoding_of_real_speech_gets_nearly_the_same_labels(shared, tmp_p
     names = {"pcm16", *LOSSY} - {"raw gsm", "au mulaw", "au g721"}  # the others hold the samples of one of these
     for name in names:
         calls_corpus.write(tmp_path / "calls" / f"{name}{ENCODINGS[name].suffix}", spoken, ENCODINGS[name])
-    rows = by_name(run(tmp_path / "calls", tmp_path / "preds.parquet", "research"))
+    rows = by_name(run(tmp_path / "calls", tmp_path / "preds.parquet", bundle.DEFAULT_MODEL))
     assert set(rows) == names
     for name, own in rows.items():
         assert len(own) == len(rows["pcm16"])

@@ -81,15 +81,14 @@ def test_the_file_says_what_it_is(open_graph):
     assert {"ser-batch", "jax2onnx", "onnx", "onnxruntime"} <= json.loads(values["versions"]).keys()
 
 
-def test_the_other_shipped_model_takes_mfccs_alone(segments, tmp_path):
-    session, said = exported("research", tmp_path / "research.onnx")
+def test_a_model_that_is_not_normalized_takes_mfccs_alone(small_robust, segments, tmp_path):
+    session, _ = exported(small_robust, tmp_path / "robust.onnx")
     mfcc, n_frames = segments
     assert [tensor.name for tensor in session.get_inputs()] == ["mfcc", "n_frames"]
-    assert "not for commercial use" in said
-    predict = bundle.find("research").predictor()
+    predict = bundle.load(small_robust).predictor()
     for rows in (slice(0, 1), slice(0, 7), slice(0, 64)):
         (own,) = session.run(None, {"mfcc": mfcc[rows], "n_frames": n_frames[rows].astype(np.int32)})
-        assert own.shape == (len(mfcc[rows]), 8)
+        assert own.shape == (len(mfcc[rows]), 3)
         np.testing.assert_allclose(own.sum(axis=1), 1, atol=1e-5)
         assert np.abs(own - predict(mfcc[rows], n_frames[rows])).max() < 1e-4
 
@@ -113,14 +112,13 @@ def test_a_graph_that_differs_is_not_written(small_model, tmp_path, monkeypatch)
     assert not any(tmp_path.iterdir())
 
 
-def test_what_a_graph_is_tried_on_is_like_what_it_will_get():
-    for name, n_inputs in (("open", 5), ("research", 2)):
-        model = bundle.find(name)
+def test_what_a_graph_is_tried_on_is_like_what_it_will_get(small_robust):
+    for model, n_inputs in ((bundle.find("open"), 5), (bundle.load(small_robust), 2)):
         cases = list(exporting._cases(model))
         assert [len(inputs["mfcc"]) for inputs, _ in cases] == [48, 48, 1]
         for inputs, heard in cases:
             assert len(inputs) == n_inputs
-            assert (heard is None) == (name == "research")
+            assert (heard is None) == (n_inputs == 2)
             n_frames = inputs["n_frames"]
             assert n_frames.min() >= 1
             assert n_frames.max() <= 174

@@ -55,10 +55,11 @@ def summary_text(summary: pl.DataFrame) -> str:
         Of one model or of several, one after the other.
     """
     rows = {(row["estimator"], row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
+    has_speech = any(subset == "speech" for _, _, subset in rows)
     width = max(9, *(len(estimator) + 2 for estimator, _, _ in rows))
     lines = [
         f"{'model':>{width}}{'condition':>20}{'accuracy':>10}{'UAR':>7}{'95 %':>13}{'macro F1':>10}{'ECE':>7}"
-        f"{'speech UAR':>12}"
+        + (f"{'speech UAR':>12}" if has_speech else "")
     ]
     for (estimator, condition, subset), row in rows.items():
         if subset != "all":
