@@ -13,7 +13,7 @@ from ser_batch.config import ScoreOptions
 from ser_batch.errors import BundleError, InputError, OutputError, UsageError
 from ser_batch.report import known_truth, write_page
 from ser_batch.score import score
-from ser_batch.tables import calls_schema, predictions_schema
+from ser_batch.tables import TEMPORARY_MARK, calls_schema, predictions_schema
 
 
 def run(audio, out, model, **options):
@@ -163,6 +163,16 @@ def test_a_folder_as_output_holds_parts_and_tables(calls, small_model, tmp_path)
         "report.parquet",
         "rejects.parquet",
     }
+
+
+def test_what_a_killed_run_left_beside_the_output_goes_and_what_is_another_s_stays(calls, small_model, tmp_path):
+    ends = (".parquet", ".calls.parquet", ".report.html")
+    leftovers = [tmp_path / f".preds{end}{TEMPORARY_MARK}1-abcd" for end in ends]
+    others = [tmp_path / f".preds2.parquet{TEMPORARY_MARK}1-abcd", tmp_path / ".preds.parquet.swp"]
+    for path in [*leftovers, *others]:
+        path.touch()
+    run(calls, tmp_path / "preds.parquet", small_model)
+    assert sorted(tmp_path.glob(".*")) == sorted(others)
 
 
 def test_labels_with_times_are_scored_as_they_stand(calls, small_model, tmp_path):

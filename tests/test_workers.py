@@ -90,7 +90,9 @@ class FatefulWork(Work):
             raise RuntimeError("what was there is not")
         elif fate == "takes the output along":
             file.write_text(n_rows)
-            shutil.rmtree(self.folder)
+            # at once: what another worker writes meanwhile would keep a folder that is emptied file by file
+            gone = self.folder.rename(self.folder.with_name("gone"))
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ser_batch.tables import (
     make_folder,
     merge_parts,
     predictions_schema,
+    remove_temporaries_of,
     rows_table,
     source,
     write_json,
@@ -66,6 +67,8 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     side = side_tables(out)
     page = page_file(out)
     files = {**({"": out} if is_file else {}), **side, "page": page}
+    for file in files.values():
+        remove_temporaries_of(file)
     record_file = store.folder / "_meta" / "tables.json"
     made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
     columns = ["path", "channel", "status"]

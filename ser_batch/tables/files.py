@@ -1,6 +1,7 @@
 """Files written whole or not at all, and read back."""
 
 import contextlib
+import glob
 import json
 import os
 import secrets
@@ -87,6 +88,14 @@ def remove_temporaries(folder: Path, name: str = "*") -> None:
     if is_remote(folder):
         return  # an object is whole or not there
     for leftover in folder.rglob(f".{name}{TEMPORARY_MARK}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def remove_temporaries_of(path: Path) -> None:
+    """Remove what writers that were killed have left of this one file, in a folder that is not only ours."""
+    if is_remote(path):
+        return
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)
 
 
