@@ -81,6 +81,7 @@ def test_the_file_says_what_it_is(open_graph):
     assert {"ser-batch", "jax2onnx", "onnx", "onnxruntime"} <= json.loads(values["versions"]).keys()
 
 
+@pytest.mark.usefixtures("small_networks")  # the graph is made of the network built anew, which has to be as small
 def test_a_model_that_is_not_normalized_takes_mfccs_alone(small_robust, segments, tmp_path):
     session, _ = exported(small_robust, tmp_path / "robust.onnx")
     mfcc, n_frames = segments
