@@ -1,8 +1,10 @@
 """What several test files share."""
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,13 +72,8 @@ def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-@pytest.fixture
-def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of one layer under the names of the recipes, for tests of what they are fed and what comes of it."""
-    make_networks_small(monkeypatch)
-
-
-def make_networks_small(patch: pytest.MonkeyPatch) -> None:
+@contextlib.contextmanager
+def networks_of_one_layer() -> Iterator[None]:
     import keras
 
     from ser_batch.network import building
@@ -86,8 +83,23 @@ def make_networks_small(patch: pytest.MonkeyPatch) -> None:
         mean = keras.layers.GlobalAveragePooling1D(name=f"{prefix}mean")(inputs)
         return keras.layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(mean)
 
-    for name in RECIPES:
-        patch.setitem(building._BUILDERS, name, build)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in RECIPES:
+            patch.setitem(building._BUILDERS, name, build)
+        yield
+
+
+@pytest.fixture
+def small_networks() -> Iterator[None]:
+    """Networks of one layer under the names of the recipes, for tests of what they are fed and what comes of it."""
+    with networks_of_one_layer():
+        yield
+
+
+@pytest.fixture(scope="session")
+def smaller() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """The same for fixtures that outlive a test: ``with smaller(): train(...)``."""
+    return networks_of_one_layer
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +135,6 @@ def small_robust(small_variants: Path, tmp_path_factory: pytest.TempPathFactory)
     options = TrainOptions(
         out=out, recipe="robust", epochs=2, split="speaker", conditions="clean,g711", baselines="majority,logistic"
     )
-    with pytest.MonkeyPatch.context() as patch:
-        make_networks_small(patch)
+    with networks_of_one_layer():
         train([small_variants], options, say=lambda line: None)
     return out

@@ -66,21 +66,31 @@ def test_a_network_with_dropout_ends_the_same_to_the_bit(small_features, small_m
     assert not leftovers(tmp_path)
 
 
+MEMBERS_AND_FOLDS = {
+    "recipe": "robust", "epochs": 3, "split": "speaker:2", "baselines": "seed", "train_variants": "clean",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_variants, smaller, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "model"
+    with smaller():
+        train([small_variants], TrainOptions(out=out, **MEMBERS_AND_FOLDS), say=lambda line: None)
+    return out
+
+
 @pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("break_after", [[1], [5], [7], [3, 4, 5], [1, 1, 1]], ids=str)
-def test_members_and_folds_go_on_where_they_were(break_after, small_variants, tmp_path):
-    settings = {
-        "recipe": "robust", "epochs": 3, "split": "speaker:2", "baselines": "seed", "train_variants": "clean",
-    }  # fmt: skip
-    train([small_variants], TrainOptions(out=tmp_path / "whole", **settings), say=lambda line: None)
-    counts = run(small_variants, TrainOptions(out=tmp_path / "model", **settings), break_after)
+def test_members_and_folds_go_on_where_they_were(break_after, undisturbed, small_variants, tmp_path):
+    out = tmp_path / "model"
+    counts = run(small_variants, TrainOptions(out=out, **MEMBERS_AND_FOLDS), break_after)
     n_epochs = 2 * 2 * 3 + 2 * 3 + 2 * 3  # two folds of two members, their baseline, the model itself
     assert sum(counts) == n_epochs + len(break_after)
-    whole, broken = (bundle.load(tmp_path / name) for name in ("whole", "model"))
+    whole, broken = (bundle.load(folder) for folder in (undisturbed, out))
     assert whole.model_id == broken.model_id
     assert whole.values["metrics"] == broken.values["metrics"]
     for table in ("predictions", "summary", "history"):
-        assert_frame_equal(*(pl.read_parquet(tmp_path / name / f"{table}.parquet") for name in ("whole", "model")))
+        assert_frame_equal(*(pl.read_parquet(folder / f"{table}.parquet") for folder in (undisturbed, out)))
     assert not leftovers(tmp_path)
 
 

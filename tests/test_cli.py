@@ -70,6 +70,7 @@ def test_options_and_defaults_are_those_of_the_library(stage):
     assert given == fields
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_the_three_lines_as_they_stand(small_corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small_corpus, "audio")

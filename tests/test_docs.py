@@ -27,6 +27,7 @@ def commands(document: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_the_commands_of_the_readme_run_in_their_order(small_corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small_corpus, "audio")
@@ -157,6 +158,7 @@ def test_every_guarantee_is_held_by_a_test_that_is_there():
             assert re.search(rf"^def {test}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), row
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_the_python_page_runs(small_corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small_corpus, "audio")

@@ -40,6 +40,7 @@ def folder(tmp_path, monkeypatch, small_corpus):
     return tmp_path
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus, tmp_path, monkeypatch, root):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(root / "jobs", "jobs")

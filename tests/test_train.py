@@ -194,6 +194,7 @@ def test_a_folder_with_something_else_is_left_alone(small_features, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_overwrite_replaces_the_model_and_leaves_nothing_beside_it(small_features, small_model, tmp_path):
     out = shutil.copytree(small_model, tmp_path / "model")
     run(small_features, out, epochs=1, overwrite=True)

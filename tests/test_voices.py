@@ -198,7 +198,7 @@ def by_recording(small_features, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def by_speaker(small_variants, tmp_path_factory):
+def by_speaker(small_variants, smaller, tmp_path_factory):
     out = tmp_path_factory.mktemp("by_speaker") / "model"
     options = TrainOptions(
         out=out,
@@ -209,7 +209,8 @@ def by_speaker(small_variants, tmp_path_factory):
         conditions="clean,g711",
         baselines="logistic",
     )
-    summary = train([small_variants], options, say=quiet)
+    with smaller():
+        summary = train([small_variants], options, say=quiet)
     return out, summary
 
 
@@ -268,6 +269,7 @@ def test_what_decides_a_model_has_normalize_only_where_it_is_given(small_model, 
     assert bundle.load(by_recording).normalize == "recording"
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_speakers_that_are_not_known_are_counted(small_corpus, tmp_path):
     featurize(
         small_corpus, FeaturizeOptions(out=tmp_path / "f", corpus="none", labels=labels_file(small_corpus), jobs=1)
@@ -329,7 +331,6 @@ def test_calls_are_scored_by_what_is_heard_of_each_channel(small_corpus, by_reco
     parts = pl.read_parquet(tmp_path / "f" / "*.parquet").sort("segment")
     assert 1 < len(found) == len(parts) < FIRST_SEGMENTS
     mfcc, n_frames = parts["mfcc"].to_numpy(), parts["n_frames"].cast(pl.Int64).to_numpy()
-    model = bundle.load(by_recording)
     model = bundle.load(by_recording)
     everything = np.zeros(len(parts), dtype=np.int64)
     heard = Heard.of(mfcc, n_frames, model.spec.n_mels).together(everything, 1)[everything]

@@ -218,8 +218,10 @@ def test_shards_that_joblib_forgets_are_done_nevertheless(run, tmp_path, monkeyp
 
 def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(tmp_path):
     run = Run(tmp_path, SilentWork)
+    recordings = recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"})
 
-    summary = run(recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"}), shard_size=1)
+    # one worker: a second one would be ended with the first, perhaps in the middle of what is then begun again
+    summary = run(recordings, shard_size=1, jobs=1, isolate=True)
 
     assert (summary.n_rows, summary.n_recordings, summary.rejects) == (10, 4, ())
     assert run.counts == {"a": 1, "b": 2, "c": 3, "d": 4}
