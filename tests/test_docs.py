@@ -28,7 +28,7 @@ def commands(document: Path) -> list[list[str]]:
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_the_commands_of_the_readme_run_in_their_order(small_corpus, tmp_path, monkeypatch):
+def test_the_commands_of_the_readme_and_of_the_training_page_run_in_their_order(small_corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small_corpus, "audio")
     Path("calls").mkdir()
@@ -41,8 +41,9 @@ def test_the_commands_of_the_readme_run_in_their_order(small_corpus, tmp_path, m
             f"call_{call}.wav,anna,0,{i},{i + 1},{('angry', 'calm')[i % 2]}\n" for call in (1, 2) for i in range(10)
         )
     )
-    ran = [line for line in commands(ROOT / "README.md") if line[0] == "ser-batch" and line[1] != "download"]
-    assert {line[1] for line in ran} >= {"featurize", "train", "score"}
+    pages = [ROOT / "README.md", ROOT / "docs" / "training.md"]
+    ran = [line for page in pages for line in commands(page) if line[0] == "ser-batch" and line[1] != "download"]
+    assert [line[1] for line in ran] == ["featurize", "train", "score", "featurize", "train", "score", "train"]
     for line in ran:
         shorter = ["--epochs", "1", "--recipe", "seed"] if line[1] == "train" else []
         result = CliRunner().invoke(cli, [*line[1:], *shorter], catch_exceptions=False)
