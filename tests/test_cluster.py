@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from dask_cluster import DaskCluster, dask_cluster, wait_until
+from made_recordings import recordings_of
 
 from ser_batch.cli import cli
 from ser_batch.config import FeaturizeOptions, RunOptions, ScoreOptions
-from ser_batch.corpus import Metadata, Recording
+from ser_batch.corpus import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
 from ser_batch.featurize import featurize
 from ser_batch.parallel import MAIN, Cluster, Rows, Shard, Store, StoreSummary, Work, claimed, connected, run_shards
@@ -58,20 +59,6 @@ class FatefulWork(Work):
             yield MAIN, {"path": recording.path, "end_s": number + 1.0}
         if fate == "stops the run":
             (self.folder / "_meta" / "lock.json").unlink()
-
-
-def recordings_of(folder: Path, contents: Mapping[str, str]) -> list[Recording]:
-    made = []
-    for name, content in contents.items():
-        file = folder / name
-        file.write_text(content)
-        status = file.stat()
-        made.append(
-            Recording(
-                path=name, file=os.fsencode(file), size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=Metadata()
-            )
-        )
-    return made
 
 
 def begun(folder: Path, name: str) -> list[int]:

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from made_recordings import recordings_of
 
 from ser_batch.config import FeaturizeOptions, RunOptions
-from ser_batch.corpus import Metadata, Recording
+from ser_batch.corpus import Recording
 from ser_batch.errors import RecordingError
 from ser_batch.featurize import featurize
 from ser_batch.parallel import MAIN, ROWS_A_GROUP, Rows, Shard, Store, StoreSummary, Work, run_shards
@@ -59,20 +60,6 @@ class CountingWork(Work):
         yield "calls", dict(zip(CALLS.names, (recording.path, int(n_rows)), strict=True))
 
 
-def recordings_of(folder: Path, **contents: str) -> list[Recording]:
-    made = []
-    for name, content in contents.items():
-        file = folder / name
-        file.write_text(content)
-        status = file.stat()
-        made.append(
-            Recording(
-                path=name, file=os.fsencode(file), size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=Metadata()
-            )
-        )
-    return made
-
-
 def do(work: CountingWork, recordings: list[Recording], *, jobs: int = 1, shard_size: int = 64) -> StoreSummary:
     store = Store(work.folder, {"root": "here"}, overwrite=False)
     plan = store.plan(recordings, work, prune=False)
@@ -95,9 +82,8 @@ def leftovers(out: Path) -> list[Path]:
 @pytest.mark.parametrize("error", [RuntimeError, RecordingError])
 def test_a_recording_that_breaks_after_rows_were_written_leaves_none_and_the_others_stay(error, tmp_path):
     many = 3 * ROWS_A_GROUP + 7
-    recordings = recordings_of(
-        tmp_path, a="10", b=f"{many}", c=f"{many} breaks", d="20 breaks", e=f"{many}", f="0", g="5"
-    )
+    contents = {"a": "10", "b": f"{many}", "c": f"{many} breaks", "d": "20 breaks", "e": f"{many}", "f": "0", "g": "5"}
+    recordings = recordings_of(tmp_path, contents)
 
     summary = do(CountingWork(tmp_path / "out", error), recordings)
 
@@ -117,16 +103,16 @@ def test_a_recording_that_breaks_after_rows_were_written_leaves_none_and_the_oth
 
 def test_rejects_of_a_broken_decoder_are_not_worked_on_again_until_they_change(tmp_path):
     work = CountingWork(tmp_path / "out")
-    do(work, recordings_of(tmp_path, a="1500 breaks", b="3"))
+    do(work, recordings_of(tmp_path, {"a": "1500 breaks", "b": "3"}))
     store = Store(tmp_path / "out", {"root": "here"}, overwrite=False)
 
-    assert store.plan(recordings_of(tmp_path, a="1500 breaks", b="3"), work, prune=False).todo == ()
-    (repaired,) = store.plan(recordings_of(tmp_path, a="1501", b="3"), work, prune=False).todo
+    assert store.plan(recordings_of(tmp_path, {"a": "1500 breaks", "b": "3"}), work, prune=False).todo == ()
+    (repaired,) = store.plan(recordings_of(tmp_path, {"a": "1501", "b": "3"}), work, prune=False).todo
     assert repaired.path == "a"
 
 
 def test_a_part_holds_all_rows_in_order_over_the_edges_of_row_groups(tmp_path):
-    recordings = recordings_of(tmp_path, a="1234", b="40", c="700")
+    recordings = recordings_of(tmp_path, {"a": "1234", "b": "40", "c": "700"})
     Store(tmp_path / "out", {}, overwrite=False)
     CountingWork(tmp_path / "out")(Shard("part-000001", tuple(recordings)))
 
@@ -150,7 +136,7 @@ from test_parallel import *
 folder = Path({str(tmp_path)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 try:
-    do(CountingWork(folder / "out"), recordings_of(folder, **dict.fromkeys("abcd", "30000")), jobs={jobs}, shard_size=1)
+    do(CountingWork(folder / "out"), recordings_of(folder, dict.fromkeys("abcd", "30000")), jobs={jobs}, shard_size=1)
 except OutputError as error:
     print("OutputError", error)
 """
@@ -164,12 +150,12 @@ except OutputError as error:
     assert "Traceback" not in done.stderr
     assert counts(tmp_path / "out") == {}
     assert not leftovers(tmp_path / "out")
-    summary = do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, **dict.fromkeys("abcd", "30000")))
+    summary = do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, dict.fromkeys("abcd", "30000")))
     assert (summary.n_rows, summary.rejects) == (120_000, ())
 
 
 def test_a_killed_worker_costs_its_recording_in_all_tables_and_finished_shards_stay(tmp_path):
-    recordings = recordings_of(tmp_path, a="10", b="20", c="1500 kills", d="30")
+    recordings = recordings_of(tmp_path, {"a": "10", "b": "20", "c": "1500 kills", "d": "30"})
 
     summary = do(CountingWork(tmp_path / "out"), recordings, jobs=2, shard_size=2)
 
@@ -177,7 +163,7 @@ def test_a_killed_worker_costs_its_recording_in_all_tables_and_finished_shards_s
     assert not leftovers(tmp_path / "out")
     assert counts(tmp_path / "out") == {"a": 10, "b": 20, "d": 30}
     assert counts(tmp_path / "out", "calls") == {"a": 1, "b": 1, "d": 1}
-    recordings = recordings_of(tmp_path, a="10", b="20", c="5", d="30")
+    recordings = recordings_of(tmp_path, {"a": "10", "b": "20", "c": "5", "d": "30"})
     assert do(CountingWork(tmp_path / "out"), recordings).n_rows == 65
 
 
@@ -185,7 +171,7 @@ def test_a_killed_worker_costs_its_recording_in_all_tables_and_finished_shards_s
     ("n", "jobs", "shard_size", "sizes"), [(10, 1, 4, [4, 4, 2]), (10, 2, 64, [3, 3, 3, 1]), (3, 8, 64, [1, 1, 1])]
 )
 def test_shards_are_no_larger_than_asked_and_small_runs_reach_every_worker(n, jobs, shard_size, sizes, tmp_path):
-    recordings = recordings_of(tmp_path, **{f"r{i:02d}": "1" for i in range(n)})
+    recordings = recordings_of(tmp_path, {f"r{i:02d}": "1" for i in range(n)})
     store = Store(tmp_path / "out", {}, overwrite=False)
 
     shards = store.shards(recordings, RunOptions(jobs=jobs, shard_size=shard_size))
@@ -198,7 +184,7 @@ def test_shards_are_no_larger_than_asked_and_small_runs_reach_every_worker(n, jo
 def test_a_shard_is_full_at_256_mb_so_that_long_calls_are_shared_out(tmp_path):
     recordings = [
         dataclasses.replace(recording, size=100 * 2**20)
-        for recording in recordings_of(tmp_path, **dict.fromkeys("abcde", "1"))
+        for recording in recordings_of(tmp_path, dict.fromkeys("abcde", "1"))
     ]
 
     shards = Store(tmp_path / "out", {}, overwrite=False).shards(recordings, RunOptions(jobs=1))
@@ -211,7 +197,7 @@ def test_a_shard_is_full_at_256_mb_so_that_long_calls_are_shared_out(tmp_path):
 
 def test_progress_is_plain_lines_on_stderr_where_that_is_no_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ser_batch.parallel.progress.SECONDS_BETWEEN_LINES", 0)
-    do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, a="7200", b="1"), shard_size=1)
+    do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, {"a": "7200", "b": "1"}), shard_size=1)
 
     said = capsys.readouterr()
 
@@ -222,7 +208,7 @@ def test_progress_is_plain_lines_on_stderr_where_that_is_no_terminal(tmp_path, m
 
 
 def test_short_runs_say_nothing_where_stderr_is_no_terminal(tmp_path, capsys):
-    do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, a="1", b="1"), shard_size=1)
+    do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, {"a": "1", "b": "1"}), shard_size=1)
 
     assert capsys.readouterr() == ("", "")
 

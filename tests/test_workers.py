@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from made_recordings import recordings_of
 
 import ser_batch.parallel.recovering
 import ser_batch.parallel.shards
 from ser_batch.config import FeaturizeOptions, RunOptions, ScoreOptions
-from ser_batch.corpus import Metadata, Recording
+from ser_batch.corpus import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
 from ser_batch.featurize import featurize
 from ser_batch.parallel import MAIN, Plan, Rows, Store, StoreSummary, Work, claimed, run_shards
@@ -102,21 +103,6 @@ class SilentWork(FatefulWork):
     def __call__(self, *arguments, **options):
         super().__call__(*arguments, **options)
         os._exit(4)
-
-
-def recordings_of(folder: Path, contents: Mapping[str, str]) -> list[Recording]:
-    made = []
-    for name, content in contents.items():
-        file = folder / name
-        if not file.exists() or file.read_text() != content:
-            file.write_text(content)
-        status = file.stat()
-        made.append(
-            Recording(
-                path=name, file=os.fsencode(file), size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=Metadata()
-            )
-        )
-    return made
 
 
 class Run:
