@@ -70,14 +70,14 @@ class Made:
         return self.x[numbers], np.eye(2, dtype=np.float32)[self.y[numbers]]
 
 
-def fitted(name, segments, *, epochs, seed=3, batch=32):
+def fitted(name, segments, *, epochs, seed=3):
     history = []
     training.set_seed(seed)
-    model = training.build(name, 174, 40, 2)
+    model = training.build(name, *segments.x.shape[1:], 2)
     training.fit(
         model,
         segments,
-        dataclasses.replace(RECIPES[name], batch=batch),
+        dataclasses.replace(RECIPES[name], batch=8),
         epochs=epochs,
         seed=seed,
         on_epoch=lambda epoch, logs: history.append((epoch, logs["loss"])),
@@ -85,10 +85,11 @@ def fitted(name, segments, *, epochs, seed=3, batch=32):
     return history, training.predict(model, segments.x)
 
 
-@pytest.mark.parametrize(("name", "epochs", "batch"), [("seed", 20, 32), ("robust", 15, 4)])
-def test_training_learns(name, epochs, batch):
-    segments = Made(64)
-    history, p = fitted(name, segments, epochs=epochs, batch=batch)
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_training_learns(name):
+    epochs = 10
+    segments = Made(64, n_frames=60)
+    history, p = fitted(name, segments, epochs=epochs)
     assert [epoch for epoch, _ in history] == list(range(1, epochs + 1))
     assert history[-1][1] < history[0][1]
     assert (p.argmax(axis=1) == segments.y).mean() > 0.9
@@ -96,7 +97,9 @@ def test_training_learns(name, epochs, batch):
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_training_repeats_bit_for_bit_and_hangs_on_the_seed(name):
-    (history, p), (again, p_again), (_, p_other) = (fitted(name, Made(64), epochs=3, seed=seed) for seed in (3, 3, 4))
+    (history, p), (again, p_again), (_, p_other) = (
+        fitted(name, Made(64, n_frames=60), epochs=2, seed=seed) for seed in (3, 3, 4)
+    )
     assert history == again
     np.testing.assert_array_equal(p, p_again)
     assert np.abs(p - p_other).max() > 1e-3
