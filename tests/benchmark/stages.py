@@ -20,7 +20,7 @@ from ser_batch.featurize import FeaturizeWork
 from ser_batch.mfcc import MfccKernel, SegmentMfcc
 from ser_batch.network import inference
 from ser_batch.network.scaling import Scaler
-from ser_batch.parallel import Shard, Work, shards
+from ser_batch.parallel import Shard, Work, parts, shards
 from ser_batch.score import ScoreWork
 
 INFERENCE_BAR = 0.30
@@ -96,10 +96,10 @@ def watch_all(watch: Stopwatch) -> None:
         watch.watch(owner, name, "features: MFCC")
     watch.watch(Scaler, "transform", "inference")
     watch.watch(inference.Network, "predict", "inference")
-    for name in ("rows_table", "write_json"):
-        watch.watch(shards, name, "writing")
-    watch.watch(shards._Parts, "_flush", "writing")
-    watch.watch(shards._Parts, "__exit__", "writing")
+    watch.watch(shards, "write_json", "writing")
+    watch.watch(parts, "rows_table", "writing")
+    for name in ("_flush", "__exit__"):
+        watch.watch(parts.Parts, name, "writing")
 
 
 def profile(watch: Stopwatch, work: Work, recordings: tuple[Any, ...]) -> list[Row]:

@@ -13,40 +13,51 @@ import librosa
 import numpy as np
 import polars as pl
 
-RATE = 22050  # Hz
 WINDOW_S, HOP_S = 4.04, 2.02
-N_FRAMES, N_MFCC = 174, 40
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network, the scaler it was trained with and its labels."""
+    """A network, what its features are made by, and its labels."""
 
     network: Any
-    mean: np.ndarray
-    scale: np.ndarray
+    spec: dict[str, Any]
     labels: list[str]
 
 
 def load_model(folder: Path) -> Model:
     """Read a model folder."""
     values = json.loads((folder / "bundle.json").read_text())
-    network = keras.saving.load_model(folder / "network.keras")
-    return Model(network, np.array(values["scaler"]["mean"]), np.array(values["scaler"]["scale"]), values["labels"])
+    return Model(keras.saving.load_model(folder / "network.keras"), values["feature_spec"], values["labels"])
 
 
 def scaled_windows(path: Path, model: Model) -> np.ndarray:
-    """Return the scaled MFCCs of a call's windows, shape (windows, 174, 40); the last window is padded with zeros."""
-    samples, _ = librosa.load(path, sr=RATE)
-    length, hop = round(WINDOW_S * RATE), round(HOP_S * RATE)
+    """Return the MFCCs of a call's windows, shape (windows, 174, 40); the last window is padded with zeros.
+
+    They are scaled by the mean and deviation of all frames of the call, which is the voice that a model normalized by
+    speaker is given, near enough to take as long: ser-batch leaves pauses out of them.
+    """
+    spec = model.spec
+    rate = spec["sampling_rate"]
+    samples, _ = librosa.load(path, sr=rate)
+    length, hop = round(WINDOW_S * rate), round(HOP_S * rate)
     windows = []
     for first in range(0, max(len(samples) - length, 0) + hop, hop):
         window = samples[first : first + length]
         window = np.pad(window, (0, length - len(window)))
-        mfcc = librosa.feature.mfcc(y=window, sr=RATE, n_mfcc=N_MFCC).T[:N_FRAMES]
-        mfcc = np.pad(mfcc, ((0, N_FRAMES - len(mfcc)), (0, 0)))
-        windows.append((mfcc - model.mean) / model.scale)
-    return np.array(windows, dtype=np.float32)
+        mel = librosa.feature.melspectrogram(
+            y=window,
+            sr=rate,
+            n_fft=spec["n_fft"],
+            win_length=spec["win_length"],
+            hop_length=spec["hop_length"],
+            n_mels=spec["n_mels"],
+        )
+        decibels = librosa.power_to_db(mel, ref=np.max, amin=1e-20, top_db=spec["top_db"])
+        mfcc = librosa.feature.mfcc(S=decibels, n_mfcc=spec["n_mfcc"]).T[: spec["n_frames"]]
+        windows.append(np.pad(mfcc, ((0, spec["n_frames"] - len(mfcc)), (0, 0))))
+    mfccs = np.array(windows, dtype=np.float32)
+    return (mfccs - mfccs.mean(axis=(0, 1))) / mfccs.std(axis=(0, 1))
 
 
 def row(path: Path, segment: int, probabilities: np.ndarray, labels: list[str]) -> dict[str, Any]:
