@@ -62,7 +62,7 @@ def main() -> None:
         ours = next(iter(by_output))
         windows = [agreement(program.name, path, ours) for path, program in by_output.items()]
     show(f"Score {arguments.hours:g} h of calls, 8 kHz mono mu-law WAV, model {MODEL}", rows, arguments.markdown)
-    show("That all did the same", windows, arguments.markdown)
+    show("How far they agree: the peers scale by all frames of a call, pauses too", windows, arguments.markdown)
 
 
 if __name__ == "__main__":
