@@ -297,7 +297,7 @@ def test_a_call_tells_its_seconds_of_speech_and_of_speech_at_once(clips, small_m
 
 # How many dB an encoding's error lies at least below speech at -20 dBFS, and in what share of windows the model of the
 # package at least gives the emotion that it gives the 16-bit WAV file; docs/calls.md has what was measured.
-LOSSY = {  # at least so many dB of signal to error, and such a share of windows with the same label
+LOSSY = {
     "pcm8": (22, 0.85),
     "mulaw": (34, 0.95),
     "alaw": (34, 0.95),

@@ -9,4 +9,4 @@ table = featurize("audio", jobs=1).features.collect()
 width: int = table.width
 calls = score("calls", model=train("features", epochs=3).path).calls
 height: int = calls.height
-featurize("audio", jobs="all")  # type: ignore[arg-type]
+featurize("audio", jobs="all")  # type: ignore[arg-type]  # wrong on purpose: a number is wanted
