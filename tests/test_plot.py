@@ -173,4 +173,4 @@ def test_real_recordings(shared, tmp_path):
         seen = look(path)
         assert seen.silence["start_s"]
         assert seen.predictions["label"]
-    assert len(rendered(specification(seen), ".png")) > 20_000
+        assert len(rendered(specification(seen), ".png")) > 20_000

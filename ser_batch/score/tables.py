@@ -67,8 +67,9 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     side = side_tables(out)
     page = page_file(out)
     files = {**({"": out} if is_file else {}), **side, "page": page}
-    for file in files.values():
-        remove_temporaries_of(file)
+    if is_file:  # of a folder, the store has swept all that is in it
+        for file in files.values():
+            remove_temporaries_of(file)
     record_file = store.folder / "_meta" / "tables.json"
     made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
     columns = ["path", "channel", "status"]
