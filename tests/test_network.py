@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 import zipfile
 
 import keras
@@ -16,6 +17,7 @@ from ser_batch.config import FeatureSpec
 from ser_batch.errors import BundleError
 from ser_batch.network import building, inference, training
 from ser_batch.network.augmentation import N_WARPS, augmented, masked, warp_matrices
+from ser_batch.network.convolution import convolution
 from ser_batch.network.recipes import RECIPES, Augmentation
 from ser_batch.network.saved import read_saved
 
@@ -255,6 +257,34 @@ def test_numpy_steps_over_frames_as_keras_does(n_frames, width, strides, tmp_pat
     x = np.random.default_rng(0).normal(size=(5, n_frames, 2)).astype(np.float32)
     found = inference.load(tmp_path / "network.keras").predict(x)
     np.testing.assert_allclose(found, training.predict(model, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("n_frames", [1, 4, 30])
+@pytest.mark.parametrize(("width", "step"), [*((width, 1) for width in range(1, 11)), (7, 2), (8, 3)])
+def test_fewer_multiplications_give_the_same_convolution(n_frames, width, step):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(3, n_frames, 4)).astype(np.float32)
+    kernel = generator.normal(size=(width, 4, 5)).astype(np.float32)
+
+    found = convolution(kernel, step)(x)
+
+    n_out = -(-n_frames // step)
+    missing = max(0, (n_out - 1) * step + width - n_frames)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (missing // 2, missing), (0, 0)))
+    expected = sum(padded[:, tap : tap + n_out * step : step][:, :n_out] @ kernel[tap] for tap in range(width))
+    # float32 keeps 7 digits; what goes to the points and back loses up to 2 of them
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_a_stride_that_would_fill_the_memory_is_refused(tmp_path):
+    inputs = keras.Input((4, 2), name="mfcc")
+    convolution = keras.layers.Conv1D(4, 2, strides=10**9, padding="same", use_bias=False)(inputs)
+    training.save(ended(inputs, convolution), tmp_path / "network.keras")
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="8000000000 numbers at a time"):
+        inference.load(tmp_path / "network.keras")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
 
 
 def test_a_weight_at_its_limit_is_no_warning(tmp_path):
