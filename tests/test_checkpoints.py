@@ -123,31 +123,61 @@ def test_another_training_into_the_same_place_begins_anew(small_variants, tmp_pa
     assert leftovers(tmp_path) == [".model.unfinished"]
     say, lines = breaks_after(None)
     train([small_variants], options(1), say=say)
-    assert len(lines) == 3
+    assert lines[0].endswith("model: the training that was begun there is not gone on with, seed was 0 and is 1")
+    assert len(lines[1:]) == 3
+
+
+def test_what_other_versions_began_is_begun_anew_and_told(tmp_path):
+    told = []
+    begun = Checkpoints(tmp_path / "model", {"a": 1}, told.append)
+    begun.prepare()
+    settings = begun.folder / "training.json"
+    settings.write_text(settings.read_text().replace('"numpy":"', '"numpy":"0.'))
+
+    Checkpoints(tmp_path / "model", {"a": 1}, told.append)
+
+    version = np.__version__
+    assert told == [
+        f"{tmp_path / 'model'}: the training that was begun there is not gone on with, "
+        f"numpy was 0.{version} and is {version}"
+    ]
+    assert not begun.folder.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"versions": 1}'])
+def test_what_cannot_be_read_is_begun_anew(text, tmp_path):
+    told = []
+    (tmp_path / ".model.unfinished").mkdir()
+    (tmp_path / ".model.unfinished" / "training.json").write_text(text)
+    Checkpoints(tmp_path / "model", {"a": 1}, told.append)
+    assert told == [
+        f"{tmp_path / 'model'}: the training that was begun there is not gone on with, as it cannot be read"
+    ]
+    assert not leftovers(tmp_path)
 
 
 def test_what_was_kept_is_read_back_and_what_is_broken_is_not(tmp_path):
-    place = Checkpoints(tmp_path / "model", {"a": 1}).of("robust", False, None, 0, 1)
+    place = Checkpoints(tmp_path / "model", {"a": 1}, print).of("robust", False, None, 0, 1)
     assert place.load() is None
     arrays = [np.arange(3, dtype=np.float32), np.array(7, dtype=np.uint32)]
     place.keep(lambda: State(4, arrays), [{"epoch": 4, "loss": 0.1, "fold": None}], is_last=False)
-    kept = Checkpoints(tmp_path / "model", {"a": 1}).of("robust", False, None, 0, 1).load()
+    kept = Checkpoints(tmp_path / "model", {"a": 1}, print).of("robust", False, None, 0, 1).load()
     assert kept.state.epoch == 4
     assert kept.history == [{"epoch": 4, "loss": 0.1, "fold": None}]
     for array, expected in zip(kept.state.arrays, arrays, strict=True):
         assert array.dtype == expected.dtype
         np.testing.assert_array_equal(array, expected)
-    assert Checkpoints(tmp_path / "model", {"a": 1}).of("robust", False, "fold", 0, 1).load() is None
+    assert Checkpoints(tmp_path / "model", {"a": 1}, print).of("robust", False, "fold", 0, 1).load() is None
     (file,) = (tmp_path / ".model.unfinished").glob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
     assert place.load() is None
-    Checkpoints(tmp_path / "model", {"a": 2})
+    Checkpoints(tmp_path / "model", {"a": 2}, print)
     assert not file.exists()
 
 
 def test_networks_are_kept_now_and_then_and_always_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 1000.0)
-    place = Checkpoints(tmp_path / "model", {}).of("robust")
+    place = Checkpoints(tmp_path / "model", {}, print).of("robust")
     asked = []
 
     def state():

@@ -66,13 +66,27 @@ class Checkpoints:
     identity
         All that decides the model. What another training left is removed, and so is what other versions of the
         libraries made, whose next steps may differ in the last bits.
+    say
+        Is told why something is removed.
     """
 
-    def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> None:
         self.folder = out.with_name(f".{out.name}.unfinished")
         self._settings = canonical_json(dict(identity) | {"versions": bundle.versions()})
-        if not self._are_of_this_training():
+        if self.folder.exists() and not self._are_of_this_training():
+            settings = json.loads(self._settings)
+            say(f"{out}: the training that was begun there is not gone on with, {self._differs_by(settings)}")
             self.remove()
+
+    def _differs_by(self, settings: Mapping[str, Any]) -> str:
+        """Return in words what tells the training that was kept from one of these settings."""
+        try:
+            kept = json.loads((self.folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
+            then, now = ({**values, **values["versions"]} for values in (kept, settings))
+        except (OSError, ValueError, TypeError, KeyError):
+            return "as it cannot be read"
+        names = [name for name in sorted({*then, *now} - {"versions"}) if then.get(name) != now.get(name)]
+        return "; ".join(f"{name} was {then.get(name)} and is {now.get(name)}" for name in names)
 
     def prepare(self) -> None:
         """Make the folder, if it is not there."""

@@ -184,7 +184,7 @@ def _train(
             part = dataclasses.replace(part, train=clean if len(clean) else part.train)
         return run_part(data, labels, part, kind, own_settings if is_own else plain, say=say, prefix=prefix)
 
-    checkpoints = Checkpoints(options.out, identity)
+    checkpoints = Checkpoints(options.out, identity, say)
     plain = Settings(epochs=options.epochs, checkpoints=checkpoints)  # a baseline is what the same rows give without
     own_settings = dataclasses.replace(
         plain,
