@@ -278,8 +278,8 @@ def test_fewer_multiplications_give_the_same_convolution(n_frames, width, step):
 
 def test_a_stride_that_would_fill_the_memory_is_refused(tmp_path):
     inputs = keras.Input((4, 2), name="mfcc")
-    convolution = keras.layers.Conv1D(4, 2, strides=10**9, padding="same", use_bias=False)(inputs)
-    training.save(ended(inputs, convolution), tmp_path / "network.keras")
+    convolved = keras.layers.Conv1D(4, 2, strides=10**9, padding="same", use_bias=False)(inputs)
+    training.save(ended(inputs, convolved), tmp_path / "network.keras")
     tracemalloc.start()
     with pytest.raises(BundleError, match="8000000000 numbers at a time"):
         inference.load(tmp_path / "network.keras")

@@ -74,15 +74,14 @@ class Checkpoints:
         self.folder = out.with_name(f".{out.name}.unfinished")
         self._settings = canonical_json(dict(identity) | {"versions": bundle.versions()})
         if self.folder.exists() and not self._are_of_this_training():
-            settings = json.loads(self._settings)
-            say(f"{out}: the training that was begun there is not gone on with, {self._differs_by(settings)}")
+            say(f"{out}: the training that was begun there is not gone on with, {self._differs_by()}")
             self.remove()
 
-    def _differs_by(self, settings: Mapping[str, Any]) -> str:
-        """Return in words what tells the training that was kept from one of these settings."""
+    def _differs_by(self) -> str:
+        """Return in words what tells the training that was kept from this one."""
         try:
-            kept = json.loads((self.folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-            then, now = ({**values, **values["versions"]} for values in (kept, settings))
+            kept = (self.folder / _SETTINGS_FILE).read_text(encoding="utf-8")
+            then, now = ({**values, **values["versions"]} for values in map(json.loads, (kept, self._settings)))
         except (OSError, ValueError, TypeError, KeyError):
             return "as it cannot be read"
         names = [name for name in sorted({*then, *now} - {"versions"}) if then.get(name) != now.get(name)]
