@@ -354,10 +354,8 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path):
         soundfile.write(audio / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 16000 * 60), 16000)
     command = [*CLI, "featurize", str(audio), "--out", str(tmp_path / "out"), "--jobs", "2", "--shard-size", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
     with process:
-        while not list(tmp_path.glob("out/part-*")) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: list(tmp_path.glob("out/part-*")), process)
         process.kill()
         # the workers hold the other end of the pipe: it closes when the last of them is gone
         process.communicate(timeout=60)
