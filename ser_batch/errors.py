@@ -9,6 +9,7 @@
     ├── RecordingError      one recording cannot be used; it becomes a row of rejects.parquet
     ├── OutputError         the output cannot be written, or belongs to another run
     ├── BundleError         a model folder is incomplete, altered or of another version
+    ├── EncoderError        an encoder folder is incomplete or altered, or weights that no encoder can be made of
     └── DownloadError       an archive cannot be fetched or is not what it should be
 """
 
@@ -110,6 +111,10 @@ class OutputError(SerBatchError):
 
 class BundleError(SerBatchError):
     """A model folder is incomplete, altered, or of a version this program does not read."""
+
+
+class EncoderError(SerBatchError):
+    """An encoder folder is incomplete or altered, or weights are not those of a Whisper encoder."""
 
 
 class DownloadError(SerBatchError):

@@ -4,6 +4,7 @@ Everything that changes a value lives in one of these classes, is validated when
 written to JSON and compared. There is no global configuration.
 """
 
+from ser_batch.config.encoder import AnyFeatureSpec, EncoderSpec, feature_spec_of
 from ser_batch.config.job import Job, read_job
 from ser_batch.config.options import (
     BASELINES,
@@ -47,8 +48,10 @@ __all__ = [
     "STAGES",
     "STAGE_INPUTS",
     "VARIANT_SETS",
+    "AnyFeatureSpec",
     "Change",
     "CorpusName",
+    "EncoderSpec",
     "Estimator",
     "FeatureSpec",
     "FeaturizeOptions",
@@ -67,6 +70,7 @@ __all__ = [
     "canonical_json",
     "changes",
     "check_protocol",
+    "feature_spec_of",
     "held_out_corpus",
     "holds_out_corpora",
     "is_remote",
