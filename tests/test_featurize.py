@@ -29,6 +29,7 @@ from ser_batch.corpus import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurize import FeaturizeSummary, cutting, featurize
 from ser_batch.featurize.cutting import Segment, segments
+from ser_batch.featurize.front_ends import front_end
 from ser_batch.mfcc import SegmentMfcc, kernel
 from ser_batch.synth import synth
 from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
@@ -107,7 +108,7 @@ one_thread = threadpoolctl.threadpool_limits.wrap(limits=1)
 
 @one_thread
 def cut(file: Path, spec: FeatureSpec, segmentation: Segmentation, *labels: LabelRow) -> list[Segment]:
-    return [segment for _, segment in segments(recording_of(file, *labels), spec, segmentation)]
+    return [segment for _, segment in segments(recording_of(file, *labels), front_end(spec), segmentation)]
 
 
 @one_thread
@@ -282,7 +283,7 @@ def test_windows_follow_each_other_until_the_end_is_covered(rate, spec, duration
 
     assert [segment.index for segment in found] == list(range(len(starts)))
     np.testing.assert_allclose(places(found), [(start, min(start + 4.04, n / rate)) for start in starts], atol=1e-9)
-    assert len(found[0].mfcc) == min(1 + round(min(n / rate, 4.04) * spec.sampling_rate) // spec.hop_length, 174)
+    assert len(found[0].features) == min(1 + round(min(n / rate, 4.04) * spec.sampling_rate) // spec.hop_length, 174)
 
 
 def test_a_hop_longer_than_the_window_leaves_gaps(tmp_path):
@@ -334,7 +335,7 @@ def test_any_windows_of_any_recording_hold_what_the_kernel_makes_of_their_own_sa
         assert all(segment.end_s < duration_s for segment in found[:-1])
     for segment in found:
         end_s = round(segment.start_s + window_s, 6)
-        np.testing.assert_array_equal(segment.mfcc, expected_mfcc(samples, rate, SMALL, segment.start_s, end_s))
+        np.testing.assert_array_equal(segment.features, expected_mfcc(samples, rate, SMALL, segment.start_s, end_s))
         own = samples[round(segment.start_s * rate) : round(end_s * rate)]
         assert segment.rms_dbfs == pytest.approx(10 * np.log10(np.mean(own.astype(np.float64) ** 2)), abs=1e-3)
 
@@ -349,7 +350,7 @@ def test_windows_beyond_the_first_block_of_thirty_seconds_are_right(preset, tmp_
     np.testing.assert_allclose(places(found), [(i * 9.9, min(i * 9.9 + 4, 63)) for i in range(7)], atol=1e-9)
     for segment in found[2:]:
         expected = expected_mfcc(samples, 8000, spec, segment.start_s, segment.start_s + 4)
-        np.testing.assert_array_equal(segment.mfcc, expected)
+        np.testing.assert_array_equal(segment.features, expected)
 
 
 def test_a_recording_shorter_than_a_window_is_the_same_as_a_clip(tmp_path):
@@ -1000,13 +1001,13 @@ def test_of_a_long_clip_the_beginning_is_changed(tmp_path, monkeypatch):
     file = write(tmp_path / "a.wav", samples)
 
     found = segments(
-        recording_of(file), TELEPHONE, Segmentation(), variants=Variants(names=("clean", "level-6"), seed=7)
+        recording_of(file), front_end(TELEPHONE), Segmentation(), variants=Variants(names=("clean", "level-6"), seed=7)
     )
 
     clean, quieter = (segment for _, segment in found)
-    np.testing.assert_array_equal(clean.mfcc, mfcc_by_kernel(samples[:, 0]))
+    np.testing.assert_array_equal(clean.features, mfcc_by_kernel(samples[:, 0]))
     expected = variant_of(samples[:8000, 0], 8000, "level-6", content_hash="", place="0/0")
-    np.testing.assert_array_equal(quieter.mfcc, expected)
+    np.testing.assert_array_equal(quieter.features, expected)
     assert (quieter.start_s, quieter.end_s) == (clean.start_s, clean.end_s) == (0.0, 3.0)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ser_batch.config import FeatureSpec
 from ser_batch.report import (
     PUBLISHED,
     confusion,
@@ -121,7 +122,7 @@ def write_model(folder: Path) -> Path:
             }
             for i in range(n)
         ]  # fmt: skip
-    predictions = pl.DataFrame(rows_table(rows, model_predictions_schema(labels)))
+    predictions = pl.DataFrame(rows_table(rows, model_predictions_schema(labels, FeatureSpec())))
     clean = predictions.filter(variant="clean")
     tables = {
         "predictions": predictions,

@@ -166,7 +166,7 @@ def test_calls_have_the_columns_of_the_contract():
 
 
 def test_a_models_predictions_keep_all_metadata_and_have_the_columns_of_the_contract():
-    schema = model_predictions_schema(LABELS)
+    schema = model_predictions_schema(LABELS, FeatureSpec())
     assert schema.names == [*SEGMENT, *METADATA, "speech_ratio", "fold", "seed", "predicted", *probabilities()]
 
 
@@ -180,7 +180,7 @@ def test_rejects_have_the_columns_of_the_contract():
         features_schema(FeatureSpec()),
         predictions_schema(LABELS),
         calls_schema(LABELS),
-        model_predictions_schema(LABELS),
+        model_predictions_schema(LABELS, FeatureSpec()),
     ],
 )
 def test_every_table_says_its_version_and_has_the_dtypes_of_the_contract(tmp_path, schema):

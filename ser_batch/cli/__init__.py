@@ -28,7 +28,7 @@ def cli() -> None:
     """Batch speech-emotion analytics: folders of speech to dataframes.
 
     \b
-    ser-batch featurize ./audio                     recordings -> MFCCs in Parquet
+    ser-batch featurize ./audio                     recordings -> features in Parquet
     ser-batch train                                 features -> a model and its evaluation
     ser-batch score ./calls --out preds.parquet     recordings -> predictions and reports in Parquet
     """
@@ -38,11 +38,19 @@ def cli() -> None:
 @click.argument("audio", type=PLACE)
 @click.option("--out", type=PLACE, default="features", show_default=True, help="The features folder.")
 @click.option(
+    "--features",
+    metavar="mfcc|whisper-tiny.en|DIR",
+    default="mfcc",
+    show_default=True,
+    help="What to compute for each segment: MFCCs, or the embedding of a pretrained speech encoder, by name or in a "
+    "folder.",
+)
+@click.option(
     "--preset",
     type=click.Choice(["ravdess", "telephone"]),
     default="ravdess",
     show_default=True,
-    help="How MFCCs are computed: at 22050 Hz, or at 8000 Hz.",
+    help="How MFCCs are computed: at 22050 Hz, or at 8000 Hz. Encoders have a sampling rate of their own.",
 )
 @click.option(
     "--variants",
@@ -59,7 +67,7 @@ def cli() -> None:
 )
 @run_options("clip")
 def featurize(audio: Path, **options: Any) -> None:
-    """Turn AUDIO, a folder of recordings, into MFCCs: Parquet keyed by what the file names say.
+    """Turn AUDIO, a folder of recordings, into features: Parquet keyed by what the file names say.
 
     AUDIO and --out may be in an object store: s3://bucket/audio.
 

@@ -32,8 +32,9 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                     type=click.Choice(["clip", "windows", "turns", "labels"]),
                     default=mode,
                     show_default=True,
-                    help="clip: the first 4.04 s of each recording. windows: all of it, in overlapping windows. "
-                    "turns: its stretches of speech between pauses. labels: the rows of the labels file.",
+                    help="clip: the first 4.04 s of each recording, or with an encoder all of it. windows: all of it, "
+                    "in overlapping windows. turns: its stretches of speech between pauses. labels: the rows of the "
+                    "labels file.",
                 ),
                 click.option(
                     "--window",

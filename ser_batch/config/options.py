@@ -25,6 +25,9 @@ CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "te
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
 BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
 DEFAULT_RECIPE: RecipeName = "robust"
+# the front end that is no encoder
+MFCC = "mfcc"
+DEFAULT_PRESET = "ravdess"
 # no call lasts a day; what says that it does would keep a worker for hours
 DEFAULT_MAX_DURATION_S = 86_400.0
 
@@ -183,7 +186,8 @@ class FeaturizeOptions(RunOptions):
     """The options of `featurize`; see ``ser-batch featurize --help``."""
 
     out: Path = Path("features")
-    preset: str = "ravdess"
+    features: str = MFCC
+    preset: str = DEFAULT_PRESET
     variants: str = CLEAN
     name: str | None = None
     verify: int = 0
@@ -196,11 +200,34 @@ class FeaturizeOptions(RunOptions):
         check_seed(self.seed)
         if self.verify < 0:
             raise UsageError(f"--verify {self.verify}; expected 0 or more recordings")
-        self.segmentation.check_window(self.spec)
+        if self.spec is None:
+            self._check_encoder()
+        else:
+            self.segmentation.check_window(self.spec)
+
+    def _check_encoder(self) -> None:
+        """Refuse what only MFCCs have."""
+        if not self.features or "://" in self.features or "\0" in self.features:
+            raise UsageError(
+                f"--features {self.features!r}; expected {MFCC}, the name of an encoder that ships with ser-batch, or "
+                "the folder of an encoder on this machine"
+            )
+        if self.preset != DEFAULT_PRESET:
+            raise UsageError(
+                f"--preset {self.preset} with --features {self.features}: an encoder has a sampling rate of its own; "
+                "leave one of the two out"
+            )
+        if self.verify:
+            raise UsageError(
+                f"--verify {self.verify} with --features {self.features}: it compares MFCCs with those of librosa; "
+                "leave one of the two out"
+            )
 
     @property
-    def spec(self) -> FeatureSpec:
-        """The feature spec of the preset."""
+    def spec(self) -> FeatureSpec | None:
+        """The feature spec of the preset; None where an encoder is to compute the features."""
+        if self.features != MFCC:
+            return None
         if self.preset not in PRESETS:
             raise UsageError(
                 f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}{did_you_mean(self.preset, PRESETS)}"

@@ -1,8 +1,9 @@
-"""The first stage: recordings to segments to MFCCs, one Parquet row a segment.
+"""The first stage: recordings to segments to features, one Parquet row per segment.
 
 Called, the package itself is the function of the library, `called.featurize`.
 
-`intervals` says which stretches become segments, `cutting` decodes and computes; only workers load them.
+`intervals` says which stretches become segments, `cutting` decodes them and feeds their samples to one of the
+`front_ends`, which computes MFCCs or embeddings; only workers load these.
 """
 
 from ser_batch.config.calling import make_callable

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_batch.config import CorpusName, FeaturizeOptions, SegmentMode
-from ser_batch.config.options import DEFAULT_MAX_DURATION_S, Backend
+from ser_batch.config.options import DEFAULT_MAX_DURATION_S, DEFAULT_PRESET, MFCC, Backend
 from ser_batch.config.places import place
 from ser_batch.errors import InputError
 from ser_batch.featurize.stage import FeaturizeSummary
@@ -35,7 +35,7 @@ class Featurized:
 
     @property
     def features(self) -> "pl.LazyFrame":
-        """One row a segment and variant; ``mfcc`` is collected where it is asked for."""
+        """One row per segment and variant; arrays (``mfcc`` or ``embedding``) are read where you ask for them."""
         import polars as pl
 
         return pl.scan_parquet(sorted(map(str, self.path.glob("part-*.parquet"))), glob=False)
@@ -52,7 +52,8 @@ def featurize(
     audio: Path | str,
     *,
     out: Path | str = "features",
-    preset: str = "ravdess",
+    features: str = MFCC,
+    preset: str = DEFAULT_PRESET,
     variants: str = "clean",
     name: str | None = None,
     verify: int = 0,
@@ -78,12 +79,15 @@ def featurize(
     strict: bool = False,
     progress: bool = True,
 ) -> Featurized:
-    """Turn a folder of recordings into a table of MFCCs, as ``ser-batch featurize`` does.
+    """Turn a folder of recordings into a table of features, as ``ser-batch featurize`` does.
 
     Parameters
     ----------
     audio
         A folder, walked to any depth, or one recording; it and `out` may be addresses such as ``s3://bucket/calls``.
+    features
+        ``mfcc``, or an encoder: the name of one that ships with ser-batch, such as ``whisper-tiny.en``, or the path of
+        an encoder's folder.
     out, preset, variants, name, verify, seed
         The options of ``ser-batch featurize``, which its ``--help`` tells.
     labels, corpus, segments, window, hop, channels, raw_format, max_duration
@@ -106,11 +110,14 @@ def featurize(
         `audio` is not there, or options do not go together.
     InputError
         Nothing could be featurized, or with `strict` anything was rejected.
+    EncoderError
+        The encoder is not there, incomplete or altered.
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
     """
     options = FeaturizeOptions(
         out=place(out),
+        features=features,
         preset=preset,
         variants=variants,
         name=name,

@@ -5,17 +5,17 @@ import heapq
 import itertools
 import math
 from collections.abc import Collection, Iterator
+from typing import Generic
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 from ser_batch.audio import AudioReader, Resampler, Samples, Sound, channel_samples
-from ser_batch.config import CLEAN, FeatureSpec, RawFormat, Segmentation, Variants
+from ser_batch.config import CLEAN, RawFormat, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
+from ser_batch.featurize.front_ends import Features_co, FrontEnd, SegmentFeatures
 from ser_batch.featurize.intervals import Interval, check_labels_inside, intervals, labels_by_channel
-from ser_batch.mfcc import SegmentMfcc, kernel
 from ser_batch.vad import Activity
 from ser_batch.variants import changed
 
@@ -24,7 +24,7 @@ LONGEST_VARIANT_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Segment:
+class Segment(Generic[Features_co]):
     """One window of one channel, or a variant of it.
 
     Parameters
@@ -32,12 +32,12 @@ class Segment:
     channel, index
         The table's channel number, and the segment's number within it.
     variant
-        ``clean``, or the change made to the waveform before its MFCCs were computed.
+        ``clean``, or the change made to the waveform before its features were computed.
     start_s, end_s
         Place in the recording, in seconds.
-    mfcc
-        float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded; no frames where there is too little
-        speech.
+    features
+        What the front end computed: of MFCCs float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded; of
+        an encoder an `Embedding`. None where there is too little speech.
     rms_dbfs
         Level of the source's samples in dB below full scale; None for digital silence.
     clipped_ratio
@@ -53,7 +53,7 @@ class Segment:
     variant: str
     start_s: float
     end_s: float
-    mfcc: npt.NDArray[np.float32]
+    features: Features_co | None
     rms_dbfs: float | None
     clipped_ratio: float
     label: LabelRow | None
@@ -61,11 +61,11 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Recipe:
+class _Recipe(Generic[Features_co]):
     """What becomes of every segment of a recording."""
 
     path: str  # for messages
-    spec: FeatureSpec
+    front_end: FrontEnd[Features_co]
     variants: Variants
     content_hash: str
     activity: Activity | None
@@ -77,50 +77,52 @@ class _Recipe:
         return self.variants.names != (CLEAN,)
 
 
-class _OpenSegment:
+class _OpenSegment(Generic[Features_co]):
     """A segment whose samples are still coming."""
 
-    def __init__(self, interval: Interval, speech_ratio: float | None, mfcc: SegmentMfcc | None) -> None:
+    def __init__(
+        self, interval: Interval, speech_ratio: float | None, features: SegmentFeatures[Features_co] | None
+    ) -> None:
         self.interval = interval
         self.speech_ratio = speech_ratio
-        self.mfcc = mfcc  # None where it has too little speech
+        self.features = features  # None where it has too little speech
         self.square_sum = 0.0
         self.n_clipped = 0
         self.n_source = 0
         self.source: list[Samples] = []  # only where variants are made of them
 
 
-class _ChannelSegmenter:
+class _ChannelSegmenter(Generic[Features_co]):
     """Cuts one channel's stream into segments; each is computed from its own samples alone.
 
     Memory holds the segments that overlap at one moment, whatever the recording's length.
     """
 
     def __init__(
-        self, sound: Sound, recipe: _Recipe, channel: int, stretches: Iterator[Interval], *, is_exact: bool
+        self, sound: Sound, recipe: _Recipe[Features_co], channel: int, stretches: Iterator[Interval], *, is_exact: bool
     ) -> None:
         self._sound, self._recipe, self._channel = sound, recipe, channel
-        self._mfccs = kernel(recipe.spec, sound.sampling_rate)
+        self._front_end, self._target_rate = recipe.front_end, recipe.front_end.sampling_rate
         self._is_exact = is_exact  # every interval was asked for; windows go on until the end is reached
         self._intervals = stretches
         self._next = next(stretches, None)
-        self._open: list[tuple[float, int, _OpenSegment]] = []  # a heap by end
-        self._resampler = Resampler(sound.sampling_rate, recipe.spec.sampling_rate)
+        self._open: list[tuple[float, int, _OpenSegment[Features_co]]] = []  # a heap by end
+        self._resampler = Resampler(sound.sampling_rate, self._target_rate)
         self._n_source = self._n_target = 0
         self._covered = 0  # samples of the source up to the end of the last window
 
-    def feed(self, samples: Samples, *, last: bool = False) -> Iterator[Segment]:
+    def feed(self, samples: Samples, *, last: bool = False) -> Iterator[Segment[Features_co]]:
         """Take the next samples of the source, shape (n,); yield the segments that are complete."""
         target = self._resampler.feed(samples, last=last)
         self._begin(samples, target, last=last)
         for _, _, segment in self._open:
             self._measure(segment, samples)
-            part = _cut(target, self._n_target, segment.interval, self._recipe.spec.sampling_rate)
-            if segment.mfcc is not None and len(part):
-                segment.mfcc.feed(part)
+            part = _cut(target, self._n_target, segment.interval, self._target_rate)
+            if segment.features is not None and len(part):
+                segment.features.feed(part)
         self._n_source += len(samples)
         self._n_target += len(target)
-        reached_s = self._n_target / self._recipe.spec.sampling_rate
+        reached_s = self._n_target / self._target_rate
         while self._open and (last or self._open[0][0] <= reached_s):
             segment = heapq.heappop(self._open)[2]
             if self._is_wanted(segment.interval, last):
@@ -134,7 +136,7 @@ class _ChannelSegmenter:
         """
         ends = (
             (self._sound.sampling_rate, self._n_source + len(samples)),
-            (self._recipe.spec.sampling_rate, self._n_target + len(target)),
+            (self._target_rate, self._n_target + len(target)),
         )
         is_reached = all if last else any
         while self._next is not None and is_reached(round(self._next.start_s * rate) < end for rate, end in ends):
@@ -142,14 +144,15 @@ class _ChannelSegmenter:
             heapq.heappush(self._open, (end_s, self._next.index, self._opened(self._next, end_s)))
             self._next = next(self._intervals, None)
 
-    def _opened(self, interval: Interval, end_s: float) -> _OpenSegment:
-        activity = self._recipe.activity
-        if activity is None:
-            return _OpenSegment(interval, None, self._mfccs.segment())
-        ratio = activity.speech_ratio(self._channel, interval.start_s, end_s)
-        return _OpenSegment(interval, ratio, self._mfccs.segment() if ratio >= self._recipe.least_speech else None)
+    def _opened(self, interval: Interval, end_s: float) -> _OpenSegment[Features_co]:
+        activity, ratio = self._recipe.activity, None
+        if activity is not None:
+            ratio = activity.speech_ratio(self._channel, interval.start_s, end_s)
+        is_wanted = ratio is None or ratio >= self._recipe.least_speech
+        features = self._front_end.segment(self._sound.sampling_rate) if is_wanted else None
+        return _OpenSegment(interval, ratio, features)
 
-    def _measure(self, segment: _OpenSegment, samples: Samples) -> None:
+    def _measure(self, segment: _OpenSegment[Features_co], samples: Samples) -> None:
         own = _cut(samples, self._n_source, segment.interval, self._sound.sampling_rate)
         segment.square_sum += float(np.dot(own, own))
         full_scale = self._sound.full_scale
@@ -167,7 +170,7 @@ class _ChannelSegmenter:
             self._covered = max(self._covered, round(interval.end_s * rate))
         return wanted
 
-    def _finish(self, segment: _OpenSegment) -> Iterator[Segment]:
+    def _finish(self, segment: _OpenSegment[Features_co]) -> Iterator[Segment[Features_co]]:
         if not segment.n_source:
             return  # a label that covers none of the samples; the recording is rejected at its end
         duration_s = self._n_source / self._sound.sampling_rate
@@ -182,22 +185,22 @@ class _ChannelSegmenter:
                 variant=variant,
                 start_s=interval.start_s,
                 end_s=end_s,
-                mfcc=self._mfcc(segment, variant),
+                features=self._features(segment, variant),
                 rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
                 clipped_ratio=segment.n_clipped / segment.n_source,
                 label=label,
                 speech_ratio=segment.speech_ratio,
             )
 
-    def _mfcc(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
-        """Return the MFCCs of a variant, float32, shape (frames, n_mfcc)."""
-        if segment.mfcc is None:
-            return np.empty((0, self._recipe.spec.n_mfcc), dtype=np.float32)
-        return segment.mfcc.finish() if variant == CLEAN else self._changed(segment, variant)
+    def _features(self, segment: _OpenSegment[Features_co], variant: str) -> Features_co | None:
+        """Return the features of a variant."""
+        if segment.features is None:
+            return None
+        return segment.features.finish() if variant == CLEAN else self._changed(segment, variant)
 
-    def _changed(self, segment: _OpenSegment, variant: str) -> npt.NDArray[np.float32]:
-        """Return the MFCCs of a changed segment."""
-        rate, spec = self._sound.sampling_rate, self._recipe.spec
+    def _changed(self, segment: _OpenSegment[Features_co], variant: str) -> Features_co:
+        """Return the features of a changed segment."""
+        rate = self._sound.sampling_rate
         samples = np.concatenate(segment.source)[: round(LONGEST_VARIANT_S * rate)]
         try:
             samples, rate = changed(
@@ -215,7 +218,9 @@ class _ChannelSegmenter:
                 f"be made {variant} ({error}); expected sound that every codec takes; leave {variant} out of "
                 "--variants, or remove the file",
             ) from error
-        return kernel(spec, rate).mfcc(Resampler(rate, spec.sampling_rate).feed(samples, last=True))
+        features = self._front_end.segment(rate)
+        features.feed(Resampler(rate, self._target_rate).feed(samples, last=True))
+        return features.finish()
 
 
 def _cut(samples: Samples, first: int, interval: Interval, rate: int) -> Samples:
@@ -227,7 +232,7 @@ def _cut(samples: Samples, first: int, interval: Interval, rate: int) -> Samples
 
 def segments(
     recording: Recording,
-    spec: FeatureSpec,
+    front_end: FrontEnd[Features_co],
     segmentation: Segmentation,
     *,
     variants: Variants | None = None,
@@ -237,15 +242,15 @@ def segments(
     activity: Activity | None = None,
     left_out: Collection[int] = (),
     least_speech: float = 0.0,
-) -> Iterator[tuple[Sound, Segment]]:
+) -> Iterator[tuple[Sound, Segment[Features_co]]]:
     """Decode one recording and yield its segments as they are complete.
 
     Parameters
     ----------
     recording
         To open; its label rows decide the segments under ``labels``, and the channels wherever they name one.
-    spec, segmentation
-        How features are computed and recordings are cut.
+    front_end, segmentation
+        What computes features, from `front_ends.front_end`, and how recordings are cut.
     variants
         Which variants of each segment to yield; None stands for clean alone.
     content_hash
@@ -259,7 +264,7 @@ def segments(
     left_out
         Channels not to cut.
     least_speech
-        Segments with a smaller share of speech get no MFCCs; they are what takes the time.
+        Segments with a smaller share of speech get no features; they are what takes the time.
 
     Yields
     ------
@@ -274,7 +279,7 @@ def segments(
     with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
         sound = reader.sound
         plan = labels_by_channel(recording, segmentation, sound.n_channels)
-        recipe = _Recipe(recording.path, spec, variants or Variants(), content_hash, activity, least_speech)
+        recipe = _Recipe(recording.path, front_end, variants or Variants(), content_hash, activity, least_speech)
         segmenters = {
             channel: _ChannelSegmenter(
                 sound,
@@ -296,5 +301,5 @@ def segments(
             if following is not None:
                 block = following
         check_labels_inside(
-            recording, reader.n_samples / sound.sampling_rate, (sound.sampling_rate, spec.sampling_rate)
+            recording, reader.n_samples / sound.sampling_rate, (sound.sampling_rate, front_end.sampling_rate)
         )

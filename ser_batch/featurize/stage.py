@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ser_batch.config import CLEAN, FeaturizeOptions, RunOptions, Segmentation
+from ser_batch.config import CLEAN, AnyFeatureSpec, FeaturizeOptions, RunOptions, Segmentation
 from ser_batch.corpus import SAID_BY_LABELS, Recording, Reject, join_labels, name_warnings, utf8, walk
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.verify import verify
@@ -83,6 +83,8 @@ def featurize(
     ------
     UsageError
         `audio` is not there, or options do not go together.
+    EncoderError
+        The encoder is not there, incomplete or altered.
     InputError
         Nothing could be featurized, or the labels file cannot be used.
     OutputError
@@ -90,8 +92,9 @@ def featurize(
     """
     options = options or FeaturizeOptions()
     started = time.monotonic()
-    spec, segmentation = options.spec, options.segmentation
+    segmentation = options.segmentation
     _check_combination(options)
+    spec, encoder_place = _front_end(options)
     manifest = walk(audio, corpus=options.corpus)
     recordings, warnings, voted = labelled(manifest.recordings, options)
     dataset = utf8(options.name or manifest.root.name)
@@ -116,6 +119,7 @@ def featurize(
                 "segmentation": segmentation.to_dict(),
                 "dataset": dataset,
                 "variants": dataclasses.asdict(options.wanted_variants),
+                **({} if encoder_place is None else {"encoder_folder": _folder_of(encoder_place)}),
             },
         )
         # absolute: workers have a working directory of their own
@@ -128,6 +132,7 @@ def featurize(
             options.wanted_raw_format,
             voted,
             options.max_duration,
+            encoder_place,
         )
         plan = store.plan(
             recordings,
@@ -239,6 +244,28 @@ def labelled(
 def named_corpus(options: RunOptions) -> str | None:
     """Return the corpus as it decides the tables: None, as in runs that had no choice, where names are found out."""
     return None if options.corpus == "auto" else options.corpus
+
+
+def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
+    """Return what defines the features, and where workers find the encoder; see `front_ends.front_end`."""
+    if options.spec is not None:
+        return options.spec, None
+    from ser_batch import encoder  # MFCCs need none of it
+    from ser_batch.featurize.front_ends import front_end
+
+    folder = encoder.find(options.features)
+    # the workers of a cluster have what ships in a place of their own
+    shipped = next((name for name, own in encoder.shipped().items() if own == folder), None)
+    spec, place = encoder.read_spec(folder), shipped or str(folder.absolute())
+    if utf8(place) != place:
+        raise UsageError(f"--features {place}: the name is not UTF-8, which spec.json needs; rename the folder")
+    front_end(spec, place)  # what cannot be loaded is refused before anything is written
+    return spec, place
+
+
+def _folder_of(encoder_place: str) -> str | None:
+    """Return the folder of an encoder, None for one that ships with ser-batch."""
+    return encoder_place if Path(encoder_place).is_absolute() else None
 
 
 def _check_combination(options: FeaturizeOptions) -> None:

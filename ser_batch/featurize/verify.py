@@ -28,6 +28,7 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
     is_there = pc.is_in(table["path"], pa.array(list(files), pa.string()))
     table = table.filter(pc.and_(is_there, pc.equal(table["variant"], CLEAN)))
     spec, n_compared, largest = options.spec, 0, 0.0
+    assert spec is not None  # `FeaturizeOptions` refuses --verify with an encoder
     for number in np.random.default_rng().permutation(table.num_rows):
         if n_compared == options.verify:
             break

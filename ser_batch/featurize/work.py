@@ -4,15 +4,19 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from ser_batch.config import FeatureSpec, RawFormat, Segmentation, Variants
+from ser_batch.config import AnyFeatureSpec, FeatureSpec, RawFormat, Segmentation, Variants
 from ser_batch.corpus import LabelRow, Recording, metadata_of
 from ser_batch.parallel import MAIN, Rows, Work
 from ser_batch.tables import LABEL_PREFIX, features_schema
+
+if TYPE_CHECKING:
+    from ser_batch.encoder import Embedding
+    from ser_batch.featurize.front_ends import Frames
 
 
 def labelled_columns(recording: Recording, label: LabelRow | None) -> dict[str, Any]:
@@ -23,16 +27,20 @@ def labelled_columns(recording: Recording, label: LabelRow | None) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class FeaturizeWork(Work):
-    """What a worker of featurize does with a recording."""
+    """What a worker of featurize does with a recording.
+
+    `encoder_place` is where a worker finds the encoder, if there is one: see `front_ends.front_end`.
+    """
 
     folder: Path
     dataset: str
-    spec: FeatureSpec
+    spec: AnyFeatureSpec
     segmentation: Segmentation
     variants: Variants = dataclasses.field(default_factory=Variants)
     raw_format: RawFormat | None = None
     voted: tuple[str, ...] = ()
     max_duration_s: float = math.inf
+    encoder_place: str | None = None
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -47,10 +55,14 @@ class FeaturizeWork(Work):
     def prepare(self) -> None:
         """Load what decodes and computes."""
         import ser_batch.featurize.cutting  # noqa: F401 - loaded by workers only
+        from ser_batch.featurize.front_ends import front_end
+
+        front_end(self.spec, self.encoder_place)
 
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield a row of the features table for each segment."""
         from ser_batch.featurize.cutting import segments  # loaded by workers only
+        from ser_batch.featurize.front_ends import front_end
         from ser_batch.featurize.intervals import activity_of
 
         known = {
@@ -62,7 +74,7 @@ class FeaturizeWork(Work):
         is_scanned = self.segmentation.mode in ("windows", "turns")
         for sound, segment in segments(
             recording,
-            self.spec,
+            front_end(self.spec, self.encoder_place),
             self.segmentation,
             variants=self.variants,
             content_hash=content_hash,
@@ -72,9 +84,7 @@ class FeaturizeWork(Work):
             raw_format=self.raw_format,
             max_duration_s=self.max_duration_s,
         ):
-            frames = segment.mfcc
-            mfcc = np.zeros((self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32)
-            mfcc[: len(frames)] = frames
+            assert segment.features is not None  # no segment has too little speech
             yield (
                 MAIN,
                 {
@@ -88,10 +98,22 @@ class FeaturizeWork(Work):
                     "duration_s": sound.n_samples / sound.sampling_rate,
                     "sampling_rate": sound.sampling_rate,
                     "n_channels": sound.n_channels,
-                    "n_frames": len(frames),
                     "speech_ratio": segment.speech_ratio,
-                    "mfcc": mfcc,
-                    "mfcc_mean": frames.mean(axis=0),
-                    "mfcc_std": frames.std(axis=0),
+                    **_computed_columns(segment.features, self.spec),
                 },
             )
+
+
+def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> dict[str, Any]:
+    """Return the columns that a front end fills."""
+    if not isinstance(features, np.ndarray):
+        return {"n_tokens": features.n_tokens, "embedding": features.values}
+    assert isinstance(spec, FeatureSpec)
+    mfcc = np.zeros((spec.n_frames, spec.n_mfcc), dtype=np.float32)
+    mfcc[: len(features)] = features
+    return {
+        "n_frames": len(features),
+        "mfcc": mfcc,
+        "mfcc_mean": features.mean(axis=0),
+        "mfcc_std": features.std(axis=0),
+    }

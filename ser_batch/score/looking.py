@@ -178,6 +178,7 @@ def _column(times_s: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) ->
 def _mfcc(recording: Recording, model: Bundle, segmentation: Segmentation, duration_s: float) -> Columns:
     """Return the mean of each coefficient over each stretch, of windows one after the other as the model gets them."""
     from ser_batch.featurize.cutting import segments
+    from ser_batch.featurize.front_ends import front_end
 
     spec = model.spec
     frame_s = spec.hop_length / spec.sampling_rate
@@ -185,8 +186,9 @@ def _mfcc(recording: Recording, model: Bundle, segmentation: Segmentation, durat
     sums, counts = np.zeros((len(edges) - 1, spec.n_mfcc)), np.zeros(len(edges) - 1)
     total, squares, n_frames = np.zeros(spec.n_mfcc), np.zeros(spec.n_mfcc), 0
     side_by_side = dataclasses.replace(segmentation, hop_s=segmentation.window_s)
-    for _, segment in segments(recording, spec, side_by_side):
-        frames = segment.mfcc.astype(np.float64)
+    for _, segment in segments(recording, front_end(spec), side_by_side):
+        assert segment.features is not None  # no segment has too little speech
+        frames = segment.features.astype(np.float64)
         column = _column(segment.start_s + np.arange(len(frames), dtype=np.float64) * frame_s, edges)
         np.add.at(sums, column, frames)
         np.add.at(counts, column, 1)

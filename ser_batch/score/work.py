@@ -23,6 +23,7 @@ from ser_batch.tables import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
     from ser_batch.featurize.cutting import Segment
+    from ser_batch.featurize.front_ends import Frames
 
 CALLS = "calls"
 SEGMENTS_A_BATCH = 64
@@ -70,6 +71,7 @@ class ScoreWork(Work):
     def rows(self, recording: Recording, content_hash: str) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
         from ser_batch.featurize.cutting import segments  # loaded by workers only
+        from ser_batch.featurize.front_ends import front_end
         from ser_batch.featurize.intervals import activity_of, channels_of
 
         loaded, predict = _model(self.model, self.model_id)
@@ -95,10 +97,10 @@ class ScoreWork(Work):
         left_out = copies | (activity.frames.keys() - calls.keys())
         voices = None if loaded.normalize == "none" else ChannelVoices(loaded.spec.n_mels)
         enough = SEGMENTS_A_BATCH if voices is None else FIRST_SEGMENTS
-        batch: list[Segment] = []
+        batch: list[Segment[Frames]] = []
         for _, segment in segments(
             recording,
-            loaded.spec,
+            front_end(loaded.spec),
             self.segmentation,
             raw_format=self.raw_format,
             max_duration_s=self.max_duration_s,
@@ -126,7 +128,7 @@ class ScoreWork(Work):
         self,
         recording: Recording,
         content_hash: str,
-        batch: Sequence["Segment"],
+        batch: Sequence["Segment[Frames]"],
         loaded: Bundle,
         predict: Predictor,
         familiar: Familiar | None,
@@ -134,12 +136,16 @@ class ScoreWork(Work):
         calls: Mapping[int, CallSums],
     ) -> Rows:
         """Predict a batch; silent segments and those with too little speech keep their row without a prediction."""
-        heard = [i for i, segment in enumerate(batch) if segment.rms_dbfs is not None and len(segment.mfcc)]
-        spec = loaded.spec
+        computed = {
+            i: segment.features
+            for i, segment in enumerate(batch)
+            if segment.rms_dbfs is not None and segment.features is not None
+        }
+        heard, spec = list(computed), loaded.spec
         mfcc = np.zeros((len(heard), spec.n_frames, spec.n_mfcc), dtype=np.float32)
-        n_frames = np.array([len(batch[i].mfcc) for i in heard], dtype=np.int64)
-        for place, i in enumerate(heard):
-            mfcc[place, : n_frames[place]] = batch[i].mfcc
+        n_frames = np.array([len(frames) for frames in computed.values()], dtype=np.int64)
+        for place, frames in enumerate(computed.values()):
+            mfcc[place, : n_frames[place]] = frames
         strangeness = np.zeros(len(heard))
         if familiar is not None and heard:
             strangeness = familiar.distance(mfcc, n_frames) / familiar.limit

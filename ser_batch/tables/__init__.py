@@ -31,11 +31,12 @@ from ser_batch.tables.schemas import (
     REJECTS,
     REPORT,
     SCHEMA_VERSION,
-    SEGMENT_COLUMNS,
+    array_columns,
     calls_schema,
     features_schema,
     model_predictions_schema,
     predictions_schema,
+    segment_columns,
 )
 from ser_batch.tables.storage import remove_tree, source
 
@@ -48,10 +49,10 @@ __all__ = [
     "REJECTS",
     "REPORT",
     "SCHEMA_VERSION",
-    "SEGMENT_COLUMNS",
     "TEMPORARY_MARK",
     "Features",
     "Mfcc",
+    "array_columns",
     "atomic_path",
     "calls_schema",
     "chunks",
@@ -69,6 +70,7 @@ __all__ = [
     "remove_temporaries_of",
     "remove_tree",
     "rows_table",
+    "segment_columns",
     "source",
     "vote_columns",
     "write_frame",

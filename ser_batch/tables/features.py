@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ser_batch.config import FeatureSpec, Segmentation
+from ser_batch.config import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec, Segmentation, feature_spec_of
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.tables.files import concat, part_files, read_parts
-from ser_batch.tables.mfccs import IN_MEMORY_BYTES, Mfcc, make_mfcc, read_mfcc
-from ser_batch.tables.schemas import KEY, LABEL_PREFIX, SEGMENT_COLUMNS
+from ser_batch.tables.mfccs import IN_MEMORY_BYTES, Array, Mfcc, MfccFile, chunks, make_mfcc, read_arrays
+from ser_batch.tables.schemas import KEY, LABEL_PREFIX, array_columns, segment_columns
 
 if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
@@ -29,10 +29,11 @@ class Features:
     ----------
     rows
         All columns but the arrays, in the order of the key; shares of votes, ``p_<label>``, where a folder has them.
-    mfcc
-        float32, shape (n, n_frames, n_mfcc), padded with 0.0; an array, or a file to be read by row numbers.
-    n_frames
-        Real frames, int64, shape (n,).
+    values
+        What the front end computed, float32: MFCCs, shape (n, n_frames, n_mfcc), padded with 0.0, an array or a file to
+        be read by row numbers; or embeddings, shape (n, embedding_size), an array. See `mfcc` and `embedding`.
+    counts
+        Real frames or tokens, int64, shape (n,). See `n_frames` and `n_tokens`.
     spec, segmentations
         How they were computed, and how each folder's recordings were cut.
     n_unlabelled
@@ -42,12 +43,71 @@ class Features:
     """
 
     rows: "pl.DataFrame"
-    mfcc: Mfcc
-    n_frames: npt.NDArray[np.int64]
-    spec: FeatureSpec
+    values: Mfcc
+    counts: npt.NDArray[np.int64]
+    spec: AnyFeatureSpec
     segmentations: tuple[Segmentation, ...]
     n_unlabelled: int
     n_copies: int = 0
+
+    @property
+    def mfcc_spec(self) -> FeatureSpec:
+        """The spec of the MFCCs.
+
+        Raises
+        ------
+        InputError
+            The features are embeddings; `mfcc` and `n_frames` raise it too.
+        """
+        if isinstance(self.spec, EncoderSpec):
+            raise InputError(f"the features are {_what(self.spec)}; expected MFCCs, featurize with --features mfcc")
+        return self.spec
+
+    @property
+    def encoder_spec(self) -> EncoderSpec:
+        """The spec of the encoder.
+
+        Raises
+        ------
+        InputError
+            The features are MFCCs; `embedding` and `n_tokens` raise it too.
+        """
+        if isinstance(self.spec, FeatureSpec):
+            raise InputError(
+                f"the features are {_what(self.spec)}; expected embeddings, featurize with --features whisper-tiny.en, "
+                "or another encoder"
+            )
+        return self.spec
+
+    @property
+    def mfcc(self) -> Mfcc:
+        """MFCCs, float32, shape (n, n_frames, n_mfcc), padded with 0.0; an array, or a file read by row numbers."""
+        _ = self.mfcc_spec
+        return self.values
+
+    @property
+    def n_frames(self) -> npt.NDArray[np.int64]:
+        """Real frames of each segment's MFCCs, shape (n,)."""
+        _ = self.mfcc_spec
+        return self.counts
+
+    @property
+    def embedding(self) -> Array:
+        """Embeddings, float32, shape (n, embedding_size)."""
+        _ = self.encoder_spec
+        assert not isinstance(self.values, MfccFile)  # `load_features` holds embeddings in memory
+        return self.values
+
+    @property
+    def n_tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens that each segment's embedding was pooled over, shape (n,)."""
+        _ = self.encoder_spec
+        return self.counts
+
+    def chunks_of_values(self) -> Iterator[Array]:
+        """Yield `values` in the order of the rows, about 1024 rows at a time."""
+        for rows in chunks(np.arange(len(self.rows))):
+            yield self.values[rows]
 
 
 def load_features(
@@ -62,20 +122,21 @@ def load_features(
     Parameters
     ----------
     folders
-        Made by featurize with one spec.
+        Made by featurize with one front end and one spec of it.
     wanted
         Columns of strings, and their values that rows are to have; other rows are left out.
     scratch
         Folder for the MFCCs of a table that is too large for memory; None is the system's for temporary files.
     in_memory_bytes
-        What MFCCs may take before they go to a file.
+        What MFCCs may take before they go to a file; embeddings, a few kB each, always stay in memory.
 
     Raises
     ------
     UsageError
         A folder is not there.
     InputError
-        A folder holds no features, specs differ, a key occurs twice, nothing is labelled, or nothing is wanted.
+        A folder holds no features, front ends or specs differ, a key occurs twice, nothing is labelled, or nothing is
+        wanted.
     OutputError
         There is no room in `scratch`.
     """
@@ -84,29 +145,20 @@ def load_features(
     specs = [_read_spec(folder) for folder in folders]
     spec, _ = specs[0]
     for folder, (other, _) in zip(folders[1:], specs[1:], strict=True):
-        differing = [
-            f"{name} is {value!r} there and {other.to_dict()[name]!r} here"
-            for name, value in spec.to_dict().items()
-            if other.to_dict()[name] != value
-        ]
-        if differing:
-            raise InputError(
-                f"{folder}: features of another spec than {folders[0]}: {'; '.join(differing)}. "
-                "Featurize both with the same --preset"
-            )
-    names = [name for name, _ in SEGMENT_COLUMNS]
+        _check_same(spec, other, folders[0], folder)
+    names = [name for name, _ in segment_columns(spec)]
     tables = [read_parts(folder, names, with_votes=True) for folder in folders]
     table = concat(tables)
     n_all = table.num_rows
     table = table.append_column("place", pa.array(np.arange(n_all)))  # in the order of the parts
     of_folder = np.repeat(np.arange(len(tables)), [own.num_rows for own in tables])
-    for name, values in (wanted or {}).items():
+    for name, kept in (wanted or {}).items():
         there = table[name].unique().drop_null().to_pylist()
-        table = table.filter(pc.is_in(table[name], pa.array(values, pa.string())))
+        table = table.filter(pc.is_in(table[name], pa.array(kept, pa.string())))
         if not table.num_rows:
             raise InputError(
-                f"{folders[0]}: no row has the {name} {' or '.join(sorted(values))}; there are "
-                f"{', '.join(sorted(there)) or 'none'}{did_you_mean(min(values), there)}"
+                f"{folders[0]}: no row has the {name} {' or '.join(sorted(kept))}; there are "
+                f"{', '.join(sorted(there)) or 'none'}{did_you_mean(min(kept), there)}"
             )
     n_wanted = table.num_rows
     table = table.filter(table["emotion"].is_valid())
@@ -130,18 +182,23 @@ def load_features(
             f"{twice['path'][0]}: stands twice in the features (dataset {twice['dataset'][0]}); leave one folder "
             "out, or featurize it with another --name"
         )
-    shape = (len(rows), spec.n_frames, spec.n_mfcc)
-    mfcc = make_mfcc(shape, scratch or Path(tempfile.gettempdir()), in_memory_bytes)
+    values: Mfcc
+    if isinstance(spec, EncoderSpec):
+        values, count = np.empty((len(rows), spec.embedding_size), dtype=np.float32), "n_tokens"
+    else:
+        shape = (len(rows), spec.n_frames, spec.n_mfcc)
+        values, count = make_mfcc(shape, scratch or Path(tempfile.gettempdir()), in_memory_bytes), "n_frames"
     place = 0
-    for values in read_mfcc([part for folder in folders for part in part_files(folder)]):
-        row_numbers = row_of_place[place : place + len(values)]
+    ((column, _), *_) = array_columns(spec)
+    for read in read_arrays([part for folder in folders for part in part_files(folder)], column):
+        row_numbers = row_of_place[place : place + len(read)]
         labelled = row_numbers >= 0
-        mfcc[row_numbers[labelled]] = values[labelled]
-        place += len(values)
+        values[row_numbers[labelled]] = read[labelled]
+        place += len(read)
     return Features(
         rows=rows,
-        mfcc=mfcc,
-        n_frames=rows["n_frames"].cast(pl.Int64).to_numpy(),
+        values=values,
+        counts=rows[count].cast(pl.Int64).to_numpy(),
         spec=spec,
         segmentations=tuple(segmentation for _, segmentation in specs),
         n_unlabelled=n_wanted - len(rows),
@@ -168,7 +225,38 @@ def vote_columns(rows: "pl.DataFrame") -> dict[str, str]:
     return {name.removeprefix(LABEL_PREFIX): name for name in rows.columns if name.startswith(LABEL_PREFIX)}
 
 
-def _read_spec(folder: Path) -> tuple[FeatureSpec, Segmentation]:
+def _check_same(first: AnyFeatureSpec, other: AnyFeatureSpec, first_folder: Path, folder: Path) -> None:
+    """Refuse features that were computed otherwise than those of the first folder."""
+    if first.digest() == other.digest():
+        return
+    made = f"{folder} has {_what(other)}, {first_folder} {_what(first)}"
+    if type(first) is not type(other):
+        raise InputError(
+            f"{folder}: features of another front end than {first_folder}: {made}. Featurize both with the same "
+            "--features"
+        )
+    now = other.to_dict()
+    differing = "; ".join(
+        f"{name} is {value!r} there and {now[name]!r} here"
+        for name, value in first.to_dict().items()
+        if now[name] != value
+    )
+    option = "--features" if isinstance(first, EncoderSpec) else "--preset"
+    raise InputError(
+        f"{folder}: features of another spec than {first_folder}: {differing}. {made}; featurize both with the same "
+        f"{option}"
+    )
+
+
+def _what(spec: AnyFeatureSpec) -> str:
+    """Return what features are, for messages."""
+    if isinstance(spec, EncoderSpec):
+        return f"embeddings of the encoder {spec.encoder}"
+    preset = next((name for name, known in PRESETS.items() if known == spec), None)
+    return f"MFCCs of the preset {preset}" if preset else f"MFCCs at {spec.sampling_rate} Hz"
+
+
+def _read_spec(folder: Path) -> tuple[AnyFeatureSpec, Segmentation]:
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: no such folder; expected features, made by `ser-batch featurize AUDIO --out {folder}`"
@@ -176,7 +264,7 @@ def _read_spec(folder: Path) -> tuple[FeatureSpec, Segmentation]:
     path = folder / "spec.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return FeatureSpec.from_dict(values["feature_spec"]), Segmentation.from_dict(values["segmentation"])
+        return feature_spec_of(values["feature_spec"]), Segmentation.from_dict(values["segmentation"])
     except FileNotFoundError:
         raise InputError(
             f"{folder}: no spec.json; expected a folder made by `ser-batch featurize AUDIO --out {folder}`"

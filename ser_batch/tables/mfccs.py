@@ -1,4 +1,4 @@
-"""The MFCCs of a whole table: an array where they fit into memory, else a file that is read by the row."""
+"""The arrays of a whole table: MFCCs are an array where they fit into memory, else a file that is read by the row."""
 
 import os
 import tempfile
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_batch.errors import OutputError
@@ -97,8 +98,8 @@ def make_mfcc(shape: tuple[int, int, int], folder: Path, in_memory_bytes: int) -
     return MfccFile(folder, shape)
 
 
-def read_mfcc(parts: list[Path]) -> Iterator[Array]:
-    """Yield the mfcc column of parts in order, a row group at a time, shape (rows, n_frames, n_mfcc).
+def read_arrays(parts: list[Path], column: str) -> Iterator[Array]:
+    """Yield a column of arrays of parts in order, a row group at a time, shape (rows, ...).
 
     Two threads read ahead, a few row groups of 14 MB at most.
 
@@ -113,20 +114,23 @@ def read_mfcc(parts: list[Path]) -> Iterator[Array]:
             with reading(part):
                 metadata = pq.read_metadata(part)
             for group in range(metadata.num_row_groups):
-                ahead.append(threads.submit(_read_group, part, metadata, group))
+                ahead.append(threads.submit(_read_group, part, metadata, group, column))
                 if len(ahead) > 3:
                     yield from ahead.popleft().result()
         for group_read in ahead:
             yield from group_read.result()
 
 
-def _read_group(part: Path, metadata: Any, group: int) -> list[Array]:
+def _read_group(part: Path, metadata: Any, group: int, column: str) -> list[Array]:
     with reading(part):
-        column = pq.ParquetFile(part, metadata=metadata).read_row_group(group, columns=["mfcc"])["mfcc"]
-    return [_as_array(chunk) for chunk in column.chunks]
+        values = pq.ParquetFile(part, metadata=metadata).read_row_group(group, columns=[column])[column]
+    return [_as_array(chunk) for chunk in values.chunks]
 
 
 def _as_array(chunk: Any) -> Array:
-    """Return a chunk of nested fixed-size lists as an array; no number becomes a Python object, none is copied."""
-    rows = chunk.type.list_size, chunk.type.value_type.list_size
-    return np.asarray(chunk.flatten().flatten().to_numpy(zero_copy_only=True)).reshape(len(chunk), *rows)
+    """Return a chunk of fixed-size lists, nested or not, as an array; no number becomes an object, none is copied."""
+    shape, values, kind = [len(chunk)], chunk, chunk.type
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        values, kind = values.flatten(), kind.value_type
+    return np.asarray(values.to_numpy(zero_copy_only=True)).reshape(shape)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ser_batch.config import FeatureSpec
+from ser_batch.config import AnyFeatureSpec, EncoderSpec
 
 SCHEMA_VERSION = "1"
 
@@ -29,7 +29,8 @@ METADATA_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("speaker", pa.string()),
 ]
 
-SEGMENT_COLUMNS: list[tuple[str, pa.DataType]] = [
+# what a segment is of; how much of it was computed, in frames or tokens, follows
+_PLACE_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("dataset", pa.string()),
     ("path", pa.string()),
     ("content_hash", pa.string()),
@@ -41,10 +42,8 @@ SEGMENT_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("duration_s", pa.float64()),
     ("sampling_rate", pa.int32()),
     ("n_channels", pa.int16()),
-    ("n_frames", pa.int16()),
-    *METADATA_COLUMNS,
-    ("speech_ratio", pa.float64()),
 ]
+_N_FRAMES, _N_TOKENS = ("n_frames", pa.int16()), ("n_tokens", pa.int32())  # an hour has 180,000 tokens
 
 KEY = ("dataset", "path", "channel", "segment", "variant")
 
@@ -72,39 +71,47 @@ REPORT = versioned(
 )
 
 
-def features_schema(spec: FeatureSpec, voted: Sequence[str] = ()) -> pa.Schema:
+def segment_columns(spec: AnyFeatureSpec) -> list[tuple[str, pa.DataType]]:
+    """Return the columns of a segment that hold no array, of the front end that `spec` defines."""
+    count = _N_TOKENS if isinstance(spec, EncoderSpec) else _N_FRAMES
+    return [*_PLACE_COLUMNS, count, *METADATA_COLUMNS, ("speech_ratio", pa.float64())]
+
+
+def array_columns(spec: AnyFeatureSpec) -> list[tuple[str, pa.DataType]]:
+    """Return the columns of arrays of a front end; the first one is what models are trained on."""
+    if isinstance(spec, EncoderSpec):
+        return [("embedding", pa.list_(pa.float32(), spec.embedding_size))]
+    row = pa.list_(pa.float32(), spec.n_mfcc)
+    return [("mfcc", pa.list_(row, spec.n_frames)), ("mfcc_mean", row), ("mfcc_std", row)]
+
+
+def features_schema(spec: AnyFeatureSpec, voted: Sequence[str] = ()) -> pa.Schema:
     """Return the schema of ``features/part-*.parquet``.
 
     Parameters
     ----------
     spec
-        Gives the shape of mfcc, (n_frames, n_mfcc), frames first.
+        Gives the columns of its front end and their shapes: mfcc (n_frames, n_mfcc), frames first, or embedding
+        (embedding_size,).
     voted
         Labels that listeners voted for; one column of shares each, after all others.
     """
-    row = pa.list_(pa.float32(), spec.n_mfcc)
-    return versioned(
-        [
-            *SEGMENT_COLUMNS,
-            ("mfcc", pa.list_(row, spec.n_frames)),
-            ("mfcc_mean", row),
-            ("mfcc_std", row),
-            *_probability_columns(voted),
-        ]
-    )
+    return versioned([*segment_columns(spec), *array_columns(spec), *_probability_columns(voted)])
 
 
-def model_predictions_schema(labels: Sequence[str]) -> pa.Schema:
+def model_predictions_schema(labels: Sequence[str], spec: AnyFeatureSpec) -> pa.Schema:
     """Return the schema of a model's predictions.parquet: the evaluation rows.
 
     Parameters
     ----------
     labels
         Of the model, in its order; one probability column each.
+    spec
+        Of the features that it was trained on.
     """
     return versioned(
         [
-            *SEGMENT_COLUMNS,
+            *segment_columns(spec),
             ("fold", pa.string()),
             ("seed", pa.int64()),
             ("predicted", pa.string()),

@@ -134,11 +134,11 @@ class TrainingSegments:
         changes = self._recipe.augmentation
         unchanged = mfcc, n_frames
         if changes is not None:
-            mfcc, n_frames = augmented(mfcc, n_frames, changes, self._data.spec, generator)
+            mfcc, n_frames = augmented(mfcc, n_frames, changes, self._data.mfcc_spec, generator)
         if self._voices is None:
             x = self._scaler.transform(mfcc, n_frames)
         else:
-            before, after = (Heard.of(*pair, self._data.spec.n_mels) for pair in (unchanged, (mfcc, n_frames)))
+            before, after = (Heard.of(*pair, self._data.mfcc_spec.n_mels) for pair in (unchanged, (mfcc, n_frames)))
             is_alone = generator.random(len(rows)) < self._recipe.alone_share
             heard = self._voices.of(rows).replaced(is_alone, before)
             mean, scale = moved(self._scaler.of(heard), before, after)

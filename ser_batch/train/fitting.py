@@ -178,7 +178,7 @@ class _NetworkTask:
         """Train the member of a number from 1 on what is left beside its development rows."""
         from ser_batch.network import training
 
-        recipe, spec = self.recipe, self.data.spec
+        recipe, spec = self.recipe, self.data.mfcc_spec
         # the members of two seeds have none in common
         seed = (self.part.seed * recipe.members + number - 1) % 2**32
         training.set_seed(seed)

@@ -54,7 +54,7 @@ class Joiner:
         generator
             What is drawn from: the other segments, the pauses between, where the cut is.
         """
-        n_frames = self._data.spec.n_frames
+        n_frames = self._data.mfcc_spec.n_frames
         frames = self._speech(number, variant)
         while len(frames) < n_frames:
             other = int(generator.choice(self._alike[number]))
@@ -71,6 +71,6 @@ class Joiner:
     def _speech(self, number: int, variant: int) -> Array:
         row = self._rows[[self._first[number] + variant]]
         mfcc, n_frames = self._data.mfcc[row], self._data.n_frames[row]
-        loud = np.flatnonzero(speech_frames(mfcc, n_frames, self._data.spec.n_mels))
+        loud = np.flatnonzero(speech_frames(mfcc, n_frames, self._data.mfcc_spec.n_mels))
         frames = mfcc[0, : n_frames[0]]
         return np.asarray(frames[max(0, loud[0] - _MARGIN_FRAMES) : loud[-1] + 1 + _MARGIN_FRAMES])

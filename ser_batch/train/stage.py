@@ -16,7 +16,7 @@ from ser_batch import bundle
 from ser_batch.config import CLEAN, TrainOptions, canonical_json, holds_out_corpora
 from ser_batch.errors import BundleError, InputError, OutputError
 from ser_batch.network.recipes import RECIPES
-from ser_batch.tables import KEY, Features, chunks, corpora, load_features, vote_columns
+from ser_batch.tables import KEY, Features, corpora, load_features, vote_columns
 from ser_batch.train.calibrating import fitted_temperature, temperature_across_corpora
 from ser_batch.train.checkpoints import Checkpoints, claimed
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
@@ -108,7 +108,7 @@ def train(
         options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.normalize)
     data = load_features(tuple(features) or (DEFAULT_FEATURES,), wanted=_wanted(options), scratch=options.out.parent)
     if start is not None:
-        start.check_spec(data.spec)
+        start.check_spec(data.mfcc_spec)
     usable = usable_rows(data, options)
     labels = sorted(set(data.rows["emotion"].gather(usable.train)))
     if len(labels) < 2:
@@ -236,8 +236,8 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
     also += data.rows.select(vote_columns(data.rows).values()).get_columns() if options.soft_labels else []
     keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker", *also).write_csv()
     digest = hashlib.sha256(keyed.encode())
-    for rows in chunks(np.arange(len(data.rows))):
-        digest.update(data.mfcc[rows].tobytes())
+    for values in data.chunks_of_values():
+        digest.update(values.tobytes())
     is_cnn = options.estimator == "cnn"
     recipe = RECIPES[options.kind] if is_cnn else None
     if recipe and start:

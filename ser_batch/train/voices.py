@@ -56,7 +56,7 @@ def voices_of(data: Features, by: Normalize) -> Voices | None:
         ]
     numbers = number.to_numpy()
     rows = np.arange(len(numbers))
-    n_mels = data.spec.n_mels
+    n_mels = data.mfcc_spec.n_mels
     heard = Heard.concatenated([Heard.of(data.mfcc[chunk], data.n_frames[chunk], n_mels) for chunk in chunks(rows)])
     return Voices(heard.together(numbers, int(numbers.max()) + 1), numbers)
 

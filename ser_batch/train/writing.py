@@ -26,12 +26,12 @@ from ser_batch.report import (
     write_page,
 )
 from ser_batch.tables import (
-    SEGMENT_COLUMNS,
     TEMPORARY_MARK,
     Features,
     corpora,
     make_folder,
     model_predictions_schema,
+    segment_columns,
     write_frame,
 )
 from ser_batch.train.corpora import corpora_of, target_shares
@@ -101,7 +101,7 @@ def _write_evaluation(
 ) -> dict[str, Any]:
     """Write the held-out rows and the tables made of them; return the figures for bundle.json."""
     predictions = _predictions(data, labels, runs[options.model_name])
-    write_frame(predictions, folder / "predictions.parquet", model_predictions_schema(labels))
+    write_frame(predictions, folder / "predictions.parquet", model_predictions_schema(labels, data.spec))
     write_frame(report_table(predictions, labels, corpus_labels=corpus_labels), folder / "report.parquet")
     write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
     write_frame(coverage_table(predictions, labels), folder / "coverage.parquet")
@@ -217,7 +217,7 @@ def _held_out(data: Features, labels: Sequence[str], run: Run) -> pl.DataFrame:
     probabilities = run.probabilities(labels)
     return (
         data.rows[run.part.test]
-        .select([name for name, _ in SEGMENT_COLUMNS])
+        .select([name for name, _ in segment_columns(data.spec)])
         .with_columns(
             pl.lit(run.part.fold).alias("fold"),
             pl.lit(run.part.seed, pl.Int64).alias("seed"),
@@ -295,7 +295,7 @@ def _bundle_values(
     }
     return {
         "schema_version": 1,
-        "description": f"{names[identity['estimator']]} on {data.spec.n_mfcc} MFCCs; {len(labels)} emotions: "
+        "description": f"{names[identity['estimator']]} on {data.mfcc_spec.n_mfcc} MFCCs; {len(labels)} emotions: "
         f"{', '.join(labels)}.",
         **identity,
         "feature_spec_hash": data.spec.digest(),
