@@ -18,6 +18,7 @@ ORDER = (
     "vad",
     "variants",
     "mfcc",
+    "encoder",
     "parallel",
     "featurize",
     "splits",
