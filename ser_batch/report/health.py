@@ -1,9 +1,13 @@
 """How the rows of any of our tables are spread: recordings, speakers, classes, lengths."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+
+from ser_batch.tables import read_arrays
 
 # rows are counted by the values of these, where a table has them
 _COUNTED = (
@@ -43,6 +47,11 @@ def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[
     for name in ("speech_ratio", "confidence", "rms_dbfs"):
         if name in there:
             numbers.append(pl.col(name).mean().alias(f"mean_{name}"))
+    if "n_tokens" in there:
+        numbers += [
+            pl.col("n_tokens").mean().alias("mean_n_tokens"),
+            (pl.col("n_tokens") == 0).sum().alias("n_rows_without_tokens"),
+        ]
     recordings = []
     if key:
         lengths = [pl.col("duration_s").max()] if "duration_s" in there else []
@@ -66,6 +75,28 @@ def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[
     if "emotion" in there:
         figures["n_rows_without_emotion"] = counts["emotion"].get(None, 0) if "emotion" in counts else n_rows
     return figures, counts
+
+
+def embedding_health(parts: Sequence[Path]) -> dict[str, int]:
+    """Return figures of the embeddings in some parts, read a row group at a time.
+
+    Returns
+    -------
+    dict of str to int
+        ``embedding_size``, numbers per embedding; ``n_constant_dimensions``, how many of them are the same in all rows;
+        ``n_rows_not_finite``.
+    """
+    low, high, n_not_finite = np.empty(0), np.empty(0), 0
+    for values in read_arrays(parts, "embedding"):
+        n_not_finite += int((~np.isfinite(values).all(axis=1)).sum())
+        if not len(low):
+            low, high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+    return {
+        "embedding_size": len(low),
+        "n_constant_dimensions": int((low == high).sum()),
+        "n_rows_not_finite": n_not_finite,
+    }
 
 
 def _spread(values: pl.Expr, name: str) -> list[pl.Expr]:

@@ -12,23 +12,24 @@ import pyarrow.parquet as pq
 
 from ser_batch import bundle
 from ser_batch.errors import InputError, UsageError, did_you_mean
-from ser_batch.report.health import health
+from ser_batch.report.health import embedding_health, health
 from ser_batch.report.scored import side_tables
 
-# kind to columns that no other kind has, all of them
-_KINDS: Mapping[str, tuple[str, ...]] = {
-    "features": ("mfcc", "n_frames", "variant"),
-    "model predictions": ("fold", "seed", "predicted", "variant"),
-    "predictions": ("rms_dbfs", "predicted", "margin"),
-    "calls": ("speech_s", "priority", "status"),
-    "labels": ("role", "label", "n_predicted"),
-    "rejects": ("stage", "error", "message"),
-    "model report": ("condition", "subset", "label", "support"),
-    "models": ("estimator", "condition", "subset", "uar"),
-    "reliability": ("bin_low", "bin_high"),
-    "coverage": ("condition", "coverage"),
-    "confusion": ("emotion", "predicted", "rate"),
-    "history": ("member", "epoch", "loss"),
+# columns that no other kind of table has, all of them, and the kind
+_KINDS: Mapping[tuple[str, ...], str] = {
+    ("mfcc", "n_frames", "variant"): "features",
+    ("embedding", "n_tokens", "variant"): "features",
+    ("fold", "seed", "predicted", "variant"): "model predictions",
+    ("rms_dbfs", "predicted", "margin"): "predictions",
+    ("speech_s", "priority", "status"): "calls",
+    ("role", "label", "n_predicted"): "labels",
+    ("stage", "error", "message"): "rejects",
+    ("condition", "subset", "label", "support"): "model report",
+    ("estimator", "condition", "subset", "uar"): "models",
+    ("bin_low", "bin_high"): "reliability",
+    ("condition", "coverage"): "coverage",
+    ("emotion", "predicted", "rate"): "confusion",
+    ("member", "epoch", "loss"): "history",
 }
 _WHAT_CAN_BE = (
     "a features folder, a model folder or the name of a shipped model, predictions (.parquet or a folder), or any "
@@ -80,7 +81,7 @@ class Inspection:
 
 
 def inspect(source: Path, *, n_first: int = 5) -> Inspection:
-    """Look at a folder or table. Arrays of MFCCs are never read, other columns in one pass.
+    """Look at a folder or table. Arrays of MFCCs are never read, other columns in one pass, embeddings in another.
 
     Parameters
     ----------
@@ -167,11 +168,12 @@ def _of_table(source: Path, parts: Sequence[Path], n_first: int) -> Inspection:
             f"{parts[0]}: a Parquet file without schema_version in its metadata, so no table of ser-batch; expected "
             f"{_WHAT_CAN_BE}"
         )
-    kind = next((kind for kind, names in _KINDS.items() if {*names} <= {*schema.names}), "table")
+    kind = next((kind for names, kind in _KINDS.items() if {*names} <= {*schema.names}), "table")
     scan = pl.scan_parquet(list(parts), glob=False)
     flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
     side = _side_files(source, kind)
     figures, counts = health(scan, flat, n_rows)
+    figures |= embedding_health(parts) if kind == "features" and "embedding" in schema.names else {}
     read = {name: _side_frame(path) for name, path in side.items() if path.is_file()}
     if "rejects" in read:
         figures["n_rejected"] = len(read["rejects"])
@@ -273,6 +275,15 @@ def _notes(
             yield "fewer than two speakers are known, so --split speaker is not possible"
         if set(counts.get("variant", ())) == {"clean"}:
             yield "clean rows only; `ser-batch featurize --variants robust` adds telephones, noise and rooms"
+        if figures.get("n_rows_without_tokens"):
+            yield f"{figures['n_rows_without_tokens']} rows have no token of speech: digital silence"
+        if n_rows > 1 and figures.get("n_constant_dimensions"):
+            yield (
+                f"{figures['n_constant_dimensions']} of {figures['embedding_size']} numbers of the embedding are the "
+                "same in all rows; expected none: are all recordings copies of one, or silent?"
+            )
+        if figures.get("n_rows_not_finite"):
+            yield f"{figures['n_rows_not_finite']} rows have an embedding with NaN or infinity; featurize again"
     if figures.get("n_rejected"):
         yield f"{figures['n_rejected']} recordings were rejected; the reasons are in the table of rejects"
     if len(counts.get("model_id", ())) > 1:

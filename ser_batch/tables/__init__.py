@@ -21,7 +21,7 @@ from ser_batch.tables.files import (
     write_text,
 )
 from ser_batch.tables.locking import locked
-from ser_batch.tables.mfccs import Mfcc, chunks
+from ser_batch.tables.mfccs import Mfcc, chunks, read_arrays
 from ser_batch.tables.schemas import (
     KEY,
     LABEL_PREFIX,
@@ -65,6 +65,7 @@ __all__ = [
     "model_predictions_schema",
     "part_writer",
     "predictions_schema",
+    "read_arrays",
     "read_parts",
     "remove_temporaries",
     "remove_temporaries_of",

@@ -4,7 +4,7 @@ import os
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def make_mfcc(shape: tuple[int, int, int], folder: Path, in_memory_bytes: int) -
     return MfccFile(folder, shape)
 
 
-def read_arrays(parts: list[Path], column: str) -> Iterator[Array]:
+def read_arrays(parts: Sequence[Path], column: str) -> Iterator[Array]:
     """Yield a column of arrays of parts in order, a row group at a time, shape (rows, ...).
 
     Two threads read ahead, a few row groups of 14 MB at most.
