@@ -131,7 +131,8 @@ def _read(path: Path, reader: _Reader) -> dict[str, npt.NDArray[Any]]:
         if _KINDS[kind] not in _FLOATS:
             raise EncoderError(
                 f"{path}: {name} is {_KINDS[kind]}; expected {' or '.join(_FLOATS)}: take a model that was "
-                "converted with --quantization float16, or the original checkpoint, a folder with config.json and model.safetensors"
+                "converted with --quantization float16, or the original checkpoint, a folder with "
+                "config.json and model.safetensors"
             )
         arrays[name.removeprefix(_PREFIX)] = np.frombuffer(
             reader.bytes(n_bytes), f"<{_KINDS[kind][0]}{_WIDTHS[_KINDS[kind]]}"

@@ -1,11 +1,11 @@
 """A Whisper encoder as an ONNX graph: only the blocks that are read, for inputs of any length.
 
-The graph takes the log-mel spectrogram as ``mel``, shape (frames, n_mels), an even number of frames, and gives
-``tokens``, shape (frames // 2, n_outputs, width). The position embeddings are cut to the length of the input. Weights
-are stored as float16 and cast when the graph is loaded.
+The graph takes the log-mel spectrogram as ``mel``, shape (frames, n_mels), an even number of frames, and the tokens that
+are wanted as ``kept``, shape (n,). It gives ``tokens``, shape (n, n_outputs, width). The position embeddings are cut to the
+length of the input. Weights are stored as float16 and cast to float32 when the graph is loaded.
 
-Products of matrices are all of the cost, so the convolutions are products too, and attention is one operator of ONNX
-Runtime's own.
+Almost all of the time goes into products of matrices. So the convolutions are products too, attention is one operator
+of ONNX Runtime's own, and the last block computes only the tokens that are kept: they attend to all tokens, as ever.
 """
 
 from collections.abc import Sequence
@@ -37,13 +37,16 @@ def build_graph(weights: EncoderWeights, outputs: Sequence[int]) -> bytes:
         blocks the final norm of the last block.
     """
     graph = _Graph(weights)
-    found = {0: graph.positions(graph.convolutions("mel"))}
+    found = [graph.positions(graph.convolutions("mel"))]
     n_blocks = min(max(outputs), weights.n_blocks)
-    for i in range(n_blocks):
-        found[i + 1] = graph.block(found[i], i)
+    for i in range(n_blocks - 1):
+        found.append(graph.block(found[i], i))
+    kept = [graph.kept(x) for x in found]
+    if n_blocks:
+        kept.append(graph.block(found[-1], n_blocks - 1, residual=kept[-1]))
     if max(outputs) > weights.n_blocks:
-        found[n_blocks + 1] = graph.norm(found[n_blocks], "layer_norm")
-    graph.stack([found[output] for output in outputs])
+        kept.append(graph.norm(kept[-1], "layer_norm"))
+    graph.stack([kept[output] for output in outputs])
     return graph.serialized(len(outputs))
 
 
@@ -66,22 +69,35 @@ class _Graph:
         return self._gelu(self._convolution(self._add("Concat", before, pairs, axis=1), "conv2"))
 
     def positions(self, x: str) -> str:
-        """Add the position embeddings, cut to the length of `x`, and a batch of one."""
+        """Add the position embeddings, cut to the length of `x`."""
         n_tokens = self._add("Shape", x, start=0, end=1)
         embeddings = self._float("embed_positions.weight")
         cut = self._add("Slice", embeddings, self._integers(0), n_tokens, self._integers(0))
-        return self._add("Unsqueeze", self._add("Add", x, cut), self._integers(0))
+        return self._add("Add", x, cut)
 
-    def block(self, x: str, i: int) -> str:
-        """Add block `i`: attention and MLP, each after a norm and added to what came."""
+    def kept(self, x: str) -> str:
+        """Add a choice of the tokens that are wanted."""
+        return self._add("Gather", x, "kept", axis=0)
+
+    def block(self, x: str, i: int, *, residual: str | None = None) -> str:
+        """Add block `i`: attention and MLP, each after a norm and added to what came.
+
+        With `residual`, the kept tokens of `x`, the block gives these alone.
+        """
         name = f"layers.{i}"
         attention = f"{name}.self_attn"
-        h = self.norm(x, f"{name}.self_attn_layer_norm")
-        q, k, v = (self._linear(h, f"{attention}.{part}_proj") for part in "qkv")
         heads = self._weights.n_heads
+        normed = self.norm(x, f"{name}.self_attn_layer_norm")
+        asking = self.kept(normed) if residual else normed
+        parts = ((asking, "q"), (normed, "k"), (normed, "v"))
+        # the operator wants a batch
+        q, k, v = (
+            self._add("Unsqueeze", self._linear(h, f"{attention}.{part}_proj"), self._integers(0)) for h, part in parts
+        )
         scale = (self._weights.width / heads) ** -0.5
         h = self._add("MultiHeadAttention", q, k, v, domain=_OWN, num_heads=heads, scale=scale)
-        x = self._add("Add", x, self._linear(h, f"{attention}.out_proj"))
+        h = self._linear(self._add("Squeeze", h, self._integers(0)), f"{attention}.out_proj")
+        x = self._add("Add", residual or x, h)
         h = self._gelu(self._linear(self.norm(x, f"{name}.final_layer_norm"), f"{name}.fc1"))
         return self._add("Add", x, self._linear(h, f"{name}.fc2"))
 
@@ -91,9 +107,10 @@ class _Graph:
         return self._add("LayerNormalization", x, scale, shift, axis=-1, epsilon=_EPSILON)
 
     def stack(self, outputs: Sequence[str]) -> None:
-        """Make the outputs, each (1, tokens, width), the graph's one result."""
-        together = self._add("Concat", *outputs, axis=0)
-        self._nodes.append(helper.make_node("Transpose", [together], ["tokens"], perm=[1, 0, 2]))
+        """Make the outputs, each (tokens, width), the graph's one result."""
+        together = self._add("Concat", *outputs, axis=1)
+        shape = self._integers(-1, len(outputs), self._weights.width)
+        self._nodes.append(helper.make_node("Reshape", [together, shape], ["tokens"]))
 
     def serialized(self, n_outputs: int) -> bytes:
         """Return the file."""
@@ -101,8 +118,11 @@ class _Graph:
         graph = helper.make_graph(
             self._nodes,
             "encoder",
-            [helper.make_tensor_value_info("mel", kind, ["frames", weights.n_mels])],
-            [helper.make_tensor_value_info("tokens", kind, ["tokens", n_outputs, weights.width])],
+            [
+                helper.make_tensor_value_info("mel", kind, ["frames", weights.n_mels]),
+                helper.make_tensor_value_info("kept", onnx.TensorProto.INT64, ["n"]),
+            ],
+            [helper.make_tensor_value_info("tokens", kind, ["n", n_outputs, weights.width])],
             list(self._constants.values()),
         )
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_OWN, 1)]
@@ -118,17 +138,16 @@ class _Graph:
 
     def _linear(self, x: str, name: str) -> str:
         """Add a product with weights of shape (out, in), and the bias where there is one."""
-        y = self._product(x, name, self._weights.arrays[f"{name}.weight"].T)
-        return self._add("Add", y, self._float(f"{name}.bias")) if f"{name}.bias" in self._weights.arrays else y
+        return self._product(x, name, self._weights.arrays[f"{name}.weight"].T)
 
     def _convolution(self, x: str, name: str) -> str:
         """Add a product with weights of shape (out, in, 3); `x` holds three frames side by side."""
         kernel = self._weights.arrays[f"{name}.weight"].transpose(2, 1, 0)
-        y = self._product(x, name, kernel.reshape(-1, kernel.shape[-1]))
-        return self._add("Add", y, self._float(f"{name}.bias"))
+        return self._product(x, name, kernel.reshape(-1, kernel.shape[-1]))
 
     def _product(self, x: str, name: str, matrix: npt.NDArray[np.generic]) -> str:
-        return self._add("MatMul", x, self._half(f"{name}.matrix", matrix))
+        bias = [self._float(f"{name}.bias")] if f"{name}.bias" in self._weights.arrays else []
+        return self._add("Gemm", x, self._half(f"{name}.matrix", matrix), *bias)
 
     def _gelu(self, x: str) -> str:
         return self._add("Gelu", x, approximate="none")

@@ -36,7 +36,7 @@ class TokenSource(Protocol):
 
     spec: EncoderSpec
 
-    def tokens(self, samples: Array) -> Array:
+    def tokens(self, samples: Array, kept: npt.NDArray[np.bool_] | None = None) -> Array:
         """Return tokens, shape (n_tokens, n_outputs, width)."""
 
 
@@ -82,10 +82,13 @@ class SegmentEncoder:
         leveled, is_speech = level_speech(samples, self._encoder.spec)
         if not is_speech.any() and self._speech.n_tokens >= LEAST_TOKENS:
             return  # digital silence that nothing will be taken of
-        tokens = self._encoder.tokens(leveled)
-        if self._speech.n_tokens < LEAST_TOKENS:
+        if self._speech.n_tokens + is_speech.sum() < LEAST_TOKENS:
+            # all tokens may be needed
+            tokens = self._encoder.tokens(leveled)
             self._all.add(tokens)
-        self._speech.add(tokens if is_speech.all() else tokens[is_speech])
+            self._speech.add(tokens[is_speech])
+        else:
+            self._speech.add(self._encoder.tokens(leveled, is_speech))
 
 
 class _Moments:

@@ -36,7 +36,7 @@ class Encoder:
         self.spec = spec
         self._session = session
 
-    def tokens(self, samples: Array) -> Array:
+    def tokens(self, samples: Array, kept: npt.NDArray[np.bool_] | None = None) -> Array:
         """Encode one block.
 
         Parameters
@@ -44,6 +44,8 @@ class Encoder:
         samples
             Shape (n,), at `spec.sampling_rate`, full scale 1.0, at most `spec.max_tokens` tokens of them. The level
             stays as it is; zeros are added up to a whole number of tokens.
+        kept
+            Shape (all tokens,): those that are wanted; None for all. All are heard either way, but fewer take less time.
 
         Returns
         -------
@@ -58,7 +60,9 @@ class Encoder:
         most = self.spec.max_tokens * token_samples(self.spec)
         if len(samples) > most:
             raise ValueError(f"{len(samples)} samples at once; expected at most {most}: use segment()")
-        (tokens,) = self._session.run(None, {"mel": log_mel(samples, self.spec)})
+        n_tokens = len(samples) // token_samples(self.spec)
+        places = np.arange(n_tokens) if kept is None else np.flatnonzero(kept)
+        (tokens,) = self._session.run(None, {"mel": log_mel(samples, self.spec), "kept": places})
         return np.asarray(tokens)
 
     def segment(self) -> SegmentEncoder:
@@ -131,6 +135,7 @@ def _check_shapes(path: Path, session: "onnxruntime.InferenceSession", spec: Enc
     ]
     wanted = [
         ("mel", [spec.n_mels]),
+        ("kept", []),
         ("tokens", [len(spec.outputs), spec.width]),
         ("max_tokens", str(spec.max_tokens)),
     ]
