@@ -253,10 +253,10 @@ def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
     from ser_batch import encoder  # MFCCs need none of it
     from ser_batch.featurize.front_ends import front_end
 
-    folder = encoder.find(options.features)
+    folder = encoder.find(options.features).resolve()
     # the workers of a cluster have what ships in a place of their own
-    shipped = next((name for name, own in encoder.shipped().items() if own == folder), None)
-    spec, place = encoder.read_spec(folder), shipped or str(folder.absolute())
+    shipped = next((name for name, own in encoder.shipped().items() if own.resolve() == folder), None)
+    spec, place = encoder.read_spec(folder), shipped or str(folder)
     if utf8(place) != place:
         raise UsageError(f"--features {place}: the name is not UTF-8, which spec.json needs; rename the folder")
     front_end(spec, place)  # what cannot be loaded is refused before anything is written
