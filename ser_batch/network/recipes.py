@@ -132,3 +132,64 @@ RECIPES: Mapping[str, Recipe] = {
         has_development=True,
     ),
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadRecipe:
+    """How heads on embeddings are built and trained.
+
+    Parameters
+    ----------
+    epochs, batch
+        Passes over the training segments, each in one of its variants; segments per step.
+    learning_rate, weight_decay
+        Of AdamW (Loshchilov & Hutter 2019); the rate falls to 0 along a cosine.
+    label_smoothing
+        Share of the target spread over all labels.
+    hidden
+        Width of the hidden layer.
+    input_dropout, hidden_dropout
+        Share of the numbers that are left out.
+    members
+        Heads per reference whose log-probabilities are averaged.
+    neutral_shares
+        Least and most share of neutral speech in a reference; each epoch draws it anew for each archive and speaker.
+    archive_segments
+        Segments that the reference of an archive is the mean of.
+    channel_segments
+        Those of a channel, one of these numbers each time.
+    near
+        With --init, penalty on the squared distance from the weights it starts from, for 100 new segments; with more
+        of them it is less in proportion.
+    """
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    label_smoothing: float
+    hidden: int
+    input_dropout: float
+    hidden_dropout: float
+    members: int
+    neutral_shares: tuple[float, float]
+    archive_segments: int
+    channel_segments: tuple[int, ...]
+    near: float
+
+
+HEAD = HeadRecipe(
+    epochs=20,
+    batch=128,
+    learning_rate=1e-3,
+    weight_decay=0.05,
+    label_smoothing=0.1,
+    hidden=128,
+    input_dropout=0.3,
+    hidden_dropout=0.5,
+    members=3,
+    neutral_shares=(0.3, 1.0),
+    archive_segments=240,
+    channel_segments=(12, 24, 48),
+    near=0.01,
+)

@@ -1,0 +1,81 @@
+"""Reference speech: the mean embedding that heads subtract, of an archive or of a channel."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ser_batch.network.heads import ARCHIVE
+from ser_batch.network.recipes import HeadRecipe
+from ser_batch.tables import Features, corpora
+
+Array = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+_RECORDING = ("dataset", "path", "channel")
+# what counts as neutral when the share of neutral speech in a reference is drawn
+NEUTRAL = ("neutral", "calm")
+
+
+def group_numbers(data: Features, reference: str) -> Numbers:
+    """Return a number for the archive or the channel of each row, shape (rows,), from 0.
+
+    An archive is a corpus; a channel is a speaker, and where none is known a channel of a recording. Each variant is an
+    archive and a channel of its own: a telephone line is a part of how all its speech sounds.
+    """
+    if reference == ARCHIVE:
+        own = pl.struct(corpora(data.rows), data.rows["variant"], eager=True)
+    else:
+        recording = pl.struct(*_RECORDING).rank("dense").cast(pl.Int64)
+        nobody = pl.when(pl.col("speaker").is_null()).then(recording)
+        own = data.rows.select(pl.struct("speaker", "variant", nobody=nobody)).to_series()
+    return own.rank("dense").cast(pl.Int64).to_numpy() - 1
+
+
+def mean_references(embedding: Array, group: Numbers) -> Array:
+    """Return the mean embedding of each row's group, shape (rows, d)."""
+    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), embedding.shape[1]))
+    np.add.at(sums, inverse, embedding)
+    return np.asarray(sums / counts[:, None], dtype=np.float32)[inverse]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DrawnReferences:
+    """References of the groups of a training part, drawn anew each epoch.
+
+    Parameters
+    ----------
+    embedding
+        Scaled embeddings of all rows of the table, shape (rows, d).
+    members
+        Row numbers of each group: those that are neutral speech, and the others.
+    shares
+        Least and most share of neutral speech in a reference; None takes segments as they come.
+    sizes
+        Segments that a reference is the mean of, one of these numbers each time.
+    """
+
+    embedding: Array
+    members: tuple[tuple[Numbers, Numbers], ...]
+    shares: tuple[float, float] | None
+    sizes: tuple[int, ...]
+
+    def draw(self, generator: np.random.Generator) -> Array:
+        """Return a reference for each group, shape (groups, d)."""
+        return np.stack([self._of(*sides, generator) for sides in self.members])
+
+    def _of(self, neutral: Numbers, other: Numbers, generator: np.random.Generator) -> Array:
+        size = int(generator.choice(self.sizes))
+        if self.shares is None or not (len(neutral) and len(other)):
+            rows = np.concatenate((neutral, other))
+            drawn = rows if len(rows) <= size else generator.choice(rows, size, replace=False)
+        else:
+            n_neutral = round(generator.uniform(*self.shares) * size)
+            drawn = np.concatenate(
+                [
+                    generator.choice(rows, n, replace=len(rows) < n)
+                    for rows, n in ((neutral, n_neutral), (other, size - n_neutral))
+                ]
+            )
+        return np.asarray(self.embedding[drawn].mean(axis=0), dtype=np.float32)
