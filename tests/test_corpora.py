@@ -370,7 +370,7 @@ SHAPES = st.one_of(
 
 
 @given(SHAPES, st.sampled_from(FOLDERS))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_name_is_claimed_by_two_corpora_and_what_is_said_is_of_the_tables(name, folder):
     claimed = claims(name, folder)
     said = parse_name(name, folder=folder)
