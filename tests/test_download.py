@@ -8,7 +8,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -17,7 +17,17 @@ from threading import Thread
 import pooch
 import pytest
 
-from ser_batch.download import RAVDESS, Archive, DownloadSummary, download_ravdess, fetching, unpacking
+from ser_batch.corpus import SOURCES
+from ser_batch.download import (
+    RELEASES,
+    Archive,
+    DownloadSummary,
+    Release,
+    download_corpus,
+    fetching,
+    find_release,
+    unpacking,
+)
 from ser_batch.errors import DownloadError, OutputError, UsageError
 
 SPEECH, SONG = "speech.zip", "song.zip"
@@ -142,7 +152,7 @@ Fetch = Callable[..., DownloadSummary]
 @pytest.fixture
 def fetch(server: Server, tmp_path: Path) -> Fetch:
     def call(*archives: Archive, **options: object) -> DownloadSummary:
-        return download_ravdess(tmp_path / "audio", url=server.address, archives=archives, **options)
+        return download_corpus(tmp_path / "audio", release=Release(url=server.address, archives=archives), **options)
 
     return call
 
@@ -156,15 +166,67 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_record_is_the_official_one() -> None:
-    assert [(archive.name, archive.n_recordings) for archive in RAVDESS] == [
-        ("Audio_Speech_Actors_01-24.zip", 1440),
-        ("Audio_Song_Actors_01-24.zip", 1012),
-    ]
-    assert [archive.md5 for archive in RAVDESS] == [
-        "bc696df654c87fed845eb13823edef8a",
-        "5411230427d67a21e18aa4d466e6d1b9",
-    ]
+def test_the_records_are_the_official_ones() -> None:
+    told = {
+        name: (release.url, [(archive.name, archive.md5, archive.n_recordings) for archive in release.archives])
+        for name, release in RELEASES.items()
+    }
+    assert told == {
+        "ravdess": (
+            "https://zenodo.org/records/1188976/files",
+            [
+                ("Audio_Speech_Actors_01-24.zip", "bc696df654c87fed845eb13823edef8a", 1440),
+                ("Audio_Song_Actors_01-24.zip", "5411230427d67a21e18aa4d466e6d1b9", 1012),
+            ],
+        ),
+        "subesco": (
+            "https://zenodo.org/records/4526477/files",
+            [("SUBESCO.zip", "13d702cf944bf54d70d66bffc036ed7a", 7000)],
+        ),
+        "emozionalmente": (
+            "https://zenodo.org/records/12616095/files",
+            [("emozionalmente.zip", "398c6502dd2b0e1e810f927c12897547", 6902)],
+        ),
+    }
+
+
+def test_what_is_fetched_is_of_a_known_corpus_from_its_own_page() -> None:
+    for name, release in RELEASES.items():
+        assert find_release(name) is release
+        assert release.url == f"{SOURCES[name].page}/files"
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - set(RELEASES)))
+def test_a_known_corpus_without_an_archive_says_where_to_get_it(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        find_release(name)
+    source = SOURCES[name]
+    assert f"from {source.page} ({source.access}). License: {source.terms}" in str(refused.value)
+
+
+def test_an_unknown_corpus_gets_a_hint() -> None:
+    with pytest.raises(UsageError, match=r"subsco: no such corpus; .*ravdess.*did you mean subesco"):
+        find_release("subsco")
+
+
+def test_a_corpus_with_tables_is_unpacked_with_them_and_without_the_rest(
+    server: Server, fetch: Fetch, tmp_path: Path
+) -> None:
+    kept = recordings("01") | {"corpus/metadata/samples.csv": b"file_name\n"}
+    content = make_zip(tmp_path / "made.zip", kept | {"corpus/LICENSE.txt": b"x", "corpus/split.json": b"{}"})
+    archive = replace(offer(server, SPEECH, content), has_tables=True)
+    assert fetch(archive).n_recordings == 3
+    assert tree(tmp_path / "audio") == kept
+    assert fetch(archive) == DownloadSummary(tmp_path / "audio", 3, (), (SPEECH,))
+    server.files["again.zip"] = content
+    with pytest.raises(DownloadError, match="nothing unpacked; expected 4 recordings, found 3"):
+        fetch(replace(archive, name="again.zip", n_recordings=4))
+
+
+def test_a_name_with_a_bracket_is_unpacked(server: Server, fetch: Fetch, tmp_path: Path) -> None:
+    members = {"SUBESCO/F_02_MONIKA_S_2_SURPRISE_3].wav": b"RIFF"}
+    fetch(offer(server, SPEECH, make_zip(tmp_path / "made.zip", members), n_recordings=1))
+    assert tree(tmp_path / "audio") == members
 
 
 def test_both_archives_share_one_folder_an_actor(server: Server, speech: Archive, fetch: Fetch, tmp_path: Path) -> None:
@@ -432,21 +494,21 @@ def test_an_answer_that_stays_is_no_reason_to_wait(
 def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:1/Audio_Speech.*no connection.*--url"):
-        download_ravdess(tmp_path, url="http://127.0.0.1:1/")
+        download_corpus(tmp_path, release=RELEASES["ravdess"], url="http://127.0.0.1:1/")
     assert waits == []
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "file:///etc", "zenodo.org", "", "http://", "https:///x"])
 def test_only_addresses_on_the_web(tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError, match="http://"):
-        download_ravdess(tmp_path / "audio", url=url)
+        download_corpus(tmp_path / "audio", release=RELEASES["ravdess"], url=url)
     assert not (tmp_path / "audio").exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, server: Server, speech: Archive) -> None:
     (tmp_path / "audio").write_text("a file")
     with pytest.raises(OutputError, match="--out"):
-        download_ravdess(tmp_path / "audio", url=server.address, archives=[speech])
+        download_corpus(tmp_path / "audio", release=Release(url=server.address, archives=(speech,)))
 
 
 def special(name: str, kind: int) -> zipfile.ZipInfo:

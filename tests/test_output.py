@@ -47,12 +47,12 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
     shutil.copytree(small_corpus / "Actor_01", "calls")
     shutil.copy(min(Path("calls").iterdir()), "calls/call_1.wav")  # for plot
 
-    def fetch(out, *, url, report):
-        assert url == download.ZENODO
+    def fetch(out, *, release, url, report):
+        assert (release, url) == (download.RELEASES["ravdess"], None)
         report("Audio.zip", 5, 10)
         return download.DownloadSummary(out, 1440, ("Audio.zip",), ())
 
-    monkeypatch.setattr(download, "download_ravdess", fetch)
+    monkeypatch.setattr(download, "download_corpus", fetch)
     first = ("synth", "featurize", "train", "score")  # what one makes the next one takes
     names = [*first, *(name for name in cli.commands if name not in first)]
     shorter = {

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ser_batch.cli import printing, steps
-from ser_batch.cli.group import Group, complete_models, print_versions, tell_fault
+from ser_batch.cli.group import Group, complete_downloads, complete_models, print_versions, tell_fault
 from ser_batch.cli.output import Output
 from ser_batch.cli.shared import PLACE, run_options
 from ser_batch.errors import printable
@@ -341,13 +341,14 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("corpus", type=click.Choice(["ravdess"]))
-@click.option("--out", type=_PATH, default="audio", show_default=True, help="Where the recordings go.")
-@click.option("--url", help="A mirror that holds the two archives.  [default: Zenodo record 1188976]")
-def download(corpus: str, out: Path, url: str | None) -> None:
+@click.argument("name", shell_complete=complete_downloads)
+@click.option("--out", type=_PATH, default="audio", show_default=True, help="Folder for the recordings.")
+@click.option("--url", help="A mirror of the archives.  [default: the publisher's address]")
+def download(name: str, out: Path, url: str | None) -> None:
     """Fetch the official archives of a corpus, verify their checksums and unpack them.
 
-    RAVDESS is 434 MB and licensed CC BY-NC-SA 4.0: not for commercial use.
+    NAME is ravdess (434 MB), subesco (1.7 GB) or emozionalmente (559 MB). For another known corpus it tells where to
+    get it. The license of each is in docs/tables.md.
 
     \b
     Example:
@@ -355,12 +356,12 @@ def download(corpus: str, out: Path, url: str | None) -> None:
     """
     from ser_batch.cli.printing import print_download
     from ser_batch.cli.results import download_result
-    from ser_batch.download import ZENODO, download_ravdess
+    from ser_batch.download import download_corpus, find_release
 
-    assert corpus == "ravdess"
     output = Output.current()
+    release = find_release(name)
     with output.transfers() as report_bytes:
-        summary = download_ravdess(out, url=url or ZENODO, report=report_bytes)
+        summary = download_corpus(out, release=release, url=url, report=report_bytes)
     print_download(summary, output)
     output.result(download_result(summary))
 

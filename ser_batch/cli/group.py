@@ -126,6 +126,15 @@ def complete_models(_ctx: click.Context, _option: click.Parameter, incomplete: s
     return [*shipped, CompletionItem(incomplete, type="dir")]
 
 
+def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete the name of what can be downloaded."""
+    from click.shell_completion import CompletionItem
+
+    from ser_batch.download.archives import RELEASES
+
+    return [CompletionItem(name) for name in RELEASES if name.startswith(incomplete)]
+
+
 def tell_fault(error: Exception) -> None:
     """Print what nobody expected, to stderr: where it happened, or with ``--verbose`` all of it."""
     import traceback

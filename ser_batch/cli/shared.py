@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ser_batch.cli.group import Choice
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -19,6 +21,25 @@ class _Place(click.Path):
 
 
 PLACE = _Place()
+
+
+class _CorpusChoice(Choice):
+    """The corpora that config names, asked for when they are needed: importing it takes longer than the rest."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        import typing
+
+        from ser_batch.config import CorpusName
+
+        return typing.get_args(CorpusName)
+
+    @choices.setter
+    def choices(self, _none: object) -> None:
+        """Nothing to keep: click's own initializer gives what it was given."""
 
 
 def run_options(mode: str) -> Callable[[_Command], _Command]:
@@ -78,11 +99,12 @@ def run_options(mode: str) -> Callable[[_Command], _Command]:
                 ),
                 click.option(
                     "--corpus",
-                    type=click.Choice(["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]),
+                    type=_CorpusChoice(),
                     default="auto",
                     show_default=True,
-                    help="Whose file names the recordings have, which tell emotion and speaker. auto: of any known "
-                    "corpus. none: names tell nothing.",
+                    metavar="auto|none|CORPUS",
+                    help="The corpus whose file names the recordings have; names tell emotion and speaker. auto: any "
+                    "known corpus (docs/tables.md). none: ignore names.",
                 ),
                 click.option(
                     "--jobs",

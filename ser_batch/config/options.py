@@ -21,7 +21,10 @@ Normalize = Literal["none", "recording", "speaker"]
 # who does the work: processes of this machine, or the workers of a cluster
 Backend = Literal["loky", "dask", "ray"]
 # whose names recordings have; `none` of all, or the one they are to have
-CorpusName = Literal["auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess"]
+CorpusName = Literal[
+    "auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess", "jl", "subesco", "mesd", "oreau", "resd",
+    "enterface", "cafe", "nemo", "emovo", "shemo", "esd",
+]  # fmt: skip
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
 BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
 DEFAULT_RECIPE: RecipeName = "robust"

@@ -5,7 +5,7 @@ Nothing here opens a recording; a name, a size and a time are all that is looked
 
 from ser_batch.corpus.folder import AUDIO_SUFFIXES, name_warnings, utf8, walk
 from ser_batch.corpus.labels import Labels, is_label, join_labels
-from ser_batch.corpus.names import CORPORA, licence_of, parse_name, sources_of
+from ser_batch.corpus.names import CORPORA, SOURCES, licence_of, parse_name, sources_of
 from ser_batch.corpus.records import (
     SAID_BY_LABELS,
     LabelRow,
@@ -23,6 +23,7 @@ __all__ = [
     "AUDIO_SUFFIXES",
     "CORPORA",
     "SAID_BY_LABELS",
+    "SOURCES",
     "LabelRow",
     "Labels",
     "Manifest",

@@ -1,14 +1,13 @@
 """The labels file: emotions, votes, speakers, channels and times that names do not tell."""
 
-import csv
 import dataclasses
-import io
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ser_batch.corpus.label_files import read_rows
 from ser_batch.corpus.names import CORPORA
 from ser_batch.corpus.records import SAID_BY_LABELS, LabelRow, Recording
 from ser_batch.errors import InputError
@@ -67,7 +66,8 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
         CSV or Parquet with the columns path and emotion, optionally speaker, sex, intensity, statement, corpus,
         channel, start_s, end_s (seconds), and ``p_<label>``: the votes or shares of listeners, which become shares
         that sum to 1. Where a cell is empty, what the file name says stands; an empty emotion beside votes is the
-        one of most votes. With columns of votes, emotion may be left out.
+        one of most votes. With columns of votes, emotion may be left out. Or a table that the publisher of a known
+        corpus made, see `LabelTable`.
     timed
         Whether rows may have times; where they may not, such rows are refused.
     cut
@@ -82,7 +82,7 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
     recordings = tuple(recordings)
     cut = timed if cut is None else cut
     rows: dict[str, list[LabelRow]] = {}
-    columns, table = _read_rows(labels)
+    columns, table = read_rows(labels, recordings)
     voted = _voted_labels(labels, columns)
     missing = [name for name in ("path", "emotion") if name not in columns and not (voted and name == "emotion")]
     if missing:
@@ -159,43 +159,6 @@ def _are_about_the_same(one: LabelRow, other: LabelRow) -> bool:
         and other.start_s is None
         and (one.channel == other.channel or None in (one.channel, other.channel))
     )
-
-
-def _read_rows(labels: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
-    """Open a labels file; return its column names and its rows, numbered as `_label_row` tells them."""
-    if labels.suffix.lower() == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(labels)
-            rows = table.to_pylist()
-        # ValueError: text that is no UTF-8, times that are none; the others: what pyarrow's parts raise
-        except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
-            raise InputError(f"{labels}: cannot be read as Parquet ({error})") from error
-        return table.column_names, enumerate(rows, start=1)
-    try:
-        # utf-8-sig: spreadsheets put a mark before the first column's name
-        text = labels.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{labels}: cannot be read as CSV in UTF-8 ({error})") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        columns = list(reader.fieldnames or [])
-    except csv.Error as error:
-        raise InputError(f"{labels}, row 1: cannot be read as CSV ({error})") from error
-    return columns, _csv_rows(labels, reader)
-
-
-def _csv_rows(labels: Path, reader: "csv.DictReader[str]") -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield rows with the number of the line they end on."""
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise InputError(
-            f"{labels}, row {reader.line_num}: cannot be read as CSV ({error}); is a quote left open?"
-        ) from error
 
 
 def _label_row(

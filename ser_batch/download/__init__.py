@@ -1,9 +1,6 @@
-"""Fetch the official RAVDESS archives, verify their checksums, unpack them.
+"""Fetch the archives of a corpus from its publisher, verify their checksums, unpack them."""
 
-Source: Livingstone & Russo 2018, PLoS ONE 13(5) e0196391; Zenodo record 1188976, CC BY-NC-SA 4.0.
-"""
+from ser_batch.download.archives import RELEASES, Archive, Release
+from ser_batch.download.corpora import DownloadSummary, download_corpus, find_release
 
-from ser_batch.download.archives import RAVDESS, ZENODO, Archive
-from ser_batch.download.ravdess import DownloadSummary, download_ravdess
-
-__all__ = ["RAVDESS", "ZENODO", "Archive", "DownloadSummary", "download_ravdess"]
+__all__ = ["RELEASES", "Archive", "DownloadSummary", "Release", "download_corpus", "find_release"]
