@@ -340,15 +340,74 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     output.result({"steps": done}, failed=failed)
 
 
+@cli.group("encoder", cls=Group)
+def encoder_group() -> None:
+    """Make encoders, the pretrained networks that turn speech into embeddings."""
+
+
+@encoder_group.command()
+@click.argument("source", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option(
+    "--outputs",
+    metavar="1,2,3",
+    help="Outputs to read: 0 the convolutions, 1 the first block, and so on; one more than there are blocks is the "
+    "final norm.  [default: four from a third to five sixths of the blocks; tiny 1,2,3, base 2,3,4,5]",
+)
+@click.option("--name", help="Name of the encoder.  [default: that of the folder OUT]")
+@click.option("--origin", metavar="TEXT", help="Where the weights come from.  [default: as config.json says]")
+@click.option("--license", metavar="TEXT", help="License of the weights.  [default: MIT for openai/whisper-*]")
+@click.option("--overwrite", is_flag=True, help="Replace an encoder in OUT.")
+def convert(
+    source: Path,
+    out: Path,
+    outputs: str | None,
+    name: str | None,
+    origin: str | None,
+    license: str | None,
+    overwrite: bool,
+) -> None:
+    """Convert Whisper weights to an encoder folder OUT.
+
+    SOURCE is a folder with config.json and model.safetensors, as Hugging Face has them for every openai/whisper-*
+    (ser-batch download whisper-base), or with a model.bin of CTranslate2 in float16. Needs pip install
+    "ser-batch[encoders]".
+
+    \b
+    Example:
+      ser-batch encoder convert whisper-base encoders/whisper-base
+    """
+    from ser_batch.cli.results import convert_result
+    from ser_batch.encoder.converting import convert as run
+    from ser_batch.encoder.converting import read_outputs
+
+    output = Output.current()
+    summary = run(
+        source,
+        out,
+        outputs=None if outputs is None else read_outputs(outputs),
+        name=name,
+        origin=origin,
+        license=license,
+        overwrite=overwrite,
+    )
+    printing.print_convert(summary, output)
+    output.result(convert_result(summary))
+
+
 @cli.command()
 @click.argument("name", shell_complete=complete_downloads)
-@click.option("--out", type=_PATH, default="audio", show_default=True, help="Folder for the recordings.")
-@click.option("--url", help="A mirror of the archives.  [default: the publisher's address]")
-def download(name: str, out: Path, url: str | None) -> None:
-    """Fetch the official archives of a corpus, verify their checksums and unpack them.
+@click.option("--out", type=_PATH, help="The folder to write to.  [default: audio, or the name of the checkpoint]")
+@click.option("--url", help="A mirror that holds the files.  [default: the publisher's address]")
+def download(name: str, out: Path | None, url: str | None) -> None:
+    """Fetch a corpus or the weights of a speech encoder, and verify the checksums.
 
-    NAME is ravdess (434 MB), subesco (1.7 GB) or emozionalmente (559 MB). For another known corpus it tells where to
-    get it. The license of each is in docs/tables.md.
+    Corpora are ravdess (434 MB), subesco (1.7 GB) and emozionalmente (559 MB); their archives are unpacked. For another
+    known corpus it tells where to get it. The license of each is in docs/tables.md.
+
+    Weights are config.json and model.safetensors of openai/whisper-* (MIT), which ser-batch encoder convert reads:
+    whisper-tiny, whisper-base, whisper-small, each with .en for English only, whisper-medium, whisper-large-v2,
+    whisper-large-v3 and whisper-large-v3-turbo; 151 MB to 6.2 GB. The revision is fixed.
 
     \b
     Example:
@@ -356,12 +415,14 @@ def download(name: str, out: Path, url: str | None) -> None:
     """
     from ser_batch.cli.printing import print_download
     from ser_batch.cli.results import download_result
-    from ser_batch.download import download_corpus, find_release
+    from ser_batch.download import CHECKPOINTS, download_checkpoint, download_corpus, find_release
 
     output = Output.current()
-    release = find_release(name)
     with output.transfers() as report_bytes:
-        summary = download_corpus(out, release=release, url=url, report=report_bytes)
+        if name in CHECKPOINTS:
+            summary = download_checkpoint(name, out or Path(name), url=url, report=report_bytes)
+        else:
+            summary = download_corpus(out or Path("audio"), release=find_release(name), url=url, report=report_bytes)
     print_download(summary, output)
     output.result(download_result(summary))
 

@@ -130,9 +130,9 @@ def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete
     """Complete the name of what can be downloaded."""
     from click.shell_completion import CompletionItem
 
-    from ser_batch.download.archives import RELEASES
+    from ser_batch.download import CHECKPOINTS, RELEASES
 
-    return [CompletionItem(name) for name in RELEASES if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in (*RELEASES, *CHECKPOINTS) if name.startswith(incomplete)]
 
 
 def tell_fault(error: Exception) -> None:

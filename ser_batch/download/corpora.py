@@ -83,8 +83,7 @@ def download_corpus(
         If `out` cannot be written.
     """
     url = release.url if url is None else url
-    if not re.match(r"https?://[^/]", url, re.IGNORECASE):
-        raise UsageError(f"--url {url}: expected an address that begins with http:// or https://")
+    check_address(url)
     kept = (out / ".archives").absolute()  # pooch would expand a leading ~
     n_recordings = 0
     fetched: list[str] = []
@@ -95,10 +94,22 @@ def download_corpus(
             came = False
             files = unpacked_before(archive, kept, out)
             if not files:
-                came = fetch(archive, f"{url.rstrip('/')}/{archive.name}", kept, report)
+                came = fetch(archive.name, f"md5:{archive.md5}", f"{url.rstrip('/')}/{archive.name}", kept, report)
                 files = unpack(archive, kept, out)
             (fetched if came else already_here).append(archive.name)
             n_recordings += count_recordings(files)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error}). Name another folder with --out") from error
     return DownloadSummary(out, n_recordings, tuple(fetched), tuple(already_here))
+
+
+def check_address(url: str) -> None:
+    """Refuse what is no address on the web.
+
+    Raises
+    ------
+    UsageError
+        It begins otherwise.
+    """
+    if not re.match(r"https?://[^/]", url, re.IGNORECASE):
+        raise UsageError(f"--url {url}: expected an address that begins with http:// or https://")

@@ -157,7 +157,9 @@ def heads_of(network: Any, scaler: Scaler) -> Heads:
     members: dict[str, list[Layers]] = {}
     for output in network.output_names:
         reference, member, _ = output.split("_")
-        arrays = [array for name in layer_names(reference, int(member)) for array in network.get_layer(name).get_weights()]
+        arrays = [
+            array for name in layer_names(reference, int(member)) for array in network.get_layer(name).get_weights()
+        ]
         members.setdefault(reference, []).append(Layers(*arrays))
     return Heads(scaler, members)
 

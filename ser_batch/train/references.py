@@ -7,7 +7,6 @@ import numpy.typing as npt
 import polars as pl
 
 from ser_batch.network.heads import ARCHIVE
-from ser_batch.network.recipes import HeadRecipe
 from ser_batch.tables import Features, corpora
 
 Array = npt.NDArray[np.float32]
