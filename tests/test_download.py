@@ -423,7 +423,7 @@ def test_an_answer_that_stays_is_no_reason_to_wait(
     server: Server, speech: Archive, fetch: Fetch, waits: list[float], status: int
 ) -> None:
     server.statuses = [status]
-    with pytest.raises(DownloadError, match=rf"{SPEECH}: expected the archive, .* answered {status} .*--url"):
+    with pytest.raises(DownloadError, match=rf"{SPEECH}: expected the file, .* answered {status} .*--url"):
         fetch(speech)
     assert len(server.requests) == 1
     assert waits == []

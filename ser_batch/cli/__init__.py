@@ -12,6 +12,11 @@ from ser_batch.cli.shared import PLACE, run_options
 from ser_batch.errors import printable
 
 _PATH = click.Path(path_type=Path)
+# those of ser_batch.download, which loads what help needs not
+_CHECKPOINTS = (
+    *("whisper-tiny.en", "whisper-tiny", "whisper-base.en", "whisper-base", "whisper-small.en", "whisper-small"),
+    *("whisper-medium", "whisper-large-v2", "whisper-large-v3", "whisper-large-v3-turbo"),
+)
 _VOCAL_CHANNELS = click.Choice(["both", "speech", "song"])
 
 
@@ -340,14 +345,73 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     output.result({"steps": done}, failed=failed)
 
 
-@cli.command()
-@click.argument("corpus", type=click.Choice(["ravdess"]))
-@click.option("--out", type=_PATH, default="audio", show_default=True, help="Where the recordings go.")
-@click.option("--url", help="A mirror that holds the two archives.  [default: Zenodo record 1188976]")
-def download(corpus: str, out: Path, url: str | None) -> None:
-    """Fetch the official archives of a corpus, verify their checksums and unpack them.
+@cli.group("encoder", cls=Group)
+def encoder_group() -> None:
+    """Make encoders, the pretrained networks that turn speech into embeddings."""
 
-    RAVDESS is 434 MB and licensed CC BY-NC-SA 4.0: not for commercial use.
+
+@encoder_group.command()
+@click.argument("source", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option(
+    "--outputs",
+    metavar="1,2,3",
+    help="Outputs to read: 0 the convolutions, 1 the first block, and so on; one more than there are blocks is the "
+    "final norm.  [default: four from a third to five sixths of the blocks; tiny 1,2,3, base 2,3,4,5]",
+)
+@click.option("--name", help="Name of the encoder.  [default: that of the folder OUT]")
+@click.option("--origin", metavar="TEXT", help="Where the weights come from.  [default: as config.json says]")
+@click.option("--license", metavar="TEXT", help="License of the weights.  [default: MIT for openai/whisper-*]")
+@click.option("--overwrite", is_flag=True, help="Replace an encoder in OUT.")
+def convert(
+    source: Path,
+    out: Path,
+    outputs: str | None,
+    name: str | None,
+    origin: str | None,
+    license: str | None,
+    overwrite: bool,
+) -> None:
+    """Convert Whisper weights to an encoder folder OUT.
+
+    SOURCE is a folder with config.json and model.safetensors, as Hugging Face has them for every openai/whisper-*
+    (ser-batch download whisper-base), or with a model.bin of CTranslate2 in float16. Needs pip install
+    "ser-batch[encoders]".
+
+    \b
+    Example:
+      ser-batch encoder convert whisper-base encoders/whisper-base
+    """
+    from ser_batch.cli.results import convert_result
+    from ser_batch.encoder.converting import convert as run
+    from ser_batch.encoder.converting import read_outputs
+
+    output = Output.current()
+    summary = run(
+        source,
+        out,
+        outputs=None if outputs is None else read_outputs(outputs),
+        name=name,
+        origin=origin,
+        license=license,
+        overwrite=overwrite,
+    )
+    printing.print_convert(summary, output)
+    output.result(convert_result(summary))
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(["ravdess", *_CHECKPOINTS]), metavar="ravdess|whisper-...")
+@click.option("--out", type=_PATH, help="The folder to write to.  [default: audio, or the name of the checkpoint]")
+@click.option("--url", help="A mirror that holds the files.  [default: Zenodo record 1188976, or Hugging Face]")
+def download(what: str, out: Path | None, url: str | None) -> None:
+    """Fetch a corpus or the weights of a speech encoder, and verify the checksums.
+
+    RAVDESS is 434 MB and licensed CC BY-NC-SA 4.0: not for commercial use. Its archives are unpacked.
+
+    Weights are config.json and model.safetensors of openai/whisper-* (MIT), which ser-batch encoder convert reads:
+    whisper-tiny, whisper-base, whisper-small, each with .en for English only, whisper-medium, whisper-large-v2,
+    whisper-large-v3 and whisper-large-v3-turbo; 151 MB to 6.2 GB. The revision is fixed.
 
     \b
     Example:
@@ -355,12 +419,14 @@ def download(corpus: str, out: Path, url: str | None) -> None:
     """
     from ser_batch.cli.printing import print_download
     from ser_batch.cli.results import download_result
-    from ser_batch.download import ZENODO, download_ravdess
+    from ser_batch.download import ZENODO, download_checkpoint, download_ravdess
 
-    assert corpus == "ravdess"
     output = Output.current()
     with output.transfers() as report_bytes:
-        summary = download_ravdess(out, url=url or ZENODO, report=report_bytes)
+        if what == "ravdess":
+            summary = download_ravdess(out or Path("audio"), url=url or ZENODO, report=report_bytes)
+        else:
+            summary = download_checkpoint(what, out or Path(what), url=url, report=report_bytes)
     print_download(summary, output)
     output.result(download_result(summary))
 

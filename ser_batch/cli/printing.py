@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ser_batch.bundle.exporting import ExportSummary
     from ser_batch.corpus import Reject
     from ser_batch.download import DownloadSummary
+    from ser_batch.encoder.converting import ConvertSummary
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
     from ser_batch.score.looking import Look
@@ -39,7 +40,22 @@ def print_download(summary: "DownloadSummary", output: Output) -> None:
         output.line(f"{printable(name)}: fetched, checksum right")
     for name in summary.already_here:
         output.line(f"{printable(name)}: already here")
-    output.line(f"{printable(summary.folder)}: {summary.n_recordings} recordings")
+    if summary.n_recordings:
+        output.line(f"{printable(summary.folder)}: {summary.n_recordings} recordings")
+    else:
+        output.line(
+            f"{printable(summary.folder)}: ready for `ser-batch encoder convert {printable(summary.folder)} OUT`"
+        )
+
+
+def print_convert(summary: "ConvertSummary", output: Output) -> None:
+    """Print what was made of a checkpoint."""
+    spec = summary.spec
+    outputs = ", ".join(map(str, spec.outputs))
+    output.line(
+        f"{printable(summary.folder)}: encoder {spec.encoder}, outputs {outputs} of {summary.n_blocks} blocks, width "
+        f"{spec.width}, {spec.embedding_size} numbers per segment, {summary.n_bytes / 1e6:.1f} MB"
+    )
 
 
 def print_featurize(summary: "FeaturizeSummary", output: Output) -> None:

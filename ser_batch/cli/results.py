@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
     from ser_batch.bundle.exporting import ExportSummary
     from ser_batch.download import DownloadSummary
+    from ser_batch.encoder.converting import ConvertSummary
     from ser_batch.featurize import FeaturizeSummary
     from ser_batch.score import ScoreSummary
     from ser_batch.score.looking import Look
@@ -69,6 +70,12 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         **_RUN_KEYS,
     },
     "report": {"out": "the page", "source": "what it is about"},
+    "encoder convert": {
+        "out": "the encoder folder",
+        "encoder": "its encoder.json",
+        "n_blocks": "blocks that the checkpoint has",
+        "n_bytes": "size of encoder.onnx",
+    },
     "export": {
         "out": "the file",
         "model": "the model's folder",
@@ -93,8 +100,8 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
     "run": {"steps": "list of the objects of what was run, each with `command` before its own keys"},
     "download": {
         "out": "the folder",
-        "n_recordings": "recordings that the archives brought",
-        "fetched": "list of the archives that came over the network",
+        "n_recordings": "recordings that the archives brought; 0 for weights",
+        "fetched": "list of the files that came over the network",
         "already_here": "list of those that did not have to",
     },
     "synth": {
@@ -214,6 +221,16 @@ def score_result(summary: "ScoreSummary") -> dict[str, Any]:
         **_run(summary, n_segments=summary.n_segments),
         "rejects": side["rejects"],
         **_told(summary),
+    }
+
+
+def convert_result(summary: "ConvertSummary") -> dict[str, Any]:
+    """Return the object of encoder convert."""
+    return {
+        "out": summary.folder,
+        "encoder": summary.spec.to_dict(),
+        "n_blocks": summary.n_blocks,
+        "n_bytes": summary.n_bytes,
     }
 
 

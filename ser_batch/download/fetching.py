@@ -1,9 +1,10 @@
-"""Have an archive here, whole.
+"""Have a file here, whole.
 
-pooch decides whether an archive is needed and verifies its checksum; it does not resume a broken download, so
+pooch decides whether a file is needed and verifies its checksum; it does not resume a broken download, so
 the transfer itself is done here, as a downloader that pooch calls.
 """
 
+import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -14,10 +15,9 @@ from pathlib import Path
 import pooch
 import requests
 
-from ser_batch.download.archives import Archive
 from ser_batch.errors import DownloadError
 
-# called with the archive's name, bytes done and bytes in all
+# called with the file's name, bytes done and bytes in all
 Report = Callable[[str, int, int], None]
 
 _TIMEOUTS_S = (10.0, 60.0)  # to connect, between two reads
@@ -32,11 +32,12 @@ class _Transfer:
     """A downloader for pooch that keeps what came in a .part file and goes on from there."""
 
     part: Path
+    kind: str  # of checksum
     report: Callable[[int, int], None]
     answered: bool = False  # by the server, at least once
     resumed: bool = False  # the last answer continued what was here
     bytes_total: int = 0  # unknown
-    md5: str = ""  # of what came; empty as long as pooch asked for nothing
+    digest: str = ""  # of what came; empty as long as pooch asked for nothing
 
     def __call__(self, url: str, output_file: str, _pooch: object) -> None:
         """Fetch `url` and put it in place of `output_file`, as pooch expects of a downloader."""
@@ -55,7 +56,7 @@ class _Transfer:
                         raise self._give_up(url, error) from error
                     _sleep(2**failures)
                     failures += 1
-        self.md5 = pooch.file_hash(str(self.part), alg="md5")
+        self.digest = _digest(self.part, self.kind)
         self.part.replace(output_file)
 
     def _go_on(self, session: requests.Session, url: str) -> bool:
@@ -78,7 +79,7 @@ class _Transfer:
                 raise requests.HTTPError(f"the server answered {status} {response.reason}")
             if status not in {200, 206}:
                 found = f"the server answered {status} {response.reason}"
-                raise DownloadError(f"{url}: expected the archive, {found}. --url names a mirror")
+                raise DownloadError(f"{url}: expected the file, {found}. --url names a mirror")
             self.bytes_total = bytes_total
             if status == 200:  # a server that knows no ranges sends all of it again
                 bytes_done = 0
@@ -115,27 +116,64 @@ def _extent(response: requests.Response) -> tuple[int, int]:
     return int(start or 0), 0 if total == "*" else int(total)
 
 
-def fetch(archive: Archive, address: str, kept: Path, report: Report | None) -> bool:
-    """Have the archive in `kept` with the right checksum; return whether it had to come over the network."""
-    part = kept / f"{archive.name}.part"
-    transfer = _Transfer(part, partial(report, archive.name) if report else lambda _done, _total: None)
-    checksum = f"md5:{archive.md5}"
+def fetch(name: str, checksum: str, address: str, kept: Path, report: Report | None) -> bool:
+    """Have a file in a folder with the right checksum.
+
+    Parameters
+    ----------
+    name
+        Of the file, for messages and in the folder.
+    checksum
+        ``md5:``, ``sha256:`` or ``git:`` (Git's hash of the file as a blob), and hex digits.
+    address
+        Where it is on the web.
+    kept
+        The folder, absolute.
+    report
+        Called with each piece that came.
+
+    Returns
+    -------
+    bool
+        Whether it had to come over the network.
+
+    Raises
+    ------
+    DownloadError
+        It cannot be fetched, or has another checksum.
+    """
+    kind, _, wanted = checksum.partition(":")
+    path = kept / name
+    transfer = _Transfer(kept / f"{name}.part", kind, partial(report, name) if report else lambda _done, _total: None)
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("ERROR")  # it would write to stderr, between the lines of our progress
     try:
         for is_last_try in (False, True):
+            if kind == "git" and path.exists() and _digest(path, kind) != wanted:
+                path.unlink()  # pooch, which does not know this kind, takes what is there
             try:
-                pooch.retrieve(address, checksum, fname=archive.name, path=kept, downloader=transfer)
+                pooch.retrieve(address, checksum if kind != "git" else None, fname=name, path=kept, downloader=transfer)
+                if kind == "git" and transfer.digest not in {"", wanted}:
+                    raise ValueError(f"{path}: git hash {transfer.digest}")
                 break
             except ValueError as error:
                 # what was kept may come from another version of the file: once more, from its first byte
                 if is_last_try or not transfer.resumed:
-                    (kept / archive.name).unlink(missing_ok=True)  # a damaged one of before
+                    path.unlink(missing_ok=True)  # a damaged one of before
                     raise DownloadError(
-                        f"{address}: expected md5 {archive.md5}, found {transfer.md5}; the file was removed. "
+                        f"{address}: expected {kind} {wanted}, found {transfer.digest}; the file was removed. "
                         "Run the same command again; --url names a mirror"
                     ) from error
     finally:
         logger.setLevel(level)
-    return bool(transfer.md5)
+    return bool(transfer.digest)
+
+
+def _digest(path: Path, kind: str) -> str:
+    """Return the checksum of a file."""
+    with path.open("rb") as stream:
+        if kind == "git":
+            header = f"blob {path.stat().st_size}\0".encode()
+            return hashlib.sha1(header + stream.read(), usedforsecurity=False).hexdigest()
+        return hashlib.file_digest(stream, kind).hexdigest()

@@ -69,8 +69,7 @@ def download_ravdess(
     -----
     Source: Zenodo record 1188976, https://doi.org/10.5281/zenodo.1188976, which also states the checksums.
     """
-    if not re.match(r"https?://[^/]", url, re.IGNORECASE):
-        raise UsageError(f"--url {url}: expected an address that begins with http:// or https://")
+    check_address(url)
     kept = (out / ".archives").absolute()  # pooch would expand a leading ~
     n_recordings = 0
     fetched: list[str] = []
@@ -81,10 +80,22 @@ def download_ravdess(
             came = False
             files = unpacked_before(archive, kept, out)
             if not files:
-                came = fetch(archive, f"{url.rstrip('/')}/{archive.name}", kept, report)
+                came = fetch(archive.name, f"md5:{archive.md5}", f"{url.rstrip('/')}/{archive.name}", kept, report)
                 files = unpack(archive, kept, out)
             (fetched if came else already_here).append(archive.name)
             n_recordings += len(files)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error}). Name another folder with --out") from error
     return DownloadSummary(out, n_recordings, tuple(fetched), tuple(already_here))
+
+
+def check_address(url: str) -> None:
+    """Refuse what is no address on the web.
+
+    Raises
+    ------
+    UsageError
+        It begins otherwise.
+    """
+    if not re.match(r"https?://[^/]", url, re.IGNORECASE):
+        raise UsageError(f"--url {url}: expected an address that begins with http:// or https://")

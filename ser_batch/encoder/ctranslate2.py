@@ -19,10 +19,10 @@ from ser_batch.errors import EncoderError
 
 _VERSION = 6
 _SPECIFICATION = "WhisperSpec"
-_KINDS = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
-_WIDTHS = {"float32": 4, "int8": 1, "int16": 2, "int32": 4, "float16": 2, "bfloat16": 2}
+_KINDS = tuple(np.dtype(kind) for kind in ("<f4", "<i1", "<i2", "<i4", "<f2", "<u2"))  # the last one is bfloat16
 _FLOATS = ("float32", "float16")
 _PREFIX = "encoder/"
+_HEADS = "num_heads"
 _NAMES = {
     "position_encodings/encodings": "embed_positions.weight",
     "self_attention/layer_norm": "self_attn_layer_norm",
@@ -35,8 +35,14 @@ _NAMES = {
 }
 
 
-def read_ctranslate2(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of the encoder by Hugging Face's names, without ``model.encoder.`` before them.
+def read_ctranslate2(path: Path) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Return the weights of the encoder.
+
+    Returns
+    -------
+    arrays : dict
+        By Hugging Face's names, without ``model.encoder.`` before them.
+    n_heads : int
 
     Raises
     ------
@@ -48,6 +54,9 @@ def read_ctranslate2(path: Path) -> dict[str, npt.NDArray[Any]]:
             arrays = _read(path, _Reader(path, stream, path.stat().st_size))
     except OSError as error:
         raise EncoderError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if _HEADS not in arrays:
+        raise EncoderError(f"{path}: no {_PREFIX}{_HEADS}; expected a checkpoint of Whisper")
+    n_heads = int(arrays.pop(_HEADS))
     named: dict[str, npt.NDArray[Any]] = {}
     for name, array in arrays.items():
         block = re.fullmatch(r"layer_(\d+)/self_attention/linear_0/(weight|bias)", name)
@@ -57,7 +66,7 @@ def read_ctranslate2(path: Path) -> dict[str, npt.NDArray[Any]]:
         else:
             named[_renamed(name)] = array
     _drop_key_biases(path, named)
-    return named
+    return named, n_heads
 
 
 class _Reader:
@@ -120,23 +129,21 @@ def _read(path: Path, reader: _Reader) -> dict[str, npt.NDArray[Any]]:
         shape = tuple(reader.number("I") for _ in range(reader.number("B")))
         kind = reader.number("B")
         n_bytes = reader.number("I")
-        if kind >= len(_KINDS) or n_bytes != math.prod(shape) * _WIDTHS[_KINDS[kind]]:
+        if kind >= len(_KINDS) or n_bytes != math.prod(shape) * _KINDS[kind].itemsize:
             raise EncoderError(
                 f"{path}: {name}: {n_bytes} bytes of type {kind} for shape {shape}; fetch the file again"
             )
-        # the number of heads and the like are arrays without dimensions
-        if not name.startswith(_PREFIX) or not shape:
+        # settings are arrays without dimensions
+        if not name.startswith(_PREFIX) or not (shape or name == _PREFIX + _HEADS):
             reader.skip(n_bytes)
             continue
-        if _KINDS[kind] not in _FLOATS:
+        if shape and _KINDS[kind].name not in _FLOATS:
             raise EncoderError(
-                f"{path}: {name} is {_KINDS[kind]}; expected {' or '.join(_FLOATS)}: take a model that was "
+                f"{path}: {name} is {_KINDS[kind].name}; expected {' or '.join(_FLOATS)}: take a model that was "
                 "converted with --quantization float16, or the original checkpoint, a folder with "
                 "config.json and model.safetensors"
             )
-        arrays[name.removeprefix(_PREFIX)] = np.frombuffer(
-            reader.bytes(n_bytes), f"<{_KINDS[kind][0]}{_WIDTHS[_KINDS[kind]]}"
-        ).reshape(shape)
+        arrays[name.removeprefix(_PREFIX)] = np.frombuffer(reader.bytes(n_bytes), _KINDS[kind]).reshape(shape)
     if not arrays:
         raise EncoderError(
             f"{path}: holds no encoder, perhaps only a decoder; expected names that begin with {_PREFIX}"

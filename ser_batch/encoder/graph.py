@@ -1,8 +1,9 @@
 """A Whisper encoder as an ONNX graph: only the blocks that are read, for inputs of any length.
 
-The graph takes the log-mel spectrogram as ``mel``, shape (frames, n_mels), an even number of frames, and the tokens that
-are wanted as ``kept``, shape (n,). It gives ``tokens``, shape (n, n_outputs, width). The position embeddings are cut to the
-length of the input. Weights are stored as float16 and cast to float32 when the graph is loaded.
+The graph takes the log-mel spectrogram as ``mel``, shape (frames, n_mels), an even number of frames, and the numbers of
+the tokens that are wanted as ``kept``, shape (n,). It gives ``tokens``, shape (n, n_outputs, width). The position
+embeddings are cut to the length of the input. Weights are stored as float16 and cast to float32
+when the graph is loaded.
 
 Almost all of the time goes into products of matrices. So the convolutions are products too, attention is one operator
 of ONNX Runtime's own, and the last block computes only the tokens that are kept: they attend to all tokens, as ever.

@@ -45,7 +45,7 @@ class Encoder:
             Shape (n,), at `spec.sampling_rate`, full scale 1.0, at most `spec.max_tokens` tokens of them. The level
             stays as it is; zeros are added up to a whole number of tokens.
         kept
-            Shape (all tokens,): those that are wanted; None for all. All are heard either way, but fewer take less time.
+            Shape (all tokens,): those that are wanted; None for all. Fewer take less time and are the same.
 
         Returns
         -------

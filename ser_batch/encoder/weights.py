@@ -13,7 +13,6 @@ from ser_batch.errors import EncoderError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-_HEAD_WIDTH = 64  # of every Whisper
 # a Whisper has at most 32 blocks of width 1280
 _MOST_BLOCKS = 100
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -39,7 +38,7 @@ class EncoderWeights:
     max_tokens: int
 
 
-def check_weights(arrays: Arrays, source: Path, *, n_heads: int | None = None) -> EncoderWeights:
+def check_weights(arrays: Arrays, source: Path, *, n_heads: int) -> EncoderWeights:
     """Return the weights of an encoder, after a look at all of their shapes and values.
 
     Parameters
@@ -49,7 +48,7 @@ def check_weights(arrays: Arrays, source: Path, *, n_heads: int | None = None) -
     source
         Where they come from, for messages.
     n_heads
-        Of each block, as config.json says; None: the width by 64.
+        Of each block.
 
     Raises
     ------
@@ -68,10 +67,9 @@ def check_weights(arrays: Arrays, source: Path, *, n_heads: int | None = None) -
     n_blocks = max(blocks, default=-1) + 1
     if not 1 <= n_blocks <= _MOST_BLOCKS or len(blocks) != n_blocks:
         raise EncoderError(f"{source}: blocks {sorted(blocks)[:9]}; expected all from 0 on; fetch the file again")
-    heads = n_heads or width // _HEAD_WIDTH
-    if heads < 1 or width % heads:
+    if n_heads < 1 or width % n_heads:
         raise EncoderError(
-            f"{source}: {heads} heads in a width of {width}; expected a divisor; is config.json its own?"
+            f"{source}: {n_heads} heads in a width of {width}; expected a divisor of it; fetch the file again"
         )
     wanted = _shapes(n_mels, width, n_blocks, len(positions))
     for name, shape in wanted.items():
@@ -87,7 +85,7 @@ def check_weights(arrays: Arrays, source: Path, *, n_heads: int | None = None) -
                 f"{source}: {name} holds {largest}; expected finite numbers up to {_LARGEST_HALF:g}; fetch the "
                 "file again"
             )
-    return EncoderWeights({name: arrays[name] for name in wanted}, n_mels, width, heads, n_blocks, len(positions))
+    return EncoderWeights({name: arrays[name] for name in wanted}, n_mels, width, n_heads, n_blocks, len(positions))
 
 
 def _shapes(n_mels: int, width: int, n_blocks: int, max_tokens: int) -> dict[str, tuple[int, ...]]:
