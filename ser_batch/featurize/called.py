@@ -107,11 +107,11 @@ def featurize(
     Raises
     ------
     UsageError
-        `audio` is not there, or options do not go together.
+        `audio` or the encoder is not there, or options do not go together.
     InputError
         Nothing could be featurized, or with `strict` anything was rejected.
     EncoderError
-        The encoder is not there, incomplete or altered.
+        The encoder is incomplete or altered.
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
     """

@@ -82,9 +82,9 @@ def featurize(
     Raises
     ------
     UsageError
-        `audio` is not there, or options do not go together.
+        `audio` or the encoder is not there, or options do not go together.
     EncoderError
-        The encoder is not there, incomplete or altered.
+        The encoder is incomplete or altered.
     InputError
         Nothing could be featurized, or the labels file cannot be used.
     OutputError
