@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ser_batch.cli import cli
+from ser_batch.cli.group import commands_of
 from ser_batch.cli.output import output_options
 from ser_batch.cli.results import RESULT_KEYS
 
@@ -94,7 +95,7 @@ def page() -> str:
     """Return docs/cli.md."""
     shared = "\n".join(option_table(output_options(), click.Context(cli)))
     opening = OPENING.replace("SHARED_OPTIONS", shared)
-    return "\n".join([opening, *(f"{section(name, command)}\n" for name, command in cli.commands.items())])
+    return "\n".join([opening, *(f"{section(name, command)}\n" for name, command in commands_of(cli).items())])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from click.testing import CliRunner
 
 from ser_batch import __version__, config
 from ser_batch.cli import cli
+from ser_batch.cli.group import commands_of
 from ser_batch.synth import synth
+
+COMMANDS = commands_of(cli)
 
 
 def run(*arguments):
@@ -28,21 +31,21 @@ def test_version():
     assert {"python", "polars", "librosa", "keras", "platform"} <= versions.keys()
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_help_says_what_it_does_and_ends_with_an_example(name):
-    status, out, _ = run(name, "--help")
+    status, out, _ = run(*name.split(), "--help")
     assert status == 0
     last = out.splitlines()[-2:]
     assert last[0] == "  Example:"
     assert last[1].startswith(f"    ser-batch {name} ")
-    for option in cli.commands[name].params:
+    for option in COMMANDS[name].params:
         if isinstance(option, click.Option):
             assert option.help, f"{name} {option.name} says nothing"
 
 
 OPTIONS = [
     pytest.param(name, option, id=f"{name} {option.opts[0]}")
-    for name, command in cli.commands.items()
+    for name, command in COMMANDS.items()
     for option in command.params
     if isinstance(option, click.Option) and not option.is_flag
 ]
@@ -55,7 +58,7 @@ UNITS = (
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_every_option_says_its_default_and_unit(name, option):
-    context = click.Context(cli.commands[name], info_name=name)
+    context = click.Context(COMMANDS[name], info_name=name)
     names, text = option.get_help_record(context)
     assert re.search(r"\[default: [^\]]+\]$|\[required\]$", text), text
     if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType)):

@@ -16,7 +16,9 @@ from threading import Thread
 
 import pooch
 import pytest
+from click.testing import CliRunner
 
+<<<<<<< HEAD
 from ser_batch.corpus import SOURCES
 from ser_batch.download import (
     RELEASES,
@@ -26,6 +28,18 @@ from ser_batch.download import (
     download_corpus,
     fetching,
     find_release,
+=======
+from ser_batch import cli
+from ser_batch.download import (
+    CHECKPOINTS,
+    RAVDESS,
+    Archive,
+    Checkpoint,
+    DownloadSummary,
+    download_checkpoint,
+    download_ravdess,
+    fetching,
+>>>>>>> encoder
     unpacking,
 )
 from ser_batch.errors import DownloadError, OutputError, UsageError
@@ -638,3 +652,94 @@ def test_no_recordings_at_all(server: Server, fetch: Fetch, tmp_path: Path) -> N
     content = make_zip(tmp_path / "made.zip", {"Actor_01/": b""})
     with pytest.raises(DownloadError, match="expected some recordings, found 0"):
         fetch(offer(server, SPEECH, content, n_recordings=0))
+
+
+# ----------------------------------------------------------------------------------------- weights of speech encoders
+
+
+@pytest.fixture
+def checkpoint(server: Server) -> Checkpoint:
+    """A checkpoint that the server has: 900 kB of weights."""
+    config, weights = b'{"model_type": "whisper"}', random.Random(0).randbytes(900_000)
+    server.files |= {"config.json": config, "model.safetensors": weights}
+    blob = hashlib.sha1(b"blob 25\0" + config).hexdigest()
+    return Checkpoint("main", blob, hashlib.sha256(weights).hexdigest())
+
+
+@pytest.fixture
+def fetch_checkpoint(server: Server, checkpoint: Checkpoint, tmp_path: Path) -> Fetch:
+    def call(**options: object) -> DownloadSummary:
+        given = {"url": server.address, "checkpoint": checkpoint, **options}
+        return download_checkpoint("whisper-base", tmp_path / "whisper-base", **given)
+
+    return call
+
+
+def test_every_checkpoint_has_a_fixed_revision_and_both_checksums() -> None:
+    assert tuple(CHECKPOINTS) == cli._CHECKPOINTS
+    for checkpoint in CHECKPOINTS.values():
+        assert re.fullmatch("[0-9a-f]{40}", checkpoint.revision)
+        assert re.fullmatch("[0-9a-f]{40}", checkpoint.config)
+        assert re.fullmatch("[0-9a-f]{64}", checkpoint.weights)
+    assert len({field for checkpoint in CHECKPOINTS.values() for field in vars(checkpoint).values()}) == 30
+
+
+def test_weights_and_configuration_are_fetched_once(server: Server, fetch_checkpoint: Fetch, tmp_path: Path) -> None:
+    folder = tmp_path / "whisper-base"
+    both = ("config.json", "model.safetensors")
+    assert fetch_checkpoint() == DownloadSummary(folder, 0, both, ())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == server.files
+    assert fetch_checkpoint() == DownloadSummary(folder, 0, (), both)
+    assert len(server.requests) == 2
+
+
+def test_a_broken_transfer_of_weights_goes_on(server: Server, fetch_checkpoint: Fetch, tmp_path: Path) -> None:
+    server.stop_after = [10_000, 400_000]  # the configuration comes whole
+    fetch_checkpoint()
+    assert server.asked_ranges() == [f"bytes={400_000 // 65_536 * 65_536}-"] or len(server.asked_ranges()) == 1
+    assert (tmp_path / "whisper-base" / "model.safetensors").read_bytes() == server.files["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_another_file_on_the_server_is_refused_and_removed(
+    server: Server, fetch_checkpoint: Fetch, tmp_path: Path, name: str
+) -> None:
+    right = server.files[name]
+    server.files[name] = b"x" + right[1:]
+    with pytest.raises(DownloadError, match=rf"{name}: expected (git|sha256) [0-9a-f]+, found [0-9a-f]+; the file was"):
+        fetch_checkpoint()
+    assert not (tmp_path / "whisper-base" / name).exists()
+    server.files[name] = right
+    assert name in fetch_checkpoint().fetched
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_damaged_file_of_before_is_fetched_again(fetch_checkpoint: Fetch, tmp_path: Path, name: str) -> None:
+    (tmp_path / "whisper-base").mkdir()
+    (tmp_path / "whisper-base" / name).write_bytes(b"damaged")
+    assert name in fetch_checkpoint().fetched
+
+
+def test_a_file_that_is_missing_on_the_server_is_named(server: Server, fetch_checkpoint: Fetch) -> None:
+    del server.files["model.safetensors"]
+    with pytest.raises(DownloadError, match=r"model\.safetensors: expected the file, .* answered 404 .*--url"):
+        fetch_checkpoint()
+
+
+def test_an_unknown_checkpoint_or_address_is_refused(fetch_checkpoint: Fetch, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"whisper-basee: no such checkpoint; .*; did you mean whisper-base\?"):
+        download_checkpoint("whisper-basee", tmp_path / "out")
+    with pytest.raises(UsageError, match="--url ftp://x: expected an address"):
+        fetch_checkpoint(url="ftp://x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_fetches_from_the_fixed_revision(
+    server: Server, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ser_batch.download.checkpoints.HUGGING_FACE", server.address)
+    monkeypatch.setitem(CHECKPOINTS, "whisper-base", checkpoint)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.cli, ["download", "whisper-base", "--quiet"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert sorted(path.name for path in Path("whisper-base").iterdir()) == ["config.json", "model.safetensors"]

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from ser_batch import cli as cli_module
 from ser_batch import download
 from ser_batch.cli import cli
+from ser_batch.cli.group import commands_of
 from ser_batch.cli.output import Output, coloured
 from ser_batch.cli.results import RESULT_KEYS
 
@@ -54,7 +55,8 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
 
     monkeypatch.setattr(download, "download_corpus", fetch)
     first = ("synth", "featurize", "train", "score")  # what one makes the next one takes
-    names = [*first, *(name for name in cli.commands if name not in first)]
+    commands = commands_of(cli)
+    names = [*first, *(name for name in commands if name not in first)]
     shorter = {
         "synth": ["--actors", "2"],
         "train": ["--epochs", "1", "--recipe", "seed"],
@@ -66,9 +68,15 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
         if name == "run":  # the job makes these anew, of another dataset
             shutil.rmtree("features")
             shutil.rmtree("model", ignore_errors=True)
-        program, *arguments = shlex.split(cli.commands[name].example)
-        assert (program, arguments[0]) == ("ser-batch", name)
+        program, *arguments = shlex.split(commands[name].example)
+        assert program == "ser-batch"
+        assert " ".join(arguments).startswith(name)
         status, out, err = run(*arguments, *shorter.get(name, []), "--json")
+        if (
+            name == "encoder convert"
+        ):  # weights of what it reads are fetched, and tests/test_encoder_converting.py makes some
+            assert (status, "whisper-base: no such file or folder" in err) == (2, True)
+            continue
         if name == "export" and 'pip install "ser-batch[onnx]"' in err:
             continue  # tests/test_export.py has what can be tried without the extra
         assert status == 0, err
@@ -80,7 +88,7 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
             assert [list(step) for step in json.loads(out)["steps"]] == [
                 ["command", *RESULT_KEYS[step["command"]]] for step in json.loads(out)["steps"]
             ]
-    assert RESULT_KEYS.keys() == cli.commands.keys()
+    assert RESULT_KEYS.keys() == commands.keys()
 
 
 def test_the_object_of_score_says_what_the_lines_say(folder):

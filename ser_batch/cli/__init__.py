@@ -90,12 +90,13 @@ def featurize(audio: Path, **options: Any) -> None:
     type=click.Choice(["cnn", "svm", "forest", "logistic"]),
     default="cnn",
     show_default=True,
-    help="A 1D CNN on the MFCCs, or a classical model on their mean and deviation.",
+    help="A network, or a classical model on embeddings or on the mean and deviation of MFCCs.",
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["robust", "seed"]),
-    help="How the CNN is built and trained. seed: the published method.  [default: robust, or that of --init]",
+    type=click.Choice(["robust", "seed", "head"]),
+    help="How the network is built and trained. seed: the published method, a CNN on MFCCs. robust: another CNN. head: "
+    "small heads on the embeddings of an encoder.  [default: head for embeddings, else robust; or that of --init]",
 )
 @click.option(
     "--init",
@@ -120,7 +121,7 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--train-variants",
     metavar="all|clean,...",
-    help="Variants to train on.  [default: all there are for the recipe robust, else clean]",
+    help="Variants to train on.  [default: clean for the recipe seed and classical models, else all]",
 )
 @click.option(
     "--conditions",
@@ -132,8 +133,8 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--baselines",
     metavar="majority,svm,...",
-    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust.  "
-    "[default: none]",
+    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust, "
+    "head.  [default: none]",
 )
 @click.option(
     "--soft-labels",
@@ -149,7 +150,7 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--epochs",
     type=int,
-    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100; 50 with --init]",
+    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100, head 14; 50 with --init]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds to repeat it with, and average.")

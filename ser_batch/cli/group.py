@@ -15,7 +15,7 @@ _EXAMPLE = "\b\nExample:\n"
 # that decide the numbers or the files; librosa is the definition of the features, av reads more formats
 _PACKAGES = (
     "numpy", "scipy", "soxr", "soundfile", "librosa", "av", "polars", "pyarrow", "joblib", "scikit-learn", "keras",
-    "jax", "jaxlib", "skops",
+    "jax", "jaxlib", "skops", "onnxruntime",
 )  # fmt: skip
 
 
@@ -85,6 +85,17 @@ class Group(click.Group):
                 err=True,
             )
             ctx.exit(1)
+
+
+def commands_of(group: click.Group, before: str = "") -> dict[str, click.Command]:
+    """Return all commands by what is typed, such as ``encoder convert``."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands_of(command, f"{before}{name} ")
+        else:
+            found[f"{before}{name}"] = command
+    return found
 
 
 def versions() -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from ser_batch.config.job import Job, read_job
 from ser_batch.config.options import (
     BASELINES,
     DEFAULT_RECIPE,
+    HEAD_RECIPE,
     STAGE_INPUTS,
     STAGES,
     CorpusName,
@@ -40,6 +41,7 @@ __all__ = [
     "CLEAN",
     "DEFAULT_RECIPE",
     "EXAMPLE_RAW_FORMAT",
+    "HEAD_RECIPE",
     "MAX_CHANNELS",
     "MAX_SAMPLING_RATE",
     "MIN_SAMPLING_RATE",

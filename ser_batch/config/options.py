@@ -6,6 +6,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from ser_batch.config.encoder import AnyFeatureSpec, EncoderSpec
 from ser_batch.config.places import is_remote
 from ser_batch.config.protocols import check_protocol
 from ser_batch.config.raw import RawFormat
@@ -14,7 +15,7 @@ from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMod
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError, did_you_mean
 
-RecipeName = Literal["robust", "seed"]
+RecipeName = Literal["robust", "seed", "head"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
 Normalize = Literal["none", "recording", "speaker"]
@@ -26,8 +27,10 @@ CorpusName = Literal[
     "enterface", "cafe", "nemo", "emovo", "shemo", "esd",
 ]  # fmt: skip
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
-BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust")
+BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust", "head")
+# of MFCCs, and of embeddings
 DEFAULT_RECIPE: RecipeName = "robust"
+HEAD_RECIPE: RecipeName = "head"
 # the front end that is no encoder
 MFCC = "mfcc"
 DEFAULT_PRESET = "ravdess"
@@ -248,8 +251,8 @@ class FeaturizeOptions(RunOptions):
 class TrainOptions:
     """The options of `train`; see ``ser-batch train --help``.
 
-    A `recipe` of None stands for `DEFAULT_RECIPE`, `normalize` of None for none, or both for those of the model that
-    `init` names.
+    A `recipe` of None stands for `DEFAULT_RECIPE`, or `HEAD_RECIPE` where the features are embeddings; `normalize` of
+    None for none; or both for those of the model that `init` names.
     """
 
     out: Path = Path("model")
@@ -313,6 +316,33 @@ class TrainOptions:
                     f"--baselines {name!r}; expected some of {', '.join(BASELINES)}{did_you_mean(name, BASELINES)}"
                 )
 
+    def for_features(self, spec: AnyFeatureSpec) -> "TrainOptions":
+        """Return the options with the recipe that features have, or refuse one of the other front end.
+
+        Raises
+        ------
+        UsageError
+            The recipe, a baseline or `normalize` is not of these features; the message has the command that works.
+        """
+        is_encoder = isinstance(spec, EncoderSpec)
+        recipe = self.recipe or (HEAD_RECIPE if is_encoder else DEFAULT_RECIPE)
+        networks = (recipe, *self.wanted_baselines) if self.estimator == "cnn" else self.wanted_baselines
+        for name in networks:
+            if name in typing.get_args(RecipeName) and is_encoder != (name == HEAD_RECIPE):
+                found, made = ("embeddings", "MFCCs") if is_encoder else ("MFCCs", "embeddings")
+                how = "" if is_encoder else " --features whisper-tiny.en"
+                other = HEAD_RECIPE if is_encoder else DEFAULT_RECIPE
+                raise UsageError(
+                    f"recipe {name} is of {made}, and these features are {found}; train with --recipe {other}, or "
+                    f"featurize into another folder: ser-batch featurize AUDIO{how} --out OTHER"
+                )
+        if is_encoder and self.normalize not in (None, "none"):
+            raise UsageError(
+                f"--normalize {self.normalize} with embeddings: heads have references of their own, of the archive and "
+                "of the channel; leave --normalize out"
+            )
+        return dataclasses.replace(self, recipe=recipe) if self.estimator == "cnn" else self
+
     @property
     def kind(self) -> str:
         """What is trained: the recipe of the network, else the estimator."""
@@ -337,7 +367,7 @@ class TrainOptions:
     def wanted_train_variants(self) -> tuple[str, ...] | None:
         """The variants to train on; None stands for all there are."""
         if self.train_variants is None:
-            return None if self.kind == "robust" else (CLEAN,)
+            return None if self.kind in (DEFAULT_RECIPE, HEAD_RECIPE) else (CLEAN,)
         return None if self.train_variants == "all" else variant_names(self.train_variants)
 
     @property

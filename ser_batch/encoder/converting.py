@@ -121,6 +121,11 @@ def convert(
     _require_libraries()
     from ser_batch.encoder.graph import build_graph
 
+    named = name if name is not None else out.resolve().name
+    if not re.fullmatch(r"[\w.\-]{1,100}", named):
+        raise UsageError(
+            f"name {named!r}: expected letters, digits, '.', '-' and '_', at most 100; give one with --name"
+        )
     _check_out(out, overwrite=overwrite)
     path = _weights_file(source)
     config: Mapping[str, Any] = {}  # CTranslate2's says nothing of the encoder
@@ -138,7 +143,7 @@ def convert(
     is_named = re.fullmatch(r"[\w.\-]+/[\w.\-]+", model)
     spec = EncoderSpec.from_dict(
         {
-            "encoder": name if name is not None else out.resolve().name,
+            "encoder": named,
             "source": origin or (f"https://huggingface.co/{model}" if is_named else path.name),
             "revision": f"{path.name} with SHA-256 {digest}",
             "license": license or ("MIT" if model.startswith("openai/whisper-") else "see source"),

@@ -57,10 +57,9 @@ class Encoder:
             More samples than that.
         """
         samples = padded(np.asarray(samples, dtype=np.float32), self.spec)
-        most = self.spec.max_tokens * token_samples(self.spec)
-        if len(samples) > most:
-            raise ValueError(f"{len(samples)} samples at once; expected at most {most}: use segment()")
         n_tokens = len(samples) // token_samples(self.spec)
+        if n_tokens > self.spec.max_tokens:
+            raise ValueError(f"{n_tokens} tokens at once; expected at most {self.spec.max_tokens}: use segment()")
         places = np.arange(n_tokens) if kept is None else np.flatnonzero(kept)
         (tokens,) = self._session.run(None, {"mel": log_mel(samples, self.spec), "kept": places})
         return np.asarray(tokens)

@@ -3,7 +3,7 @@
 They share batches, and nothing else: each has a loss of its own, and no weight of one has a gradient from another.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from ser_batch.network import training  # isort: skip
 import keras
 from keras import layers
 
-from ser_batch.network.heads import Heads, Layers, layer_names
+from ser_batch.network.heads import Heads, Layers, layer_names, share_input
 from ser_batch.network.masking import MaskedCrossentropy
 from ser_batch.network.recipes import HeadRecipe
 from ser_batch.network.scaling import Scaler
@@ -32,10 +32,11 @@ class HeadSegments(Protocol):
         """Begin an epoch: draw its references, and return the numbers of its segments, as many as there are."""
         ...
 
-    def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[dict[str, Array], Array]:
-        """Return by reference the scaled embeddings minus it, shape (n, d) each, and targets.
+    def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[dict[str, tuple[Array, Array]], Array]:
+        """Return the inputs of each reference, and targets.
 
-        Targets have shape (n, 1, n_labels): shares of each label, -1 where it is not allowed.
+        Inputs are the scaled embeddings minus the reference, shape (n, d), and the share of neutral speech in it, shape
+        (n,). Targets have shape (n, 1, n_labels): shares of each label, -1 where it is not allowed.
         """
         ...
 
@@ -57,16 +58,19 @@ def build(size: int, n_labels: int, references: Sequence[str], recipe: HeadRecip
     Returns
     -------
     keras.Model
-        From one input per reference, (batch, size), to one output per head, (batch, n_labels).
+        From two inputs per reference, (batch, size) and `heads.share_input` of its neutral speech, (batch, 1), to one
+        output per head, (batch, n_labels).
     """
     inputs, outputs = [], []
     for reference in references:
-        x = keras.Input((size,), name=reference)
-        inputs.append(x)
+        x, neutral = keras.Input((size,), name=reference), keras.Input((1,), name=f"{reference}_share_input")
+        inputs += [x, neutral]
         x = layers.Dropout(recipe.input_dropout, name=f"{reference}_dropout")(x)
         for member in range(1, recipe.members + 1):
-            hidden, probabilities = layer_names(reference, member)
-            y = layers.Dense(recipe.hidden, activation="silu", name=hidden)(x)
+            hidden, share, probabilities = layer_names(reference, member)
+            of_share = layers.Dense(recipe.hidden, use_bias=False, kernel_initializer="zeros", name=share)(neutral)
+            y = layers.Add(name=f"{hidden}_sum")([layers.Dense(recipe.hidden, name=hidden)(x), of_share])
+            y = layers.Activation("silu", name=f"{hidden}_silu")(y)
             y = layers.Dropout(recipe.hidden_dropout, name=f"{hidden}_dropout")(y)
             outputs.append(layers.Dense(n_labels, activation="softmax", name=probabilities)(y))
     return keras.Model(inputs, outputs, name="head")
@@ -144,8 +148,11 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
 
     def __getitem__(self, index: int) -> tuple[dict[str, Array], list[Array]]:
         numbers = self._order[index * self._batch : (index + 1) * self._batch]
-        x, targets = self._segments.batch(numbers, np.random.default_rng((self._seed, self._epoch, index)))
-        return x, [targets] * self._n_outputs
+        batch, targets = self._segments.batch(numbers, np.random.default_rng((self._seed, self._epoch, index)))
+        inputs = {}
+        for reference, (x, neutral_share) in batch.items():
+            inputs |= {reference: x, f"{reference}_share_input": share_input(neutral_share)[:, None]}
+        return inputs, [targets] * self._n_outputs
 
     def on_epoch_end(self) -> None:
         self._epoch += 1
@@ -155,11 +162,8 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
 def heads_of(network: Any, scaler: Scaler) -> Heads:
     """Return trained heads as score applies them."""
     members: dict[str, list[Layers]] = {}
-    for output in network.output_names:
-        reference, member, _ = output.split("_")
-        arrays = [
-            array for name in layer_names(reference, int(member)) for array in network.get_layer(name).get_weights()
-        ]
+    for reference, names in _heads(network):
+        arrays = [array for name in names for array in network.get_layer(name).get_weights()]
         members.setdefault(reference, []).append(Layers(*arrays))
     return Heads(scaler, members)
 
@@ -172,26 +176,30 @@ def start_from(network: Any, heads: Heads, *, labels: Sequence[str], known: Sequ
     ValueError
         The trained heads are built otherwise.
     """
-    for output in network.output_names:
-        reference, member, _ = output.split("_")
+    numbers: dict[str, int] = {}
+    for reference, names in _heads(network):
+        number = numbers[reference] = numbers.get(reference, -1) + 1
         if reference not in heads.members:
             raise ValueError(f"it has no heads with the reference {reference}")
-        trained = heads.members[reference][(int(member) - 1) % len(heads.members[reference])]
-        hidden, probabilities = (network.get_layer(name) for name in layer_names(reference, int(member)))
+        trained = heads.members[reference][number % len(heads.members[reference])]
+        hidden, share, probabilities = (network.get_layer(name) for name in names)
         if hidden.get_weights()[0].shape != trained.hidden.shape:
             raise ValueError(f"its heads have shape {trained.hidden.shape}")
         hidden.set_weights([trained.hidden, trained.hidden_bias])
+        share.set_weights([trained.share])
         kernel, bias = (np.zeros_like(array) for array in probabilities.get_weights())
-        for number, label in enumerate(labels):
+        for column, label in enumerate(labels):
             if label in known:
-                kernel[:, number] = trained.output[:, known.index(label)]
-                bias[number] = trained.output_bias[known.index(label)]
+                kernel[:, column] = trained.output[:, known.index(label)]
+                bias[column] = trained.output_bias[known.index(label)]
         probabilities.set_weights([kernel, bias])
 
 
-def contents_of(network: Any) -> tuple[Mapping[str, Any], list[Array]]:
-    """Return the configuration and weights of heads, for the model's id."""
-    return network.get_config(), network.get_weights()
+def _heads(network: Any) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """Yield reference and layer names of each head."""
+    for output in network.output_names:
+        reference, member, _ = output.split("_")
+        yield reference, layer_names(reference, int(member))
 
 
 set_seed = training.set_seed

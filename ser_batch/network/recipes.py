@@ -150,6 +150,8 @@ class HeadRecipe:
         Width of the hidden layer.
     input_dropout, hidden_dropout
         Share of the numbers that are left out.
+    references
+        What embeddings are taken relative to, see `network.heads`.
     members
         Heads per reference whose log-probabilities are averaged.
     neutral_shares
@@ -158,6 +160,8 @@ class HeadRecipe:
         Segments that the reference of an archive is the mean of.
     channel_segments
         Those of a channel, one of these numbers each time.
+    corpus_power, label_power
+        See `Recipe`; labels count the same in one corpus, too.
     near
         With --init, penalty on the squared distance from the weights it starts from, for 100 new segments; with more
         of them it is less in proportion.
@@ -171,15 +175,18 @@ class HeadRecipe:
     hidden: int
     input_dropout: float
     hidden_dropout: float
+    references: tuple[str, ...]
     members: int
     neutral_shares: tuple[float, float]
     archive_segments: int
     channel_segments: tuple[int, ...]
     near: float
+    corpus_power: float = 0.0
+    label_power: float = 0.0
 
 
 HEAD = HeadRecipe(
-    epochs=20,
+    epochs=14,
     batch=128,
     learning_rate=1e-3,
     weight_decay=0.05,
@@ -187,8 +194,9 @@ HEAD = HeadRecipe(
     hidden=128,
     input_dropout=0.3,
     hidden_dropout=0.5,
+    references=("archive", "channel", "none"),
     members=3,
-    neutral_shares=(0.3, 1.0),
+    neutral_shares=(0.05, 1.0),
     archive_segments=240,
     channel_segments=(12, 24, 48),
     near=0.01,

@@ -4,7 +4,7 @@ Parquet goes through pyarrow here, because workers write it and pyarrow is what 
 and the later stages read it with.
 """
 
-from ser_batch.tables.features import Features, corpora, load_features, vote_columns
+from ser_batch.tables.features import Features, FolderSpec, corpora, load_features, read_spec, vote_columns
 from ser_batch.tables.files import (
     TEMPORARY_MARK,
     atomic_path,
@@ -51,6 +51,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TEMPORARY_MARK",
     "Features",
+    "FolderSpec",
     "Mfcc",
     "array_columns",
     "atomic_path",
@@ -67,6 +68,7 @@ __all__ = [
     "predictions_schema",
     "read_arrays",
     "read_parts",
+    "read_spec",
     "remove_temporaries",
     "remove_temporaries_of",
     "remove_tree",

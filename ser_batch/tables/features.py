@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
+class FolderSpec:
+    """What spec.json says of a features folder.
+
+    Parameters
+    ----------
+    spec, segmentation
+        How features were computed, and how recordings were cut.
+    encoder_folder
+        Where the encoder was; None for one that ships with ser-batch, and for MFCCs.
+    """
+
+    spec: AnyFeatureSpec
+    segmentation: Segmentation
+    encoder_folder: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Features:
     """One or more features folders as one table, rows without an emotion left out.
 
@@ -40,6 +57,8 @@ class Features:
         Rows left out.
     n_copies
         Recordings that stand in more than one folder, told by their bytes.
+    encoder_folder
+        See `FolderSpec`.
     """
 
     rows: "pl.DataFrame"
@@ -49,6 +68,7 @@ class Features:
     segmentations: tuple[Segmentation, ...]
     n_unlabelled: int
     n_copies: int = 0
+    encoder_folder: str | None = None
 
     @property
     def mfcc_spec(self) -> FeatureSpec:
@@ -142,10 +162,10 @@ def load_features(
     """
     import pyarrow.compute as pc  # slow to load, and no worker needs it
 
-    specs = [_read_spec(folder) for folder in folders]
-    spec, _ = specs[0]
-    for folder, (other, _) in zip(folders[1:], specs[1:], strict=True):
-        _check_same(spec, other, folders[0], folder)
+    specs = [read_spec(folder) for folder in folders]
+    spec = specs[0].spec
+    for folder, other in zip(folders[1:], specs[1:], strict=True):
+        _check_same(spec, other.spec, folders[0], folder)
     names = [name for name, _ in segment_columns(spec)]
     tables = [read_parts(folder, names, with_votes=True) for folder in folders]
     table = concat(tables)
@@ -200,9 +220,10 @@ def load_features(
         values=values,
         counts=rows[count].cast(pl.Int64).to_numpy(),
         spec=spec,
-        segmentations=tuple(segmentation for _, segmentation in specs),
+        segmentations=tuple(own.segmentation for own in specs),
         n_unlabelled=n_wanted - len(rows),
         n_copies=_n_copies(rows, of_folder[places]),
+        encoder_folder=specs[0].encoder_folder,
     )
 
 
@@ -256,7 +277,16 @@ def _what(spec: AnyFeatureSpec) -> str:
     return f"MFCCs of the preset {preset}" if preset else f"MFCCs at {spec.sampling_rate} Hz"
 
 
-def _read_spec(folder: Path) -> tuple[AnyFeatureSpec, Segmentation]:
+def read_spec(folder: Path) -> FolderSpec:
+    """Read the spec.json of a features folder.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder.
+    InputError
+        It holds no features, or its spec.json cannot be read.
+    """
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: no such folder; expected features, made by `ser-batch featurize AUDIO --out {folder}`"
@@ -264,7 +294,11 @@ def _read_spec(folder: Path) -> tuple[AnyFeatureSpec, Segmentation]:
     path = folder / "spec.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return feature_spec_of(values["feature_spec"]), Segmentation.from_dict(values["segmentation"])
+        spec, segmentation = feature_spec_of(values["feature_spec"]), Segmentation.from_dict(values["segmentation"])
+        encoder_folder = values.get("encoder_folder")
+        if not isinstance(encoder_folder, str | None):
+            raise ValueError(f"encoder_folder is {encoder_folder!r}")
+        return FolderSpec(spec, segmentation, encoder_folder)
     except FileNotFoundError:
         raise InputError(
             f"{folder}: no spec.json; expected a folder made by `ser-batch featurize AUDIO --out {folder}`"

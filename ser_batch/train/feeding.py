@@ -105,18 +105,10 @@ class TrainingSegments:
         return len(self._first)
 
     def order(self, generator: np.random.Generator) -> Numbers:
-        """Return the numbers of the segments of one epoch: each once, or of several corpora as often as it weighs.
-
-        Then a segment comes as often as its weight says, rounded up or down by systematic sampling (Madow 1949).
-        """
-        order = generator.permutation(len(self))
+        """Return the numbers of the segments of one epoch: each once, or of several corpora as often as it weighs."""
         if self._weights is None:
-            return order
-        order = order[np.argsort(self._cell[order], kind="stable")]
-        ends = np.cumsum(self._weights[order])
-        ends *= len(self) / ends[-1]
-        drawn = np.searchsorted(ends, np.arange(len(self)) + generator.random(), side="right")
-        return generator.permutation(order[np.minimum(drawn, len(self) - 1)])
+            return generator.permutation(len(self))
+        return drawn_by_weight(self._weights, self._cell, generator)
 
     def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[Array, Array]:
         """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments.
@@ -156,6 +148,20 @@ class TrainingSegments:
             # a union would take the clip of one for evidence against what only the other has
             return x, np.stack([np.where(self._allowed[own], part, MASKED) for own, part in parts], axis=1)
         return x, sum((part for _, part in parts[1:]), parts[0][1])
+
+
+def drawn_by_weight(weights: npt.NDArray[np.float64], cell: Numbers, generator: np.random.Generator) -> Numbers:
+    """Return as many numbers as there are weights, each about as often as it weighs (systematic sampling, Madow 1949).
+
+    Those of one cell, such as a label of a corpus, stand side by side when they are drawn, so that each cell gets its
+    share of an epoch to a segment.
+    """
+    order = generator.permutation(len(weights))
+    order = order[np.argsort(cell[order], kind="stable")]
+    ends = np.cumsum(weights[order])
+    ends *= len(order) / ends[-1]
+    drawn = np.searchsorted(ends, np.arange(len(order)) + generator.random(), side="right")
+    return generator.permutation(order[np.minimum(drawn, len(order) - 1)])
 
 
 def segment_numbers(data: Features) -> Numbers:

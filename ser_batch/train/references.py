@@ -12,8 +12,6 @@ from ser_batch.tables import Features, corpora
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 _RECORDING = ("dataset", "path", "channel")
-# what counts as neutral when the share of neutral speech in a reference is drawn
-NEUTRAL = ("neutral", "calm")
 
 
 def group_numbers(data: Features, reference: str) -> Numbers:
@@ -50,31 +48,26 @@ class DrawnReferences:
     members
         Row numbers of each group: those that are neutral speech, and the others.
     shares
-        Least and most share of neutral speech in a reference; None takes segments as they come.
+        Least and most share of neutral speech in a reference.
     sizes
         Segments that a reference is the mean of, one of these numbers each time.
     """
 
     embedding: Array
     members: tuple[tuple[Numbers, Numbers], ...]
-    shares: tuple[float, float] | None
+    shares: tuple[float, float]
     sizes: tuple[int, ...]
 
-    def draw(self, generator: np.random.Generator) -> Array:
-        """Return a reference for each group, shape (groups, d)."""
-        return np.stack([self._of(*sides, generator) for sides in self.members])
+    def draw(self, generator: np.random.Generator) -> tuple[Array, Array]:
+        """Return a reference for each group, shape (groups, d), and its share of neutral speech, shape (groups,)."""
+        means, shares = zip(*(self._of(*sides, generator) for sides in self.members), strict=True)
+        return np.stack(means), np.array(shares, dtype=np.float32)
 
-    def _of(self, neutral: Numbers, other: Numbers, generator: np.random.Generator) -> Array:
+    def _of(self, neutral: Numbers, other: Numbers, generator: np.random.Generator) -> tuple[Array, float]:
         size = int(generator.choice(self.sizes))
-        if self.shares is None or not (len(neutral) and len(other)):
-            rows = np.concatenate((neutral, other))
-            drawn = rows if len(rows) <= size else generator.choice(rows, size, replace=False)
-        else:
-            n_neutral = round(generator.uniform(*self.shares) * size)
-            drawn = np.concatenate(
-                [
-                    generator.choice(rows, n, replace=len(rows) < n)
-                    for rows, n in ((neutral, n_neutral), (other, size - n_neutral))
-                ]
-            )
-        return np.asarray(self.embedding[drawn].mean(axis=0), dtype=np.float32)
+        # a speaker who is never neutral, or never anything else, has the share there is
+        low, high = self.shares if len(neutral) and len(other) else (float(len(neutral) > 0),) * 2
+        n_neutral = round(generator.uniform(low, high) * size)
+        sides = ((neutral, n_neutral), (other, size - n_neutral))
+        drawn = np.concatenate([generator.choice(rows, n, replace=len(rows) < n) for rows, n in sides if n])
+        return np.asarray(self.embedding[drawn].mean(axis=0), dtype=np.float32), n_neutral / size
