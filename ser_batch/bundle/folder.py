@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from ser_batch import encoder
 from ser_batch.bundle.checking import check_archive, check_used, read_values
 from ser_batch.bundle.estimators import check_estimator
 from ser_batch.bundle.identity import model_id_of, network_contents
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
-from ser_batch.config import FeatureSpec, Normalize
-from ser_batch.errors import BundleError, UsageError, did_you_mean
+from ser_batch.config import HEAD_RECIPE, AnyFeatureSpec, EncoderSpec, FeatureSpec, Normalize, feature_spec_of
+from ser_batch.errors import BundleError, EncoderError, UsageError, did_you_mean
+from ser_batch.network.heads import REFERENCES, HeadModel
+from ser_batch.network.heads import load as load_heads
 from ser_batch.network.scaling import Scaler
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 BUNDLE_FILE = "bundle.json"
 CARD_FILE = "MODEL_CARD.md"
+# in the model folder: an encoder that does not ship with ser-batch
+ENCODER_FOLDER = "encoder"
+TELEPHONE_RATE = 8000
 MODEL_FILES = {
     "cnn": "network.keras",
     "svm": "estimator.skops",
@@ -70,15 +76,52 @@ class Bundle:
         return tuple(self.values["labels"])
 
     @property
+    def feature_spec(self) -> AnyFeatureSpec:
+        """How features are computed for this model: MFCCs, or the embeddings of an encoder."""
+        return feature_spec_of(self.values["feature_spec"])
+
+    @property
     def spec(self) -> FeatureSpec:
-        """How features are computed for this model."""
-        return FeatureSpec.from_dict(self.values["feature_spec"])
+        """How MFCCs are computed for this model; `feature_spec` of a model on embeddings is another one."""
+        spec = self.feature_spec
+        assert isinstance(spec, FeatureSpec)
+        return spec
+
+    @property
+    def is_head_model(self) -> bool:
+        """Whether it is made of heads on embeddings."""
+        return self.values.get("recipe") == HEAD_RECIPE
+
+    def encoder_place(self) -> str:
+        """Return where `featurize.front_ends.front_end` finds the encoder: its name if it ships, else its folder.
+
+        Raises
+        ------
+        EncoderError
+            It neither ships with ser-batch nor is in the model folder.
+        """
+        spec = self.feature_spec
+        assert isinstance(spec, EncoderSpec)
+        own = self.folder / ENCODER_FOLDER
+        if own.is_dir():
+            return str(own.resolve())
+        if spec.encoder in encoder.shipped():
+            return spec.encoder
+        raise EncoderError(
+            f"{self.folder}: the model needs the encoder {spec.encoder}, which neither ships with ser-batch nor is in "
+            f"{own}; expected {' or '.join(encoder.shipped())}, or the folder that `ser-batch encoder convert` made of "
+            f"{spec.source} there"
+        )
 
     @property
     def lowest_rate(self) -> int:
-        """Sampling rate, in Hz, below which recordings lack bands that the training recordings had."""
-        trained = self.values.get("training", {}).get("lowest_sampling_rate", self.spec.sampling_rate)
-        return min(self.spec.sampling_rate, int(trained))
+        """Sampling rate, in Hz, below which recordings lack bands that the training recordings had.
+
+        Models on embeddings learn from telephone copies beside what was recorded.
+        """
+        trained = self.values.get("training", {}).get("lowest_sampling_rate", self.feature_spec.sampling_rate)
+        rate = min(self.feature_spec.sampling_rate, int(trained))
+        return min(rate, TELEPHONE_RATE) if self.is_head_model else rate
 
     @property
     def normalize(self) -> Normalize:
@@ -104,6 +147,12 @@ class Bundle:
         values = self.values.get("familiar")
         return Familiar(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
 
+    @property
+    def n_numbers(self) -> int:
+        """Numbers per segment that a classical model takes: an embedding, or mean and deviation of MFCCs."""
+        spec = self.feature_spec
+        return spec.embedding_size if isinstance(spec, EncoderSpec) else 2 * spec.n_mfcc
+
     def predictor(self) -> Predictor:
         """Load the network or estimator and return what turns MFCCs into probabilities.
 
@@ -126,8 +175,8 @@ class Bundle:
         self._check_id(contents)
         try:
             estimator = skops.io.loads(contents, trusted=_TRUSTED)
-            check_estimator(estimator, 2 * self.spec.n_mfcc)
-            tried = estimator.predict_proba(np.zeros((1, 2 * self.spec.n_mfcc), dtype=np.float32))
+            check_estimator(estimator, self.n_numbers)
+            tried = estimator.predict_proba(np.zeros((1, self.n_numbers), dtype=np.float32))
             self._check_tried(np.asarray(tried))
         except BundleError:
             raise
@@ -136,6 +185,23 @@ class Bundle:
         return lambda mfcc, n_frames, _heard=None: np.asarray(
             estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
         )
+
+    def head_model(self) -> HeadModel:
+        """Load the heads.
+
+        Raises
+        ------
+        BundleError
+            Heads and bundle.json do not belong together.
+        """
+        path = self.folder / MODEL_FILES["cnn"]
+        heads, configuration, weights = load_heads(path, self.scaler, len(self.labels))
+        self._check_id(network_contents(configuration, weights))
+        for reference in REFERENCES:
+            if reference not in heads.members:
+                raise BundleError(f"{path}: has no heads with the reference {reference}; copy the folder again")
+        temperatures = self.values["temperature"], self.values["temperature_without_reference"]
+        return HeadModel(heads, self.labels, *map(float, temperatures))
 
     @property
     def scaler(self) -> Scaler:
@@ -208,7 +274,7 @@ def load(folder: Path) -> Bundle:
     _check_file(folder, MODEL_FILES[values["estimator"]], values["files"])
     bundle = Bundle(folder, values)
     try:
-        if bundle.spec.digest() != values["feature_spec_hash"]:
+        if bundle.feature_spec.digest() != values["feature_spec_hash"]:
             raise BundleError(f"{path}: feature_spec was altered after training; copy the folder again")
     except (UsageError, TypeError) as error:
         raise BundleError(f"{path}: {error}; upgrade ser-batch, or train again") from error

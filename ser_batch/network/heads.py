@@ -32,6 +32,8 @@ NEUTRAL = ("neutral", "calm")
 MOSTLY_NEUTRAL_SHARE = 0.8
 # the archive's reference counts as so many segments of each channel
 CHANNEL_PRIOR_SEGMENTS = 8
+# the most that the heads of the channel count, where it is mostly neutral and where it is not
+MOST_OF_CHANNEL, MOST_OF_BALANCED_CHANNEL = 0.5, 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,8 +125,13 @@ def probabilities_of(log_probabilities: Floats, *, temperature: float, log_prior
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def load(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mapping[str, Any]]:
-    """Read the heads of a .keras file; returns them and the configuration, for the model's id.
+def load(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mapping[str, Any], list[Array]]:
+    """Read the heads of a .keras file.
+
+    Returns
+    -------
+    tuple of heads, configuration and weights
+        The last two identify the network, see `bundle.network_contents`.
 
     Raises
     ------
@@ -133,7 +140,9 @@ def load(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mapping[str,
     """
     try:
         configuration, weights = read_saved(path)
-        return Heads(scaler, _members(weights, len(scaler.mean), n_labels)), configuration
+        heads = Heads(scaler, _members(weights, len(scaler.mean), n_labels))
+        in_order = [array for layer in configuration["layers"] for array in weights.get(layer["name"], ())]
+        return heads, configuration, in_order
     except Exception as error:  # zipfile and h5py raise whatever their parts do on a broken file
         raise BundleError(f"{path}: cannot be read as heads of ser-batch ({error}); train again") from error
 
@@ -179,25 +188,12 @@ class ChannelMean:
     count: npt.NDArray[np.int64]
 
 
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """Which heads decide, and how sure they are.
-
-    Parameters
-    ----------
-    references
-        Those whose log-probabilities are averaged.
-    temperature
-        Their log-probabilities are divided by it.
-    """
-
-    references: tuple[str, ...]
-    temperature: float
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeadModel:
-    """Heads, and which of them decide when.
+    """Heads, and how they are combined.
+
+    Where the archive's reference is known, its heads decide together with those of the channel, which count the more
+    the more of the channel has been heard; where it is not known, the heads that need no reference decide.
 
     Parameters
     ----------
@@ -205,19 +201,14 @@ class HeadModel:
         The heads.
     labels
         In the order of the probabilities.
-    known, unknown
-        The decision where the archive's reference is known, and where it is not.
+    temperature, temperature_without
+        Log-probabilities are divided by it: where the archive's reference is known, and where it is not.
     """
 
     heads: Heads
     labels: tuple[str, ...]
-    known: Decision
-    unknown: Decision
-
-    @property
-    def uses_channel(self) -> bool:
-        """Whether the channel's own speech has a part in the decision."""
-        return CHANNEL in self.known.references
+    temperature: float = 1.0
+    temperature_without: float = 1.0
 
     def log_probabilities(
         self, embedding: Array, *, archive: Array | None, channel: ChannelMean | None, is_balanced: bool
@@ -236,11 +227,15 @@ class HeadModel:
             Whether neutral speech is expected as often as any other label, or to be most of what is said.
         """
         if archive is None:
-            return self._mean(self.unknown, embedding, {}, 0.5)
+            return self.heads.log_probabilities(NONE, embedding)
         neutral_share = self.balanced_share if is_balanced else MOSTLY_NEUTRAL_SHARE
-        archive = np.broadcast_to(archive, embedding.shape)
-        centers = {ARCHIVE: archive, CHANNEL: shrunk(channel, archive) if channel else archive}
-        return self._mean(self.known, embedding, centers, neutral_share)
+        of_archive = self.heads.log_probabilities(ARCHIVE, embedding, archive, neutral_share=neutral_share)
+        if channel is None:
+            return of_archive
+        of_channel = self.heads.log_probabilities(CHANNEL, embedding, channel.mean, neutral_share=neutral_share)
+        most = MOST_OF_BALANCED_CHANNEL if is_balanced else MOST_OF_CHANNEL
+        weight = (most * channel.count / (channel.count + CHANNEL_PRIOR_SEGMENTS))[:, None]
+        return np.asarray(weight * of_channel + (1 - weight) * of_archive)
 
     def probabilities(
         self, embedding: Array, *, archive: Array | None, channel: ChannelMean | None, log_prior: Floats
@@ -252,29 +247,14 @@ class HeadModel:
         embedding, archive, channel
             As `log_probabilities` takes them.
         log_prior
-            Of each label, shape (labels,).
+            Of each label, shape (labels,); all the same is the balanced prior.
         """
         is_balanced = bool(np.ptp(log_prior) < 1e-9)
-        decision = self.unknown if archive is None else self.known
         found = self.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
-        return probabilities_of(found, temperature=decision.temperature, log_prior=log_prior)
+        temperature = self.temperature_without if archive is None else self.temperature
+        return probabilities_of(found, temperature=temperature, log_prior=log_prior)
 
     @property
     def balanced_share(self) -> float:
         """The share of neutral speech where all labels are as frequent."""
         return sum(label in NEUTRAL for label in self.labels) / len(self.labels)
-
-    def _mean(
-        self, decision: Decision, embedding: Array, centers: Mapping[str, Array], neutral_share: float
-    ) -> Floats:
-        found = [
-            self.heads.log_probabilities(name, embedding, centers.get(name), neutral_share=neutral_share)
-            for name in decision.references
-        ]
-        return np.asarray(np.mean(found, axis=0))
-
-
-def shrunk(channel: ChannelMean, archive: Array) -> Array:
-    """Return the reference of channels, shape (n, d): of little speech it is near the archive's."""
-    share = (channel.count / (channel.count + CHANNEL_PRIOR_SEGMENTS)).astype(np.float32)[:, None]
-    return np.asarray(share * channel.mean + (1 - share) * archive, dtype=np.float32)
