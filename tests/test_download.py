@@ -18,6 +18,7 @@ import pooch
 import pytest
 from click.testing import CliRunner
 
+from ser_batch.cli import cli
 from ser_batch.corpus import SOURCES
 from ser_batch.download import (
     CHECKPOINTS,
@@ -729,6 +730,6 @@ def test_the_command_fetches_from_the_fixed_revision(
     monkeypatch.setattr("ser_batch.download.checkpoints.HUGGING_FACE", server.address)
     monkeypatch.setitem(CHECKPOINTS, "whisper-base", checkpoint)
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli.cli, ["download", "whisper-base", "--quiet"])
+    done = CliRunner().invoke(cli, ["download", "whisper-base", "--quiet"])
     assert (done.exit_code, done.stderr) == (0, "")
     assert sorted(path.name for path in Path("whisper-base").iterdir()) == ["config.json", "model.safetensors"]

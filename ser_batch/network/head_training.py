@@ -149,7 +149,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no t
     def __getitem__(self, index: int) -> tuple[dict[str, Array], list[Array]]:
         numbers = self._order[index * self._batch : (index + 1) * self._batch]
         batch, targets = self._segments.batch(numbers, np.random.default_rng((self._seed, self._epoch, index)))
-        inputs = {}
+        inputs: dict[str, Array] = {}
         for reference, (x, neutral_share) in batch.items():
             inputs |= {reference: x, f"{reference}_share_input": share_input(neutral_share)[:, None]}
         return inputs, [targets] * self._n_outputs

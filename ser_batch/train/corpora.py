@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ser_batch.errors import InputError
-from ser_batch.network.recipes import Recipe
+from ser_batch.network.recipes import HeadRecipe, Recipe
 from ser_batch.tables import Features, corpora, vote_columns
 
 Array = npt.NDArray[np.float32]
@@ -45,7 +45,7 @@ class Corpora:
         """Return the labels that rows may have, shape (n, labels); those of other corpora may have any."""
         return np.vstack([self.has, np.ones_like(self.has[:1])])[self.number[rows]]
 
-    def weights(self, rows: Numbers, y: Numbers, recipe: Recipe) -> npt.NDArray[np.float64]:
+    def weights(self, rows: Numbers, y: Numbers, recipe: Recipe | HeadRecipe) -> npt.NDArray[np.float64]:
         """Return how often each of some rows is drawn in an epoch of as many, shape (n,).
 
         Parameters

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.network.heads import ARCHIVE, NONE
+from ser_batch.network.heads import ARCHIVE, NEUTRAL, NONE
 from ser_batch.network.recipes import HeadRecipe
 from ser_batch.network.scaling import Scaler
 from ser_batch.tables import Features
