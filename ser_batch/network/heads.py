@@ -108,6 +108,21 @@ def share_input(neutral_share: float | Array) -> Array:
     return np.asarray(4 * (np.asarray(neutral_share) - 0.5), dtype=np.float32)
 
 
+def log_prior_of(labels: Sequence[str], prior: Mapping[str, float] | None) -> Floats:
+    """Return the logarithm of each label's share, shape (labels,).
+
+    Parameters
+    ----------
+    labels
+        Of the model.
+    prior
+        Shares of some labels, each above 0; the others share evenly what is left. None: all are as frequent.
+    """
+    shares = dict(prior or {})
+    left = (1 - sum(shares.values())) / max(1, len(labels) - len(shares))
+    return np.log([shares.get(label, left) for label in labels])
+
+
 def probabilities_of(log_probabilities: Floats, *, temperature: float, log_prior: Floats) -> Floats:
     """Return probabilities under another prior, shape (n, labels): log-probabilities over a temperature, plus a prior.
 
