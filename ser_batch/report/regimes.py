@@ -1,6 +1,6 @@
 """The figures of a model as it will be used: by what is known of the speaker and of the archive."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,20 @@ from ser_batch.config import CLEAN
 from ser_batch.network.heads import NEUTRAL
 from ser_batch.report.calibration import expected_calibration_error
 from ser_batch.report.metrics import classification, headline, label_numbers
-from ser_batch.tables import LABEL_PREFIX
+from ser_batch.tables import LABEL_PREFIX, RECALL_PREFIX, regimes_schema, rows_table
 
 NO_REFERENCE, ALONE, BALANCED, MOSTLY_NEUTRAL = "none", "alone", "balanced", "mostly_neutral"
-REGIMES = (NO_REFERENCE, ALONE, BALANCED, MOSTLY_NEUTRAL)
+# what each of them means, for the card and the page
+REGIMES: Mapping[str, str] = {
+    NO_REFERENCE: "A single clip. No other speech is known.",
+    ALONE: "A single clip of an archive. The mean of the archive is known, but no other speech of the speaker.",
+    BALANCED: "The archive is known, and so are all clips of the speaker, with each emotion about as often. Corpora "
+    "are like this. Calls are not.",
+    MOSTLY_NEUTRAL: "A call composed of clips of one speaker: four fifths neutral, one fifth one emotion. The archive "
+    "and the call are known, but no labels. The prior is the one for calls. Calm counts as neutral.",
+}
 # the row of all corpora
 ALL = "all"
-RECALL_PREFIX = "recall_"
 FIGURES = ("uar", "accuracy", "ece", "share_error", "out_of_domain")
 
 
@@ -39,14 +46,8 @@ def regimes_table(predictions: pl.DataFrame) -> pl.DataFrame:
         neutral are one label, neutral.
     """
     labels = [name.removeprefix(LABEL_PREFIX) for name in predictions.columns if name.startswith(LABEL_PREFIX)]
-    recalls = [RECALL_PREFIX + label for label in labels]
-    schema = {
-        **dict.fromkeys(("regime", "condition", "corpus"), pl.String),
-        "n": pl.Int64,
-        **dict.fromkeys((*FIGURES, *recalls), pl.Float64),
-    }
     rows = [row for group in _groups(predictions) for row in _with_mean(group, labels)]
-    return pl.DataFrame(rows, schema=schema)
+    return pl.DataFrame(rows_table(rows, regimes_schema(labels)))
 
 
 def regimes_metrics(table: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
@@ -73,6 +74,42 @@ def regimes_metrics(table: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]
             "corpora": dict(own[1:].select("corpus", "uar").iter_rows()),
         }
     return metrics
+
+
+def regimes_shown(regimes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return what the card and the page show of `regimes_metrics`.
+
+    Returns
+    -------
+    dict
+        meanings (of the regimes that are there), rows (figures by regime and condition), condition (the first one) and
+        corpora (there, the UAR by regime of each corpus; empty where there is one), labels and recalls (their recalls
+        in composed calls, by condition). All are empty without regimes.
+    """
+    rows = [
+        {"regime": regime, "condition": condition, **figures}
+        for regime, conditions in regimes.items()
+        for condition, figures in conditions.items()
+    ]
+    condition = rows[0]["condition"] if rows else ""
+    by_regime = {row["regime"]: row["corpora"] for row in rows if row["condition"] == condition}
+    names = sorted({name for corpora in by_regime.values() for name in corpora})
+    composed = [row for row in rows if row["regime"] == MOSTLY_NEUTRAL]
+    labels = sorted({label for row in composed for label in row["recalls"]})
+    return {
+        "meanings": {regime: REGIMES[regime] for regime in regimes if regime in REGIMES},
+        "rows": rows,
+        "condition": condition,
+        "corpora": [
+            {"corpus": name, "uar": {regime: corpora.get(name) for regime, corpora in by_regime.items()}}
+            for name in (names if len(names) > 1 else ())
+        ],
+        "labels": labels,
+        "recalls": [
+            {"condition": row["condition"], "by_label": [row["recalls"].get(label) for label in labels]}
+            for row in composed
+        ],
+    }
 
 
 def _groups(predictions: pl.DataFrame) -> Iterator[pl.DataFrame]:

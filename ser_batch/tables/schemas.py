@@ -15,6 +15,8 @@ QUARTERS = (1, 2, 3, 4)
 
 # before the label in the name of a column of probabilities, or of the shares of votes
 LABEL_PREFIX = "p_"
+# before the label in the name of a column of recalls
+RECALL_PREFIX = "recall_"
 
 METADATA_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("corpus", pa.string()),
@@ -133,7 +135,7 @@ def regimes_schema(labels: Sequence[str]) -> pa.Schema:
             ("ece", pa.float64()),
             ("share_error", pa.float64()),
             ("out_of_domain", pa.float64()),
-            *((f"recall_{label}", pa.float64()) for label in labels),
+            *((RECALL_PREFIX + label, pa.float64()) for label in labels),
         ]
     )
 
