@@ -1,6 +1,6 @@
 """The figures of a model as it will be used: by what is known of the speaker and of the archive."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,10 +86,12 @@ def regimes_shown(regimes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dic
         corpora (there, the UAR by regime of each corpus; empty where there is one), labels and recalls (their recalls
         in composed calls, by condition). All are empty without regimes.
     """
+    # bundle.json has them by the alphabet
+    ordered = [name for name in REGIMES if name in regimes]
     rows = [
-        {"regime": regime, "condition": condition, **figures}
-        for regime, conditions in regimes.items()
-        for condition, figures in conditions.items()
+        {"regime": regime, "condition": condition, **regimes[regime][condition]}
+        for regime in ordered
+        for condition in _clean_first(regimes[regime])
     ]
     condition = rows[0]["condition"] if rows else ""
     by_regime = {row["regime"]: row["corpora"] for row in rows if row["condition"] == condition}
@@ -97,7 +99,7 @@ def regimes_shown(regimes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dic
     composed = [row for row in rows if row["regime"] == MOSTLY_NEUTRAL]
     labels = sorted({label for row in composed for label in row["recalls"]})
     return {
-        "meanings": {regime: REGIMES[regime] for regime in regimes if regime in REGIMES},
+        "meanings": {regime: REGIMES[regime] for regime in ordered},
         "rows": rows,
         "condition": condition,
         "corpora": [
@@ -116,10 +118,14 @@ def _groups(predictions: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Give the rows of each regime and condition; clean comes first."""
     found = predictions["condition"].unique(maintain_order=True).to_list()
     for regime in REGIMES:
-        for condition in sorted(found, key=lambda name: name != CLEAN):
+        for condition in _clean_first(found):
             rows = predictions.filter(regime=regime, condition=condition)
             if len(rows):
                 yield _merged(rows) if regime == MOSTLY_NEUTRAL else rows
+
+
+def _clean_first(conditions: Iterable[str]) -> list[str]:
+    return sorted(conditions, key=lambda name: name != CLEAN)
 
 
 def _with_mean(rows: pl.DataFrame, labels: Sequence[str]) -> list[dict[str, Any]]:
