@@ -84,6 +84,7 @@ def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
         raw=widened(run.raw),
         raw_alone=None if run.raw_alone is None else widened(run.raw_alone),
         development=(widened(developed), learned[y]),
+        learned=learned,
     )
 
 

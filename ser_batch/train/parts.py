@@ -108,6 +108,8 @@ class Run:
         That of `raw_alone`; None where it is the same.
     heads
         Heads that say it, with labels and temperatures, and what they say of the held-out rows; None of other models.
+    learned
+        Label numbers that the model has, where these are not all.
     """
 
     part: Part
@@ -120,6 +122,7 @@ class Run:
     raw_alone: Probabilities | None = None
     temperature_alone: float | None = None
     heads: "HeadsTried | None" = None
+    learned: Numbers | None = None
 
     def probabilities(self, labels: Sequence[str]) -> Probabilities:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
