@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser_batch import splits
-from ser_batch.config import TrainOptions, held_out_corpus, holds_out_corpora
+from ser_batch.config import TrainOptions, held_out_corpora, holds_out_corpora
 from ser_batch.errors import InputError
 from ser_batch.tables import Features, corpora
 from ser_batch.train.parts import Numbers, Part
@@ -63,9 +63,9 @@ def usable_rows(data: Features, options: TrainOptions) -> Usable:
                 f"wanted, such as --variants {','.join(asked_for)}"
             )
     train = _chosen(data, variants if variants is not None else tuple(there), options.vocal_channel)
-    held_out = held_out_corpus(options.split)
-    if held_out is not None:  # the model is to have the labels of the others
-        others = train[(corpora(data.rows).gather(train) != held_out).to_numpy()]
+    held_out = held_out_corpora(options.split)
+    if held_out:  # the model is to have the labels of the others
+        others = train[~corpora(data.rows).gather(train).is_in(list(held_out)).to_numpy()]
         train = others if len(others) else train  # the split says what is wrong
     return Usable(
         train=train,
