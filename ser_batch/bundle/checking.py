@@ -59,6 +59,16 @@ def _is_elsewhere(value: Any) -> bool:
     return _FIGURES(value) and fields(more)(value)
 
 
+_REGIME = fields(
+    {
+        **dict.fromkeys(("uar", "accuracy", "ece", "share_error"), is_share),
+        "n": is_count,
+        "out_of_domain": _FIGURE,
+        "recalls": table_of(is_share),
+        "corpora": table_of(is_share),
+    }
+)
+
 # every one of them is printed, or stands on the page
 _METRICS: dict[str, tuple[Check, str]] = {
     "accuracy": (is_share, "a number from 0 to 1"),
@@ -80,6 +90,10 @@ _MORE_METRICS: dict[str, tuple[Check, str]] = {
     "corpora": (table_of(_FIGURES), "by corpus uar and accuracy"),
     "held_out_corpora": (table_of(_is_elsewhere), "by corpus uar, accuracy, n, labels and conditions"),
     "recordings_alone": (_FIGURES, "uar and accuracy"),
+    "regimes": (
+        table_of(table_of(_REGIME)),
+        "by regime and condition n, uar, accuracy, ece, share_error, out_of_domain, recalls and corpora",
+    ),
     "speech": (_FIGURES, "uar and accuracy"),
     "song": (_FIGURES, "uar and accuracy"),
 }

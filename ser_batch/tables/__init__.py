@@ -36,6 +36,7 @@ from ser_batch.tables.schemas import (
     features_schema,
     model_predictions_schema,
     predictions_schema,
+    regimes_schema,
     segment_columns,
 )
 from ser_batch.tables.storage import remove_tree, source
@@ -69,6 +70,7 @@ __all__ = [
     "read_arrays",
     "read_parts",
     "read_spec",
+    "regimes_schema",
     "remove_temporaries",
     "remove_temporaries_of",
     "remove_tree",

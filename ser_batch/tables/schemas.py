@@ -120,6 +120,24 @@ def model_predictions_schema(labels: Sequence[str], spec: AnyFeatureSpec) -> pa.
     )
 
 
+def regimes_schema(labels: Sequence[str]) -> pa.Schema:
+    """Return the schema of a model's regimes.parquet, one row per regime, condition and corpus."""
+    return versioned(
+        [
+            ("regime", pa.string()),
+            ("condition", pa.string()),
+            ("corpus", pa.string()),
+            ("n", pa.int64()),
+            ("uar", pa.float64()),
+            ("accuracy", pa.float64()),
+            ("ece", pa.float64()),
+            ("share_error", pa.float64()),
+            ("out_of_domain", pa.float64()),
+            *((f"recall_{label}", pa.float64()) for label in labels),
+        ]
+    )
+
+
 def predictions_schema(labels: Sequence[str]) -> pa.Schema:
     """Return the schema of preds.parquet, one row a segment."""
     return versioned(
