@@ -40,6 +40,8 @@ class Part:
     common
         Labels that held-out rows may have: those of both sides. Labels that no training row has are not learned then.
         None is all labels of the model, and each has to have a training row.
+    calm
+        Row numbers of held-out calm speech, where it is no label of the model: neutral speech of composed calls.
     """
 
     fold: str | None
@@ -49,6 +51,7 @@ class Part:
     by_speaker: bool
     spares: bool
     common: tuple[str, ...] | None = None
+    calm: Numbers = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

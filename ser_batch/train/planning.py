@@ -8,6 +8,7 @@ import numpy as np
 from ser_batch import splits
 from ser_batch.config import TrainOptions, held_out_corpora, holds_out_corpora
 from ser_batch.errors import InputError
+from ser_batch.network.heads import NEUTRAL
 from ser_batch.tables import Features, corpora
 from ser_batch.train.parts import Numbers, Part
 
@@ -121,7 +122,20 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             if not (len(train_rows) and len(test_rows)):
                 side = "train on" if not len(train_rows) else "hold out"
                 raise InputError(f"fold {fold.name} has no rows to {side} with these variants and vocal channels")
-            parts.append(Part(fold.name, seed, train_rows, test_rows, by_speaker, spares=True, common=common))
+            held_out = np.intersect1d(fold.test, usable.test)
+            is_calm = np.isin(data.rows["emotion"].gather(held_out).to_numpy(), NEUTRAL)
+            parts.append(
+                Part(
+                    fold.name,
+                    seed,
+                    train_rows,
+                    test_rows,
+                    by_speaker,
+                    spares=True,
+                    common=common,
+                    calm=np.setdiff1d(held_out[is_calm], test_rows),
+                )
+            )
     whole = Part(None, options.seed, usable.train, nothing, by_speaker, spares=False)
     return Plan(
         parts=tuple(parts),
