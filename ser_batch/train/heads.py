@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,13 +62,12 @@ def run_heads(
     if settings.has_other_folds:
         return run
     # nothing else tells how sure the heads may be, so others are trained that have not heard all of the training part
-    (apart,) = splits.development(data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed)
-    if not len(apart):
-        return run
-    _, others, _ = task.train(np.setdiff1d(part.train, apart), "for the temperature: ")
-    allowed = None if several is None else several.allowed(apart)
-    of_apart = _tried(data, HeadModel(others, tuple(labels)), apart, dataclasses.replace(part, common=None), allowed)
-    return with_temperatures(run, [of_apart])
+    tried_apart = []
+    for rest, apart, allowed in task.apart():
+        _, others, _ = task.train(rest, "for the temperature: ")
+        model = HeadModel(others, tuple(labels))
+        tried_apart.append(_tried(data, model, apart, dataclasses.replace(part, common=None), allowed))
+    return with_temperatures(run, tried_apart)
 
 
 def with_temperatures(run: Run, tried: Sequence[HeadsTried]) -> Run:
@@ -125,13 +124,30 @@ class _HeadsTask:
     say: Say
     prefix: str
 
+    def apart(self) -> Iterator[tuple[Numbers, Numbers, Flags | None]]:
+        """Give what is left, rows set apart, and labels they may have: each corpus where corpora are held out."""
+        train = self.part.train
+        if self.corpora is None or self.part.common is None:
+            (rows,) = splits.development(self.data.rows, train, by_speaker=self.part.by_speaker, seed=self.part.seed)
+            if len(rows):
+                yield np.setdiff1d(train, rows), rows, None if self.corpora is None else self.corpora.allowed(rows)
+            return
+        for number, has in enumerate(self.corpora.has):
+            is_own = self.corpora.number[train] == number
+            common = has & self.shares[train[~is_own]].any(axis=0)
+            rows = train[is_own]
+            rows = rows[self.shares[rows][:, common].any(axis=1)]
+            if common.sum() > 1:
+                yield train[~is_own], rows, np.tile(common, (len(rows), 1))
+
     def train(self, rows: Numbers, what_for: str) -> tuple[Any, Heads, list[dict[str, Any]]]:
         """Train heads on rows; return the network, the heads in it and a row an epoch."""
         from ser_batch.network import head_training
 
         start = self.settings.start
         size = self.data.encoder_spec.embedding_size
-        scaler = fit_embedding_scaler(self.data, rows, self.corpora) if start is None else start.scaler
+        several = corpora_of(self.data, self.shares, rows)
+        scaler = fit_embedding_scaler(self.data, rows, several) if start is None else start.scaler
         segments = EmbeddedSegments(
             self.data,
             rows,
@@ -140,7 +156,7 @@ class _HeadsTask:
             scaler,
             HEAD,
             shares=self.shares,
-            corpora=self.corpora,
+            corpora=several,
         )
         head_training.set_seed(self.part.seed)
         network = head_training.build(size, len(self.labels), HEAD.references, HEAD)
