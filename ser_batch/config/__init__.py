@@ -24,7 +24,7 @@ from ser_batch.config.options import (
     TrainOptions,
 )
 from ser_batch.config.places import is_remote, place
-from ser_batch.config.protocols import check_protocol, held_out_corpus, holds_out_corpora, speaker_folds
+from ser_batch.config.protocols import check_protocol, held_out_corpora, holds_out_corpora, speaker_folds
 from ser_batch.config.raw import (
     EXAMPLE_RAW_FORMAT,
     MAX_CHANNELS,
@@ -73,7 +73,7 @@ __all__ = [
     "changes",
     "check_protocol",
     "feature_spec_of",
-    "held_out_corpus",
+    "held_out_corpora",
     "holds_out_corpora",
     "is_remote",
     "place",

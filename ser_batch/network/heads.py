@@ -30,6 +30,8 @@ REFERENCES = (ARCHIVE, CHANNEL, NONE)
 NEUTRAL = ("neutral", "calm")
 # the share of neutral speech that is expected of calls
 MOSTLY_NEUTRAL_SHARE = 0.8
+# the share of neutral that decisions on calls count with: chosen on development recordings, see docs/results.md
+NEUTRAL_PRIOR = 0.35
 # the archive's reference counts as so many segments of each channel
 CHANNEL_PRIOR_SEGMENTS = 8
 # the most that the heads of the channel count, where it is mostly neutral and where it is not
@@ -106,6 +108,11 @@ def silu(x: Array) -> Array:
 def share_input(neutral_share: float | Array) -> Array:
     """Return shares of neutral speech as heads take them, from -2 to 2."""
     return np.asarray(4 * (np.asarray(neutral_share) - 0.5), dtype=np.float32)
+
+
+def prior_of(labels: Sequence[str]) -> dict[str, float]:
+    """Return the share of neutral speech that a model with these labels expects of calls."""
+    return {NEUTRAL[0]: NEUTRAL_PRIOR} if NEUTRAL[0] in labels else {}
 
 
 def log_prior_of(labels: Sequence[str], prior: Mapping[str, float] | None) -> Floats:

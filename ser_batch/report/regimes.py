@@ -160,11 +160,11 @@ def _figures(rows: pl.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _merged(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows in which calm and neutral are one label, where a model has both."""
+    """Return rows in which calm and neutral are one label."""
     neutral, *others = NEUTRAL
     columns = [LABEL_PREFIX + label for label in NEUTRAL]
     if not {*columns} <= {*rows.columns}:
-        return rows
+        return rows.with_columns(pl.col("emotion").replace(dict.fromkeys(others, neutral)))
     return rows.with_columns(
         pl.col("emotion", "predicted").replace(dict.fromkeys(others, neutral)),
         pl.sum_horizontal(columns).alias(columns[0]),

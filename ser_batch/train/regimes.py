@@ -58,6 +58,7 @@ def regime_predictions(
     labels: Sequence[str],
     *,
     log_prior: Floats,
+    calm: Numbers,
     common: Sequence[str] | None = None,
     corpus_labels: Mapping[str, Sequence[str]] | None = None,
     is_out_of_domain: Bools | None = None,
@@ -79,6 +80,8 @@ def regime_predictions(
         Of the model, in its order.
     log_prior
         Of each label, shape (labels,): what the model expects of calls.
+    calm
+        Row numbers of held-out calm speech, where the model has no such label: neutral speech of composed calls.
     common
         Labels that the held-out rows may have, as `Part` has them; None is all.
     corpus_labels
@@ -99,7 +102,7 @@ def regime_predictions(
         "is_out_of_domain": pl.Boolean,
     }
     frames = [pl.DataFrame(schema=schema)]
-    for trial in _trials(rows, test, labels, log_prior):
+    for trial in _trials(rows, test, calm, labels, log_prior):
         own, corpus = rows[trial.rows], names[trial.rows]
         probabilities = decide(trial.rows, archive=trial.archive, channel=trial.channel, log_prior=trial.log_prior)
         with_calm = trial.regime == MOSTLY_NEUTRAL
@@ -119,7 +122,9 @@ def regime_predictions(
     return pl.concat(frames)
 
 
-def _trials(rows: pl.DataFrame, test: Numbers, labels: Sequence[str], log_prior: Floats) -> Iterator[_Trial]:
+def _trials(
+    rows: pl.DataFrame, test: Numbers, calm: Numbers, labels: Sequence[str], log_prior: Floats
+) -> Iterator[_Trial]:
     """Give the regimes in their order."""
     balanced = log_prior_of(labels, None)
     spoken = test[is_speech(rows)[test]]
@@ -133,7 +138,7 @@ def _trials(rows: pl.DataFrame, test: Numbers, labels: Sequence[str], log_prior:
     yield _Trial(NO_REFERENCE, spoken, None, None, balanced)
     yield _Trial(ALONE, spoken, archive[spoken], None, balanced)
     yield _Trial(BALANCED, spoken, archive[spoken], channel[spoken], balanced)
-    calls = composed_calls(rows, spoken)
+    calls = composed_calls(rows, np.union1d(spoken, calm))
     if calls:
         called = np.concatenate([call.rows for call in calls])
         number = np.repeat(np.arange(len(calls)), [len(call.rows) for call in calls])
