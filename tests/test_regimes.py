@@ -104,6 +104,7 @@ class Asked:
 
 
 PRIOR = log_prior_of(LABELS, {"neutral": 0.5})
+NOBODY = np.empty(0, dtype=np.int64)
 
 
 def grouped(rows: pl.DataFrame, numbers, groups, *names: str) -> set:
@@ -119,7 +120,7 @@ def grouped(rows: pl.DataFrame, numbers, groups, *names: str) -> set:
 def test_a_model_is_told_what_is_known_in_each_regime(rows):
     decide = Asked()
     spoken = np.flatnonzero((rows["vocal_channel"] == "speech").to_numpy())
-    predictions = regime_predictions(rows, everything(rows), decide, LABELS, log_prior=PRIOR)
+    predictions = regime_predictions(rows, everything(rows), decide, LABELS, log_prior=PRIOR, calm=NOBODY)
     assert predictions["regime"].unique(maintain_order=True).to_list() == REGIMES
     (none, alone, balanced, composed) = decide.calls
     for asked in (none, alone, balanced):
@@ -145,7 +146,9 @@ def test_a_model_is_told_what_is_known_in_each_regime(rows):
 
 def test_every_judged_segment_has_a_row(rows):
     unlike = everything(rows) % 3 == 0
-    predictions = regime_predictions(rows, everything(rows), Asked(), LABELS, log_prior=PRIOR, is_out_of_domain=unlike)
+    predictions = regime_predictions(
+        rows, everything(rows), Asked(), LABELS, log_prior=PRIOR, calm=NOBODY, is_out_of_domain=unlike
+    )
     composed = predictions.filter(regime="mostly_neutral")
     calls = composed_calls(rows, everything(rows))
     assert composed["call"].to_list() == [call.name for call in calls for _ in call.rows]
@@ -161,7 +164,7 @@ def test_every_judged_segment_has_a_row(rows):
 def test_predictions_are_among_the_labels_that_rows_may_have():
     rows = features(("one", "anna", "neutral", 8), ("one", "anna", "happy", 4), ("two", "bert", "sad", 4))
     predictions = regime_predictions(
-        rows, everything(rows), Asked(), LABELS, log_prior=PRIOR, common=["happy", "neutral", "sad"],
+        rows, everything(rows), Asked(), LABELS, log_prior=PRIOR, calm=NOBODY, common=["happy", "neutral", "sad"],
         corpus_labels={"one": ["angry", "happy"]},
     )  # fmt: skip
     p = predictions.select("^p_.*$").to_numpy()
@@ -179,12 +182,39 @@ def test_predictions_are_among_the_labels_that_rows_may_have():
     assert composed["p_calm"].to_numpy() == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize(("label", "other"), [("neutral", "calm"), ("calm", "neutral")])
+def test_calm_and_neutral_speech_are_one_to_a_model_that_has_one_of_them(label, other):
+    rows = features(("one", "anna", label, 4), ("one", "anna", other, 8), ("one", "anna", "sad", 4))
+    is_other = (rows["emotion"] == other).to_numpy()
+    predictions = regime_predictions(
+        rows, np.flatnonzero(~is_other), lambda rows, **_: np.tile([0.2, 0.5, 0.3], (len(rows), 1)),
+        ["angry", label, "sad"], log_prior=PRIOR[:3], calm=np.flatnonzero(is_other),
+    )  # fmt: skip
+    assert set(predictions.filter(pl.col("regime") != "mostly_neutral")["emotion"]) == {label, "sad"}
+    composed = regimes_table(predictions).filter(regime="mostly_neutral", condition="clean", corpus="all")
+    (row,) = composed.iter_rows(named=True)
+    assert (row["n"], row[f"recall_{label}"], row["recall_sad"], row["accuracy"]) == (15, 1.0, 0.0, 0.8)
+
+
+def test_nothing_is_composed_for_a_model_that_takes_nothing_for_neutral():
+    rows = features(("one", "anna", "neutral", 4), ("one", "anna", "sad", 4), ("one", "anna", "angry", 4))
+    is_neutral = (rows["emotion"] == "neutral").to_numpy()
+    test, calm = np.flatnonzero(~is_neutral), np.flatnonzero(is_neutral)
+    given = {"log_prior": PRIOR[:3], "calm": calm}
+    for labels, common in ((["angry", "happy", "sad"], None), (["angry", "neutral", "sad"], ["angry", "sad"])):
+        predictions = regime_predictions(
+            rows, test, lambda rows, **_: np.full((len(rows), 3), 1 / 3), labels, common=common, **given
+        )
+        assert predictions["regime"].unique(maintain_order=True).to_list() == REGIMES[:3]
+        assert regimes_table(predictions)["recall_sad"].null_count() == 0
+
+
 def test_without_speakers_or_speech_there_are_fewer_regimes():
     rows = features(("one", None, "neutral", 8), ("one", None, "sad", 4), ("one", "anna", "sad", 2, "song"))
-    predictions = regime_predictions(rows, everything(rows), Asked(), LABELS, log_prior=PRIOR)
+    predictions = regime_predictions(rows, everything(rows), Asked(), LABELS, log_prior=PRIOR, calm=NOBODY)
     assert predictions["regime"].unique(maintain_order=True).to_list() == REGIMES[:3]
     song = np.flatnonzero((rows["vocal_channel"] == "song").to_numpy())
-    nothing = regime_predictions(rows, song, Asked(), LABELS, log_prior=PRIOR)
+    nothing = regime_predictions(rows, song, Asked(), LABELS, log_prior=PRIOR, calm=NOBODY)
     assert nothing.schema == predictions.schema
     assert regimes_metrics(regimes_table(nothing)) == {}
 

@@ -160,13 +160,10 @@ def _figures(rows: pl.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _merged(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows in which calm and neutral are one label."""
-    neutral, *others = NEUTRAL
-    columns = [LABEL_PREFIX + label for label in NEUTRAL]
-    if not {*columns} <= {*rows.columns}:
-        return rows.with_columns(pl.col("emotion").replace(dict.fromkeys(others, neutral)))
+    """Return rows in which calm and neutral are one label: neutral, or calm to a model that has no other."""
+    kept, *others = (label for label in NEUTRAL if LABEL_PREFIX + label in rows.columns)
     return rows.with_columns(
-        pl.col("emotion", "predicted").replace(dict.fromkeys(others, neutral)),
-        pl.sum_horizontal(columns).alias(columns[0]),
-        *(pl.lit(0.0).alias(name) for name in columns[1:]),
+        pl.col("emotion", "predicted").replace(dict.fromkeys(NEUTRAL, kept)),
+        pl.sum_horizontal(LABEL_PREFIX + label for label in (kept, *others)).alias(LABEL_PREFIX + kept),
+        *(pl.lit(0.0).alias(LABEL_PREFIX + label) for label in others),
     )

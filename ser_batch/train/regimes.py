@@ -102,7 +102,9 @@ def regime_predictions(
         "is_out_of_domain": pl.Boolean,
     }
     frames = [pl.DataFrame(schema=schema)]
-    for trial in _trials(rows, test, calm, labels, log_prior):
+    # nothing is a call to a model that takes no speech for neutral
+    has_neutral = bool(set(NEUTRAL) & set(labels if common is None else common))
+    for trial in _trials(rows, test, calm if has_neutral else None, labels, log_prior):
         own, corpus = rows[trial.rows], names[trial.rows]
         probabilities = decide(trial.rows, archive=trial.archive, channel=trial.channel, log_prior=trial.log_prior)
         with_calm = trial.regime == MOSTLY_NEUTRAL
@@ -123,9 +125,9 @@ def regime_predictions(
 
 
 def _trials(
-    rows: pl.DataFrame, test: Numbers, calm: Numbers, labels: Sequence[str], log_prior: Floats
+    rows: pl.DataFrame, test: Numbers, calm: Numbers | None, labels: Sequence[str], log_prior: Floats
 ) -> Iterator[_Trial]:
-    """Give the regimes in their order."""
+    """Give the regimes in their order; no composed calls without `calm`."""
     balanced = log_prior_of(labels, None)
     spoken = test[is_speech(rows)[test]]
     named = rows.with_columns(
@@ -138,7 +140,7 @@ def _trials(
     yield _Trial(NO_REFERENCE, spoken, None, None, balanced)
     yield _Trial(ALONE, spoken, archive[spoken], None, balanced)
     yield _Trial(BALANCED, spoken, archive[spoken], channel[spoken], balanced)
-    calls = composed_calls(rows, np.union1d(spoken, calm))
+    calls = [] if calm is None else composed_calls(rows, np.union1d(spoken, calm))
     if calls:
         called = np.concatenate([call.rows for call in calls])
         number = np.repeat(np.arange(len(calls)), [len(call.rows) for call in calls])
