@@ -124,6 +124,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "normalize": (lambda value: value in get_args(Normalize), f"one of {', '.join(get_args(Normalize))}"),
     "init_name": (is_text, "text"),
 }
+_HEAD_TEMPERATURES = ("temperature_without_reference", "temperature_of_calls")
 _NONE = object()
 _INIT: dict[str, tuple[Check, str]] = {
     "model_id": (is_text, "text"),
@@ -218,7 +219,7 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
             raise BundleError(f"{path}: feature_spec: {error}") from error
     if is_network:
         _check_moments(path, "scaler", values["scaler"], n_scaled)
-        for name in ("temperature", *(["temperature_without_reference"] if "encoder" in spec else [])):
+        for name in ("temperature", *(_HEAD_TEMPERATURES if "encoder" in spec else ())):
             _check(path, name, values.get(name), lambda value: is_number(value) and value > 0, "a number above 0")
     familiar = values.get("familiar")
     if familiar is not None:

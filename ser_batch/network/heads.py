@@ -225,12 +225,16 @@ class HeadModel:
         In the order of the probabilities.
     temperature, temperature_without
         Log-probabilities are divided by it: where the archive's reference is known, and where it is not.
+    temperature_of_calls
+        What is left after a prior that is not balanced is divided by it. It changes no decision: far more is neutral in
+        calls than the prior says, which is chosen to find the rest, so that confidence would be too low.
     """
 
     heads: Heads
     labels: tuple[str, ...]
     temperature: float = 1.0
     temperature_without: float = 1.0
+    temperature_of_calls: float = 1.0
 
     def log_probabilities(
         self, embedding: Array, *, archive: Array | None, channel: ChannelMean | None, is_balanced: bool
@@ -274,7 +278,8 @@ class HeadModel:
         is_balanced = bool(np.ptp(log_prior) < 1e-9)
         found = self.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
         temperature = self.temperature_without if archive is None else self.temperature
-        return probabilities_of(found, temperature=temperature, log_prior=log_prior)
+        of_calls = 1.0 if is_balanced else self.temperature_of_calls
+        return probabilities_of(found, temperature=temperature * of_calls, log_prior=log_prior / of_calls)
 
     @property
     def balanced_share(self) -> float:

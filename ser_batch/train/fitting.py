@@ -82,7 +82,12 @@ def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
     heads = run.heads
     if heads is not None:
         heads = dataclasses.replace(
-            heads, known=widened(heads.known), unknown=widened(heads.unknown), truth=learned[heads.truth]
+            heads,
+            known=widened(heads.known),
+            unknown=widened(heads.unknown),
+            truth=learned[heads.truth],
+            called=widened(heads.called),
+            called_truth=learned[heads.called_truth],
         )
     return dataclasses.replace(
         run,

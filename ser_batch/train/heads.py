@@ -7,18 +7,31 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from ser_batch import splits
-from ser_batch.network.heads import ARCHIVE, CHANNEL, NEUTRAL, NONE, ChannelMean, HeadModel, Heads
+from ser_batch.network.heads import (
+    ARCHIVE,
+    CHANNEL,
+    NEUTRAL,
+    NONE,
+    ChannelMean,
+    HeadModel,
+    Heads,
+    log_prior_of,
+    prior_of,
+    probabilities_of,
+)
 from ser_batch.network.recipes import HEAD, HeadRecipe
 from ser_batch.network.scaling import Scaler
 from ser_batch.report import restricted
 from ser_batch.tables import Features, corpora
 from ser_batch.train.calibrating import fitted_temperature
+from ser_batch.train.composing import composed_calls
 from ser_batch.train.corpora import MASKED, Corpora, corpora_of, target_shares
 from ser_batch.train.feeding import drawn_by_weight, segment_numbers
 from ser_batch.train.parts import HeadsTried, Part, Run, Say, Settings, label_numbers
-from ser_batch.train.references import DrawnReferences, group_numbers, group_sizes, mean_references
+from ser_batch.train.references import DrawnReferences, group_numbers, group_sizes, mean_references, members_of
 
 Array = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -67,10 +80,10 @@ def run_heads(
         _, others, _ = task.train(rest, "for the temperature: ")
         model = HeadModel(others, tuple(labels))
         tried_apart.append(_tried(data, model, apart, dataclasses.replace(part, common=None), allowed))
-    return with_temperatures(run, tried_apart)
+    return with_temperatures(run, tried_apart, labels)
 
 
-def with_temperatures(run: Run, tried: Sequence[HeadsTried]) -> Run:
+def with_temperatures(run: Run, tried: Sequence[HeadsTried], labels: Sequence[str]) -> Run:
     """Return a run of heads with the temperatures that fit what such heads say of rows they did not learn from."""
     if run.heads is None or not tried:
         return run
@@ -82,7 +95,16 @@ def with_temperatures(run: Run, tried: Sequence[HeadsTried]) -> Run:
         np.concatenate([np.tile(of.truth, 2) for of in tried]),
         np.concatenate([np.tile(of.weights, 2) for of in tried]),
     )
-    model = dataclasses.replace(run.heads.model, temperature=known, temperature_without=unknown)
+    log_called = np.log(np.maximum(np.concatenate([of.called for of in tried]), 1e-12))
+    prior = log_prior_of(labels, prior_of(labels))
+    of_calls = fitted_temperature(
+        probabilities_of(log_called, temperature=known, log_prior=prior),
+        np.concatenate([of.called_truth for of in tried]),
+        np.concatenate([of.called_weights for of in tried]),
+    )
+    model = dataclasses.replace(
+        run.heads.model, temperature=known, temperature_without=unknown, temperature_of_calls=of_calls
+    )
     return dataclasses.replace(
         run, temperature=known, temperature_alone=unknown, heads=dataclasses.replace(run.heads, model=model)
     )
@@ -90,6 +112,12 @@ def with_temperatures(run: Run, tried: Sequence[HeadsTried]) -> Run:
 
 def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed: Flags | None = None) -> HeadsTried:
     """Return what heads say of rows, where the other rows of their corpora and speakers are known and where not."""
+
+    def limited(own: npt.NDArray[np.float64], allowed: Flags | None) -> npt.NDArray[np.float64]:
+        if part.common is not None:
+            return restricted(own, np.isin(model.labels, part.common))
+        return own if allowed is None else restricted(own, allowed)
+
     embedding = data.embedding[rows]
     archive = mean_references(embedding, group_numbers(data, ARCHIVE)[rows])
     speaker = group_numbers(data, CHANNEL)[rows]
@@ -97,18 +125,36 @@ def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed:
 
     def said(archive: Array | None, channel: ChannelMean | None) -> npt.NDArray[np.float64]:
         own = np.exp(model.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=True))
-        if part.common is not None:
-            return restricted(own, np.isin(model.labels, part.common))
-        return own if allowed is None else restricted(own, allowed)
+        return limited(own, allowed)
 
-    _, corpus = np.unique(corpora(data.rows).gather(rows).to_numpy(), return_inverse=True)
+    y, corpus = label_numbers(data, model.labels), corpora(data.rows)
+    calls = [call.rows for call in composed_calls(data.rows, rows)]
+    called = np.concatenate([rows[:0], *calls])
+    of_call = np.repeat(np.arange(len(calls)), [len(call) for call in calls])
+    embedding_of_calls = data.embedding[called]
+    said_of_calls = model.log_probabilities(
+        embedding_of_calls,
+        archive=mean_references(embedding_of_calls, group_numbers(data, ARCHIVE)[called]),
+        channel=ChannelMean(mean_references(embedding_of_calls, of_call), group_sizes(of_call)),
+        is_balanced=False,
+    )
+    place = np.searchsorted(rows, called)
     return HeadsTried(
         model,
         np.concatenate([said(archive, channel), said(archive, None)]),
         said(None, None),
-        label_numbers(data, model.labels)[rows],
-        1 / np.maximum(1, np.bincount(corpus))[corpus],
+        y[rows],
+        _even_weights(corpus.gather(rows)),
+        limited(np.exp(said_of_calls), None if allowed is None else allowed[place]),
+        y[called],
+        _even_weights(corpus.gather(called)),
     )
+
+
+def _even_weights(corpus: pl.Series) -> npt.NDArray[np.float64]:
+    """Return weights with which each corpus counts the same, shape (n,)."""
+    _, number = np.unique(corpus.to_numpy(), return_inverse=True)
+    return np.asarray(1 / np.maximum(1, np.bincount(number))[number])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -232,12 +278,10 @@ class EmbeddedSegments:
             if reference == NONE:
                 continue
             _, group = np.unique(group_numbers(data, reference)[rows], return_inverse=True)
-            order = np.argsort(group, kind="stable")
-            members = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
             self._group[reference] = group
             self._references[reference] = DrawnReferences(
                 self._embedding,
-                tuple((own[is_neutral[own]], own[~is_neutral[own]]) for own in members),
+                tuple((own[is_neutral[own]], own[~is_neutral[own]]) for own in members_of(group)),
                 recipe.neutral_shares,
                 (recipe.archive_segments,) if reference == ARCHIVE else recipe.channel_segments,
             )

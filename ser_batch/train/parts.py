@@ -159,6 +159,8 @@ class HeadsTried:
         Label numbers of the rows, shape (rows,).
     weights
         How much each row counts, so that corpora count the same, shape (rows,).
+    called, called_truth, called_weights
+        As `known`, `truth` and `weights`, of the segments of composed calls, each in its call.
     """
 
     model: HeadModel
@@ -166,6 +168,9 @@ class HeadsTried:
     unknown: Probabilities
     truth: Numbers
     weights: Probabilities
+    called: Probabilities
+    called_truth: Numbers
+    called_weights: Probabilities
 
 
 def label_numbers(data: Features, labels: Sequence[str]) -> Numbers:

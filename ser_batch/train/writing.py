@@ -379,4 +379,8 @@ def _head_values(final: Run) -> dict[str, Any]:
     """Return what bundle.json says of heads alone."""
     if final.heads is None:
         return {}
-    return {"temperature_without_reference": final.heads.model.temperature_without}
+    model = final.heads.model
+    return {
+        "temperature_without_reference": model.temperature_without,
+        "temperature_of_calls": model.temperature_of_calls,
+    }
