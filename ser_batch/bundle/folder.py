@@ -14,7 +14,7 @@ from ser_batch import encoder
 from ser_batch.bundle.checking import check_archive, check_used, read_values
 from ser_batch.bundle.estimators import check_estimator
 from ser_batch.bundle.identity import model_id_of, network_contents
-from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
+from ser_batch.bundle.predicting import Domain, Familiar, Predictor, summary_features, tempered
 from ser_batch.config import HEAD_RECIPE, AnyFeatureSpec, EncoderSpec, FeatureSpec, Normalize, feature_spec_of
 from ser_batch.errors import BundleError, EncoderError, UsageError, did_you_mean
 from ser_batch.network.heads import REFERENCES, HeadModel
@@ -148,13 +148,23 @@ class Bundle:
         return Familiar(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
 
     @property
+    def domain(self) -> Domain | None:
+        """What tells which embeddings are out of domain; None for models that do not know."""
+        return None
+
+    @property
+    def prior(self) -> Mapping[str, float]:
+        """Shares of labels that are expected in windows and turns; empty where all are expected as often."""
+        return cast("Mapping[str, float]", self.values.get("prior") or {})
+
+    @property
     def n_numbers(self) -> int:
         """Numbers per segment that a classical model takes: an embedding, or mean and deviation of MFCCs."""
         spec = self.feature_spec
         return spec.embedding_size if isinstance(spec, EncoderSpec) else 2 * spec.n_mfcc
 
     def predictor(self) -> Predictor:
-        """Load the network or estimator and return what turns MFCCs into probabilities.
+        """Load the network or estimator and return what turns MFCCs, or embeddings, into probabilities.
 
         Raises
         ------
@@ -182,6 +192,10 @@ class Bundle:
             raise
         except Exception as error:  # skops raises whatever its parts do on a broken file
             raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
+        if isinstance(self.feature_spec, EncoderSpec):
+            return lambda embedding, _n_frames, _heard=None: np.asarray(
+                estimator.predict_proba(embedding), dtype=np.float64
+            )
         return lambda mfcc, n_frames, _heard=None: np.asarray(
             estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
         )
