@@ -22,9 +22,9 @@ from ser_batch.bundle.shapes import (
     or_null,
     table_of,
 )
-from ser_batch.config import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, Normalize
+from ser_batch.config import HEAD_RECIPE, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, EncoderSpec, Normalize
 from ser_batch.corpus import is_label
-from ser_batch.errors import BundleError, shortened
+from ser_batch.errors import BundleError, UsageError, shortened
 
 # a model of many corpora has some 20 kB
 MAX_JSON_BYTES = 16_000_000
@@ -191,10 +191,21 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
             _check(path, f"feature_spec.{name}", spec[name], between(low, high), f"{low} to {high}")
     n_mfcc = spec.get("n_mfcc", 40)
     _check(path, "feature_spec.n_mfcc", n_mfcc, is_count, "a whole number")
+    n_scaled = n_mfcc
+    if (values.get("recipe") == HEAD_RECIPE) != ("encoder" in spec and is_network):
+        raise BundleError(
+            f"{path}: recipe is {values.get('recipe')!r}, and feature_spec that of "
+            f"{'embeddings' if 'encoder' in spec else 'MFCCs'}; copy the folder again, or train again"
+        )
+    if "encoder" in spec:
+        try:
+            n_scaled = EncoderSpec.from_dict(spec).embedding_size
+        except UsageError as error:
+            raise BundleError(f"{path}: feature_spec: {error}") from error
     if is_network:
-        _check_moments(path, "scaler", values["scaler"], n_mfcc)
-        in_order = "a number above 0"
-        _check(path, "temperature", values["temperature"], lambda value: is_number(value) and value > 0, in_order)
+        _check_moments(path, "scaler", values["scaler"], n_scaled)
+        for name in ("temperature", *(["temperature_without_reference"] if "encoder" in spec else [])):
+            _check(path, name, values.get(name), lambda value: is_number(value) and value > 0, "a number above 0")
     familiar = values.get("familiar")
     if familiar is not None:
         _check_moments(path, "familiar", familiar, 2 * n_mfcc, others={"limit"})

@@ -37,6 +37,12 @@ def mean_references(embedding: Array, group: Numbers) -> Array:
     return np.asarray(sums / counts[:, None], dtype=np.float32)[inverse]
 
 
+def group_sizes(group: Numbers) -> Numbers:
+    """Return how many rows each row's group has, shape (rows,)."""
+    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse], dtype=np.int64)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class DrawnReferences:
     """References of the groups of a training part, drawn anew each epoch.
