@@ -183,6 +183,7 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         },
         "temperature": 1.5,
         "temperature_without_reference": 1.25,
+        "temperature_of_calls": 1.0,
         "prior": {"neutral": 0.5},
         "training": {"n_rows": 8, "n_recordings": 8, "n_speakers": 1, "datasets": ["voices"]},
         "metrics": {},

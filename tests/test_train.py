@@ -76,6 +76,7 @@ def test_the_model_folder_holds_all_that_was_promised(small_model):
         "confusion.parquet",
         "reliability.parquet",
         "coverage.parquet",
+        "regimes.parquet",
         "history.parquet",
         "report.html",
         "MODEL_CARD.md",

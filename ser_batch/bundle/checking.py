@@ -59,6 +59,16 @@ def _is_elsewhere(value: Any) -> bool:
     return _FIGURES(value) and fields(more)(value)
 
 
+_REGIME = fields(
+    {
+        **dict.fromkeys(("uar", "accuracy", "ece", "share_error"), is_share),
+        "n": is_count,
+        "out_of_domain": _FIGURE,
+        "recalls": table_of(is_share),
+        "corpora": table_of(is_share),
+    }
+)
+
 # every one of them is printed, or stands on the page
 _METRICS: dict[str, tuple[Check, str]] = {
     "accuracy": (is_share, "a number from 0 to 1"),
@@ -80,6 +90,10 @@ _MORE_METRICS: dict[str, tuple[Check, str]] = {
     "corpora": (table_of(_FIGURES), "by corpus uar and accuracy"),
     "held_out_corpora": (table_of(_is_elsewhere), "by corpus uar, accuracy, n, labels and conditions"),
     "recordings_alone": (_FIGURES, "uar and accuracy"),
+    "regimes": (
+        table_of(table_of(_REGIME)),
+        "by regime and condition n, uar, accuracy, ece, share_error, out_of_domain, recalls and corpora",
+    ),
     "speech": (_FIGURES, "uar and accuracy"),
     "song": (_FIGURES, "uar and accuracy"),
 }
@@ -110,6 +124,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "normalize": (lambda value: value in get_args(Normalize), f"one of {', '.join(get_args(Normalize))}"),
     "init_name": (is_text, "text"),
 }
+_HEAD_TEMPERATURES = ("temperature_without_reference", "temperature_of_calls")
 _NONE = object()
 _INIT: dict[str, tuple[Check, str]] = {
     "model_id": (is_text, "text"),
@@ -204,7 +219,7 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
             raise BundleError(f"{path}: feature_spec: {error}") from error
     if is_network:
         _check_moments(path, "scaler", values["scaler"], n_scaled)
-        for name in ("temperature", *(["temperature_without_reference"] if "encoder" in spec else [])):
+        for name in ("temperature", *(_HEAD_TEMPERATURES if "encoder" in spec else ())):
             _check(path, name, values.get(name), lambda value: is_number(value) and value > 0, "a number above 0")
     if "prior" in values:
         _check(

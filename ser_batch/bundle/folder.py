@@ -230,8 +230,8 @@ class Bundle:
         for reference in REFERENCES:
             if reference not in heads.members:
                 raise BundleError(f"{path}: has no heads with the reference {reference}; copy the folder again")
-        temperatures = self.values["temperature"], self.values["temperature_without_reference"]
-        return HeadModel(heads, self.labels, *map(float, temperatures))
+        names = ("temperature", "temperature_without_reference", "temperature_of_calls")
+        return HeadModel(heads, self.labels, *(float(self.values[name]) for name in names))
 
     @property
     def scaler(self) -> Scaler:

@@ -109,7 +109,7 @@ def featurize(audio: Path, **options: Any) -> None:
     "--split",
     default="stratified",
     show_default=True,
-    metavar="stratified|speaker|speaker:K|emobox|luna|text|corpus|corpus:NAME|none|FILE.csv",
+    metavar="stratified|speaker|speaker:K|emobox|luna|text|corpus|corpus:NAME,...|none|FILE.csv",
     help="Who is held out: a random fifth, a fifth of the speakers, each speaker once in K folds, published folds of "
     "RAVDESS, each statement, each corpus, one corpus, nobody, or the folds of a file (columns fold and path or "
     "speaker).",

@@ -117,7 +117,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "path": "what was inspected",
         "kind": "`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, `table`, "
         "or of a model `model predictions`, `model report`, `models` (summary.parquet), `reliability`, `coverage`, "
-        "`confusion`, `history`",
+        "`regimes`, `confusion`, `history`",
         "schema_version": "of the tables; null where there are none",
         "n_files": "Parquet files of the table",
         "n_bytes": "their bytes, or of a model all files",

@@ -25,7 +25,7 @@ from ser_batch.config.options import (
 )
 from ser_batch.config.places import is_remote, place
 from ser_batch.config.prior import BALANCED, are_shares, check_prior, parse_prior, prior_text
-from ser_batch.config.protocols import check_protocol, held_out_corpus, holds_out_corpora, speaker_folds
+from ser_batch.config.protocols import check_protocol, held_out_corpora, holds_out_corpora, speaker_folds
 from ser_batch.config.raw import (
     EXAMPLE_RAW_FORMAT,
     MAX_CHANNELS,
@@ -77,7 +77,7 @@ __all__ = [
     "check_prior",
     "check_protocol",
     "feature_spec_of",
-    "held_out_corpus",
+    "held_out_corpora",
     "holds_out_corpora",
     "is_remote",
     "parse_prior",

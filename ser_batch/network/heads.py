@@ -30,6 +30,8 @@ REFERENCES = (ARCHIVE, CHANNEL, NONE)
 NEUTRAL = ("neutral", "calm")
 # the share of neutral speech that is expected of calls
 MOSTLY_NEUTRAL_SHARE = 0.8
+# the share of neutral that decisions on calls count with: chosen on development recordings, see docs/results.md
+NEUTRAL_PRIOR = 0.35
 # the archive's reference counts as so many segments of each channel
 CHANNEL_PRIOR_SEGMENTS = 8
 # the most that the heads of the channel count, where it is mostly neutral and where it is not
@@ -106,6 +108,11 @@ def silu(x: Array) -> Array:
 def share_input(neutral_share: float | Array) -> Array:
     """Return shares of neutral speech as heads take them, from -2 to 2."""
     return np.asarray(4 * (np.asarray(neutral_share) - 0.5), dtype=np.float32)
+
+
+def prior_of(labels: Sequence[str]) -> dict[str, float]:
+    """Return the share of neutral speech that a model with these labels expects of calls."""
+    return {NEUTRAL[0]: NEUTRAL_PRIOR} if NEUTRAL[0] in labels else {}
 
 
 def log_prior_of(labels: Sequence[str], prior: Mapping[str, float] | None) -> Floats:
@@ -218,12 +225,16 @@ class HeadModel:
         In the order of the probabilities.
     temperature, temperature_without
         Log-probabilities are divided by it: where the archive's reference is known, and where it is not.
+    temperature_of_calls
+        What is left after a prior that is not balanced is divided by it. It changes no decision: far more is neutral in
+        calls than the prior says, which is chosen to find the rest, so that confidence would be too low.
     """
 
     heads: Heads
     labels: tuple[str, ...]
     temperature: float = 1.0
     temperature_without: float = 1.0
+    temperature_of_calls: float = 1.0
 
     def log_probabilities(
         self, embedding: Array, *, archive: Array | None, channel: ChannelMean | None, is_balanced: bool
@@ -267,7 +278,8 @@ class HeadModel:
         is_balanced = bool(np.ptp(log_prior) < 1e-9)
         found = self.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
         temperature = self.temperature_without if archive is None else self.temperature
-        return probabilities_of(found, temperature=temperature, log_prior=log_prior)
+        of_calls = 1.0 if is_balanced else self.temperature_of_calls
+        return probabilities_of(found, temperature=temperature * of_calls, log_prior=log_prior / of_calls)
 
     @property
     def balanced_share(self) -> float:

@@ -79,11 +79,23 @@ def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
         return out
 
     developed, y = run.development
+    heads = run.heads
+    if heads is not None:
+        heads = dataclasses.replace(
+            heads,
+            known=widened(heads.known),
+            unknown=widened(heads.unknown),
+            truth=learned[heads.truth],
+            called=widened(heads.called),
+            called_truth=learned[heads.called_truth],
+        )
     return dataclasses.replace(
         run,
         raw=widened(run.raw),
         raw_alone=None if run.raw_alone is None else widened(run.raw_alone),
         development=(widened(developed), learned[y]),
+        heads=heads,
+        learned=learned,
     )
 
 

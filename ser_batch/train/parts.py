@@ -40,6 +40,8 @@ class Part:
     common
         Labels that held-out rows may have: those of both sides. Labels that no training row has are not learned then.
         None is all labels of the model, and each has to have a training row.
+    calm
+        Row numbers of held-out calm speech, where it is no label of the model: neutral speech of composed calls.
     """
 
     fold: str | None
@@ -49,6 +51,7 @@ class Part:
     by_speaker: bool
     spares: bool
     common: tuple[str, ...] | None = None
+    calm: Numbers = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,6 +111,8 @@ class Run:
         That of `raw_alone`; None where it is the same.
     heads
         Heads that say it, with labels and temperatures, and what they say of the held-out rows; None of other models.
+    learned
+        Label numbers that the model has, where these are not all.
     """
 
     part: Part
@@ -120,6 +125,7 @@ class Run:
     raw_alone: Probabilities | None = None
     temperature_alone: float | None = None
     heads: "HeadsTried | None" = None
+    learned: Numbers | None = None
 
     def probabilities(self, labels: Sequence[str]) -> Probabilities:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
@@ -153,6 +159,8 @@ class HeadsTried:
         Label numbers of the rows, shape (rows,).
     weights
         How much each row counts, so that corpora count the same, shape (rows,).
+    called, called_truth, called_weights
+        As `known`, `truth` and `weights`, of the segments of composed calls, each in its call.
     """
 
     model: HeadModel
@@ -160,6 +168,9 @@ class HeadsTried:
     unknown: Probabilities
     truth: Numbers
     weights: Probabilities
+    called: Probabilities
+    called_truth: Numbers
+    called_weights: Probabilities
 
 
 def label_numbers(data: Features, labels: Sequence[str]) -> Numbers:

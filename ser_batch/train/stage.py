@@ -203,7 +203,7 @@ def _train(
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
     calibrates = options.estimator == "cnn" and holds_out_corpora(options.split)
     if options.kind == HEAD_RECIPE:
-        runs = {name: _calibrated_by_others(of_model) for name, of_model in runs.items()}
+        runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
     elif calibrates:
         runs = {name: _calibrated_elsewhere(data, labels, of_model) for name, of_model in runs.items()}
     own = runs[options.model_name]
@@ -216,7 +216,7 @@ def _train(
         final = own[0]
     if options.kind == HEAD_RECIPE:
         if plan.is_cross_validation:
-            final = with_temperatures(final, [run.heads for run in own if run.heads is not None])
+            final = with_temperatures(final, [run.heads for run in own if run.heads is not None], labels)
     elif calibrates:
         final = dataclasses.replace(final, temperature=temperature_across_corpora(data, labels, own))
     written = write_model(data, labels, plan, runs, final, options, start, identity, started)
@@ -239,12 +239,12 @@ def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[
     return out
 
 
-def _calibrated_by_others(runs: Sequence[Run]) -> list[Run]:
+def _calibrated_by_others(runs: Sequence[Run], labels: Sequence[str]) -> list[Run]:
     """Return runs of heads, each with the temperatures of the other folds of its seed, where there are any."""
     out = []
     for run in runs:
         others = [one.heads for one in runs if one.part.seed == run.part.seed and one.part.fold != run.part.fold]
-        out.append(with_temperatures(run, [heads for heads in others if heads is not None]))
+        out.append(with_temperatures(run, [heads for heads in others if heads is not None], labels))
     return out
 
 

@@ -16,10 +16,13 @@ from ser_batch import bundle, encoder
 from ser_batch.config import EncoderSpec, FeatureSpec, TrainOptions, holds_out_corpora
 from ser_batch.corpus import licence_of, sources_of
 from ser_batch.errors import OutputError
+from ser_batch.network.heads import log_prior_of, prior_of
 from ser_batch.report import (
     confusion,
     coverage_table,
     model_card,
+    regimes_metrics,
+    regimes_table,
     reliability_table,
     report_table,
     summary_table,
@@ -31,14 +34,17 @@ from ser_batch.tables import (
     corpora,
     make_folder,
     model_predictions_schema,
+    regimes_schema,
     segment_columns,
     write_frame,
 )
 from ser_batch.train.corpora import corpora_of, target_shares
+from ser_batch.train.deciding import decide_of
 from ser_batch.train.familiar import familiar_with
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.parts import Run
 from ser_batch.train.planning import Plan
+from ser_batch.train.regimes import regime_predictions
 from ser_batch.train.starting import Start, with_inherited
 
 
@@ -77,6 +83,7 @@ def write_model(
         metrics: dict[str, Any] = {}
         if own:
             metrics = _write_evaluation(building, data, labels, runs, options, corpus_labels)
+            metrics |= _write_regimes(building, data, labels, own, options, corpus_labels)
             metrics["meaning"] = _meaning(data, options, plan, start)
         write_frame(_history([*own, final]), building / "history.parquet")
         values = _bundle_values(data, labels, plan, final, metrics, start, identity, started)
@@ -132,6 +139,37 @@ def _write_evaluation(
     main = predictions.filter(variant=metrics["condition"])
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
     return metrics
+
+
+def _write_regimes(
+    folder: Path,
+    data: Features,
+    labels: Sequence[str],
+    runs: Sequence[Run],
+    options: TrainOptions,
+    corpus_labels: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Write what the held-out rows give by what is known of archive and channel; return it for bundle.json."""
+    frames = []
+    for run in runs:
+        decide = decide_of(data, labels, run, is_normalized=options.wanted_normalize != "none")
+        if decide is None:
+            return {}
+        frames.append(
+            regime_predictions(
+                data.rows,
+                run.part.test,
+                decide,
+                labels,
+                log_prior=log_prior_of(labels, prior_of(labels)),
+                calm=run.part.calm,
+                common=run.part.common,
+                corpus_labels=corpus_labels,
+            )
+        )
+    table = regimes_table(pl.concat(frames))
+    write_frame(table, folder / "regimes.parquet", regimes_schema(labels))
+    return {"regimes": regimes_metrics(table)}
 
 
 def _corpus_labels(data: Features, labels: Sequence[str], plan: Plan, options: TrainOptions) -> dict[str, list[str]]:
@@ -316,6 +354,7 @@ def _bundle_values(
             "labels": list(labels),
             "scaler": dataclasses.asdict(final.scaler) if final.scaler else None,
             "temperature": final.temperature,
+            "prior": prior_of(labels),
             "training": {
                 "n_rows": len(segments),
                 "variants": rows["variant"].unique().sort().to_list(),
@@ -340,4 +379,8 @@ def _head_values(final: Run) -> dict[str, Any]:
     """Return what bundle.json says of heads alone."""
     if final.heads is None:
         return {}
-    return {"temperature_without_reference": final.heads.model.temperature_without}
+    model = final.heads.model
+    return {
+        "temperature_without_reference": model.temperature_without,
+        "temperature_of_calls": model.temperature_of_calls,
+    }
