@@ -13,7 +13,7 @@ from ser_batch.bundle.folder import (
     shipped,
 )
 from ser_batch.bundle.identity import network_contents
-from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
+from ser_batch.bundle.predicting import Domain, Familiar, Predictor, summary_features, tempered
 from ser_batch.bundle.saving import save, versions
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "ENCODER_FOLDER",
     "MODEL_FILES",
     "Bundle",
+    "Domain",
     "Familiar",
     "Predictor",
     "check_told",

@@ -22,7 +22,7 @@ from ser_batch.bundle.shapes import (
     or_null,
     table_of,
 )
-from ser_batch.config import HEAD_RECIPE, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, EncoderSpec, Normalize
+from ser_batch.config import HEAD_RECIPE, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, EncoderSpec, Normalize, are_shares
 from ser_batch.corpus import is_label
 from ser_batch.errors import BundleError, UsageError, shortened
 
@@ -221,6 +221,14 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
         _check_moments(path, "scaler", values["scaler"], n_scaled)
         for name in ("temperature", *(_HEAD_TEMPERATURES if "encoder" in spec else ())):
             _check(path, name, values.get(name), lambda value: is_number(value) and value > 0, "a number above 0")
+    if "prior" in values:
+        _check(
+            path,
+            "prior",
+            values["prior"],
+            lambda value: table_of(is_number)(value) and are_shares(value, values["labels"]),
+            "shares of labels of the model, each above 0 and below 1, together below 1 (or 1, where all are named)",
+        )
     familiar = values.get("familiar")
     if familiar is not None:
         _check_moments(path, "familiar", familiar, 2 * n_mfcc, others={"limit"})
