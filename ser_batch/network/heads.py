@@ -32,8 +32,8 @@ NEUTRAL = ("neutral", "calm")
 MOSTLY_NEUTRAL_SHARE = 0.8
 # the share of neutral that decisions on calls count with: chosen on development recordings, see docs/results.md
 NEUTRAL_PRIOR = 0.35
-# the archive's reference counts as so many segments of each channel
-CHANNEL_PRIOR_SEGMENTS = 8
+# the heads of the channel count in full from so many of its segments on
+CHANNEL_SEGMENTS = 12
 # the most that the heads of the channel count, where it is mostly neutral and where it is not
 MOST_OF_CHANNEL, MOST_OF_BALANCED_CHANNEL = 0.5, 1.0
 
@@ -260,7 +260,8 @@ class HeadModel:
             return of_archive
         of_channel = self.heads.log_probabilities(CHANNEL, embedding, channel.mean, neutral_share=neutral_share)
         most = MOST_OF_BALANCED_CHANNEL if is_balanced else MOST_OF_CHANNEL
-        weight = (most * channel.count / (channel.count + CHANNEL_PRIOR_SEGMENTS))[:, None]
+        # a segment alone is its own mean, and nothing would be left of it
+        weight = most * np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
         return np.asarray(weight * of_channel + (1 - weight) * of_archive)
 
     def probabilities(
