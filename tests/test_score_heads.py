@@ -339,7 +339,7 @@ def test_another_prior_moves_probabilities_and_is_another_run(few, small_heads, 
 
 
 def test_networks_on_mfccs_take_a_prior_too(few, small_model, tmp_path):
-    run(few, tmp_path / "balanced.parquet", small_model)
+    run(few, tmp_path / "balanced.parquet", small_model, prior="balanced")
     run(few, tmp_path / "sad.parquet", small_model, prior="sad=0.65")
     balanced, sad = (
         rows_of(tmp_path / name).drop_nulls("predicted").select("^p_.*$")

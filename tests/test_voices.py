@@ -322,7 +322,9 @@ def test_calls_are_scored_by_what_is_heard_of_each_channel(small_corpus, by_reco
     (tmp_path / "calls").mkdir()
     voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:12]])
     soundfile.write(tmp_path / "calls" / "call.wav", voice, 16000)
-    options = ScoreOptions(out=tmp_path / "preds.parquet", model=str(by_recording), jobs=1, min_speech=0.0)
+    options = ScoreOptions(
+        out=tmp_path / "preds.parquet", model=str(by_recording), jobs=1, min_speech=0.0, prior="balanced"
+    )
     score(tmp_path / "calls", options)
     found = pl.read_parquet(tmp_path / "preds.parquet").drop_nulls("predicted")
     featurize(
