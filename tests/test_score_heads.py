@@ -158,9 +158,9 @@ def test_the_sample_is_of_the_paths_and_of_the_whole_recording():
     # what comes to an archive takes the place of few
     assert len({*chosen} & {recording.path for recording in sample([*named, Named("b.wav")])}) >= 199
     keys = [(0, number) for number in range(1000)]
-    assert [number for _, number in evenly(keys)] == list(range(50, 1000, 100))
-    assert evenly(keys[:3]) == keys[:3]
-    assert evenly([]) == []
+    assert [number for _, number in evenly(keys, 10)] == list(range(50, 1000, 100))
+    assert evenly(keys[:3], 10) == keys[:3]
+    assert evenly([], 10) == []
 
 
 def test_a_long_recording_has_no_more_than_ten_segments_of_the_reference(archive, voices, small_heads, tmp_path):

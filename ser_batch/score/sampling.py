@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from ser_batch.tables import remove_tree, source
 
 MOST_RECORDINGS = 200
 MOST_SEGMENTS = 10
+# of all recordings together; a mean of so many does not move any more (heads are trained on means of 240)
+ENOUGH_SEGMENTS = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,7 @@ class SampleWork(Work):
     folder: Path
     scoring: ScoreWork
     size: int
+    most_segments: int
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -49,9 +53,9 @@ class SampleWork(Work):
         self.scoring.prepare()
 
     def rows(self, recording: Recording, _content_hash: str) -> Rows:
-        """Yield the sum over at most `MOST_SEGMENTS` segments; nothing where none has enough speech."""
+        """Yield the sum over at most `most_segments`; nothing where none has enough speech."""
         opened = self.scoring.open(recording)
-        only = frozenset(evenly(list(self._spoken(opened))))
+        only = frozenset(evenly(list(self._spoken(opened)), self.most_segments))
         if not only:
             return
         found = {
@@ -90,9 +94,9 @@ class SampleWork(Work):
                     break  # windows go on for ever
 
 
-def evenly(keys: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    """Return at most `MOST_SEGMENTS` of some keys, as far apart as they can be."""
-    n = min(MOST_SEGMENTS, len(keys))
+def evenly(keys: Sequence[tuple[int, int]], most: int) -> Sequence[tuple[int, int]]:
+    """Return at most so many of some keys, as far apart as they can be."""
+    n = min(most, len(keys))
     return [keys[(2 * number + 1) * len(keys) // (2 * n)] for number in range(n)]
 
 
@@ -132,7 +136,8 @@ def archive_reference(
     if len(chosen) < LEAST_RECORDINGS:
         return nothing
     folder = sample_folder(scoring.folder)
-    work = SampleWork(folder, scoring, spec.embedding_size)
+    most_segments = min(MOST_SEGMENTS, math.ceil(ENOUGH_SEGMENTS / len(chosen)))
+    work = SampleWork(folder, scoring, spec.embedding_size, most_segments)
     jobs = worker_count(options) if cluster is None else cluster.n_workers
     try:
         with claimed(folder):
