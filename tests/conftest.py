@@ -138,3 +138,56 @@ def small_robust(small_variants: Path, tmp_path_factory: pytest.TempPathFactory)
     with networks_of_one_layer():
         train([small_variants], options, say=lambda line: None)
     return out
+
+
+@pytest.fixture(scope="session")
+def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of untrained heads on the embeddings of the encoder that ships: three labels, a prior."""
+    import numpy as np
+    import soundfile
+
+    from ser_batch import bundle, encoder
+    from ser_batch.network import head_training
+    from ser_batch.network.recipes import HEAD
+
+    loaded = encoder.load(encoder.shipped()["whisper-tiny.en"])
+    embeddings = []
+    for path in sorted(small_corpus.rglob("*.wav"))[:8]:
+        segment = loaded.segment()
+        segment.feed(soundfile.read(path, dtype="float32")[0][:16_000])
+        embeddings.append(segment.finish().values)
+    labels = ("angry", "happy", "neutral")
+    head_training.set_seed(1)
+    network = head_training.build(loaded.spec.embedding_size, len(labels), HEAD.references, HEAD)
+    generator = np.random.default_rng(1)
+    for layer in network.layers:
+        if layer.name.endswith("_share"):
+            layer.set_weights([generator.normal(0, 0.1, layer.get_weights()[0].shape)])
+    folder = tmp_path_factory.mktemp("heads") / "heads"
+    folder.mkdir()
+    values = {
+        "schema_version": 1,
+        "description": "Heads on embeddings of whisper-tiny.en",
+        "estimator": "cnn",
+        "recipe": "head",
+        "normalize": "none",
+        "epochs": 1,
+        "seed": 1,
+        "split": "none",
+        "feature_spec": loaded.spec.to_dict(),
+        "feature_spec_hash": loaded.spec.digest(),
+        "labels": list(labels),
+        "scaler": {
+            "mean": np.mean(embeddings, axis=0).tolist(),
+            "scale": np.maximum(np.std(embeddings, axis=0), 1e-3).tolist(),
+        },
+        "temperature": 1.5,
+        "temperature_without_reference": 1.25,
+        "temperature_of_calls": 1.0,
+        "prior": {"neutral": 0.5},
+        "training": {"n_rows": 8, "n_recordings": 8, "n_speakers": 1, "datasets": ["voices"]},
+        "metrics": {},
+        "licence": "",
+    }
+    bundle.save(folder, values, network, "{model_id}\n")
+    return folder

@@ -126,6 +126,7 @@ def documented(heading: str) -> list[tuple[str, str]]:
         ("preds.calls.parquet", tables.calls_schema(LABELS)),
         ("preds.report.parquet", tables.REPORT),
         ("preds.rejects.parquet", tables.REJECTS),
+        ("regimes.parquet", tables.regimes_schema(LABELS)),
     ],
 )
 def test_tables_md_lists_every_column_in_order(heading, schema):

@@ -114,6 +114,7 @@ def test_side_tables(scored, name, kind):
         ("history", "history"),
         ("reliability", "reliability"),
         ("coverage", "coverage"),
+        ("regimes", "regimes"),
     ],
 )
 def test_tables_of_a_model(small_model, name, kind):

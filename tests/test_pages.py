@@ -15,6 +15,8 @@ from ser_batch.report import (
     confusion,
     coverage_table,
     predictions_report,
+    regimes_metrics,
+    regimes_table,
     reliability_table,
     report_table,
     summary_table,
@@ -139,9 +141,18 @@ def write_model(folder: Path) -> Path:
             }
         ),
     }  # fmt: skip
+    judged = predictions.select("emotion", "predicted", "^p_.*$", condition="variant").with_columns(
+        corpus=pl.Series([HOSTILE, "d"] * n), is_out_of_domain=pl.lit(False)
+    )
+    tables["regimes"] = regimes_table(
+        pl.concat(
+            judged.with_columns(regime=pl.lit(regime)) for regime in ("none", "alone", "balanced", "mostly_neutral")
+        )
+    )
     for name, table in tables.items():
         write_frame(table, folder / f"{name}.parquet")
     figures = {"accuracy": 0.7, "uar": 0.7, "macro_f1": 0.7, "weighted_f1": 0.7, "n": n, "ece": 0.1, "meaning": HOSTILE}
+    figures["regimes"] = regimes_metrics(tables["regimes"])
     values = {
         "model_id": "m", "description": HOSTILE, "labels": labels, "estimator": "cnn", "recipe": "robust", "epochs": 2,
         "split": "speaker", "seed": 0, "feature_spec": {"n_mfcc": 40}, "versions": {"numpy": "2"}, "licence": HOSTILE,

@@ -76,6 +76,7 @@ def test_the_model_folder_holds_all_that_was_promised(small_model):
         "confusion.parquet",
         "reliability.parquet",
         "coverage.parquet",
+        "regimes.parquet",
         "history.parquet",
         "report.html",
         "MODEL_CARD.md",
@@ -653,6 +654,7 @@ def written(monkeypatch):
 
 def trained_on(monkeypatch, data, tmp_path, **options):
     monkeypatch.setattr("ser_batch.train.stage.load_features", lambda *_, **__: data)
+    monkeypatch.setattr("ser_batch.train.stage.read_spec", lambda _: SimpleNamespace(spec=data.spec))
     return train([tmp_path], TrainOptions(out=tmp_path / "model", **options), say=quiet)
 
 

@@ -17,8 +17,8 @@ from ser_batch.featurize import featurize
 from ser_batch.network.recipes import RECIPES
 from ser_batch.network.scaling import PRIOR_FRAMES, Heard, Scaler, moved
 from ser_batch.score import score
+from ser_batch.score.applying import FIRST_SEGMENTS
 from ser_batch.score.voices import ChannelVoices
-from ser_batch.score.work import FIRST_SEGMENTS
 from ser_batch.tables import Features, load_features
 from ser_batch.train import train
 from ser_batch.train.feeding import TrainingSegments
@@ -310,10 +310,10 @@ def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp
 
 def test_a_channel_is_heard_from_its_beginning_to_the_end_of_each_batch():
     mfcc, n_frames = segments([20] * 6)
-    voices = ChannelVoices(N_MELS)
-    first = voices.hear([0, 1, 0], mfcc[:3], n_frames[:3])
+    voices = ChannelVoices()
+    first = voices.hear([0, 1, 0], Heard.of(mfcc[:3], n_frames[:3], N_MELS))
     assert first.n_frames.tolist() == [40, 20, 40]
-    second = voices.hear([1, 1, 0], mfcc[3:], n_frames[3:])
+    second = voices.hear([1, 1, 0], Heard.of(mfcc[3:], n_frames[3:], N_MELS))
     assert second.n_frames.tolist() == [60, 60, 60]
     np.testing.assert_allclose(second.sums[0], mfcc[[1, 3, 4]].astype(np.float64).sum(axis=(0, 1)))
 
@@ -322,7 +322,9 @@ def test_calls_are_scored_by_what_is_heard_of_each_channel(small_corpus, by_reco
     (tmp_path / "calls").mkdir()
     voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:12]])
     soundfile.write(tmp_path / "calls" / "call.wav", voice, 16000)
-    options = ScoreOptions(out=tmp_path / "preds.parquet", model=str(by_recording), jobs=1, min_speech=0.0)
+    options = ScoreOptions(
+        out=tmp_path / "preds.parquet", model=str(by_recording), jobs=1, min_speech=0.0, prior="balanced"
+    )
     score(tmp_path / "calls", options)
     found = pl.read_parquet(tmp_path / "preds.parquet").drop_nulls("predicted")
     featurize(

@@ -5,6 +5,7 @@ from ser_batch.bundle.folder import (
     BUNDLE_FILE,
     CARD_FILE,
     DEFAULT_MODEL,
+    ENCODER_FOLDER,
     MODEL_FILES,
     Bundle,
     find,
@@ -12,15 +13,17 @@ from ser_batch.bundle.folder import (
     shipped,
 )
 from ser_batch.bundle.identity import network_contents
-from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
+from ser_batch.bundle.predicting import Domain, Familiar, Predictor, summary_features, tempered
 from ser_batch.bundle.saving import save, versions
 
 __all__ = [
     "BUNDLE_FILE",
     "CARD_FILE",
     "DEFAULT_MODEL",
+    "ENCODER_FOLDER",
     "MODEL_FILES",
     "Bundle",
+    "Domain",
     "Familiar",
     "Predictor",
     "check_told",

@@ -22,9 +22,9 @@ from ser_batch.bundle.shapes import (
     or_null,
     table_of,
 )
-from ser_batch.config import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, Normalize
+from ser_batch.config import HEAD_RECIPE, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, EncoderSpec, Normalize, are_shares
 from ser_batch.corpus import is_label
-from ser_batch.errors import BundleError, shortened
+from ser_batch.errors import BundleError, UsageError, shortened
 
 # a model of many corpora has some 20 kB
 MAX_JSON_BYTES = 16_000_000
@@ -59,6 +59,16 @@ def _is_elsewhere(value: Any) -> bool:
     return _FIGURES(value) and fields(more)(value)
 
 
+_REGIME = fields(
+    {
+        **dict.fromkeys(("uar", "accuracy", "ece", "share_error"), is_share),
+        "n": is_count,
+        "out_of_domain": _FIGURE,
+        "recalls": table_of(is_share),
+        "corpora": table_of(is_share),
+    }
+)
+
 # every one of them is printed, or stands on the page
 _METRICS: dict[str, tuple[Check, str]] = {
     "accuracy": (is_share, "a number from 0 to 1"),
@@ -80,6 +90,10 @@ _MORE_METRICS: dict[str, tuple[Check, str]] = {
     "corpora": (table_of(_FIGURES), "by corpus uar and accuracy"),
     "held_out_corpora": (table_of(_is_elsewhere), "by corpus uar, accuracy, n, labels and conditions"),
     "recordings_alone": (_FIGURES, "uar and accuracy"),
+    "regimes": (
+        table_of(table_of(_REGIME)),
+        "by regime and condition n, uar, accuracy, ece, share_error, out_of_domain, recalls and corpora",
+    ),
     "speech": (_FIGURES, "uar and accuracy"),
     "song": (_FIGURES, "uar and accuracy"),
 }
@@ -110,6 +124,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "normalize": (lambda value: value in get_args(Normalize), f"one of {', '.join(get_args(Normalize))}"),
     "init_name": (is_text, "text"),
 }
+_HEAD_TEMPERATURES = ("temperature_without_reference", "temperature_of_calls")
 _NONE = object()
 _INIT: dict[str, tuple[Check, str]] = {
     "model_id": (is_text, "text"),
@@ -191,10 +206,29 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
             _check(path, f"feature_spec.{name}", spec[name], between(low, high), f"{low} to {high}")
     n_mfcc = spec.get("n_mfcc", 40)
     _check(path, "feature_spec.n_mfcc", n_mfcc, is_count, "a whole number")
+    n_scaled = n_mfcc
+    if (values.get("recipe") == HEAD_RECIPE) != ("encoder" in spec and is_network):
+        raise BundleError(
+            f"{path}: recipe is {values.get('recipe')!r}, and feature_spec that of "
+            f"{'embeddings' if 'encoder' in spec else 'MFCCs'}; copy the folder again, or train again"
+        )
+    if "encoder" in spec:
+        try:
+            n_scaled = EncoderSpec.from_dict(spec).embedding_size
+        except UsageError as error:
+            raise BundleError(f"{path}: feature_spec: {error}") from error
     if is_network:
-        _check_moments(path, "scaler", values["scaler"], n_mfcc)
-        in_order = "a number above 0"
-        _check(path, "temperature", values["temperature"], lambda value: is_number(value) and value > 0, in_order)
+        _check_moments(path, "scaler", values["scaler"], n_scaled)
+        for name in ("temperature", *(_HEAD_TEMPERATURES if "encoder" in spec else ())):
+            _check(path, name, values.get(name), lambda value: is_number(value) and value > 0, "a number above 0")
+    if "prior" in values:
+        _check(
+            path,
+            "prior",
+            values["prior"],
+            lambda value: table_of(is_number)(value) and are_shares(value, values["labels"]),
+            "shares of labels of the model, each above 0 and below 1, together below 1 (or 1, where all are named)",
+        )
     familiar = values.get("familiar")
     if familiar is not None:
         _check_moments(path, "familiar", familiar, 2 * n_mfcc, others={"limit"})

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch import encoder
 from ser_batch.bundle.checking import check_archive, check_used, read_values
 from ser_batch.bundle.estimators import check_estimator
 from ser_batch.bundle.identity import model_id_of, network_contents
-from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
-from ser_batch.config import HEAD_RECIPE, AnyFeatureSpec, EncoderSpec, FeatureSpec, Normalize, feature_spec_of
+from ser_batch.bundle.predicting import Domain, Familiar, Predictor, summary_features, tempered
+from ser_batch.config import CLEAN, HEAD_RECIPE, AnyFeatureSpec, EncoderSpec, FeatureSpec, Normalize, feature_spec_of
 from ser_batch.errors import BundleError, EncoderError, UsageError, did_you_mean
 from ser_batch.network.heads import REFERENCES, HeadModel
 from ser_batch.network.heads import load as load_heads
@@ -92,6 +91,11 @@ class Bundle:
         """Whether it is made of heads on embeddings."""
         return self.values.get("recipe") == HEAD_RECIPE
 
+    @property
+    def takes_embeddings(self) -> bool:
+        """Whether it is applied to the embeddings of an encoder, else to MFCCs."""
+        return isinstance(self.feature_spec, EncoderSpec)
+
     def encoder_place(self) -> str:
         """Return where `featurize.front_ends.front_end` finds the encoder: its name if it ships, else its folder.
 
@@ -100,6 +104,8 @@ class Bundle:
         EncoderError
             It neither ships with ser-batch nor is in the model folder.
         """
+        from ser_batch import encoder  # loads SciPy, and the process that starts a run needs none of it
+
         spec = self.feature_spec
         assert isinstance(spec, EncoderSpec)
         own = self.folder / ENCODER_FOLDER
@@ -134,6 +140,16 @@ class Bundle:
         return cast("Mapping[str, Mapping[str, Any]]", self.values["metrics"].get("held_out_corpora", {}))
 
     @property
+    def regimes(self) -> Mapping[str, Mapping[str, float]]:
+        """UAR and accuracy on unseen recordings by regime, as they were recorded; empty where none was measured."""
+        found: dict[str, Mapping[str, float]] = {}
+        for regime, conditions in self.values["metrics"].get("regimes", {}).items():
+            figures = conditions.get(CLEAN) or next(iter(conditions.values()), None)
+            if figures is not None:
+                found[regime] = {name: figures[name] for name in ("uar", "accuracy")}
+        return found
+
+    @property
     def better_supported(self) -> str | None:
         """Name of a model in the package that is measured on corpora left out, where this one is not."""
         default = shipped().get(DEFAULT_MODEL)
@@ -148,13 +164,23 @@ class Bundle:
         return Familiar(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
 
     @property
+    def domain(self) -> Domain | None:
+        """What tells which embeddings are out of domain; None for models that do not know."""
+        return None
+
+    @property
+    def prior(self) -> Mapping[str, float]:
+        """Shares of labels that are expected in windows and turns; empty where all are expected as often."""
+        return cast("Mapping[str, float]", self.values.get("prior") or {})
+
+    @property
     def n_numbers(self) -> int:
         """Numbers per segment that a classical model takes: an embedding, or mean and deviation of MFCCs."""
         spec = self.feature_spec
         return spec.embedding_size if isinstance(spec, EncoderSpec) else 2 * spec.n_mfcc
 
     def predictor(self) -> Predictor:
-        """Load the network or estimator and return what turns MFCCs into probabilities.
+        """Load the network or estimator and return what turns MFCCs, or embeddings, into probabilities.
 
         Raises
         ------
@@ -182,6 +208,10 @@ class Bundle:
             raise
         except Exception as error:  # skops raises whatever its parts do on a broken file
             raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
+        if isinstance(self.feature_spec, EncoderSpec):
+            return lambda embedding, _n_frames, _heard=None: np.asarray(
+                estimator.predict_proba(embedding), dtype=np.float64
+            )
         return lambda mfcc, n_frames, _heard=None: np.asarray(
             estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
         )
@@ -200,8 +230,8 @@ class Bundle:
         for reference in REFERENCES:
             if reference not in heads.members:
                 raise BundleError(f"{path}: has no heads with the reference {reference}; copy the folder again")
-        temperatures = self.values["temperature"], self.values["temperature_without_reference"]
-        return HeadModel(heads, self.labels, *map(float, temperatures))
+        names = ("temperature", "temperature_without_reference", "temperature_of_calls")
+        return HeadModel(heads, self.labels, *(float(self.values[name]) for name in names))
 
     @property
     def scaler(self) -> Scaler:

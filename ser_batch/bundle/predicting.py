@@ -24,12 +24,20 @@ class Predictor(Protocol):
         Parameters
         ----------
         mfcc
-            Shape (n, n_frames, n_mfcc), padded with 0.0.
+            Shape (n, n_frames, n_mfcc), padded with 0.0; or embeddings, shape (n, d), for a model on those.
         n_frames
-            Real frames, shape (n,).
+            Real frames, shape (n,); embeddings have none, and it is not used.
         heard
             Of the voice of each, where the model is normalized by that; None is as if nothing was.
         """
+        ...
+
+
+class Domain(Protocol):
+    """What was trained on, for telling which embeddings are out of domain."""
+
+    def strangeness(self, embedding: Array) -> npt.NDArray[np.float64]:
+        """Return how far embeddings, float32 of shape (n, d), are from it, shape (n,): more than 1 is out of domain."""
         ...
 
 

@@ -109,7 +109,7 @@ def featurize(audio: Path, **options: Any) -> None:
     "--split",
     default="stratified",
     show_default=True,
-    metavar="stratified|speaker|speaker:K|emobox|luna|text|corpus|corpus:NAME|none|FILE.csv",
+    metavar="stratified|speaker|speaker:K|emobox|luna|text|corpus|corpus:NAME,...|none|FILE.csv",
     help="Who is held out: a random fifth, a fifth of the speakers, each speaker once in K folds, published folds of "
     "RAVDESS, each statement, each corpus, one corpus, nobody, or the folds of a file (columns fold and path or "
     "speaker).",
@@ -199,6 +199,18 @@ def train(features: tuple[Path, ...], **options: Any) -> None:
     default=0.3,
     show_default=True,
     help="Score windows and turns with at least this share of speech, 0 to 1; the others keep an empty row.",
+)
+@click.option(
+    "--reference",
+    metavar="FILE|none",
+    help="For models of the recipe head: the archive to compare voices with, as the .reference.json of another run, or "
+    "none.  [default: this archive, from a sample of it in the first run; none with fewer than 10 recordings]",
+)
+@click.option(
+    "--prior",
+    metavar="balanced|LABEL=SHARE,...",
+    help="How often each emotion is expected, such as neutral=0.35; labels that are not named share the rest evenly.  "
+    "[default: balanced for clip and labels; for windows and turns as the model says]",
 )
 @run_options("windows")
 def score(audio: Path, **options: Any) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # what the features may differ from librosa's by: float32 sums in another order, after the logarithm
 LARGEST_DIFFERENCE = 0.01
 REJECTS_SHOWN = 10
+# the regime whose recordings are as calls are
+MOSTLY_NEUTRAL = "mostly_neutral"
 
 
 def print_synth(summary: "SynthSummary", output: Output) -> None:
@@ -115,6 +117,7 @@ def print_score(summary: "ScoreSummary", output: Output) -> None:
     _print_passed_over(summary.passed_over, output)
     _print_rejects(summary.rejects, output)
     _print_model(summary.model, output)
+    _print_reference(summary, output)
     columns = ["n_predicted", "share", "mean_confidence"]
     if known_truth(summary.report):
         columns += ["precision", "recall", "f1", "support"]
@@ -188,7 +191,13 @@ def _print_model(model: "Bundle", output: Output) -> None:
     """Print which model it was, what it is worth on recordings from elsewhere, and on what terms it may be used."""
     output.line(f"model: {printable(model.folder)} ({model.model_id})")
     metrics = model.values["metrics"]
-    if model.elsewhere:
+    calls = model.regimes.get(MOSTLY_NEUTRAL)
+    if calls:
+        output.line(
+            f"its figures: UAR {calls['uar']:.2f} (chance {1 / len(model.labels):.2f}), accuracy "
+            f"{calls['accuracy']:.2f} on unseen recordings of mostly neutral speech, as calls are"
+        )
+    elif model.elsewhere:
         of_each = ", ".join(
             f"{printable(name)} {figures['uar']:.2f} (chance {1 / len(figures['labels']):.2f})"
             for name, figures in model.elsewhere.items()
@@ -206,6 +215,31 @@ def _print_model(model: "Bundle", output: Output) -> None:
         output.line(
             f"better supported for recordings made elsewhere: --model {better}, measured on corpora never heard"
         )
+
+
+def _print_reference(summary: "ScoreSummary", output: Output) -> None:
+    """Print what voices were compared with, and how often each label was expected."""
+    from ser_batch.score.reference import LEAST_RECORDINGS
+
+    used = summary.reference
+    if used is not None:
+        own, made = used.reference, f"made {used.reference.created:%Y-%m-%d %H:%M} UTC"
+        n_voices = f"{own.n_recordings} recordings, {own.n_segments} segments"
+        if own.kind == "archive":
+            what = f"{printable(used.given)}, {n_voices}" if used.given else f"this archive, a sample of {n_voices}"
+            output.line(f"reference: {what}, {made}")
+        elif not own.n_sampled:
+            output.line("reference: none, as --reference said")
+        else:
+            output.line(
+                f"reference: none, there were fewer than {LEAST_RECORDINGS} recordings with speech when the first run "
+                f"looked, {made}"
+            )
+    shares = summary.prior
+    if max(shares.values()) - min(shares.values()) < 1e-9:
+        output.line("prior: balanced, each emotion is expected as often as the others")
+    else:
+        output.line("prior: " + ", ".join(f"{printable(label)} {share:.2f}" for label, share in shares.items()))
 
 
 def _print_passed_over(passed_over: Mapping[str, int], output: Output) -> None:

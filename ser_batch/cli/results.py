@@ -66,7 +66,11 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "done_s": "sound that this call scored, s",
         "labels": "list of the rows of the table of labels for all roles together",
         "model": "`path`, `model_id`, `labels`, `licence`, `uar` and `accuracy` (null where nothing was held out), "
-        "`elsewhere` (UAR by corpus never heard), `better_supported` (null, or the name of a model)",
+        "`elsewhere` (UAR by corpus never heard), `regimes` (`uar` and `accuracy` on unseen recordings by regime), "
+        "`better_supported` (null, or the name of a model)",
+        "reference": "null for models that take none; else `file`, `kind` (`archive` or `none`), `n_recordings`, "
+        "`n_segments` and `created`, when it was made",
+        "prior": "expected share of each label",
         **_RUN_KEYS,
     },
     "report": {"out": "the page", "source": "what it is about"},
@@ -113,7 +117,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "path": "what was inspected",
         "kind": "`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, `table`, "
         "or of a model `model predictions`, `model report`, `models` (summary.parquet), `reliability`, `coverage`, "
-        "`confusion`, `history`",
+        "`regimes`, `confusion`, `history`",
         "schema_version": "of the tables; null where there are none",
         "n_files": "Parquet files of the table",
         "n_bytes": "their bytes, or of a model all files",
@@ -216,11 +220,27 @@ def score_result(summary: "ScoreSummary") -> dict[str, Any]:
             "uar": metrics.get("uar"),
             "accuracy": metrics.get("accuracy"),
             "elsewhere": {name: figures["uar"] for name, figures in model.elsewhere.items()},
+            "regimes": {name: dict(figures) for name, figures in model.regimes.items()},
             "better_supported": model.better_supported,
         },
+        "reference": _reference(summary),
+        "prior": dict(summary.prior),
         **_run(summary, n_segments=summary.n_segments),
         "rejects": side["rejects"],
         **_told(summary),
+    }
+
+
+def _reference(summary: "ScoreSummary") -> dict[str, Any] | None:
+    if summary.reference is None:
+        return None
+    own = summary.reference.reference
+    return {
+        "file": summary.reference.file,
+        "kind": own.kind,
+        "n_recordings": own.n_recordings,
+        "n_segments": own.n_segments,
+        "created": own.created.isoformat(),
     }
 
 

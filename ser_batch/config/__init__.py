@@ -24,7 +24,8 @@ from ser_batch.config.options import (
     TrainOptions,
 )
 from ser_batch.config.places import is_remote, place
-from ser_batch.config.protocols import check_protocol, held_out_corpus, holds_out_corpora, speaker_folds
+from ser_batch.config.prior import BALANCED, are_shares, check_prior, parse_prior, prior_text
+from ser_batch.config.protocols import check_protocol, held_out_corpora, holds_out_corpora, speaker_folds
 from ser_batch.config.raw import (
     EXAMPLE_RAW_FORMAT,
     MAX_CHANNELS,
@@ -37,6 +38,7 @@ from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMod
 from ser_batch.config.variants import CLEAN, VARIANT_SETS, Change, Variants, changes, variant_names
 
 __all__ = [
+    "BALANCED",
     "BASELINES",
     "CLEAN",
     "DEFAULT_RECIPE",
@@ -69,14 +71,18 @@ __all__ = [
     "SynthOptions",
     "TrainOptions",
     "Variants",
+    "are_shares",
     "canonical_json",
     "changes",
+    "check_prior",
     "check_protocol",
     "feature_spec_of",
-    "held_out_corpus",
+    "held_out_corpora",
     "holds_out_corpora",
     "is_remote",
+    "parse_prior",
     "place",
+    "prior_text",
     "read_job",
     "speaker_folds",
     "variant_names",

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ser_batch.config.encoder import AnyFeatureSpec, EncoderSpec
 from ser_batch.config.places import is_remote
+from ser_batch.config.prior import parse_prior
 from ser_batch.config.protocols import check_protocol
 from ser_batch.config.raw import RawFormat
 from ser_batch.config.since import parse_since
@@ -387,6 +388,8 @@ class ScoreOptions(RunOptions):
     roles: str | None = None
     min_confidence: float = 0.0
     min_speech: float = 0.3
+    reference: str | None = None
+    prior: str | None = None
 
     def __post_init__(self) -> None:
         """Check the options against each other."""
@@ -395,6 +398,9 @@ class ScoreOptions(RunOptions):
             raise UsageError(f"--min-speech {self.min_speech}; expected a number from 0 to 1")
         if not 0 <= self.min_confidence <= 1:
             raise UsageError(f"--min-confidence {self.min_confidence}; expected a number from 0 to 1")
+        if self.reference == "":
+            raise UsageError("--reference is empty; expected a file, or none")
+        _ = self.wanted_prior
         if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
             raise UsageError(f"--out {self.out}; expected a name that ends in .parquet, or the name of a folder")
         unknown = self.wanted_roles - set(self.role_of_channel.values())
@@ -409,6 +415,11 @@ class ScoreOptions(RunOptions):
     def least_speech(self) -> float:
         """The share of speech that a segment needs to be scored: where the user chose the segments, all are."""
         return self.min_speech if self.segments in ("windows", "turns") else 0.0
+
+    @property
+    def wanted_prior(self) -> dict[str, float] | None:
+        """Shares of labels, empty for balanced; None stands for the default of the segments and the model."""
+        return None if self.prior is None else parse_prior(self.prior)
 
     @property
     def role_of_channel(self) -> dict[int, str]:

@@ -17,11 +17,11 @@ def check_protocol(protocol: str) -> None:
         Naming those there are.
     """
     is_file = Path(protocol).suffix.lower() in (".csv", ".parquet")
-    if protocol in PROTOCOLS or is_file or (speaker_folds(protocol) or 0) >= 2 or held_out_corpus(protocol):
+    if protocol in PROTOCOLS or is_file or (speaker_folds(protocol) or 0) >= 2 or held_out_corpora(protocol):
         return
     raise UsageError(
         f"--split {protocol!r}; expected {', '.join(PROTOCOLS)}, speaker:K (2 folds or more, such as speaker:5), "
-        "corpus:NAME (such as corpus:emodb), or a file that ends in .csv or .parquet"
+        "corpus:NAME,... (such as corpus:emodb), or a file that ends in .csv or .parquet"
         + did_you_mean(protocol, PROTOCOLS)
     )
 
@@ -32,12 +32,12 @@ def speaker_folds(protocol: str) -> int | None:
     return int(number) if name == "speaker" and re.fullmatch("[0-9]{1,9}", number) else None
 
 
-def held_out_corpus(protocol: str) -> str | None:
-    """Return NAME of the protocol ``corpus:NAME``, None of all others."""
-    kind, _, name = protocol.partition(":")
-    return name if kind == "corpus" and name else None
+def held_out_corpora(protocol: str) -> tuple[str, ...]:
+    """Return the names of the protocol ``corpus:NAME,...``, none of all others."""
+    kind, _, names = protocol.partition(":")
+    return tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip())) if kind == "corpus" else ()
 
 
 def holds_out_corpora(protocol: str) -> bool:
     """Return whether a protocol holds out whole corpora."""
-    return protocol == "corpus" or held_out_corpus(protocol) is not None
+    return protocol == "corpus" or bool(held_out_corpora(protocol))

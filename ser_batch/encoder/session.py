@@ -10,7 +10,6 @@ import numpy.typing as npt
 from ser_batch.config import EncoderSpec
 from ser_batch.encoder.folders import GRAPH_FILE, SPEC_FILE, read_spec
 from ser_batch.encoder.segments import SegmentEncoder, padded, token_samples
-from ser_batch.encoder.spectrogram import log_mel
 from ser_batch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ class Encoder:
         if n_tokens > self.spec.max_tokens:
             raise ValueError(f"{n_tokens} tokens at once; expected at most {self.spec.max_tokens}: use segment()")
         places = np.arange(n_tokens) if kept is None else np.flatnonzero(kept)
+        from ser_batch.encoder.spectrogram import log_mel  # SciPy: loaded by what computes
+
         (tokens,) = self._session.run(None, {"mel": log_mel(samples, self.spec), "kept": places})
         return np.asarray(tokens)
 

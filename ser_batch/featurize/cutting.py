@@ -70,6 +70,7 @@ class _Recipe(Generic[Features_co]):
     content_hash: str
     activity: Activity | None
     least_speech: float
+    only: Collection[tuple[int, int]] | None
 
     @property
     def has_changes(self) -> bool:
@@ -148,7 +149,9 @@ class _ChannelSegmenter(Generic[Features_co]):
         activity, ratio = self._recipe.activity, None
         if activity is not None:
             ratio = activity.speech_ratio(self._channel, interval.start_s, end_s)
+        only = self._recipe.only
         is_wanted = ratio is None or ratio >= self._recipe.least_speech
+        is_wanted = is_wanted and (only is None or (self._channel, interval.index) in only)
         features = self._front_end.segment(self._sound.sampling_rate) if is_wanted else None
         return _OpenSegment(interval, ratio, features)
 
@@ -242,6 +245,7 @@ def segments(
     activity: Activity | None = None,
     left_out: Collection[int] = (),
     least_speech: float = 0.0,
+    only: Collection[tuple[int, int]] | None = None,
 ) -> Iterator[tuple[Sound, Segment[Features_co]]]:
     """Decode one recording and yield its segments as they are complete.
 
@@ -265,6 +269,8 @@ def segments(
         Channels not to cut.
     least_speech
         Segments with a smaller share of speech get no features; they are what takes the time.
+    only
+        Channel and number of the segments that get features; None for all.
 
     Yields
     ------
@@ -279,7 +285,7 @@ def segments(
     with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
         sound = reader.sound
         plan = labels_by_channel(recording, segmentation, sound.n_channels)
-        recipe = _Recipe(recording.path, front_end, variants or Variants(), content_hash, activity, least_speech)
+        recipe = _Recipe(recording.path, front_end, variants or Variants(), content_hash, activity, least_speech, only)
         segmenters = {
             channel: _ChannelSegmenter(
                 sound,

@@ -30,8 +30,10 @@ REFERENCES = (ARCHIVE, CHANNEL, NONE)
 NEUTRAL = ("neutral", "calm")
 # the share of neutral speech that is expected of calls
 MOSTLY_NEUTRAL_SHARE = 0.8
-# the archive's reference counts as so many segments of each channel
-CHANNEL_PRIOR_SEGMENTS = 8
+# the share of neutral that decisions on calls count with: chosen on development recordings, see docs/results.md
+NEUTRAL_PRIOR = 0.35
+# the heads of the channel count in full from so many of its segments on
+CHANNEL_SEGMENTS = 12
 # the most that the heads of the channel count, where it is mostly neutral and where it is not
 MOST_OF_CHANNEL, MOST_OF_BALANCED_CHANNEL = 0.5, 1.0
 
@@ -106,6 +108,11 @@ def silu(x: Array) -> Array:
 def share_input(neutral_share: float | Array) -> Array:
     """Return shares of neutral speech as heads take them, from -2 to 2."""
     return np.asarray(4 * (np.asarray(neutral_share) - 0.5), dtype=np.float32)
+
+
+def prior_of(labels: Sequence[str]) -> dict[str, float]:
+    """Return the share of neutral speech that a model with these labels expects of calls."""
+    return {NEUTRAL[0]: NEUTRAL_PRIOR} if NEUTRAL[0] in labels else {}
 
 
 def log_prior_of(labels: Sequence[str], prior: Mapping[str, float] | None) -> Floats:
@@ -218,12 +225,16 @@ class HeadModel:
         In the order of the probabilities.
     temperature, temperature_without
         Log-probabilities are divided by it: where the archive's reference is known, and where it is not.
+    temperature_of_calls
+        What is left after a prior that is not balanced is divided by it. It changes no decision: far more is neutral in
+        calls than the prior says, which is chosen to find the rest, so that confidence would be too low.
     """
 
     heads: Heads
     labels: tuple[str, ...]
     temperature: float = 1.0
     temperature_without: float = 1.0
+    temperature_of_calls: float = 1.0
 
     def log_probabilities(
         self, embedding: Array, *, archive: Array | None, channel: ChannelMean | None, is_balanced: bool
@@ -249,7 +260,8 @@ class HeadModel:
             return of_archive
         of_channel = self.heads.log_probabilities(CHANNEL, embedding, channel.mean, neutral_share=neutral_share)
         most = MOST_OF_BALANCED_CHANNEL if is_balanced else MOST_OF_CHANNEL
-        weight = (most * channel.count / (channel.count + CHANNEL_PRIOR_SEGMENTS))[:, None]
+        # a segment alone is its own mean, and nothing would be left of it
+        weight = most * np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
         return np.asarray(weight * of_channel + (1 - weight) * of_archive)
 
     def probabilities(
@@ -267,7 +279,8 @@ class HeadModel:
         is_balanced = bool(np.ptp(log_prior) < 1e-9)
         found = self.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
         temperature = self.temperature_without if archive is None else self.temperature
-        return probabilities_of(found, temperature=temperature, log_prior=log_prior)
+        of_calls = 1.0 if is_balanced else self.temperature_of_calls
+        return probabilities_of(found, temperature=temperature * of_calls, log_prior=log_prior / of_calls)
 
     @property
     def balanced_share(self) -> float:

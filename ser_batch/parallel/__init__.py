@@ -15,7 +15,7 @@ shards: in this process, or in worker processes (`workers`) that may die, which 
 """
 
 from ser_batch.parallel.cluster import Cluster, connected
-from ser_batch.parallel.owning import claimed
+from ser_batch.parallel.owning import claimed, refuse_other
 from ser_batch.parallel.parts import MAIN, ROWS_A_GROUP, Rows
 from ser_batch.parallel.planning import Plan
 from ser_batch.parallel.progress import Progress, each_shard, no_progress
@@ -39,6 +39,7 @@ __all__ = [
     "connected",
     "each_shard",
     "no_progress",
+    "refuse_other",
     "run_shards",
     "worker_count",
 ]

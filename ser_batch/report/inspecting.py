@@ -28,6 +28,7 @@ _KINDS: Mapping[tuple[str, ...], str] = {
     ("estimator", "condition", "subset", "uar"): "models",
     ("bin_low", "bin_high"): "reliability",
     ("condition", "coverage"): "coverage",
+    ("regime", "condition", "share_error"): "regimes",
     ("emotion", "predicted", "rate"): "confusion",
     ("member", "epoch", "loss"): "history",
 }

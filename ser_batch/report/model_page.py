@@ -10,10 +10,11 @@ from ser_batch.bundle import BUNDLE_FILE, check_told, read_values
 from ser_batch.report import charts
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
 from ser_batch.report.mistakes import by_speaker, worst_confusions
+from ser_batch.report.regimes import ALL, MOSTLY_NEUTRAL, regimes_shown
 from ser_batch.report.rendering import render_page
 from ser_batch.report.texts import PUBLISHED
 
-TABLES = ("report", "confusion", "summary", "reliability", "coverage", "history", "predictions")
+TABLES = ("report", "confusion", "summary", "reliability", "coverage", "history", "regimes", "predictions")
 SPEAKERS_ON_PAGE = 40
 # the work's own figures, of the same rows as PUBLISHED
 PUBLISHED_HEADLINE = {"accuracy": 0.80, "macro_f1": 0.79, "weighted_f1": 0.80}
@@ -61,6 +62,8 @@ def model_page(folder: Path) -> str:
         metrics=metrics,
         intervals=metrics.get("intervals") or _intervals(report),
         report=report.to_dicts(),
+        regimes=regimes_shown(metrics.get("regimes", {})),
+        composed=_composed(tables.get("regimes")),
         published=PUBLISHED.to_dicts() if is_published else [],
         published_headline=PUBLISHED_HEADLINE if is_published else {},
         labels=labels,
@@ -101,6 +104,16 @@ def _comparisons(summary: pl.DataFrame | None) -> dict[str, list[dict[str, Any]]
         "conditions": conditions.to_dicts() if len(conditions) > 1 else [],
         "models": models.to_dicts() if models["estimator"].n_unique() > 1 else [],
     }
+
+
+def _composed(regimes: pl.DataFrame | None) -> list[dict[str, Any]]:
+    """Return the rows of composed calls of each corpus; none where there is one corpus."""
+    if regimes is None:
+        return []
+    rows = regimes.filter(pl.col("regime") == MOSTLY_NEUTRAL, pl.col("corpus") != ALL).sort(
+        "corpus", maintain_order=True
+    )
+    return rows.to_dicts() if rows["corpus"].n_unique() > 1 else []
 
 
 def _compared_chart(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import polars as pl
 
 from ser_batch.errors import printable
 from ser_batch.report.metrics import SUMMARY_ROWS, main_rows
+from ser_batch.report.regimes import regimes_shown
 from ser_batch.report.rendering import render
 
 # The work this project reproduces reports these for 491 held-out RAVDESS clips; accuracy .80, macro F1 .79.
@@ -82,4 +83,6 @@ def model_card(bundle: Mapping[str, Any]) -> str:
 
     ``{model_id}`` stands in it where the id goes, which is not known before the model is saved.
     """
-    return render("model_card.md.j2", bundle=bundle, metrics=bundle["metrics"], training=bundle["training"])
+    metrics = bundle["metrics"]
+    regimes = regimes_shown(metrics.get("regimes", {}))
+    return render("model_card.md.j2", bundle=bundle, metrics=metrics, training=bundle["training"], regimes=regimes)

@@ -73,6 +73,8 @@ def score(
     roles: str | None = None,
     min_confidence: float = 0.0,
     min_speech: float = 0.3,
+    reference: Path | str | None = None,
+    prior: str | None = None,
     labels: Path | str | None = None,
     corpus: CorpusName = "auto",
     segments: SegmentMode = "windows",
@@ -100,7 +102,7 @@ def score(
     ----------
     audio
         A folder, walked to any depth, or one recording; it and `out` may be addresses such as ``s3://bucket/calls``.
-    out, model, channel_roles, roles, min_confidence, min_speech
+    out, model, channel_roles, roles, min_confidence, min_speech, reference, prior
         The options of ``ser-batch score``, which its ``--help`` tells.
     labels, corpus, segments, window, hop, channels, raw_format, max_duration
         How recordings are cut and what is known of them; window, hop and max_duration in seconds.
@@ -121,7 +123,7 @@ def score(
     UsageError
         `audio` or the model is not there, or options do not go together.
     InputError
-        Nothing could be scored, or with `strict` anything was rejected.
+        Nothing could be scored, `reference` is of another encoder, or with `strict` anything was rejected.
     BundleError
         The model folder is incomplete or altered.
     OutputError
@@ -134,6 +136,8 @@ def score(
         roles=roles,
         min_confidence=min_confidence,
         min_speech=min_speech,
+        reference=None if reference is None else str(reference),
+        prior=prior,
         labels=None if labels is None else Path(labels),
         corpus=corpus,
         segments=segments,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ser_batch import bundle
 from ser_batch.bundle import Bundle
-from ser_batch.config import Segmentation
+from ser_batch.config import PRESETS, FeatureSpec, Segmentation
 from ser_batch.corpus import Recording, walk
 from ser_batch.errors import InputError, UsageError
 from ser_batch.parallel import MAIN
@@ -41,7 +41,7 @@ class Look:
         start_s, end_s, and low and high, the least and largest sample of each stretch; full scale is 1.0.
     mfcc
         start_s, end_s, coefficient and value: the mean of a coefficient over a stretch, less its mean over the
-        recording and in units of its deviation.
+        recording and in units of its deviation. Of a model on embeddings, MFCCs of the preset telephone.
     silence
         start_s and end_s of what is not speech.
     predictions
@@ -117,7 +117,7 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
         sampling_rate=sound.sampling_rate,
         duration_s=duration_s,
         waveform=_waveform(recording, number, duration_s),
-        mfcc=_mfcc(recording, loaded, whole, duration_s),
+        mfcc=_mfcc(recording, _shown_spec(loaded), whole, duration_s),
         silence={
             "start_s": starts[is_shown].tolist(),
             "end_s": np.minimum(ends[is_shown], duration_s).tolist(),
@@ -175,12 +175,16 @@ def _column(times_s: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) ->
     return np.asarray(np.minimum((times_s * (n / edges[-1])).astype(np.int64), n - 1), dtype=np.int64)
 
 
-def _mfcc(recording: Recording, model: Bundle, segmentation: Segmentation, duration_s: float) -> Columns:
-    """Return the mean of each coefficient over each stretch, of windows one after the other as the model gets them."""
+def _shown_spec(model: Bundle) -> FeatureSpec:
+    """Return how MFCCs are computed for the picture: as the model gets them, or for all rates if it gets embeddings."""
+    return PRESETS["telephone"] if model.takes_embeddings else model.spec
+
+
+def _mfcc(recording: Recording, spec: FeatureSpec, segmentation: Segmentation, duration_s: float) -> Columns:
+    """Return the mean of each coefficient over each stretch, of windows one after the other."""
     from ser_batch.featurize.cutting import segments
     from ser_batch.featurize.front_ends import front_end
 
-    spec = model.spec
     frame_s = spec.hop_length / spec.sampling_rate
     edges = _edges(duration_s, min(MFCC_COLUMNS, max(1, int(duration_s / frame_s))))
     sums, counts = np.zeros((len(edges) - 1, spec.n_mfcc)), np.zeros(len(edges) - 1)
@@ -206,8 +210,18 @@ def _mfcc(recording: Recording, model: Bundle, segmentation: Segmentation, durat
 
 
 def _predictions(recording: Recording, model: Bundle, segmentation: Segmentation, duration_s: float) -> Columns:
-    """Return what `score` says of each window; of many, the mean over neighbours."""
-    work = ScoreWork(Path(), model.folder, model.labels, model.model_id, segmentation, {}, frozenset(), min_speech=0.3)
+    """Return what `score` says of each window where it knows no archive; of many, the mean over neighbours."""
+    work = ScoreWork(
+        Path(),
+        model.folder,
+        model.labels,
+        model.model_id,
+        segmentation,
+        {},
+        frozenset(),
+        min_speech=0.3,
+        prior=model.prior,
+    )
     rows = [row for table, row in work.rows(recording, "") if table == MAIN]
     middles_s = np.array([(row["start_s"] + row["end_s"]) / 2 for row in rows])
     probabilities = np.array([[row.get(f"p_{label}", np.nan) for label in model.labels] for row in rows])

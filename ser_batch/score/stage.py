@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING
 
 from ser_batch import bundle
 from ser_batch.bundle import Bundle
-from ser_batch.config import ScoreOptions
+from ser_batch.config import FeatureSpec, ScoreOptions, prior_text
 from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, named_corpus, nothing_done
 from ser_batch.parallel import Progress, Store, claimed, connected, run_shards, worker_count
 from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
+from ser_batch.score.choosing import (
+    UsedReference,
+    chosen_prior,
+    chosen_reference,
+    given_by,
+    reference_warnings,
+    run_settings,
+    shares_of,
+)
+from ser_batch.score.reference import reference_file, write_reference
+from ser_batch.score.sampling import sample_folder
 from ser_batch.score.tables import write_tables
 from ser_batch.score.work import CALLS, ScoreWork
+from ser_batch.tables import remove_tree
 
 if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
@@ -33,6 +45,10 @@ class ScoreSummary:
         preds.parquet; the side tables lie beside it.
     model
         The one used.
+    reference
+        What is known of the archive; None for models that take no reference.
+    prior
+        Share that each label was expected to have.
     n_done, n_already, n_vanished
         Recordings scored by this call, scored before, and no longer there.
     n_left, n_older
@@ -55,6 +71,8 @@ class ScoreSummary:
 
     out: Path
     model: Bundle
+    reference: UsedReference | None
+    prior: Mapping[str, float]
     n_done: int
     n_already: int
     n_vanished: int
@@ -100,7 +118,9 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
     started = time.monotonic()
     segmentation = options.segmentation
     model = bundle.find(options.model)
-    segmentation.check_window(model.spec)
+    if isinstance(model.feature_spec, FeatureSpec):
+        segmentation.check_window(model.feature_spec)
+    prior, given = chosen_prior(model, options), given_by(model, options)
     manifest = walk(audio, corpus=options.corpus)
     recordings, warnings, _ = labelled(manifest.recordings, options)
     identity = {
@@ -111,6 +131,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         "roles": options.roles,
         "min_confidence": options.min_confidence,
         "min_speech": options.least_speech,
+        "prior": prior_text(prior),
         **options.reading_identity,
         "corpus": named_corpus(options),
     }
@@ -119,7 +140,6 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
     with connected(options) as cluster, claimed(folder):
-        store = Store(folder, identity, overwrite=options.overwrite)
         work = ScoreWork(
             folder.absolute(),  # workers have a working directory of their own
             model.folder.resolve(),
@@ -132,7 +152,23 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             options.least_speech,
             options.wanted_raw_format,
             options.max_duration,
+            prior,
         )
+        remove_tree(sample_folder(folder))  # of a run that was killed
+        reference: UsedReference | None = None
+        if model.is_head_model:
+            reference = chosen_reference(
+                recordings, work, identity, model, options, given, cluster=cluster, progress=progress
+            )
+            identity["reference"] = reference.reference.identity()
+            work = dataclasses.replace(work, archive=reference.reference.embedding)
+            if run_settings(folder, options) is None:
+                write_reference(reference.file, reference.reference)
+        elif options.overwrite:
+            reference_file(options.out).unlink(missing_ok=True)
+        store = Store(folder, identity, overwrite=options.overwrite)
+        if reference is not None and not reference.file.is_file():
+            write_reference(reference.file, reference.reference)
         plan = store.plan(
             recordings,
             work,
@@ -165,6 +201,8 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         return ScoreSummary(
             out=options.out,
             model=model,
+            reference=reference,
+            prior=shares_of(model, prior),
             n_done=len(plan.todo),
             n_already=plan.n_done,
             n_vanished=plan.n_vanished,
@@ -177,7 +215,11 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             done_s=held.new_audio_s,
             report=tables.report,
             rejects=held.rejects,
-            warnings=(*warnings, *_warnings(tables.calls, model, held.n_without_rows)),
+            warnings=(
+                *warnings,
+                *reference_warnings(reference, len(recordings)),
+                *_warnings(tables.calls, model, held.n_without_rows),
+            ),
             passed_over=manifest.passed_over,
             seconds=time.monotonic() - started,
         )

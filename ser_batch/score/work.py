@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +12,46 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ser_batch import bundle
-from ser_batch.bundle import Bundle, Familiar, Predictor
+from ser_batch.bundle import Bundle
 from ser_batch.config import RawFormat, Segmentation
 from ser_batch.corpus import Recording, emotion_of
 from ser_batch.errors import BundleError
+from ser_batch.network.heads import log_prior_of
 from ser_batch.parallel import MAIN, Rows, Work
+from ser_batch.score.applying import SEGMENTS_A_BATCH, Applied, Judge, judge, load_applied
 from ser_batch.score.calls import CallSums
-from ser_batch.score.voices import ChannelVoices
 from ser_batch.tables import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
+    from ser_batch.audio import Sound
     from ser_batch.featurize.cutting import Segment
-    from ser_batch.featurize.front_ends import Frames
+    from ser_batch.vad import Activity
 
 CALLS = "calls"
-SEGMENTS_A_BATCH = 64
-# of a model that is normalized by voice: 4 minutes of both channels of a call, 7 MB
-FIRST_SEGMENTS = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A recording that is to be scored.
+
+    Parameters
+    ----------
+    recording, sound, activity
+        What it is, and where it has speech.
+    roles
+        Role of each channel to score.
+    copies
+        Those of them whose very sound a lower one has; they are not cut.
+    is_low_rate
+        Whether it is sampled below what the model was trained with.
+    """
+
+    recording: Recording
+    sound: "Sound"
+    activity: "Activity"
+    roles: Mapping[int, str | None]
+    copies: frozenset[int]
+    is_low_rate: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +69,9 @@ class ScoreWork(Work):
     min_speech: float = 0.0
     raw_format: RawFormat | None = None
     max_duration_s: float = math.inf
+    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # mean embedding of the archive, for heads
+    archive: tuple[float, ...] | None = None
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -64,63 +90,86 @@ class ScoreWork(Work):
 
     def prepare(self) -> None:
         """Load the model, and what decodes and computes."""
-        import ser_batch.featurize.cutting  # noqa: F401 - loaded by workers only
+        from ser_batch.featurize.cutting import segments  # noqa: F401 - loaded by workers only
 
-        _model(self.model, self.model_id)
+        loaded, _ = self.loaded()
+        if loaded.takes_embeddings:
+            _front_end(loaded)
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
-        """Yield rows of the predictions a batch at a time, the calls last."""
-        from ser_batch.featurize.cutting import segments  # loaded by workers only
-        from ser_batch.featurize.front_ends import front_end
-        from ser_batch.featurize.intervals import activity_of, channels_of
+    def loaded(self) -> tuple[Bundle, Applied]:
+        """Return the model, loaded once per process."""
+        return _model(self.model, self.model_id)
 
-        loaded, predict = _model(self.model, self.model_id)
+    def judge(self, opened: Opened) -> Judge[Any]:
+        """Return what applies the model to a recording."""
+        loaded, applied = self.loaded()
+        archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
+        # without the upper bands everything is unlike; that much is known already, and told as what it is
+        tells_domain = not opened.is_low_rate
+        log_prior = log_prior_of(self.labels, self.prior)
+        return judge(loaded, applied, log_prior=log_prior, archive=archive, tells_domain=tells_domain)
+
+    def open(self, recording: Recording) -> Opened:
+        """Find the channels of a recording that are scored, and their speech."""
+        from ser_batch.featurize.intervals import activity_of, channels_of  # loaded by workers only
+
+        loaded, _ = self.loaded()
         activity = activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
         sound = activity.sound
         assert sound is not None  # `scan` has opened it
-        is_low_rate = sound.sampling_rate < loaded.lowest_rate
-        # without the upper bands everything is unlike; that much is known already, and told as what it is
-        familiar = None if is_low_rate else loaded.familiar
-        calls: dict[int, CallSums] = {}
+        roles: dict[int, str | None] = {}
         for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
             role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
             if not self.wanted_roles or role in self.wanted_roles:
-                calls[channel] = CallSums(
-                    self.labels,
-                    duration_s=activity.duration_s,
-                    role=role,
-                    is_low_rate=is_low_rate,
-                )
+                roles[channel] = role
         # a label names the channel that somebody listened to
-        copies = frozenset() if self.cuts_at_labels else activity.repeated(calls)
-        left_out = copies | (activity.frames.keys() - calls.keys())
-        voices = None if loaded.normalize == "none" else ChannelVoices(loaded.spec.n_mels)
-        enough = SEGMENTS_A_BATCH if voices is None else FIRST_SEGMENTS
-        batch: list[Segment[Frames]] = []
-        for _, segment in segments(
-            recording,
-            front_end(loaded.spec),
+        copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
+        return Opened(recording, sound, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
+
+    def segments(self, opened: Opened, only: Collection[tuple[int, int]] | None = None) -> "Iterator[Segment[Any]]":
+        """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
+        from ser_batch.featurize.cutting import segments  # loaded by workers only
+
+        loaded, _ = self.loaded()
+        cut = segments(
+            opened.recording,
+            _front_end(loaded),
             self.segmentation,
             raw_format=self.raw_format,
             max_duration_s=self.max_duration_s,
-            activity=activity,
-            left_out=left_out,
+            activity=opened.activity,
+            left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
             least_speech=self.min_speech,
-        ):
+            only=only,
+        )
+        return (segment for _, segment in cut)
+
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield rows of the predictions a batch at a time, the calls last."""
+        opened = self.open(recording)
+        activity = opened.activity
+        calls = {
+            channel: CallSums(self.labels, duration_s=activity.duration_s, role=role, is_low_rate=opened.is_low_rate)
+            for channel, role in opened.roles.items()
+        }
+        says = self.judge(opened)
+        batch: list[Segment[Any]] = []
+        enough = says.first_batch
+        for segment in self.segments(opened):
             batch.append(segment)
             if len(batch) == enough:
-                yield from self._predictions(recording, content_hash, batch, loaded, predict, familiar, voices, calls)
+                yield from self._predictions(recording, content_hash, batch, says, calls)
                 batch, enough = [], SEGMENTS_A_BATCH
         if batch:
-            yield from self._predictions(recording, content_hash, batch, loaded, predict, familiar, voices, calls)
+            yield from self._predictions(recording, content_hash, batch, says, calls)
         for channel, call in sorted(calls.items()):
             known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
             sums = call.row(
                 speech_s=activity.speech_s(channel),
                 overlap_s=activity.overlap_s(channel),
                 is_silent=channel in activity.silent,
-                is_same_sound=channel in copies,
+                is_same_sound=channel in opened.copies,
             )
             yield CALLS, known | {"model_id": self.model_id, **sums}
 
@@ -128,11 +177,8 @@ class ScoreWork(Work):
         self,
         recording: Recording,
         content_hash: str,
-        batch: Sequence["Segment[Frames]"],
-        loaded: Bundle,
-        predict: Predictor,
-        familiar: Familiar | None,
-        voices: ChannelVoices | None,
+        batch: "Sequence[Segment[Any]]",
+        says: Judge[Any],
         calls: Mapping[int, CallSums],
     ) -> Rows:
         """Predict a batch; silent segments and those with too little speech keep their row without a prediction."""
@@ -141,21 +187,12 @@ class ScoreWork(Work):
             for i, segment in enumerate(batch)
             if segment.rms_dbfs is not None and segment.features is not None
         }
-        heard, spec = list(computed), loaded.spec
-        mfcc = np.zeros((len(heard), spec.n_frames, spec.n_mfcc), dtype=np.float32)
-        n_frames = np.array([len(frames) for frames in computed.values()], dtype=np.int64)
-        for place, frames in enumerate(computed.values()):
-            mfcc[place, : n_frames[place]] = frames
-        strangeness = np.zeros(len(heard))
-        if familiar is not None and heard:
-            strangeness = familiar.distance(mfcc, n_frames) / familiar.limit
-        of_voice = None
-        if voices is not None and heard:
-            # music on hold is no part of the customer's voice
-            n_frames_of_voice = np.where(strangeness > 1, 0, n_frames)
-            of_voice = voices.hear([batch[i].channel for i in heard], mfcc, n_frames_of_voice)
+        heard, features = list(computed), list(computed.values())
+        strangeness, probabilities = np.zeros(0), np.empty((0, len(self.labels)))
         try:
-            probabilities = predict(mfcc, n_frames, of_voice) if heard else np.empty((0, len(self.labels)))
+            if heard:
+                strangeness = says.strangeness(features)
+                probabilities = says.probabilities([batch[i].channel for i in heard], features, strangeness)
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         strangeness_of = dict(zip(heard, strangeness.tolist(), strict=True))
@@ -230,9 +267,16 @@ def _prediction_columns(
 
 
 @functools.lru_cache(maxsize=1)
-def _model(folder: Path, model_id: str) -> tuple[Bundle, Predictor]:
+def _model(folder: Path, model_id: str) -> tuple[Bundle, Applied]:
     """Load the model once a process; `model_id` is the one that the run was started with."""
     loaded = bundle.load(folder)
     if loaded.model_id != model_id:
         raise BundleError(f"{folder}: became another model while it was used; run the same command again")
-    return loaded, loaded.predictor()
+    return loaded, load_applied(loaded)
+
+
+def _front_end(loaded: Bundle) -> Any:
+    """Return what computes the features that the model takes."""
+    from ser_batch.featurize.front_ends import front_end  # loaded by workers only
+
+    return front_end(loaded.feature_spec, loaded.encoder_place() if loaded.takes_embeddings else None)

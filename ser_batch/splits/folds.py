@@ -4,14 +4,14 @@ import dataclasses
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.config import check_protocol, held_out_corpus, speaker_folds
+from ser_batch.config import check_protocol, held_out_corpora, speaker_folds
 from ser_batch.errors import InputError, did_you_mean
 from ser_batch.splits.speakers import recordings_of, speaker_groups, strata
 from ser_batch.tables import corpora
@@ -86,7 +86,7 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         ``stratified`` (random 80/20 by recording; where recordings hold several labels, as near to that as whole
         recordings allow), ``speaker`` (a fifth of the speakers, corpora and sexes balanced), ``speaker:K`` (each
         speaker once, in K folds), ``emobox`` or ``luna`` (published folds of RAVDESS actors), ``text`` (each of
-        RAVDESS's statements in turn), ``corpus`` (each corpus in turn), ``corpus:NAME`` (that one), ``none``, or a CSV
+        RAVDESS's statements in turn), ``corpus`` (each corpus in turn), ``corpus:NAME,...`` (those), ``none``, or a CSV
         or Parquet file with the columns fold and path or speaker.
     seed
         Of the random protocols.
@@ -105,8 +105,8 @@ def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
         test = _stratified(rows, seed)
     elif protocol == "speaker":
         test = _held_out_speakers(rows, seed)
-    elif (corpus := held_out_corpus(protocol)) is not None:
-        return Split((_held_out_corpus(rows, corpus),), is_cross_validation=False)
+    elif held_out := held_out_corpora(protocol):
+        return Split((_held_out_corpora(rows, held_out),), is_cross_validation=False)
     else:
         return Split(_folds(rows, _fold_of_each(rows, protocol, seed)), is_cross_validation=True)
     return Split((_fold(protocol, test),), is_cross_validation=False)
@@ -227,18 +227,20 @@ def _corpora(rows: pl.DataFrame) -> pl.Series:
     return pl.Series([f"corpus-{name}" for name in names])
 
 
-def _held_out_corpus(rows: pl.DataFrame, corpus: str) -> Fold:
+def _held_out_corpora(rows: pl.DataFrame, held_out: Sequence[str]) -> Fold:
     names = corpora(rows)
-    if corpus not in names or names.n_unique() < 2:
+    unknown = [name for name in held_out if name not in names]
+    if unknown or names.n_unique() <= len(held_out):
         raise InputError(
-            f"--split corpus:{corpus} holds that corpus out and trains on others; there are "
-            f"{', '.join(names.unique().sort())}. Name one of several, or give the features of more of them"
-            + did_you_mean(corpus, names.unique())
+            f"--split corpus:{','.join(held_out)} holds what it names out and trains on others; there are "
+            f"{', '.join(names.unique().sort())}. Name some of several, or give the features of more of them"
+            + did_you_mean((unknown or held_out)[0], names.unique())
         )
     # copies of what is held out are not trained on, whatever corpus they are said to be of
-    test = (names == corpus).to_numpy()
+    test = names.is_in(list(held_out)).to_numpy()
     recordings = recordings_of(rows)
-    return Fold(f"corpus-{corpus}", np.flatnonzero(~np.isin(recordings, recordings[test])), np.flatnonzero(test))
+    fold = f"corpus-{'-'.join(held_out)}"
+    return Fold(fold, np.flatnonzero(~np.isin(recordings, recordings[test])), np.flatnonzero(test))
 
 
 def _statements(rows: pl.DataFrame) -> pl.Series:

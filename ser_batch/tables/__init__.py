@@ -28,6 +28,7 @@ from ser_batch.tables.schemas import (
     METADATA_COLUMNS,
     NEGATIVE,
     QUARTERS,
+    RECALL_PREFIX,
     REJECTS,
     REPORT,
     SCHEMA_VERSION,
@@ -36,6 +37,7 @@ from ser_batch.tables.schemas import (
     features_schema,
     model_predictions_schema,
     predictions_schema,
+    regimes_schema,
     segment_columns,
 )
 from ser_batch.tables.storage import remove_tree, source
@@ -46,6 +48,7 @@ __all__ = [
     "METADATA_COLUMNS",
     "NEGATIVE",
     "QUARTERS",
+    "RECALL_PREFIX",
     "REJECTS",
     "REPORT",
     "SCHEMA_VERSION",
@@ -69,6 +72,7 @@ __all__ = [
     "read_arrays",
     "read_parts",
     "read_spec",
+    "regimes_schema",
     "remove_temporaries",
     "remove_temporaries_of",
     "remove_tree",

@@ -15,6 +15,8 @@ QUARTERS = (1, 2, 3, 4)
 
 # before the label in the name of a column of probabilities, or of the shares of votes
 LABEL_PREFIX = "p_"
+# before the label in the name of a column of recalls
+RECALL_PREFIX = "recall_"
 
 METADATA_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("corpus", pa.string()),
@@ -116,6 +118,24 @@ def model_predictions_schema(labels: Sequence[str], spec: AnyFeatureSpec) -> pa.
             ("seed", pa.int64()),
             ("predicted", pa.string()),
             *_probability_columns(labels),
+        ]
+    )
+
+
+def regimes_schema(labels: Sequence[str]) -> pa.Schema:
+    """Return the schema of a model's regimes.parquet, one row per regime, condition and corpus."""
+    return versioned(
+        [
+            ("regime", pa.string()),
+            ("condition", pa.string()),
+            ("corpus", pa.string()),
+            ("n", pa.int64()),
+            ("uar", pa.float64()),
+            ("accuracy", pa.float64()),
+            ("ece", pa.float64()),
+            ("share_error", pa.float64()),
+            ("out_of_domain", pa.float64()),
+            *((RECALL_PREFIX + label, pa.float64()) for label in labels),
         ]
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch import bundle, splits
+from ser_batch.config import HEAD_RECIPE, EncoderSpec
 from ser_batch.errors import InputError
 from ser_batch.network.recipes import RECIPES, Recipe
 from ser_batch.network.scaling import Scaler
@@ -18,6 +19,7 @@ from ser_batch.tables import Features, chunks
 from ser_batch.train.calibrating import fitted_temperature, mean_loss
 from ser_batch.train.corpora import Array, Corpora, corpora_of, target_shares
 from ser_batch.train.feeding import Scaled, TrainingSegments, fit_scaler, segment_numbers
+from ser_batch.train.heads import run_heads
 from ser_batch.train.parts import Numbers, Part, Probabilities, Run, Say, Settings, label_numbers
 from ser_batch.train.voices import Voices
 
@@ -50,15 +52,18 @@ def run_part(
     InputError
         A label has no training row, or nothing tells it from others.
     """
-    soft_labels = settings.soft_labels and kind in RECIPES
+    is_network = kind in RECIPES or kind == HEAD_RECIPE
+    soft_labels = settings.soft_labels and is_network
     shares = target_shares(data, labels, soft_labels=soft_labels)
     learned = np.flatnonzero(shares[part.train].any(axis=0))
     own = np.asarray(labels)[learned].tolist()
     missing = sorted(set(labels) - set(own))
     if missing and part.common is None:
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
-    if kind in RECIPES:
-        own_shares = shares[:, learned] if soft_labels else None
+    own_shares = shares[:, learned] if soft_labels else None
+    if kind == HEAD_RECIPE:
+        run = run_heads(data, own, own_shares, part, settings, say, prefix)
+    elif kind in RECIPES:
         run = _run_network(data, own, own_shares, part, kind, settings, say, prefix)
     else:
         run = _run_classical(data, own, part, kind, say, prefix)
@@ -74,26 +79,42 @@ def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
         return out
 
     developed, y = run.development
+    heads = run.heads
+    if heads is not None:
+        heads = dataclasses.replace(
+            heads,
+            known=widened(heads.known),
+            unknown=widened(heads.unknown),
+            truth=learned[heads.truth],
+            called=widened(heads.called),
+            called_truth=learned[heads.called_truth],
+        )
     return dataclasses.replace(
         run,
         raw=widened(run.raw),
         raw_alone=None if run.raw_alone is None else widened(run.raw_alone),
         development=(widened(developed), learned[y]),
+        heads=heads,
+        learned=learned,
     )
 
 
 def _run_classical(data: Features, labels: Sequence[str], part: Part, kind: str, say: Say, prefix: str) -> Run:
     y = label_numbers(data, labels)
     say(f"{prefix}fitting {kind} on {len(part.train)} rows")
-    x_train, x_test = (
-        np.concatenate([bundle.summary_features(data.mfcc[c], data.n_frames[c]) for c in chunks(rows)])
-        for rows in (part.train, part.test)
-    )
+    x_train, x_test = (np.concatenate([_numbers_of(data, c) for c in chunks(rows)]) for rows in (part.train, part.test))
     estimator = _classical(kind, part.seed)
     estimator.fit(x_train, y[part.train])
     probabilities = estimator.predict_proba(x_test) if len(x_test) else np.empty((0, len(labels)))
     nothing = np.empty((0, len(labels))), np.empty(0, dtype=np.int64)
     return Run(part, estimator, None, [], probabilities, nothing, 1.0)
+
+
+def _numbers_of(data: Features, rows: Numbers) -> Array:
+    """Return what a classical model takes of rows: embeddings, or mean and deviation of MFCCs."""
+    if isinstance(data.spec, EncoderSpec):
+        return data.embedding[rows]
+    return bundle.summary_features(data.mfcc[rows], data.n_frames[rows])
 
 
 def _run_network(

@@ -1,20 +1,225 @@
-"""One model of heads on embeddings: fitted on a training part, tried on what is held out in each regime."""
+"""One model of heads on embeddings: fitted on a training part, tried on what is held out."""
 
-from collections.abc import Sequence
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
-from ser_batch.network.heads import ARCHIVE, NEUTRAL, NONE
-from ser_batch.network.recipes import HeadRecipe
+from ser_batch import splits
+from ser_batch.network.heads import (
+    ARCHIVE,
+    CHANNEL,
+    NEUTRAL,
+    NONE,
+    ChannelMean,
+    HeadModel,
+    Heads,
+    log_prior_of,
+    prior_of,
+    probabilities_of,
+)
+from ser_batch.network.recipes import HEAD, HeadRecipe
 from ser_batch.network.scaling import Scaler
-from ser_batch.tables import Features
-from ser_batch.train.corpora import MASKED, Corpora
+from ser_batch.report import restricted
+from ser_batch.tables import Features, corpora
+from ser_batch.train.calibrating import fitted_temperature
+from ser_batch.train.composing import composed_calls
+from ser_batch.train.corpora import MASKED, Corpora, corpora_of, target_shares
 from ser_batch.train.feeding import drawn_by_weight, segment_numbers
-from ser_batch.train.references import DrawnReferences, group_numbers
+from ser_batch.train.parts import HeadsTried, Part, Run, Say, Settings, label_numbers
+from ser_batch.train.references import DrawnReferences, group_numbers, group_sizes, mean_references, members_of
 
 Array = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
+
+
+def run_heads(
+    data: Features, labels: Sequence[str], shares: Array | None, part: Part, settings: Settings, say: Say, prefix: str
+) -> Run:
+    """Fit heads and predict what is held out: with the archive and speaker known, and with neither.
+
+    Parameters
+    ----------
+    data, labels, part
+        The table, the labels that the training part has, and the rows to use.
+    shares
+        What all rows are to be learned as, shape (table rows, labels); None is their emotion.
+    settings, say, prefix
+        As `fitting.run_part` takes them.
+    """
+    shares = target_shares(data, labels) if shares is None else shares
+    several = corpora_of(data, shares, part.train)
+    if several is not None:
+        several.check(labels, prefix)
+    task = _HeadsTask(data, labels, shares, several, part, settings, say, prefix)
+    network, heads, history = task.train(part.train, "")
+    model = HeadModel(heads, tuple(labels))
+    tried = _tried(data, model, part.test, part)
+    run = Run(
+        part,
+        network,
+        heads.scaler,
+        history,
+        tried.known[: len(part.test)],
+        (np.empty((0, len(labels))), np.empty(0, dtype=np.int64)),
+        1.0,
+        raw_alone=tried.unknown,
+        temperature_alone=1.0,
+        heads=tried,
+    )
+    if settings.has_other_folds:
+        return run
+    # nothing else tells how sure the heads may be, so others are trained that have not heard all of the training part
+    tried_apart = []
+    for rest, apart, allowed in task.apart():
+        _, others, _ = task.train(rest, "for the temperature: ")
+        model = HeadModel(others, tuple(labels))
+        tried_apart.append(_tried(data, model, apart, dataclasses.replace(part, common=None), allowed))
+    return with_temperatures(run, tried_apart, labels)
+
+
+def with_temperatures(run: Run, tried: Sequence[HeadsTried], labels: Sequence[str]) -> Run:
+    """Return a run of heads with the temperatures that fit what such heads say of rows they did not learn from."""
+    if run.heads is None or not tried:
+        return run
+    truth = np.concatenate([of.truth for of in tried])
+    weights = np.concatenate([of.weights for of in tried])
+    unknown = fitted_temperature(np.concatenate([of.unknown for of in tried]), truth, weights)
+    known = fitted_temperature(
+        np.concatenate([of.known for of in tried]),
+        np.concatenate([np.tile(of.truth, 2) for of in tried]),
+        np.concatenate([np.tile(of.weights, 2) for of in tried]),
+    )
+    log_called = np.log(np.maximum(np.concatenate([of.called for of in tried]), 1e-12))
+    prior = log_prior_of(labels, prior_of(labels))
+    of_calls = fitted_temperature(
+        probabilities_of(log_called, temperature=known, log_prior=prior),
+        np.concatenate([of.called_truth for of in tried]),
+        np.concatenate([of.called_weights for of in tried]),
+    )
+    model = dataclasses.replace(
+        run.heads.model, temperature=known, temperature_without=unknown, temperature_of_calls=of_calls
+    )
+    return dataclasses.replace(
+        run, temperature=known, temperature_alone=unknown, heads=dataclasses.replace(run.heads, model=model)
+    )
+
+
+def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed: Flags | None = None) -> HeadsTried:
+    """Return what heads say of rows, where the other rows of their corpora and speakers are known and where not."""
+
+    def limited(own: npt.NDArray[np.float64], allowed: Flags | None) -> npt.NDArray[np.float64]:
+        if part.common is not None:
+            return restricted(own, np.isin(model.labels, part.common))
+        return own if allowed is None else restricted(own, allowed)
+
+    embedding = data.embedding[rows]
+    archive = mean_references(embedding, group_numbers(data, ARCHIVE)[rows])
+    speaker = group_numbers(data, CHANNEL)[rows]
+    channel = ChannelMean(mean_references(embedding, speaker), group_sizes(speaker))
+
+    def said(archive: Array | None, channel: ChannelMean | None) -> npt.NDArray[np.float64]:
+        own = np.exp(model.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=True))
+        return limited(own, allowed)
+
+    y, corpus = label_numbers(data, model.labels), corpora(data.rows)
+    calls = [call.rows for call in composed_calls(data.rows, rows)]
+    called = np.concatenate([rows[:0], *calls])
+    of_call = np.repeat(np.arange(len(calls)), [len(call) for call in calls])
+    embedding_of_calls = data.embedding[called]
+    said_of_calls = model.log_probabilities(
+        embedding_of_calls,
+        archive=mean_references(embedding_of_calls, group_numbers(data, ARCHIVE)[called]),
+        channel=ChannelMean(mean_references(embedding_of_calls, of_call), group_sizes(of_call)),
+        is_balanced=False,
+    )
+    place = np.searchsorted(rows, called)
+    return HeadsTried(
+        model,
+        np.concatenate([said(archive, channel), said(archive, None)]),
+        said(None, None),
+        y[rows],
+        _even_weights(corpus.gather(rows)),
+        limited(np.exp(said_of_calls), None if allowed is None else allowed[place]),
+        y[called],
+        _even_weights(corpus.gather(called)),
+    )
+
+
+def _even_weights(corpus: pl.Series) -> npt.NDArray[np.float64]:
+    """Return weights with which each corpus counts the same, shape (n,)."""
+    _, number = np.unique(corpus.to_numpy(), return_inverse=True)
+    return np.asarray(1 / np.maximum(1, np.bincount(number))[number])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _HeadsTask:
+    """What the trainings of one part have in common."""
+
+    data: Features
+    labels: Sequence[str]
+    shares: Array
+    corpora: Corpora | None
+    part: Part
+    settings: Settings
+    say: Say
+    prefix: str
+
+    def apart(self) -> Iterator[tuple[Numbers, Numbers, Flags | None]]:
+        """Give what is left, rows set apart, and labels they may have: each corpus where corpora are held out."""
+        train = self.part.train
+        if self.corpora is None or self.part.common is None:
+            (rows,) = splits.development(self.data.rows, train, by_speaker=self.part.by_speaker, seed=self.part.seed)
+            if len(rows):
+                yield np.setdiff1d(train, rows), rows, None if self.corpora is None else self.corpora.allowed(rows)
+            return
+        for number, has in enumerate(self.corpora.has):
+            is_own = self.corpora.number[train] == number
+            common = has & self.shares[train[~is_own]].any(axis=0)
+            rows = train[is_own]
+            rows = rows[self.shares[rows][:, common].any(axis=1)]
+            if common.sum() > 1:
+                yield train[~is_own], rows, np.tile(common, (len(rows), 1))
+
+    def train(self, rows: Numbers, what_for: str) -> tuple[Any, Heads, list[dict[str, Any]]]:
+        """Train heads on rows; return the network, the heads in it and a row an epoch."""
+        from ser_batch.network import head_training
+
+        start = self.settings.start
+        size = self.data.encoder_spec.embedding_size
+        several = corpora_of(self.data, self.shares, rows)
+        scaler = fit_embedding_scaler(self.data, rows, several) if start is None else start.scaler
+        segments = EmbeddedSegments(
+            self.data,
+            rows,
+            label_numbers(self.data, self.labels),
+            self.labels,
+            scaler,
+            HEAD,
+            shares=self.shares,
+            corpora=several,
+        )
+        head_training.set_seed(self.part.seed)
+        network = head_training.build(size, len(self.labels), HEAD.references, HEAD)
+        if start is not None:
+            start.begin_heads(network, self.labels)
+        epochs = self.settings.epochs or HEAD.epochs
+        history: list[dict[str, Any]] = []
+        started = time.monotonic()
+
+        def on_epoch(epoch: int, loss: float) -> None:
+            history.append({"fold": self.part.fold, "seed": self.part.seed, "member": 1, "epoch": epoch, "loss": loss})
+            left_s = (time.monotonic() - started) / epoch * (epochs - epoch)
+            self.say(f"{self.prefix}{what_for}epoch {epoch}/{epochs}  loss {loss:.3f}  {left_s:.0f} s left")
+
+        near = HEAD.near * 100 / max(100, len(segments)) if start is not None else 0.0
+        head_training.fit(network, segments, HEAD, epochs=epochs, seed=self.part.seed, on_epoch=on_epoch, near=near)
+        return network, head_training.heads_of(network, scaler), history
 
 
 class EmbeddedSegments:
@@ -73,12 +278,10 @@ class EmbeddedSegments:
             if reference == NONE:
                 continue
             _, group = np.unique(group_numbers(data, reference)[rows], return_inverse=True)
-            order = np.argsort(group, kind="stable")
-            members = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
             self._group[reference] = group
             self._references[reference] = DrawnReferences(
                 self._embedding,
-                tuple((own[is_neutral[own]], own[~is_neutral[own]]) for own in members),
+                tuple((own[is_neutral[own]], own[~is_neutral[own]]) for own in members_of(group)),
                 recipe.neutral_shares,
                 (recipe.archive_segments,) if reference == ARCHIVE else recipe.channel_segments,
             )

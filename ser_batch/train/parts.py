@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch import bundle
+from ser_batch.network.heads import HeadModel
 from ser_batch.network.scaling import Scaler
 from ser_batch.report import restricted
 from ser_batch.tables import Features
@@ -39,6 +40,8 @@ class Part:
     common
         Labels that held-out rows may have: those of both sides. Labels that no training row has are not learned then.
         None is all labels of the model, and each has to have a training row.
+    calm
+        Row numbers of held-out calm speech, where it is no label of the model: neutral speech of composed calls.
     """
 
     fold: str | None
@@ -48,6 +51,7 @@ class Part:
     by_speaker: bool
     spares: bool
     common: tuple[str, ...] | None = None
+    calm: Numbers = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,6 +73,8 @@ class Settings:
         `voices` already.
     checkpoints
         Where networks are kept while they are trained; None is nowhere.
+    has_other_folds
+        Whether other folds tell how sure a model may be, so that heads need nothing set apart for that.
     """
 
     epochs: int | None = None
@@ -77,6 +83,7 @@ class Settings:
     voices: Voices | None = None
     voices_alone: Voices | None = None
     checkpoints: Checkpoints | None = None
+    has_other_folds: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +107,12 @@ class Run:
         Fitted on them, or on left-out corpora; 1.0 where there are none.
     raw_alone
         As `raw`, where that is of a network that heard other speech of the same speakers: without that.
+    temperature_alone
+        That of `raw_alone`; None where it is the same.
+    heads
+        Heads that say it, with labels and temperatures, and what they say of the held-out rows; None of other models.
+    learned
+        Label numbers that the model has, where these are not all.
     """
 
     part: Part
@@ -110,6 +123,9 @@ class Run:
     development: tuple[Probabilities, Numbers]
     temperature: float
     raw_alone: Probabilities | None = None
+    temperature_alone: float | None = None
+    heads: "HeadsTried | None" = None
+    learned: Numbers | None = None
 
     def probabilities(self, labels: Sequence[str]) -> Probabilities:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
@@ -121,7 +137,40 @@ class Run:
     @property
     def alone(self) -> "Run | None":
         """As if nothing but each held-out recording itself had been heard; None where that is what it is."""
-        return None if self.raw_alone is None else dataclasses.replace(self, raw=self.raw_alone, raw_alone=None)
+        if self.raw_alone is None:
+            return None
+        temperature = self.temperature if self.temperature_alone is None else self.temperature_alone
+        return dataclasses.replace(self, raw=self.raw_alone, raw_alone=None, temperature=temperature)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadsTried:
+    """Trained heads, and what they say of rows that they did not learn from, before temperature and prior.
+
+    Parameters
+    ----------
+    model
+        The heads; their labels are those that the part has.
+    known
+        Probabilities where archive and speaker are known, then where the archive is, shape (2 * rows, labels).
+    unknown
+        Where neither is, shape (rows, labels).
+    truth
+        Label numbers of the rows, shape (rows,).
+    weights
+        How much each row counts, so that corpora count the same, shape (rows,).
+    called, called_truth, called_weights
+        As `known`, `truth` and `weights`, of the segments of composed calls, each in its call.
+    """
+
+    model: HeadModel
+    known: Probabilities
+    unknown: Probabilities
+    truth: Numbers
+    weights: Probabilities
+    called: Probabilities
+    called_truth: Numbers
+    called_weights: Probabilities
 
 
 def label_numbers(data: Features, labels: Sequence[str]) -> Numbers:

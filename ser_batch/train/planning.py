@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser_batch import splits
-from ser_batch.config import TrainOptions, held_out_corpus, holds_out_corpora
+from ser_batch.config import TrainOptions, held_out_corpora, holds_out_corpora
 from ser_batch.errors import InputError
+from ser_batch.network.heads import NEUTRAL
 from ser_batch.tables import Features, corpora
 from ser_batch.train.parts import Numbers, Part
 
@@ -63,9 +64,9 @@ def usable_rows(data: Features, options: TrainOptions) -> Usable:
                 f"wanted, such as --variants {','.join(asked_for)}"
             )
     train = _chosen(data, variants if variants is not None else tuple(there), options.vocal_channel)
-    held_out = held_out_corpus(options.split)
-    if held_out is not None:  # the model is to have the labels of the others
-        others = train[(corpora(data.rows).gather(train) != held_out).to_numpy()]
+    held_out = held_out_corpora(options.split)
+    if held_out:  # the model is to have the labels of the others
+        others = train[~corpora(data.rows).gather(train).is_in(list(held_out)).to_numpy()]
         train = others if len(others) else train  # the split says what is wrong
     return Usable(
         train=train,
@@ -121,7 +122,20 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             if not (len(train_rows) and len(test_rows)):
                 side = "train on" if not len(train_rows) else "hold out"
                 raise InputError(f"fold {fold.name} has no rows to {side} with these variants and vocal channels")
-            parts.append(Part(fold.name, seed, train_rows, test_rows, by_speaker, spares=True, common=common))
+            held_out = np.intersect1d(fold.test, usable.test)
+            is_calm = np.isin(data.rows["emotion"].gather(held_out).to_numpy(), NEUTRAL)
+            parts.append(
+                Part(
+                    fold.name,
+                    seed,
+                    train_rows,
+                    test_rows,
+                    by_speaker,
+                    spares=True,
+                    common=common,
+                    calm=np.setdiff1d(held_out[is_calm], test_rows),
+                )
+            )
     whole = Part(None, options.seed, usable.train, nothing, by_speaker, spares=False)
     return Plan(
         parts=tuple(parts),

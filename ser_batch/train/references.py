@@ -31,10 +31,22 @@ def group_numbers(data: Features, reference: str) -> Numbers:
 
 def mean_references(embedding: Array, group: Numbers) -> Array:
     """Return the mean embedding of each row's group, shape (rows, d)."""
+    out = np.empty_like(embedding)
+    for rows in members_of(group):
+        out[rows] = embedding[rows].mean(axis=0, dtype=np.float64)
+    return out
+
+
+def members_of(group: Numbers) -> list[Numbers]:
+    """Return the rows of each group, groups by their number."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+
+
+def group_sizes(group: Numbers) -> Numbers:
+    """Return how many rows each row's group has, shape (rows,)."""
     _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(counts), embedding.shape[1]))
-    np.add.at(sums, inverse, embedding)
-    return np.asarray(sums / counts[:, None], dtype=np.float32)[inverse]
+    return np.asarray(counts[inverse], dtype=np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,15 +13,16 @@ import numpy as np
 import polars as pl
 
 from ser_batch import bundle
-from ser_batch.config import CLEAN, TrainOptions, canonical_json, holds_out_corpora
+from ser_batch.config import CLEAN, HEAD_RECIPE, FeatureSpec, TrainOptions, canonical_json, holds_out_corpora
 from ser_batch.errors import BundleError, InputError, OutputError
-from ser_batch.network.recipes import RECIPES
-from ser_batch.tables import KEY, Features, corpora, load_features, vote_columns
+from ser_batch.network.recipes import HEAD, RECIPES
+from ser_batch.tables import KEY, Features, corpora, load_features, read_spec, vote_columns
 from ser_batch.train.calibrating import fitted_temperature, temperature_across_corpora
 from ser_batch.train.checkpoints import Checkpoints, claimed
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import run_part
+from ser_batch.train.heads import with_temperatures
 from ser_batch.train.parts import Part, Run, Say, Settings
 from ser_batch.train.planning import Plan, make_plan, usable_rows
 from ser_batch.train.starting import Start, load_start
@@ -103,12 +104,14 @@ def train(
     options = options or TrainOptions()
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     started = time.monotonic()
+    folders = tuple(features) or (DEFAULT_FEATURES,)
     start = load_start(options)
     if start is not None:
         options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.normalize)
-    data = load_features(tuple(features) or (DEFAULT_FEATURES,), wanted=_wanted(options), scratch=options.out.parent)
+    options = options.for_features(read_spec(folders[0]).spec)  # before anything is read that takes time
+    data = load_features(folders, wanted=_wanted(options), scratch=options.out.parent)
     if start is not None:
-        start.check_spec(data.mfcc_spec)
+        start.check_spec(data.spec)
     usable = usable_rows(data, options)
     labels = sorted(set(data.rows["emotion"].gather(usable.train)))
     if len(labels) < 2:
@@ -185,18 +188,23 @@ def _train(
         return run_part(data, labels, part, kind, own_settings if is_own else plain, say=say, prefix=prefix)
 
     checkpoints = Checkpoints(options.out, identity, say)
-    plain = Settings(epochs=options.epochs, checkpoints=checkpoints)  # a baseline is what the same rows give without
+    n_folds = len({part.fold for part in plan.parts})
+    # a baseline is what the same rows give without
+    plain = Settings(epochs=options.epochs, checkpoints=checkpoints, has_other_folds=n_folds > 1)
+    is_mfcc = isinstance(data.spec, FeatureSpec)
     own_settings = dataclasses.replace(
         plain,
         start=start,
         soft_labels=options.soft_labels,
-        voices=voices_of(data, options.wanted_normalize),
+        voices=voices_of(data, options.wanted_normalize) if is_mfcc else None,
         voices_alone=voices_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
     )
     wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
     calibrates = options.estimator == "cnn" and holds_out_corpora(options.split)
-    if calibrates:
+    if options.kind == HEAD_RECIPE:
+        runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
+    elif calibrates:
         runs = {name: _calibrated_elsewhere(data, labels, of_model) for name, of_model in runs.items()}
     own = runs[options.model_name]
     if plan.is_cross_validation:
@@ -206,7 +214,10 @@ def _train(
         final = dataclasses.replace(final, temperature=fitted_temperature(*developed)) if developed else final
     else:
         final = own[0]
-    if calibrates:
+    if options.kind == HEAD_RECIPE:
+        if plan.is_cross_validation:
+            final = with_temperatures(final, [run.heads for run in own if run.heads is not None], labels)
+    elif calibrates:
         final = dataclasses.replace(final, temperature=temperature_across_corpora(data, labels, own))
     written = write_model(data, labels, plan, runs, final, options, start, identity, started)
     checkpoints.remove()
@@ -228,6 +239,15 @@ def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[
     return out
 
 
+def _calibrated_by_others(runs: Sequence[Run], labels: Sequence[str]) -> list[Run]:
+    """Return runs of heads, each with the temperatures of the other folds of its seed, where there are any."""
+    out = []
+    for run in runs:
+        others = [one.heads for one in runs if one.part.seed == run.part.seed and one.part.fold != run.part.fold]
+        out.append(with_temperatures(run, [heads for heads in others if heads is not None], labels))
+    return out
+
+
 def _identity(data: Features, options: TrainOptions, start: Start | None) -> dict[str, Any]:
     """Return all that decides the model: the data's hash and the settings."""
     # what decides only where there are several corpora, or votes are learned, is left out of other data's hashes
@@ -239,13 +259,16 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
     for values in data.chunks_of_values():
         digest.update(values.tobytes())
     is_cnn = options.estimator == "cnn"
-    recipe = RECIPES[options.kind] if is_cnn else None
-    if recipe and start:
-        recipe = recipe.tuning
+    epochs = None
+    if is_cnn and options.kind == HEAD_RECIPE:
+        epochs = options.epochs or HEAD.epochs
+    elif is_cnn:
+        recipe = RECIPES[options.kind]
+        epochs = options.epochs or (recipe.tuning if start else recipe).epochs
     identity = {
         "estimator": options.estimator,
         "recipe": options.kind if is_cnn else None,
-        "epochs": (options.epochs or recipe.epochs) if recipe else None,
+        "epochs": epochs,
         "split": options.split,
         "vocal_channel": options.vocal_channel,
         "test_vocal_channel": options.test_vocal_channel,

@@ -8,9 +8,10 @@ from typing import Any, cast
 import polars as pl
 
 from ser_batch import bundle
-from ser_batch.config import PRESETS, FeatureSpec, RecipeName, TrainOptions
+from ser_batch.config import HEAD_RECIPE, PRESETS, AnyFeatureSpec, EncoderSpec, RecipeName, TrainOptions
 from ser_batch.errors import BundleError, InputError, UsageError
 from ser_batch.network import inference
+from ser_batch.network.heads import Heads
 from ser_batch.network.recipes import RECIPES
 from ser_batch.network.scaling import Scaler
 
@@ -26,12 +27,12 @@ class Start:
     model
         The model.
     network
-        Its network, with the weights of each layer.
+        Its network, with the weights of each layer, or its heads.
     """
 
     name: str
     model: bundle.Bundle
-    network: inference.Network
+    network: inference.Network | Heads
 
     @property
     def recipe(self) -> RecipeName:
@@ -52,6 +53,7 @@ class Start:
         """Give a new network, built with one member, the weights to start from; see `training.start_from`."""
         from ser_batch.network import training
 
+        assert isinstance(self.network, inference.Network)
         try:
             training.start_from(
                 network, self.network.layer_weights, member=member, labels=labels, known=self.model.labels
@@ -62,7 +64,20 @@ class Start:
                 "version. Train that model again, or leave --init out"
             ) from error
 
-    def check_spec(self, spec: FeatureSpec) -> None:
+    def begin_heads(self, network: Any, labels: Sequence[str]) -> None:
+        """Give new heads the weights to start from; see `head_training.start_from`."""
+        from ser_batch.network import head_training
+
+        assert isinstance(self.network, Heads)
+        try:
+            head_training.start_from(network, self.network, labels=labels, known=self.model.labels)
+        except ValueError as error:
+            raise BundleError(
+                f"{self.model.folder}: {error}; this version builds heads otherwise. Train that model again, or leave "
+                "--init out"
+            ) from error
+
+    def check_spec(self, spec: AnyFeatureSpec) -> None:
         """Refuse features that the network does not know.
 
         Raises
@@ -70,11 +85,21 @@ class Start:
         InputError
             Naming the fields that differ, and how to featurize again.
         """
-        own, given = self.model.spec.to_dict(), spec.to_dict()
-        differing = [f"{name} is {given[name]!r} and was {own[name]!r}" for name in own if given[name] != own[name]]
-        if not differing:
+        learned = self.model.feature_spec
+        if learned.digest() == spec.digest():
             return
-        preset = next((name for name, known in PRESETS.items() if known == self.model.spec), None)
+        own, given = learned.to_dict(), spec.to_dict()
+        if isinstance(learned, EncoderSpec):
+            what = f"embeddings of {spec.encoder}" if isinstance(spec, EncoderSpec) else "MFCCs"
+            raise InputError(
+                f"the features are {what}, --init {self.name} learned from embeddings of {learned.encoder} (SHA-256 "
+                f"{learned.sha256[:16]}); featurize again: ser-batch featurize AUDIO --features {learned.encoder} "
+                "--out OTHER, with the labels as before"
+            )
+        differing = [
+            f"{name} is {given.get(name)!r} and was {own[name]!r}" for name in own if given.get(name) != own[name]
+        ]
+        preset = next((name for name, known in PRESETS.items() if known == learned), None)
         way_out = (
             f"featurize again: ser-batch featurize AUDIO --preset {preset} --out OTHER, with the labels as before"
             if preset
@@ -125,10 +150,11 @@ def load_start(options: TrainOptions) -> Start | None:
     if model.folder.resolve() == options.out.resolve():
         raise UsageError(f"--init {options.init}: the new model would take its place; choose another --out")
     recipe = model.values.get("recipe")
-    if model.estimator != "cnn" or recipe not in RECIPES:
+    recipes = (*RECIPES, HEAD_RECIPE)
+    if model.estimator != "cnn" or recipe not in recipes:
         raise UsageError(
             f"--init {options.init}: a model of {recipe or model.estimator}; expected a network of the recipe "
-            f"{' or '.join(RECIPES)}"
+            f"{' or '.join(recipes)}"
         )
     if options.recipe not in (None, recipe):
         raise UsageError(
@@ -141,7 +167,8 @@ def load_start(options: TrainOptions) -> Start | None:
             "--normalize out, or name another model"
         )
     shipped = [name for name, folder in bundle.shipped().items() if folder == model.folder]
-    return Start(shipped[0] if shipped else Path(model.folder).resolve().name, model, model.network())
+    network = model.head_model().heads if model.is_head_model else model.network()
+    return Start(shipped[0] if shipped else Path(model.folder).resolve().name, model, network)
 
 
 def with_inherited(licence: str, start: Start | None) -> str:

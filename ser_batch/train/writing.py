@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ser_batch import bundle
-from ser_batch.config import TrainOptions, holds_out_corpora
+from ser_batch import bundle, encoder
+from ser_batch.config import EncoderSpec, FeatureSpec, TrainOptions, holds_out_corpora
 from ser_batch.corpus import licence_of, sources_of
 from ser_batch.errors import OutputError
+from ser_batch.network.heads import log_prior_of, prior_of
 from ser_batch.report import (
     confusion,
     coverage_table,
     model_card,
+    regimes_metrics,
+    regimes_table,
     reliability_table,
     report_table,
     summary_table,
@@ -31,14 +34,17 @@ from ser_batch.tables import (
     corpora,
     make_folder,
     model_predictions_schema,
+    regimes_schema,
     segment_columns,
     write_frame,
 )
 from ser_batch.train.corpora import corpora_of, target_shares
+from ser_batch.train.deciding import decide_of
 from ser_batch.train.familiar import familiar_with
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.parts import Run
 from ser_batch.train.planning import Plan
+from ser_batch.train.regimes import regime_predictions
 from ser_batch.train.starting import Start, with_inherited
 
 
@@ -77,18 +83,31 @@ def write_model(
         metrics: dict[str, Any] = {}
         if own:
             metrics = _write_evaluation(building, data, labels, runs, options, corpus_labels)
+            metrics |= _write_regimes(building, data, labels, own, options, corpus_labels)
             metrics["meaning"] = _meaning(data, options, plan, start)
         write_frame(_history([*own, final]), building / "history.parquet")
         values = _bundle_values(data, labels, plan, final, metrics, start, identity, started)
         values["training"] |= _corpora_values(data, plan, corpus_labels)
-        familiar = familiar_with(data, final.part, plan.parts)
+        familiar = familiar_with(data, final.part, plan.parts) if isinstance(data.spec, FeatureSpec) else None
         values |= {"familiar": dataclasses.asdict(familiar)} if familiar else {}
         bundle.save(building, values, final.model, model_card(values))
+        if data.encoder_folder is not None:  # it does not ship with ser-batch
+            _copy_encoder(data, building / bundle.ENCODER_FOLDER)
         write_page(building, building / "report.html")
         _put(building, options.out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return bundle.load(options.out)
+
+
+def _copy_encoder(data: Features, out: Path) -> None:
+    """Copy the encoder that the features were made with; score needs it wherever the model goes."""
+    assert data.encoder_folder is not None
+    folder = Path(data.encoder_folder)
+    encoder.load(folder, expected=data.encoder_spec)
+    make_folder(out)
+    for name in (encoder.GRAPH_FILE, encoder.SPEC_FILE):
+        shutil.copyfile(folder / name, out / name)
 
 
 def _write_evaluation(
@@ -120,6 +139,37 @@ def _write_evaluation(
     main = predictions.filter(variant=metrics["condition"])
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
     return metrics
+
+
+def _write_regimes(
+    folder: Path,
+    data: Features,
+    labels: Sequence[str],
+    runs: Sequence[Run],
+    options: TrainOptions,
+    corpus_labels: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Write what the held-out rows give by what is known of archive and channel; return it for bundle.json."""
+    frames = []
+    for run in runs:
+        decide = decide_of(data, labels, run, is_normalized=options.wanted_normalize != "none")
+        if decide is None:
+            return {}
+        frames.append(
+            regime_predictions(
+                data.rows,
+                run.part.test,
+                decide,
+                labels,
+                log_prior=log_prior_of(labels, prior_of(labels)),
+                calm=run.part.calm,
+                common=run.part.common,
+                corpus_labels=corpus_labels,
+            )
+        )
+    table = regimes_table(pl.concat(frames))
+    write_frame(table, folder / "regimes.parquet", regimes_schema(labels))
+    return {"regimes": regimes_metrics(table)}
 
 
 def _corpus_labels(data: Features, labels: Sequence[str], plan: Plan, options: TrainOptions) -> dict[str, list[str]]:
@@ -288,32 +338,49 @@ def _bundle_values(
     segments = rows[np.unique(segment_numbers(data)[numbers], return_index=True)[1]]
     corpora = rows["corpus"].drop_nulls().unique().sort()
     names = {
-        "cnn": "1D CNN",
+        "cnn": "Heads" if final.heads else "1D CNN",
         "svm": "Support vector machine",
         "forest": "Random forest",
         "logistic": "Logistic regression",
     }
+    spec = data.spec
+    inputs = f"embeddings of {spec.encoder}" if isinstance(spec, EncoderSpec) else f"{spec.n_mfcc} MFCCs"
+    return (
+        {
+            "schema_version": 1,
+            "description": f"{names[identity['estimator']]} on {inputs}; {len(labels)} emotions: {', '.join(labels)}.",
+            **identity,
+            "feature_spec_hash": data.spec.digest(),
+            "labels": list(labels),
+            "scaler": dataclasses.asdict(final.scaler) if final.scaler else None,
+            "temperature": final.temperature,
+            "prior": prior_of(labels),
+            "training": {
+                "n_rows": len(segments),
+                "variants": rows["variant"].unique().sort().to_list(),
+                "n_recordings": rows["content_hash"].n_unique(),
+                "lowest_sampling_rate": rows["sampling_rate"].min(),
+                "n_speakers": rows["speaker"].drop_nulls().n_unique(),
+                "datasets": sorted(set(rows["dataset"])),
+                "sources": sources_of(corpora),
+                "rows_by_emotion": {label: int((segments["emotion"] == label).sum()) for label in labels},
+            },
+            "metrics": dict(metrics),
+            "cross_validated": bool(plan.is_cross_validation and metrics),
+            "licence": with_inherited(licence_of(corpora), start),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        | ({"init_name": start.name} if start else {})
+        | _head_values(final)
+    )
+
+
+def _head_values(final: Run) -> dict[str, Any]:
+    """Return what bundle.json says of heads alone."""
+    if final.heads is None:
+        return {}
+    model = final.heads.model
     return {
-        "schema_version": 1,
-        "description": f"{names[identity['estimator']]} on {data.mfcc_spec.n_mfcc} MFCCs; {len(labels)} emotions: "
-        f"{', '.join(labels)}.",
-        **identity,
-        "feature_spec_hash": data.spec.digest(),
-        "labels": list(labels),
-        "scaler": dataclasses.asdict(final.scaler) if final.scaler else None,
-        "temperature": final.temperature,
-        "training": {
-            "n_rows": len(segments),
-            "variants": rows["variant"].unique().sort().to_list(),
-            "n_recordings": rows["content_hash"].n_unique(),
-            "lowest_sampling_rate": rows["sampling_rate"].min(),
-            "n_speakers": rows["speaker"].drop_nulls().n_unique(),
-            "datasets": sorted(set(rows["dataset"])),
-            "sources": sources_of(corpora),
-            "rows_by_emotion": {label: int((segments["emotion"] == label).sum()) for label in labels},
-        },
-        "metrics": dict(metrics),
-        "cross_validated": bool(plan.is_cross_validation and metrics),
-        "licence": with_inherited(licence_of(corpora), start),
-        "seconds": round(time.monotonic() - started, 1),
-    } | ({"init_name": start.name} if start else {})
+        "temperature_without_reference": model.temperature_without,
+        "temperature_of_calls": model.temperature_of_calls,
+    }

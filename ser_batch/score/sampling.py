@@ -1,0 +1,181 @@
+"""The archive's reference made: some segments of some recordings, the same ones whatever the order and the workers."""
+
+import dataclasses
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ser_batch.config import EncoderSpec, ScoreOptions
+from ser_batch.corpus import Recording
+from ser_batch.parallel import MAIN, Cluster, Progress, Rows, Store, Work, claimed, run_shards, worker_count
+from ser_batch.score.applying import stacked
+from ser_batch.score.reference import LEAST_RECORDINGS, Reference, no_reference, now
+from ser_batch.score.work import Opened, ScoreWork
+from ser_batch.tables import remove_tree, source
+
+MOST_RECORDINGS = 200
+MOST_SEGMENTS = 10
+# of all recordings together; a mean of so many does not move any more (heads are trained on means of 240)
+ENOUGH_SEGMENTS = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleWork(Work):
+    """What a worker does with a recording of the sample."""
+
+    folder: Path
+    scoring: ScoreWork
+    size: int
+    most_segments: int
+
+    @property
+    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
+        """One row per recording: the sum over its segments."""
+        return {
+            MAIN: pa.schema(
+                [
+                    ("path", pa.string()),
+                    ("end_s", pa.float64()),
+                    ("n_segments", pa.int32()),
+                    ("sums", pa.list_(pa.float64(), self.size)),
+                ]
+            )
+        }
+
+    def prepare(self) -> None:
+        """Load the model."""
+        self.scoring.prepare()
+
+    def rows(self, recording: Recording, _content_hash: str) -> Rows:
+        """Yield the sum over at most `most_segments`; nothing where none has enough speech."""
+        opened = self.scoring.open(recording)
+        only = frozenset(evenly(list(self._spoken(opened)), self.most_segments))
+        if not only:
+            return
+        found = {
+            (segment.channel, segment.index): segment.features
+            for segment in self.scoring.segments(opened, only)
+            if segment.features is not None and segment.rms_dbfs is not None
+        }
+        features = [found[key] for key in sorted(found)]
+        if features:
+            is_heard = self.scoring.judge(opened).strangeness(features) <= 1
+            values = stacked(features)[is_heard].astype(np.float64)
+            if len(values):
+                yield (
+                    MAIN,
+                    {
+                        "path": recording.path,
+                        "end_s": opened.activity.duration_s,
+                        "n_segments": len(values),
+                        "sums": values.sum(axis=0),
+                    },
+                )
+
+    def _spoken(self, opened: Opened) -> Iterator[tuple[int, int]]:
+        """Yield channel and number of the segments with enough speech to be scored, and any at all."""
+        from ser_batch.featurize.intervals import intervals, labels_by_channel  # loaded by workers only
+
+        segmentation, activity = self.scoring.segmentation, opened.activity
+        labels = labels_by_channel(opened.recording, segmentation, opened.sound.n_channels)
+        for channel in sorted(opened.roles.keys() - opened.copies):
+            for interval in intervals(channel, labels[channel], segmentation, activity):
+                end_s = activity.duration_s if interval.end_s is None else interval.end_s
+                ratio = activity.speech_ratio(channel, interval.start_s, end_s)
+                if ratio > 0 and ratio >= self.scoring.min_speech:
+                    yield channel, interval.index
+                if segmentation.mode == "windows" and end_s >= activity.duration_s:
+                    break  # windows go on for ever
+
+
+def evenly(keys: Sequence[tuple[int, int]], most: int) -> Sequence[tuple[int, int]]:
+    """Return at most so many of some keys, as far apart as they can be."""
+    n = min(most, len(keys))
+    return [keys[(2 * number + 1) * len(keys) // (2 * n)] for number in range(n)]
+
+
+def sample(recordings: Sequence[Recording]) -> list[Recording]:
+    """Return at most `MOST_RECORDINGS` recordings, chosen and ordered by a hash of their path."""
+    return sorted(recordings, key=lambda recording: _hash(recording.path))[:MOST_RECORDINGS]
+
+
+def _hash(path: str) -> bytes:
+    return hashlib.sha256(path.encode()).digest()
+
+
+def archive_reference(
+    recordings: Sequence[Recording],
+    scoring: ScoreWork,
+    spec: EncoderSpec,
+    options: ScoreOptions,
+    *,
+    cluster: Cluster | None,
+    progress: Progress | None,
+) -> Reference:
+    """Listen to a sample of the archive.
+
+    Parameters
+    ----------
+    recordings
+        All that are to be scored, in any order.
+    scoring
+        How they are; its folder has to be claimed.
+    spec
+        The encoder.
+    options, cluster, progress
+        How the work is done.
+    """
+    chosen = sample(recordings)
+    nothing = no_reference(spec, options.segments, n_sampled=len(chosen))
+    if len(chosen) < LEAST_RECORDINGS:
+        return nothing
+    folder = sample_folder(scoring.folder)
+    most_segments = min(MOST_SEGMENTS, math.ceil(ENOUGH_SEGMENTS / len(chosen)))
+    work = SampleWork(folder, scoring, spec.embedding_size, most_segments)
+    jobs = worker_count(options) if cluster is None else cluster.n_workers
+    try:
+        with claimed(folder):
+            store = Store(folder, {}, overwrite=True)
+            run_shards(
+                work,
+                store.shards(chosen, options, jobs=jobs),
+                jobs=jobs,
+                title="reference",
+                isolate=options.isolate,
+                timeout_s=options.timeout,
+                progress=progress,
+                cluster=cluster,
+            )
+            tables = [pq.ParquetFile(source(part)).read() for part in store.parts()]
+    finally:
+        remove_tree(folder)
+    rows = {row["path"]: row for row in itertools.chain.from_iterable(table.to_pylist() for table in tables)}
+    if len(rows) < LEAST_RECORDINGS:
+        return nothing
+    # in the order of the sample: sums of floats depend on it
+    own = [rows[recording.path] for recording in chosen if recording.path in rows]
+    n_segments = sum(row["n_segments"] for row in own)
+    sums = np.zeros(spec.embedding_size)
+    for row in own:
+        sums += np.asarray(row["sums"])
+    return Reference(
+        kind="archive",
+        encoder=spec.digest(),
+        segments=options.segments,
+        embedding=tuple((sums / n_segments).tolist()),
+        n_recordings=len(own),
+        n_segments=n_segments,
+        n_sampled=len(chosen),
+        created=now(),
+    )
+
+
+def sample_folder(folder: Path) -> Path:
+    """Return where the sample of a store is worked on; it is removed when that is done."""
+    return folder / "_meta" / "reference"

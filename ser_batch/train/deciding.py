@@ -1,0 +1,111 @@
+"""What a trained model says of rows of the table, by what it may know of their archive and channel."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.network.heads import ChannelMean, HeadModel, probabilities_of
+from ser_batch.network.scaling import Heard, Scaler
+from ser_batch.tables import Features, chunks
+from ser_batch.train.parts import Numbers, Probabilities, Run
+from ser_batch.train.references import group_sizes, mean_references
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadsDecide:
+    """Heads, see `regimes.Decide`; labels that they were not trained on get the probability 0."""
+
+    data: Features
+    model: HeadModel
+    labels: Sequence[str]
+
+    def __call__(
+        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
+    ) -> Probabilities:
+        """Return probabilities after the prior, shape (n, labels)."""
+        embedding = self.data.embedding[rows]
+        of_channel = None
+        if channel is not None:
+            of_channel = ChannelMean(mean_references(embedding, channel), group_sizes(channel))
+        columns = np.searchsorted(self.labels, self.model.labels)
+        out = np.zeros((len(rows), len(self.labels)))
+        out[:, columns] = self.model.probabilities(
+            embedding,
+            archive=None if archive is None else mean_references(embedding, archive),
+            channel=of_channel,
+            log_prior=log_prior[columns],
+        )
+        return out
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NetworkDecide:
+    """A network on MFCCs, see `regimes.Decide`; one that is not normalized takes no reference."""
+
+    data: Features
+    network: Any
+    scaler: Scaler
+    temperature: float
+    is_normalized: bool
+    columns: Numbers
+    n_labels: int
+
+    def __call__(
+        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
+    ) -> Probabilities:
+        """Return probabilities after the prior, shape (n, labels)."""
+        from ser_batch.network import training
+
+        heard = self._heard(rows, archive, channel) if self.is_normalized else None
+        raw = training.predict(self.network, _Rows(self.data, rows, self.scaler, heard))
+        out = np.zeros((len(rows), self.n_labels))
+        out[:, self.columns] = probabilities_of(
+            np.log(np.maximum(raw, 1e-12)), temperature=self.temperature, log_prior=log_prior[self.columns]
+        )
+        return out
+
+    def _heard(self, rows: Numbers, archive: Numbers | None, channel: Numbers | None) -> Heard:
+        data, n_mels = self.data, self.data.mfcc_spec.n_mels
+        own = Heard.concatenated([Heard.of(data.mfcc[c], data.n_frames[c], n_mels) for c in chunks(rows)])
+        heard = own if channel is None else _of_groups(own, channel)
+        return heard if archive is None else heard + _of_groups(own, archive).as_archive()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rows:
+    """Scaled MFCCs of rows, by what was heard of each one's voice."""
+
+    data: Features
+    rows: Numbers
+    scaler: Scaler
+    heard: Heard | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, numbers: Numbers | slice) -> npt.NDArray[np.float32]:
+        rows = self.rows[numbers]
+        heard = None if self.heard is None else self.heard[np.arange(len(self.rows))[numbers]]
+        return self.scaler.transform(self.data.mfcc[rows], self.data.n_frames[rows], heard)
+
+
+def _of_groups(heard: Heard, group: Numbers) -> Heard:
+    _, number = np.unique(group, return_inverse=True)
+    return heard.together(number, int(number.max(initial=-1)) + 1)[number]
+
+
+def decide_of(
+    data: Features, labels: Sequence[str], run: Run, *, is_normalized: bool
+) -> HeadsDecide | NetworkDecide | None:
+    """Return how a run decides on rows of the table; None of a classical model, which knows no reference."""
+    if run.heads is not None:
+        return HeadsDecide(data, run.heads.model, labels)
+    if run.scaler is None:
+        return None
+    columns = np.arange(len(labels)) if run.learned is None else run.learned
+    return NetworkDecide(data, run.model, run.scaler, run.temperature, is_normalized, columns, len(labels))

@@ -1,0 +1,173 @@
+"""A trained model tried as it will be used: by what is known of the speaker and of the archive."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ser_batch.network.heads import NEUTRAL, log_prior_of
+from ser_batch.report import restricted
+from ser_batch.report.regimes import ALONE, BALANCED, MOSTLY_NEUTRAL, NO_REFERENCE
+from ser_batch.tables import LABEL_PREFIX, corpora
+from ser_batch.train.composing import Numbers, composed_calls, is_speech
+
+Floats = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Decide(Protocol):
+    """A trained model, and how it decides by what is known of its reference."""
+
+    def __call__(
+        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
+    ) -> Probabilities:
+        """Return probabilities after the prior, shape (n, labels).
+
+        Parameters
+        ----------
+        rows
+            Row numbers of the features table, shape (n,); a row may be there several times.
+        archive, channel
+            Numbers of groups, shape (n,): rows of one number are one archive, or one channel, and its reference is
+            computed from exactly these rows. None: it is not known.
+        log_prior
+            Of each label, shape (labels,).
+        """
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Trial:
+    """What is asked of a model in one regime."""
+
+    regime: str
+    rows: Numbers
+    archive: Numbers | None
+    channel: Numbers | None
+    log_prior: Floats
+    call: Sequence[str] | None = None
+
+
+def regime_predictions(
+    rows: pl.DataFrame,
+    test: Numbers,
+    decide: Decide,
+    labels: Sequence[str],
+    *,
+    log_prior: Floats,
+    calm: Numbers,
+    common: Sequence[str] | None = None,
+    corpus_labels: Mapping[str, Sequence[str]] | None = None,
+    is_out_of_domain: Bools | None = None,
+) -> pl.DataFrame:
+    """Predict the held-out speech of one run in each regime of `report.regimes.REGIMES`.
+
+    An archive is the held-out speech of one corpus in one condition, or all of its composed calls. The prior is
+    balanced where each emotion is about as frequent as the others, and `log_prior` in composed calls.
+
+    Parameters
+    ----------
+    rows
+        All rows of the features table.
+    test
+        Row numbers of those held out. Song is left out.
+    decide
+        The model of the run.
+    labels
+        Of the model, in its order.
+    log_prior
+        Of each label, shape (labels,): what the model expects of calls.
+    calm
+        Row numbers of held-out calm speech, where the model has no such label: neutral speech of composed calls.
+    common
+        Labels that the held-out rows may have, as `Part` has them; None is all.
+    corpus_labels
+        Labels of each corpus, where they are known. Rows are judged on these and on what occurs among them.
+    is_out_of_domain
+        Which rows of the table are out of domain, shape (rows,); None is not known.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per segment, regime and, of composed calls, call: corpus, condition, regime, call (null but for composed
+        calls), emotion, predicted, ``p_<label>`` and is_out_of_domain (null where not known).
+    """
+    names = corpora(rows)
+    schema = {
+        **dict.fromkeys(("corpus", "condition", "regime", "call", "emotion", "predicted"), pl.String),
+        **dict.fromkeys((LABEL_PREFIX + label for label in labels), pl.Float64),
+        "is_out_of_domain": pl.Boolean,
+    }
+    frames = [pl.DataFrame(schema=schema)]
+    # nothing is a call to a model that takes no speech for neutral
+    has_neutral = bool(set(NEUTRAL) & set(labels if common is None else common))
+    for trial in _trials(rows, test, calm if has_neutral else None, labels, log_prior):
+        own, corpus = rows[trial.rows], names[trial.rows]
+        probabilities = decide(trial.rows, archive=trial.archive, channel=trial.channel, log_prior=trial.log_prior)
+        with_calm = trial.regime == MOSTLY_NEUTRAL
+        allowed = _allowed(corpus, own["emotion"], labels, common, corpus_labels or {}, with_calm=with_calm)
+        probabilities = restricted(probabilities, allowed)
+        columns = {
+            "corpus": corpus,
+            "condition": own["variant"],
+            "regime": [trial.regime] * len(own),
+            "call": trial.call,
+            "emotion": own["emotion"],
+            "predicted": np.asarray(labels)[probabilities.argmax(axis=1)],
+            **{LABEL_PREFIX + label: probabilities[:, i] for i, label in enumerate(labels)},
+            "is_out_of_domain": None if is_out_of_domain is None else is_out_of_domain[trial.rows],
+        }
+        frames.append(pl.DataFrame(columns, schema=schema))
+    return pl.concat(frames)
+
+
+def _trials(
+    rows: pl.DataFrame, test: Numbers, calm: Numbers | None, labels: Sequence[str], log_prior: Floats
+) -> Iterator[_Trial]:
+    """Give the regimes in their order; no composed calls without `calm`."""
+    balanced = log_prior_of(labels, None)
+    spoken = test[is_speech(rows)[test]]
+    named = rows.with_columns(
+        corpora(rows),
+        # where the speaker is not known, a channel of a recording
+        nobody=pl.when(pl.col("speaker").is_null()).then(pl.struct("dataset", "path", "channel").rank("dense")),
+    )
+    archive = _numbers(named, "corpus", "variant")
+    channel = _numbers(named, "corpus", "variant", "speaker", "nobody")
+    yield _Trial(NO_REFERENCE, spoken, None, None, balanced)
+    yield _Trial(ALONE, spoken, archive[spoken], None, balanced)
+    yield _Trial(BALANCED, spoken, archive[spoken], channel[spoken], balanced)
+    calls = [] if calm is None else composed_calls(rows, np.union1d(spoken, calm))
+    if calls:
+        called = np.concatenate([call.rows for call in calls])
+        number = np.repeat(np.arange(len(calls)), [len(call.rows) for call in calls])
+        yield _Trial(MOSTLY_NEUTRAL, called, archive[called], number, log_prior, [calls[i].name for i in number])
+
+
+def _numbers(rows: pl.DataFrame, *by: str) -> Numbers:
+    """Return the number of each row's group, from 0, shape (rows,)."""
+    return rows.select(pl.struct(by).rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+
+
+def _allowed(
+    corpus: pl.Series,
+    emotion: pl.Series,
+    labels: Sequence[str],
+    common: Sequence[str] | None,
+    corpus_labels: Mapping[str, Sequence[str]],
+    *,
+    with_calm: bool,
+) -> Bools:
+    """Return which labels each row may get, shape (n, labels)."""
+    allowed = np.ones((len(corpus), len(labels)), dtype=np.bool_)
+    for name in corpus.unique():
+        is_own = (corpus == name).to_numpy()
+        known = {*corpus_labels.get(name, labels), *emotion.filter(is_own)}
+        known &= set(labels if common is None else common)
+        # whoever speaks calmly is heard as neutral there
+        known |= set(NEUTRAL) if with_calm and known & set(NEUTRAL) else set()
+        allowed[is_own] = np.isin(labels, list(known))
+    return allowed
