@@ -113,7 +113,8 @@ def fit(
     if near:
         for layer in network.layers:
             if isinstance(layer, layers.Dense):
-                layer.kernel_regularizer = Nearness(near, layer.get_weights()[0])
+                # the layer's own attribute is looked at when it is built, and would go into its configuration
+                layer.kernel.regularizer = Nearness(near, layer.get_weights()[0])
     network.compile(optimizer=optimizer, loss=[MaskedCrossentropy(recipe.label_smoothing) for _ in network.outputs])
 
     def after_epoch(index: int, logs: dict[str, Any]) -> None:
@@ -121,7 +122,6 @@ def fit(
 
     callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
     network.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
-
 
 class Nearness(keras.regularizers.Regularizer):  # type: ignore[misc]  # Keras ships no types
     """A penalty on the squared distance of weights from where they began (L2-SP, Li et al. 2018)."""

@@ -1,0 +1,425 @@
+"""Heads on embeddings: what they compute, what they learn, how they are combined, and what a model folder keeps."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ser_batch import bundle, encoder
+from ser_batch.config import EncoderSpec, Segmentation, TrainOptions
+from ser_batch.errors import BundleError, EncoderError, InputError, UsageError
+from ser_batch.network import heads, training
+from ser_batch.network.heads import ChannelMean, HeadModel, Heads, Layers, log_prior_of, probabilities_of
+from ser_batch.network.recipes import HEAD
+from ser_batch.network.scaling import Scaler
+from ser_batch.tables import features_schema, load_features, rows_table, write_json, write_table
+from ser_batch.train import train
+from ser_batch.train.corpora import corpora_of, target_shares
+from ser_batch.train.deciding import HeadsDecide
+from ser_batch.train.heads import EmbeddedSegments, fit_embedding_scaler, with_temperatures
+from ser_batch.train.parts import HeadsTried, Part, Run, label_numbers
+from ser_batch.train.references import DrawnReferences, group_numbers, group_sizes, mean_references
+
+SPEC = EncoderSpec(encoder="toy", source="none", revision="1", license="MIT", sha256="0" * 64, outputs=(1,), width=6)
+SIZE = SPEC.embedding_size
+LABELS = ("angry", "happy", "neutral")
+SMALL = dataclasses.replace(
+    HEAD, epochs=6, batch=16, learning_rate=0.02, hidden=8, members=1, input_dropout=0.0, hidden_dropout=0.0
+)
+
+
+def quiet(line):
+    """Progress that nobody reads."""
+
+
+def made_features(
+    folder, *, corpus=None, labels=LABELS, n_speakers=4, clips=3, variants=("clean",), spec=SPEC, shift=0
+):
+    """Write embeddings in which each label has a direction of its own, and each speaker and variant a place."""
+    generator = np.random.default_rng(len(folder.name))
+    places = generator.normal(0, 0.3, (n_speakers, spec.embedding_size))
+    rows = []
+    for speaker in range(n_speakers):
+        for label in labels:
+            for clip in range(clips):
+                direction = np.eye(spec.embedding_size)[LABELS.index(label) if label in LABELS else 3]
+                values = 3 * direction + places[speaker] + generator.normal(0, 0.3, spec.embedding_size) + shift
+                path = f"{speaker}/{label}-{clip}.wav"
+                rows += [
+                    {
+                        "dataset": folder.name, "path": path, "content_hash": folder.name + path, "channel": 0,
+                        "segment": 0, "variant": variant, "start_s": 0.0, "end_s": 1.0, "duration_s": 1.0,
+                        "sampling_rate": 16000, "n_channels": 1, "n_tokens": 50, "corpus": corpus, "emotion": label,
+                        "speaker": f"{folder.name}-{speaker}", "sex": ("female", "male")[speaker % 2],
+                        "embedding": (values + 0.1 * number).astype(np.float32),
+                    }
+                    for number, variant in enumerate(variants)
+                ]  # fmt: skip
+    folder.mkdir(parents=True)
+    write_table(folder / "part-000001.parquet", rows_table(rows, features_schema(spec, [])))
+    write_spec(folder, spec)
+    return folder
+
+
+def write_spec(folder, spec, **more):
+    values = {"feature_spec": spec.to_dict(), "segmentation": Segmentation(mode="clip").to_dict()}
+    write_json(folder / "spec.json", values | more)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Heads that compile and learn in a moment."""
+    for module in ("heads", "stage"):
+        monkeypatch.setattr(f"ser_batch.train.{module}.HEAD", SMALL)
+
+
+def run(folders, out, **options):
+    return train(folders, TrainOptions(out=out, **options), say=quiet)
+
+
+def values_of(out):
+    return json.loads((out / "bundle.json").read_text())
+
+
+def drawn_layers(generator, hidden=4):
+    shapes = ((SIZE, hidden), (hidden,), (1, hidden), (hidden, len(LABELS)), (len(LABELS),))
+    return Layers(*(generator.normal(0, 0.5, shape).astype(np.float32) for shape in shapes))
+
+
+@pytest.fixture
+def model():
+    generator = np.random.default_rng(0)
+    scaler = Scaler(tuple(generator.normal(size=SIZE)), tuple(generator.uniform(0.5, 2, SIZE)))
+    members = {reference: [drawn_layers(generator), drawn_layers(generator)] for reference in heads.REFERENCES}
+    return HeadModel(Heads(scaler, members), LABELS, 0.8, 0.7, 0.5)
+
+
+@pytest.fixture
+def embedding():
+    return np.random.default_rng(1).normal(size=(5, SIZE)).astype(np.float32)
+
+
+# --- what heads compute -------------------------------------------------------------------------------------------
+
+
+def test_numpy_computes_what_keras_trained(embedding, tmp_path):
+    from ser_batch.network import head_training
+
+    recipe = dataclasses.replace(SMALL, members=2)
+    head_training.set_seed(0)
+    network = head_training.build(SIZE, len(LABELS), recipe.references, recipe)
+    generator = np.random.default_rng(2)
+    network.set_weights([generator.normal(0, 0.5, w.shape).astype(np.float32) for w in network.get_weights()])
+    scaler = Scaler((0.0,) * SIZE, (1.0,) * SIZE)
+    center = embedding.mean(axis=0)
+    inputs = {}
+    for reference in recipe.references:
+        inputs[reference] = embedding if reference == heads.NONE else embedding - center
+        inputs[f"{reference}_share_input"] = np.full((5, 1), heads.share_input(0.8))
+    expected = [np.log(output) for output in network.predict(inputs, verbose=0)]
+    training.save(network, tmp_path / "network.keras")
+    loaded, _, _ = heads.load(tmp_path / "network.keras", scaler, len(LABELS))
+    for place, reference in enumerate(recipe.references):
+        given = None if reference == heads.NONE else center
+        found = loaded.log_probabilities(reference, embedding, given, neutral_share=0.8)
+        np.testing.assert_allclose(found, np.mean(expected[2 * place : 2 * place + 2], axis=0), atol=1e-5)
+
+
+def test_without_an_archive_the_heads_that_need_none_decide(model, embedding):
+    found = model.log_probabilities(embedding, archive=None, channel=None, is_balanced=True)
+    np.testing.assert_array_equal(found, model.heads.log_probabilities(heads.NONE, embedding))
+
+
+@pytest.mark.parametrize(
+    ("count", "is_balanced", "weight"), [(1, True, 0), (12, True, 1), (100, True, 1), (12, False, 0.5), (1, False, 0)]
+)
+def test_the_channel_counts_by_what_was_heard_of_it(count, is_balanced, weight, model, embedding):
+    archive = embedding.mean(axis=0)
+    channel = ChannelMean(embedding + 1, np.full(5, count))
+    share = 1 / 3 if is_balanced else heads.MOSTLY_NEUTRAL_SHARE
+    of_archive = model.heads.log_probabilities(heads.ARCHIVE, embedding, archive, neutral_share=share)
+    of_channel = model.heads.log_probabilities(heads.CHANNEL, embedding, embedding + 1, neutral_share=share)
+    found = model.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
+    np.testing.assert_allclose(found, weight * of_channel + (1 - weight) * of_archive)
+
+
+def test_a_prior_moves_decisions_and_the_temperature_of_calls_moves_none(model, embedding):
+    prior = log_prior_of(LABELS, {"neutral": 0.9})
+    archive = embedding.mean(axis=0)
+    balanced, moved = (
+        model.probabilities(embedding, archive=archive, channel=None, log_prior=log_prior)
+        for log_prior in (log_prior_of(LABELS, None), prior)
+    )
+    assert moved[:, 2].mean() > balanced[:, 2].mean() + 0.1
+    plain = dataclasses.replace(model, temperature_of_calls=1.0)
+    flatter = plain.probabilities(embedding, archive=archive, channel=None, log_prior=prior)
+    assert (flatter.argmax(axis=1) == moved.argmax(axis=1)).all()
+    assert (flatter.max(axis=1) < moved.max(axis=1)).all()
+    lp = plain.log_probabilities(embedding, archive=archive, channel=None, is_balanced=False)
+    np.testing.assert_allclose(flatter, probabilities_of(lp, temperature=0.8, log_prior=prior))
+
+
+def test_a_prior_leaves_the_same_to_all_other_labels():
+    np.testing.assert_allclose(np.exp(log_prior_of(LABELS, {"neutral": 0.5})), [0.25, 0.25, 0.5])
+    np.testing.assert_allclose(np.exp(log_prior_of(LABELS, None)), [1 / 3] * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda layers: layers.pop("none_1_share"), "shapes"),
+        (lambda layers: layers.update(none_2_hidden=layers["none_1_hidden"]), "shapes"),
+        (lambda layers: layers.update(dense=layers["none_1_hidden"]), "not those of heads"),
+        (lambda layers: layers["none_1_hidden"][0].fill(np.nan), "no numbers"),
+        (lambda layers: layers.clear(), "not those of heads"),
+    ],
+)
+def test_weights_that_are_no_heads_are_refused(change, told, model, monkeypatch, tmp_path):
+    layers = {}
+    for reference, (member, _) in model.heads.members.items():
+        arrays = [getattr(member, field.name).copy() for field in dataclasses.fields(member)]
+        layers |= dict(zip(heads.layer_names(reference, 1), (arrays[:2], arrays[2:3], arrays[3:]), strict=True))
+    monkeypatch.setattr(heads, "read_saved", lambda _: ({"layers": []}, layers))
+    assert heads.load(tmp_path, model.heads.scaler, len(LABELS))[0].members.keys() == set(heads.REFERENCES)
+    change(layers)
+    with pytest.raises(BundleError, match=told):
+        heads.load(tmp_path, model.heads.scaler, len(LABELS))
+
+
+# --- references ---------------------------------------------------------------------------------------------------
+
+
+def test_archives_and_channels_are_those_of_one_variant(tmp_path):
+    data = load_features([made_features(tmp_path / "a", variants=("clean", "g711")), made_features(tmp_path / "bb")])
+    rows = data.rows.with_columns(
+        archive=pl.Series(group_numbers(data, heads.ARCHIVE)), channel=pl.Series(group_numbers(data, heads.CHANNEL))
+    )
+    assert rows.select("dataset", "variant").n_unique() == rows["archive"].n_unique() == 3
+    assert rows.select("speaker", "variant").n_unique() == rows["channel"].n_unique() == 12
+    assert rows.group_by("archive").agg(pl.struct("dataset", "variant").n_unique())["dataset"].max() == 1
+    for group in (rows["archive"].to_numpy(), rows["channel"].to_numpy()):
+        means, sizes = mean_references(data.embedding, group), group_sizes(group)
+        own = group == group[7]
+        np.testing.assert_allclose(means[7], data.embedding[own].mean(axis=0), rtol=1e-5)
+        assert sizes[7] == own.sum()
+
+
+def test_references_are_drawn_with_the_share_of_neutral_speech_that_heads_are_told():
+    embedding = np.repeat(np.arange(10, dtype=np.float32) >= 5, 2).reshape(10, 2).astype(np.float32)  # 1 is neutral
+    neutral, other = np.arange(5, 10), np.arange(5)
+    drawn = DrawnReferences(
+        embedding, ((neutral, other), (neutral, other[:0]), (neutral[:0], other)), (0.2, 0.8), (40,)
+    )
+    means, shares = drawn.draw(np.random.default_rng(0))
+    np.testing.assert_allclose(means[:, 0], shares, atol=1e-6)
+    assert 0.2 <= shares[0] <= 0.8
+    assert shares[1:].tolist() == [1, 0], "who is never neutral, or always, has no other share"
+    again, other_shares = drawn.draw(np.random.default_rng(1))
+    assert other_shares[0] != shares[0]
+    np.testing.assert_array_equal(drawn.draw(np.random.default_rng(1))[0], again)
+
+
+def test_a_batch_is_less_its_references_and_masks_what_a_corpus_lacks(tmp_path):
+    data = load_features([made_features(tmp_path / "a"), made_features(tmp_path / "bb", labels=LABELS[:2], shift=5)])
+    shares = target_shares(data, LABELS)
+    rows = np.arange(len(data.rows))
+    several = corpora_of(data, shares, rows)
+    scaler = fit_embedding_scaler(data, rows, several)
+    segments = EmbeddedSegments(
+        data, rows, label_numbers(data, LABELS), LABELS, scaler, SMALL, shares=shares, corpora=several
+    )
+    generator = np.random.default_rng(0)
+    order = segments.order(generator)
+    assert len(order) == len(segments) == len(rows)
+    is_a = (data.rows["dataset"] == "a").to_numpy()
+    assert abs(is_a[order].sum() - len(rows) / 2) <= 3, "corpora count the same"
+    inputs, targets = segments.batch(order, generator)
+    scaled = (data.embedding - np.asarray(scaler.mean)) / np.asarray(scaler.scale)
+    np.testing.assert_allclose(inputs[heads.NONE][0], scaled[order], atol=1e-4)
+    assert np.abs(inputs[heads.ARCHIVE][0].mean(axis=0)).max() < np.abs(scaled[order][is_a[order]].mean(axis=0)).max()
+    assert (targets[~is_a[order], 0, 2] == -1).all()
+    assert (targets[is_a[order], 0] >= 0).all()
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def test_heads_are_trained_tried_and_kept(small, tmp_path):
+    features = made_features(tmp_path / "toy", n_speakers=6, clips=6, variants=("clean", "g711"))
+    told = run([features], tmp_path / "model", split="speaker:3", conditions="clean,g711", baselines="logistic")
+    values = values_of(tmp_path / "model")
+    assert told.metrics["uar"] > 0.9
+    assert (values["recipe"], values["epochs"], values["prior"]) == ("head", 6, {"neutral": 0.35})
+    assert values["feature_spec"]["encoder"] == "toy"
+    assert values["training"]["variants"] == ["clean", "g711"]
+    loaded = bundle.load(tmp_path / "model")
+    own = loaded.head_model()
+    assert own.labels == LABELS
+    assert {own.temperature, own.temperature_without, own.temperature_of_calls} != {1.0}
+    data = load_features([features])
+    rows = np.arange(len(data.rows))
+    decide = HeadsDecide(data, own, LABELS)
+    found = decide(rows, archive=group_numbers(data, heads.ARCHIVE), channel=None, log_prior=log_prior_of(LABELS, None))
+    assert (np.asarray(LABELS)[found.argmax(axis=1)] == data.rows["emotion"].to_numpy()).mean() > 0.9
+    regimes = pl.read_parquet(tmp_path / "model" / "regimes.parquet")
+    assert set(regimes["regime"]) == {"none", "alone", "balanced", "mostly_neutral"}
+    assert set(regimes["condition"]) == {"clean", "g711"}
+    assert values["metrics"]["regimes"]["mostly_neutral"]["clean"]["recalls"]["neutral"] > 0.5
+    models = pl.read_parquet(tmp_path / "model" / "summary.parquet")["estimator"].unique().to_list()
+    assert set(models) >= {"head", "logistic", "head, recordings alone"}
+    assert pl.read_parquet(tmp_path / "model" / "history.parquet")["epoch"].max() == 6
+    again = run([features], tmp_path / "again", split="speaker:3", conditions="clean,g711", baselines="logistic")
+    assert again.model_id == told.model_id
+    with pytest.raises(EncoderError, match="needs the encoder toy"):
+        loaded.encoder_place()
+
+
+@pytest.mark.parametrize("estimator", ["svm", "forest", "logistic"])
+def test_classical_models_learn_from_embeddings(estimator, tmp_path):
+    features = made_features(tmp_path / "toy", clips=6)
+    told = run([features], tmp_path / "model", split="speaker", estimator=estimator)
+    assert told.metrics["uar"] > 0.9
+    loaded = bundle.load(tmp_path / "model")
+    assert loaded.takes_embeddings
+    found = loaded.predictor()(load_features([features]).embedding[:3], np.full(3, 50))
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_several_corpora_are_held_out_at_once(small, tmp_path):
+    folders = [
+        made_features(tmp_path / name, corpus=corpus, labels=labels, shift=shift)
+        for name, corpus, labels, shift in (
+            ("one", "emodb", LABELS, 0),
+            ("other", "crema-d", LABELS, 1),
+            ("third", "ravdess", (*LABELS, "sad"), 2),
+            ("fourth", "nemo", LABELS[1:], 3),
+        )
+    ]
+    told = run(folders, tmp_path / "model", split="corpus:ravdess,nemo")
+    assert set(told.metrics["held_out_corpora"]) == {"ravdess", "nemo"}
+    assert bundle.load(tmp_path / "model").labels == LABELS
+    assert set(values_of(tmp_path / "model")["training"]["datasets"]) == {"one", "other"}
+    regimes = pl.read_parquet(tmp_path / "model" / "regimes.parquet")
+    assert set(regimes["corpus"]) == {"all", "ravdess", "nemo"}
+    assert bundle.load(tmp_path / "model").head_model().temperature != 1.0, "fitted on each of the two that it has"
+
+
+def tried(model, right, n=20):
+    """What heads say of rows: sure, and right or not."""
+    truth = np.zeros(n, dtype=np.int64)
+    sure = np.full((n, 3), 0.1)
+    sure[np.arange(n), np.where(np.arange(n) < right * n, 0, 1)] = 0.8
+    return HeadsTried(model, np.concatenate([sure, sure]), sure, truth, np.ones(n), sure, truth, np.ones(n))
+
+
+def test_temperatures_are_those_of_what_others_say(model):
+    nothing = np.empty(0, dtype=np.int64)
+    part = Part("a", 0, nothing, nothing, by_speaker=True, spares=True)
+    probabilities = np.empty((0, 3)), nothing
+    before = Run(part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0))
+    after = with_temperatures(before, [tried(model, 0.5)], LABELS)
+    assert after.temperature > 1 > with_temperatures(before, [tried(model, 1.0)], LABELS).temperature
+    assert after.heads.model.temperature == after.temperature
+    assert with_temperatures(before, [], LABELS) is before
+
+
+def test_an_encoder_that_does_not_ship_goes_into_the_model_folder(small, tmp_path):
+    shipped = encoder.shipped()["whisper-tiny.en"]
+    own = tmp_path / "mine"
+    shutil.copytree(shipped, own)
+    described = json.loads((own / encoder.SPEC_FILE).read_text()) | {"encoder": "mine"}
+    (own / encoder.SPEC_FILE).write_text(json.dumps(described))
+    spec = encoder.read_spec(own)
+    features = made_features(tmp_path / "toy", spec=spec)
+    write_spec(features, spec, encoder_folder=str(own))
+    run([features], tmp_path / "model", split="speaker", epochs=1)
+    place = bundle.load(tmp_path / "model").encoder_place()
+    assert place == str((tmp_path / "model" / "encoder").resolve())
+    encoder.load((tmp_path / "model" / "encoder"), expected=spec)
+
+
+# --- starting from other heads ------------------------------------------------------------------------------------
+
+
+def test_heads_start_from_a_model_and_stay_near_it(small, monkeypatch, tmp_path):
+    first = made_features(tmp_path / "first")
+    run([first], tmp_path / "before", split="none")
+    other = made_features(tmp_path / "other", labels=(*LABELS, "sad"), shift=0.5)
+    started = bundle.load(tmp_path / "before").head_model().heads
+
+    def distance(near):
+        recipe = dataclasses.replace(SMALL, near=near)
+        monkeypatch.setattr("ser_batch.train.heads.HEAD", recipe)
+        out = tmp_path / f"after-{near}"
+        run([other], out, split="none", init=str(tmp_path / "before"))
+        loaded = bundle.load(out)
+        assert loaded.scaler == started.scaler
+        assert loaded.labels == (*LABELS, "sad")
+        own = loaded.head_model().heads
+        pairs = zip(own.members[heads.ARCHIVE], started.members[heads.ARCHIVE], strict=True)
+        return sum(float(np.abs(after.hidden - before.hidden).sum()) for after, before in pairs)
+
+    assert distance(10.0) < 0.2 * distance(0.0001)
+    assert values_of(tmp_path / "after-10.0")["init"]["recipe"] == "head"
+
+
+# --- what does not go together ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"recipe": "robust"},
+            "recipe robust is of MFCCs, and these features are embeddings; train with --recipe head",
+        ),
+        ({"normalize": "speaker"}, "leave --normalize out"),
+        ({"baselines": "robust"}, "recipe robust is of MFCCs"),
+    ],
+)
+def test_what_is_of_mfccs_is_refused_on_embeddings(options, told, tmp_path):
+    features = made_features(tmp_path / "toy")
+    with pytest.raises(UsageError, match=told):
+        run([features], tmp_path / "model", **options)
+    assert not (tmp_path / "model").exists()
+
+
+def test_heads_are_refused_on_mfccs(small_features, tmp_path):
+    with pytest.raises(UsageError, match=r"featurize AUDIO --features whisper-tiny\.en --out OTHER"):
+        run([small_features], tmp_path / "model", recipe="head")
+
+
+def test_features_of_two_encoders_are_refused(tmp_path):
+    other = EncoderSpec.from_dict(SPEC.to_dict() | {"encoder": "second", "sha256": "1" * 64})
+    folders = [made_features(tmp_path / "a"), made_features(tmp_path / "b", spec=other)]
+    with pytest.raises(InputError, match=r"embeddings of the encoder second, .* embeddings of the encoder toy"):
+        run(folders, tmp_path / "model")
+
+
+def test_heads_start_from_heads_on_the_same_encoder(small, small_features, tmp_path):
+    run([made_features(tmp_path / "a")], tmp_path / "model", split="none", epochs=1)
+    other = EncoderSpec.from_dict(SPEC.to_dict() | {"encoder": "second", "sha256": "1" * 64})
+    with pytest.raises(InputError, match=r"embeddings of second, --init model learned from embeddings of toy"):
+        run([made_features(tmp_path / "b", spec=other)], tmp_path / "new", init=str(tmp_path / "model"))
+    with pytest.raises(UsageError, match="recipe head is of embeddings, and these features are MFCCs"):
+        run([small_features], tmp_path / "new", init=str(tmp_path / "model"))
+
+
+def test_a_model_that_was_altered_is_refused(small, tmp_path):
+    run([made_features(tmp_path / "a")], tmp_path / "model", split="none", epochs=1)
+    values = values_of(tmp_path / "model")
+    for change, told in (
+        ({"temperature_of_calls": 0}, "temperature_of_calls is 0; expected a number above 0"),
+        ({"temperature_without_reference": None}, "temperature_without_reference is null"),
+        ({"recipe": "robust"}, "recipe is 'robust', and feature_spec that of embeddings"),
+        ({"feature_spec": {"encoder": "toy"}}, "feature_spec: encoder: Object missing required field"),
+    ):
+        write_json(tmp_path / "model" / "bundle.json", values | change)
+        with pytest.raises(BundleError, match=told):
+            bundle.load(tmp_path / "model")
+    write_json(tmp_path / "model" / "bundle.json", values | {"temperature": 0.5})
+    with pytest.raises(BundleError, match="not those that were saved together"):
+        bundle.load(tmp_path / "model").head_model()
