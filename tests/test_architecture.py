@@ -17,6 +17,7 @@ ORDER = (
     "audio",
     "vad",
     "variants",
+    "sounds",
     "mfcc",
     "encoder",
     "parallel",

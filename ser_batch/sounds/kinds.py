@@ -1,0 +1,85 @@
+"""All kinds of sounds by name, and the lines and rooms through which they are heard."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ser_batch.audio import Resampler
+from ser_batch.sounds import music, noises, telephone
+from ser_batch.sounds.shaping import Floats, Samples, band, filtered, log_uniform
+from ser_batch.variants import changed
+
+Maker = Callable[[int, int, np.random.Generator], Floats]
+
+# a maker takes the number of samples, their rate in Hz and what it draws from
+KINDS: dict[str, Maker] = {
+    "band": music.band_of_several,
+    "sustained": music.sustained,
+    "struck": music.struck,
+    "modulated": music.modulated,
+    "plucked": music.plucked,
+    "drums": music.drums,
+    "pad": music.pad,
+    "lead": music.lead,
+    "dtmf": telephone.dtmf,
+    "call_progress": telephone.call_progress,
+    "special_information": telephone.special_information,
+    "hold_beeps": telephone.hold_beeps,
+    "fsk": telephone.fsk,
+    "modem": telephone.modem,
+    "bell": telephone.bell,
+    "comfort_noise": telephone.comfort_noise,
+    "steady": noises.steady,
+    "hum": noises.hum,
+    "engine": noises.engine,
+    "wind": noises.wind,
+    "rain": noises.rain,
+    "applause": noises.applause,
+    "knocks": noises.knocks,
+    "chirps": noises.chirps,
+    "siren": noises.siren,
+    "alarm": noises.alarm,
+    "tones": noises.tones,
+    "bursts": noises.bursts,
+}
+# as often as they stand here: clean, telephones of several kinds, rooms
+_LINES = (None, None, "g711", "telephone+g711", "room", "room+telephone+g711", "gsm")
+
+
+def sound(kind: str, generator: np.random.Generator, *, seconds: float, sampling_rate: int) -> Samples:
+    """Make a sound that is not speech, as a recording would have it.
+
+    It is filtered, in a room, with noise or through a telephone at random.
+
+    Parameters
+    ----------
+    kind
+        One of `KINDS`.
+    generator
+        All that is random is drawn from it.
+    seconds
+        Length, at least 0.1.
+    sampling_rate
+        In Hz.
+
+    Returns
+    -------
+    array of float32, shape (round(seconds * sampling_rate),)
+        At most 1.0; the peak is 0 to 40 dB below.
+    """
+    n = round(seconds * sampling_rate)
+    made = KINDS[kind](n, sampling_rate, generator)
+    if generator.random() < 0.3:
+        low_hz = log_uniform(generator, 30, 400)
+        made = filtered(made, sampling_rate, band(low_hz, log_uniform(generator, 1500, 0.5 * sampling_rate)))
+    made = made / max(float(np.abs(made).max()), 1e-9)
+    if generator.random() < 0.5:
+        made = made + 10 ** (-generator.uniform(15, 60) / 20) * made.std() * generator.standard_normal(n)
+    samples = (made / max(float(np.abs(made).max()), 1e-9)).astype(np.float32)
+    line = _LINES[generator.integers(len(_LINES))]
+    if line is not None:
+        samples, rate = changed(samples, sampling_rate, line, seed=int(generator.integers(2**31)), content_hash=kind)
+        samples = Resampler(rate, sampling_rate).feed(samples, last=True) if rate != sampling_rate else samples
+    samples = np.pad(samples[:n], (0, max(0, n - len(samples))))
+    level = 10 ** (-generator.uniform(0, 40) / 20)
+    return np.asarray(samples * np.float32(level / max(float(np.abs(samples).max()), 1e-9)), dtype=np.float32)
