@@ -122,6 +122,9 @@ def fit(
 
     callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
     network.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
+    # to 11 bits: no decision depends on more, and packages, which are compressed, take half
+    network.set_weights([array.astype(np.float16).astype(np.float32) for array in network.get_weights()])
+
 
 class Nearness(keras.regularizers.Regularizer):  # type: ignore[misc]  # Keras ships no types
     """A penalty on the squared distance of weights from where they began (L2-SP, Li et al. 2018)."""

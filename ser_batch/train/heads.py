@@ -119,9 +119,13 @@ def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed:
         return own if allowed is None else restricted(own, allowed)
 
     embedding = data.embedding[rows]
-    archive = mean_references(embedding, group_numbers(data, ARCHIVE)[rows])
-    speaker = group_numbers(data, CHANNEL)[rows]
-    channel = ChannelMean(mean_references(embedding, speaker), group_sizes(speaker))
+    of_archive, of_speaker = group_numbers(data, ARCHIVE), group_numbers(data, CHANNEL)
+    archive = mean_references(embedding, of_archive[rows])
+    # all that the table has of these speakers, without a label: of a random split, the training part too
+    heard = np.flatnonzero(np.isin(of_speaker, of_speaker[rows]))
+    place = np.searchsorted(heard, rows)
+    means = mean_references(data.embedding[heard], of_speaker[heard])[place]
+    channel = ChannelMean(means, group_sizes(of_speaker[heard])[place])
 
     def said(archive: Array | None, channel: ChannelMean | None) -> npt.NDArray[np.float64]:
         own = np.exp(model.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=True))
@@ -134,7 +138,7 @@ def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed:
     embedding_of_calls = data.embedding[called]
     said_of_calls = model.log_probabilities(
         embedding_of_calls,
-        archive=mean_references(embedding_of_calls, group_numbers(data, ARCHIVE)[called]),
+        archive=mean_references(embedding_of_calls, of_archive[called]),
         channel=ChannelMean(mean_references(embedding_of_calls, of_call), group_sizes(of_call)),
         is_balanced=False,
     )

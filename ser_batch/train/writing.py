@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ser_batch import bundle, encoder
@@ -40,6 +41,7 @@ from ser_batch.tables import (
 )
 from ser_batch.train.corpora import corpora_of, target_shares
 from ser_batch.train.deciding import decide_of
+from ser_batch.train.domain import domain_of, features_of
 from ser_batch.train.familiar import familiar_with
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.parts import Run
@@ -90,6 +92,8 @@ def write_model(
         values["training"] |= _corpora_values(data, plan, corpus_labels)
         familiar = familiar_with(data, final.part, plan.parts) if isinstance(data.spec, FeatureSpec) else None
         values |= {"familiar": dataclasses.asdict(familiar)} if familiar else {}
+        if isinstance(data.spec, EncoderSpec):
+            values["domain"] = dataclasses.asdict(domain_of(data, final.part.train))
         bundle.save(building, values, final.model, model_card(values))
         if data.encoder_folder is not None:  # it does not ship with ser-batch
             _copy_encoder(data, building / bundle.ENCODER_FOLDER)
@@ -165,11 +169,20 @@ def _write_regimes(
                 calm=run.part.calm,
                 common=run.part.common,
                 corpus_labels=corpus_labels,
+                is_out_of_domain=_out_of_domain(data, run) if isinstance(data.spec, EncoderSpec) else None,
             )
         )
     table = regimes_table(pl.concat(frames))
     write_frame(table, folder / "regimes.parquet", regimes_schema(labels))
     return {"regimes": regimes_metrics(table)}
+
+
+def _out_of_domain(data: Features, run: Run) -> npt.NDArray[np.bool_]:
+    """Return which rows of the table are out of domain, shape (rows,); only held-out ones are tried."""
+    rows = np.union1d(run.part.test, run.part.calm)
+    out = np.zeros(len(data.rows), dtype=np.bool_)
+    out[rows] = domain_of(data, run.part.train).strangeness(features_of(data, rows)) > 1
+    return out
 
 
 def _corpus_labels(data: Features, labels: Sequence[str], plan: Plan, options: TrainOptions) -> dict[str, list[str]]:
