@@ -1,4 +1,4 @@
-"""What is speech and what is not: a direction in the features of segments, applied with NumPy."""
+"""What is speech and what is not: a direction in the embeddings of segments, applied with NumPy."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """A line from speech to sounds that are not speech, through the features of segments.
+    """A line from speech to sounds that are not speech, through the embeddings of segments.
 
     It points from the speech that was trained on to music, telephone signals and noise, and not away from the training
     data: other people, rooms and languages are unlike these data, too, and are scored.
@@ -16,20 +16,20 @@ class Domain:
     Parameters
     ----------
     direction
-        One weight per feature: of an embedding, or of what `ser_batch.bundle.summary_features` makes of MFCCs.
+        One weight per number of an embedding.
     offset
-        What is added, so that the strangeness of typical speech is 0, and 1 halfway to typical other sounds.
+        What is added, so that the strangeness of typical speech is 0; that of typical other sounds is almost 2.
     """
 
     direction: tuple[float, ...]
     offset: float
 
-    def strangeness(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def strangeness(self, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return how far segments are from speech, shape (n,): above 1 they are out of domain.
 
         Parameters
         ----------
-        features
-            Shape (n, d).
+        embedding
+            float32, shape (n, d).
         """
-        return np.asarray(features.astype(np.float64) @ np.asarray(self.direction) + self.offset)
+        return np.asarray(embedding.astype(np.float64) @ np.asarray(self.direction) + self.offset)

@@ -5,9 +5,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch import bundle
-from ser_batch.config import AnyFeatureSpec, FeatureSpec
-from ser_batch.encoder import Embedding
+from ser_batch.config import EncoderSpec
 from ser_batch.featurize.front_ends import front_end
 from ser_batch.network.domain import Domain
 from ser_batch.sounds import KINDS, sound
@@ -18,14 +16,16 @@ Floats = npt.NDArray[np.float64]
 
 # as long as the windows of score
 SOUND_S = 4.04
-SOUNDS_PER_KIND = 24
+SOUNDS_PER_KIND = 16
 SEED = 1
 # speech that is looked at, shared evenly by the corpora: more changes nothing
 MOST_ROWS = 3000
+# of the way from typical speech to typical sounds: a segment farther along is out of domain
+LIMIT = 0.55
 # how far the covariance is shrunk to a multiple of the identity: between .3 and .97, speech of corpora that were left
 # out and real music stay farthest apart at .5 to .7
 SHRINKAGE = 0.6
-# in units of a feature; what never changes has no deviation
+# of an embedding; what never changes has no deviation
 _LEAST_SCALE = 1e-4
 _DIGITS = 6
 
@@ -38,24 +38,25 @@ def domain_of(data: Features, rows: Numbers) -> Domain:
     Parameters
     ----------
     data
-        MFCCs or embeddings; the encoder is found where `data` says, or among those that ship.
+        Embeddings; the encoder is found where `data` says, or among those that ship.
     rows
         Numbers of the rows that are trained on, at least two.
 
     Raises
     ------
+    InputError
+        The features are MFCCs.
     UsageError
         The encoder is not there.
     EncoderError
         It is incomplete or altered, or not the one of `data`.
     """
-    speech = features_of(data, _sample(corpora(data.rows).to_numpy()[rows], rows))
-    place = None if isinstance(data.spec, FeatureSpec) else data.encoder_folder or data.spec.encoder
-    return between(speech, sounds_features(data.spec, place))
+    speech = data.embedding[_sample(corpora(data.rows).to_numpy()[rows], rows)]
+    return between(speech, sounds_embedding(data.encoder_spec, data.encoder_folder or data.encoder_spec.encoder))
 
 
 def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) -> Domain:
-    """Return the domain that separates features of speech from those of sounds, shapes (n, d) and (m, d)."""
+    """Return the domain that separates embeddings of speech from those of sounds, shapes (n, d) and (m, d)."""
     groups = [group.astype(np.float64) for group in (speech, sounds)]
     means = [group.mean(axis=0) for group in groups]
     scale = np.maximum(np.sqrt(np.mean([group.var(axis=0) for group in groups], axis=0)), _LEAST_SCALE)
@@ -64,30 +65,22 @@ def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) ->
     shrunk[np.diag_indices_from(shrunk)] += SHRINKAGE * np.trace(covariance) / len(covariance)
     direction = np.linalg.solve(shrunk, (means[1] - means[0]) / scale) / scale
     typical, strange = (float(np.median(group @ direction)) for group in groups)
-    direction *= 2 / (strange - typical)
+    direction /= LIMIT * (strange - typical)
     rounded = np.array([float(f"{weight:.{_DIGITS}g}") for weight in direction])
     return Domain(tuple(rounded.tolist()), round(-float(np.median(groups[0] @ rounded)), _DIGITS))
 
 
-def features_of(data: Features, rows: Numbers) -> npt.NDArray[np.float32]:
-    """Return what a domain is told of segments, shape (n, d): their embedding, or mean and deviation of their MFCCs."""
-    values = data.values[rows]
-    return bundle.summary_features(values, data.counts[rows]) if isinstance(data.spec, FeatureSpec) else values
-
-
 @functools.lru_cache(maxsize=2)
-def sounds_features(spec: AnyFeatureSpec, encoder_place: str | None) -> npt.NDArray[np.float32]:
-    """Return the features of sounds of all kinds, shape (n, d), always the same ones; computed once per process."""
+def sounds_embedding(spec: EncoderSpec, encoder_place: str) -> npt.NDArray[np.float32]:
+    """Return embeddings of sounds of all kinds, shape (n, d), always the same ones; computed once per process."""
     front = front_end(spec, encoder_place)
     out = []
     for number, kind in enumerate(KINDS):
         for i in range(SOUNDS_PER_KIND):
             generator = np.random.default_rng((SEED, number, i))
-            segment = front.segment(front.sampling_rate)
-            segment.feed(sound(kind, generator, seconds=SOUND_S, sampling_rate=front.sampling_rate))
-            found = segment.finish()
-            is_embedding = isinstance(found, Embedding)
-            out.append(found.values if is_embedding else bundle.summary_features(found[None], np.array([len(found)]))[0])
+            segment = front.segment(spec.sampling_rate)
+            segment.feed(sound(kind, generator, seconds=SOUND_S, sampling_rate=spec.sampling_rate))
+            out.append(segment.finish().values)
     return np.stack(out)
 
 
