@@ -41,7 +41,7 @@ from ser_batch.tables import (
 )
 from ser_batch.train.corpora import corpora_of, target_shares
 from ser_batch.train.deciding import decide_of
-from ser_batch.train.domain import domain_of, features_of
+from ser_batch.train.domain import domain_of
 from ser_batch.train.familiar import familiar_with
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.parts import Run
@@ -181,7 +181,7 @@ def _out_of_domain(data: Features, run: Run) -> npt.NDArray[np.bool_]:
     """Return which rows of the table are out of domain, shape (rows,); only held-out ones are tried."""
     rows = np.union1d(run.part.test, run.part.calm)
     out = np.zeros(len(data.rows), dtype=np.bool_)
-    out[rows] = domain_of(data, run.part.train).strangeness(features_of(data, rows)) > 1
+    out[rows] = domain_of(data, run.part.train).strangeness(data.embedding[rows]) > 1
     return out
 
 
