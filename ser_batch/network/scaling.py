@@ -20,8 +20,6 @@ Numbers = npt.NDArray[np.int64]
 # What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
 # nothing, of a single short clip it is half.
 PRIOR_FRAMES = 200.0
-# An archive counts as this many frames beside those of a channel of it.
-ARCHIVE_FRAMES = 2000.0
 QUIET_DB = 25.0
 _FIELDS = ("n_frames", "sums", "squares")
 
@@ -95,11 +93,6 @@ class Heard:
             np.where(chosen, other.sums, self.sums),
             np.where(chosen, other.squares, self.squares),
         )
-
-    def as_archive(self) -> "Heard":
-        """Return what archives hold as `ARCHIVE_FRAMES` frames of them, to be added to what channels hold."""
-        share = ARCHIVE_FRAMES / np.maximum(self.n_frames, 1.0)
-        return Heard(self.n_frames * share, self.sums * share[:, None], self.squares * share[:, None])
 
     def moments(self) -> tuple[Sums, Sums]:
         """Return mean and variance over the frames, shape (k, n_mfcc) each; 0 where there are none."""

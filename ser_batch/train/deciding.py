@@ -45,7 +45,11 @@ class HeadsDecide:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetworkDecide:
-    """A network on MFCCs, see `regimes.Decide`; one that is not normalized takes no reference."""
+    """A network on MFCCs, see `regimes.Decide`.
+
+    One that is normalized takes the channel's reference. None takes the archive's: in composed calls it gained nothing
+    beside the channel's (docs/results.md).
+    """
 
     data: Features
     network: Any
@@ -61,7 +65,7 @@ class NetworkDecide:
         """Return probabilities after the prior, shape (n, labels)."""
         from ser_batch.network import training
 
-        heard = self._heard(rows, archive, channel) if self.is_normalized else None
+        heard = self._heard(rows, channel) if self.is_normalized else None
         raw = training.predict(self.network, _Rows(self.data, rows, self.scaler, heard))
         out = np.zeros((len(rows), self.n_labels))
         out[:, self.columns] = probabilities_of(
@@ -69,11 +73,13 @@ class NetworkDecide:
         )
         return out
 
-    def _heard(self, rows: Numbers, archive: Numbers | None, channel: Numbers | None) -> Heard:
+    def _heard(self, rows: Numbers, channel: Numbers | None) -> Heard:
         data, n_mels = self.data, self.data.mfcc_spec.n_mels
         own = Heard.concatenated([Heard.of(data.mfcc[c], data.n_frames[c], n_mels) for c in chunks(rows)])
-        heard = own if channel is None else _of_groups(own, channel)
-        return heard if archive is None else heard + _of_groups(own, archive).as_archive()
+        if channel is None:
+            return own
+        _, number = np.unique(channel, return_inverse=True)
+        return own.together(number, int(number.max(initial=-1)) + 1)[number]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,11 +98,6 @@ class _Rows:
         rows = self.rows[numbers]
         heard = None if self.heard is None else self.heard[np.arange(len(self.rows))[numbers]]
         return self.scaler.transform(self.data.mfcc[rows], self.data.n_frames[rows], heard)
-
-
-def _of_groups(heard: Heard, group: Numbers) -> Heard:
-    _, number = np.unique(group, return_inverse=True)
-    return heard.together(number, int(number.max(initial=-1)) + 1)[number]
 
 
 def decide_of(
