@@ -62,8 +62,10 @@ class NetworkDecide:
     def __call__(
         self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
     ) -> Probabilities:
-        """Return probabilities after the prior, shape (n, labels)."""
+        """Return probabilities after the prior, shape (n, labels); `archive` is of no use here."""
         from ser_batch.network import training
+
+        del archive
 
         heard = self._heard(rows, channel) if self.is_normalized else None
         raw = training.predict(self.network, _Rows(self.data, rows, self.scaler, heard))
