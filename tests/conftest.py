@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -77,7 +78,7 @@ def networks_of_one_layer() -> Iterator[None]:
     import keras
 
     from ser_batch.network import building
-    from ser_batch.network.recipes import RECIPES
+    from ser_batch.network.recipes import HEAD, RECIPES
 
     def build(inputs, n_labels, prefix):
         mean = keras.layers.GlobalAveragePooling1D(name=f"{prefix}mean")(inputs)
@@ -86,6 +87,9 @@ def networks_of_one_layer() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in RECIPES:
             patch.setitem(building._BUILDERS, name, build)
+        for module in ("heads", "stage"):
+            patch.setattr(f"ser_batch.train.{module}.HEAD", dataclasses.replace(HEAD, hidden=8, members=1))
+        patch.setattr("ser_batch.train.domain.SOUNDS_PER_KIND", 1)
         yield
 
 

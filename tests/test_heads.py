@@ -70,10 +70,20 @@ def write_spec(folder, spec, **more):
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, no_encoder):
     """Heads that compile and learn in a moment."""
     for module in ("heads", "stage"):
         monkeypatch.setattr(f"ser_batch.train.{module}.HEAD", SMALL)
+
+
+@pytest.fixture
+def no_encoder(monkeypatch):
+    """What sounds that are no speech would give, if there were an encoder."""
+
+    def made_up(spec, encoder_place):
+        return np.random.default_rng(0).normal(9, 1, (20, spec.embedding_size)).astype(np.float32)
+
+    monkeypatch.setattr("ser_batch.train.domain.sounds_embedding", made_up)
 
 
 def run(folders, out, **options):
@@ -278,7 +288,7 @@ def test_heads_are_trained_tried_and_kept(small, tmp_path):
 
 
 @pytest.mark.parametrize("estimator", ["svm", "forest", "logistic"])
-def test_classical_models_learn_from_embeddings(estimator, tmp_path):
+def test_classical_models_learn_from_embeddings(estimator, no_encoder, tmp_path):
     features = made_features(tmp_path / "toy", clips=6)
     told = run([features], tmp_path / "model", split="speaker", estimator=estimator)
     assert told.metrics["uar"] > 0.9

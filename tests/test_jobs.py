@@ -41,7 +41,8 @@ def run(job: Path, *overrides: str) -> str:
 def test_all_jobs_are_tested():
     assert {job.name for job in JOBS} == {
         "demo.toml", "ravdess-seed.toml", "ravdess-robust.toml", "nightly-calls.toml", "three-corpora.toml",
-        "open-model.toml", "crema-d-speakers.toml", "dask-cluster.toml",
+        "open-model.toml", "fast-model.toml", "research-model.toml", "crema-d-speakers.toml", "ravdess-heads.toml",
+        "dask-cluster.toml",
     }  # fmt: skip
 
 
@@ -81,18 +82,21 @@ def test_ravdess_robust(folder, root):
     assert summary.filter(subset="all")["n"].n_unique() == 1
 
 
-SHORT = ("train.epochs=1", "featurize.jobs=1", "featurize.variants=clean", "train.conditions=clean")
+SHORT = (
+    "train.epochs=1", "featurize.jobs=1", "featurize.variants=clean", "train.conditions=clean",
+    "train.train_variants=clean",
+)  # fmt: skip
 
 
 def as_other_corpora():
-    """Give what is angry, happy and sad in audio/ the names of CREMA-D and EmoDB too, a few of each."""
-    codes = {"03": ("HAP", "F"), "04": ("SAD", "T"), "05": ("ANG", "W")}
+    """Give what is angry, happy and sad in audio/ the names of CREMA-D, EmoDB and nEMO too, a few of each."""
+    codes = {"03": ("HAP", "F", "happiness"), "04": ("SAD", "T", "sadness"), "05": ("ANG", "W", "anger")}
     for recording in sorted(Path("audio").rglob("*.wav")):
         _, _, emotion, intensity, statement, _, actor = recording.stem.split("-")
         if emotion not in codes:
             recording.unlink()
             continue
-        english, german = codes[emotion]
+        english, german, polish = codes[emotion]
         sentence = {"01": "IEO", "02": "TIE"}[statement]
         speaker, version = ("03", "08", "09", "10")[int(actor) % 4], "ab"[int(intensity) - 1]
         samples, rate = soundfile.read(recording)
@@ -100,26 +104,45 @@ def as_other_corpora():
         for name, n in (
             (f"crema-d/{1000 + int(actor)}_{sentence}_{english}_XX.wav", rate // 10),
             (f"emodb/{speaker}a{statement}{german}{version}.wav", rate // 5),
+            (f"nemo/AB{int(actor) % 2}_{polish}_{statement.lstrip('0')}.wav", rate // 4),
         ):
             Path(name).parent.mkdir(exist_ok=True)
             soundfile.write(name, samples[n:], rate)
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_three_corpora_and_the_model_that_may_be_used(folder, root):
+@pytest.mark.parametrize(("name", "recipe"), [("open", "head"), ("fast", "robust")])
+def test_models_that_may_be_used_are_tried_on_corpora_they_never_heard(name, recipe, folder, root):
     as_other_corpora()
-    output = run(root / "jobs/three-corpora.toml", *SHORT)
-    assert "corpora never heard" in output
-    research = json.loads(Path("model-three/bundle.json").read_text())
-    assert set(research["metrics"]["held_out_corpora"]) == {"ravdess", "crema-d", "emodb"}
-    assert "not for commercial use" in research["licence"]
-    run(root / "jobs/open-model.toml", "train.epochs=1", "train.conditions=clean")
-    model = json.loads(Path("model-open/bundle.json").read_text())
-    assert list(model["metrics"]["held_out_corpora"]) == ["ravdess"]
+    run(root / f"jobs/{name}-model.toml", *SHORT)
+    model = json.loads(Path(f"model-{name}/bundle.json").read_text())
+    assert model["recipe"] == recipe
+    assert set(model["metrics"]["held_out_corpora"]) == {"ravdess", "nemo"}
     assert "commercial use allowed" in model["licence"]
     assert "RAVDESS" not in model["licence"]
     assert model["training"]["datasets"] == ["crema-d", "emodb"]
-    assert "| ravdess |" in Path("model-open/MODEL_CARD.md").read_text()
+    assert "| ravdess |" in Path(f"model-{name}/MODEL_CARD.md").read_text()
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_each_corpus_is_held_out(folder, root):
+    as_other_corpora()
+    output = run(root / "jobs/research-model.toml", *SHORT)
+    assert "corpora never heard" in output
+    model = json.loads(Path("model-research/bundle.json").read_text())
+    assert set(model["metrics"]["held_out_corpora"]) == {"ravdess", "crema-d", "emodb", "nemo"}
+    assert "not for commercial use" in model["licence"]
+    run(root / "jobs/three-corpora.toml", *SHORT)  # with the same features
+    three = json.loads(Path("model-three/bundle.json").read_text())
+    assert set(three["metrics"]["held_out_corpora"]) == {"ravdess", "crema-d", "emodb"}
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_ravdess_heads(folder, root):
+    as_other_corpora()
+    run(root / "jobs/ravdess-heads.toml", *SHORT, "train.split=speaker:2")
+    regimes = pl.read_parquet("model-ravdess/regimes.parquet")
+    assert set(regimes["regime"]) >= {"none", "alone", "balanced"}
 
 
 @pytest.mark.usefixtures("small_networks")
