@@ -121,8 +121,10 @@ def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed:
     embedding = data.embedding[rows]
     of_archive, of_speaker = group_numbers(data, ARCHIVE), group_numbers(data, CHANNEL)
     archive = mean_references(embedding, of_archive[rows])
-    # all that the table has of these speakers, without a label: of a random split, the training part too
-    heard = np.flatnonzero(np.isin(of_speaker, of_speaker[rows]))
+    # all such speech, or song, that the table has of these speakers, without a label: of a random split, the training
+    # part too
+    sung = data.rows["vocal_channel"].eq_missing("song").to_numpy()
+    heard = np.flatnonzero(np.isin(of_speaker, of_speaker[rows]) & np.isin(sung, sung[rows]))
     place = np.searchsorted(heard, rows)
     means = mean_references(data.embedding[heard], of_speaker[heard])[place]
     channel = ChannelMean(means, group_sizes(of_speaker[heard])[place])
