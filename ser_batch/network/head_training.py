@@ -123,6 +123,7 @@ def fit(
     callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
     network.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
 
+
 class Nearness(keras.regularizers.Regularizer):  # type: ignore[misc]  # Keras ships no types
     """A penalty on the squared distance of weights from where they began (L2-SP, Li et al. 2018)."""
 

@@ -60,7 +60,9 @@ def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) ->
     groups = [group.astype(np.float64) for group in (speech, sounds)]
     means = [group.mean(axis=0) for group in groups]
     scale = np.maximum(np.sqrt(np.mean([group.var(axis=0) for group in groups], axis=0)), _LEAST_SCALE)
-    covariance = np.mean([_covariance((group - mean) / scale) for group, mean in zip(groups, means, strict=True)], axis=0)
+    covariance = np.mean(
+        [_covariance((group - mean) / scale) for group, mean in zip(groups, means, strict=True)], axis=0
+    )
     shrunk = (1 - SHRINKAGE) * covariance
     shrunk[np.diag_indices_from(shrunk)] += SHRINKAGE * np.trace(covariance) / len(covariance)
     direction = np.linalg.solve(shrunk, (means[1] - means[0]) / scale) / scale
