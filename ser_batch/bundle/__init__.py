@@ -13,8 +13,9 @@ from ser_batch.bundle.folder import (
     shipped,
 )
 from ser_batch.bundle.identity import network_contents
-from ser_batch.bundle.predicting import Domain, Familiar, Predictor, summary_features, tempered
+from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
 from ser_batch.bundle.saving import save, versions
+from ser_batch.network.domain import Domain
 
 __all__ = [
     "BUNDLE_FILE",

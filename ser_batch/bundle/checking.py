@@ -30,6 +30,8 @@ from ser_batch.errors import BundleError, UsageError, shortened
 MAX_JSON_BYTES = 16_000_000
 _HEX_16, _HEX_64 = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}")
 _MOST_LABELS = 1000
+# of a domain: embeddings are some units large, and so is what tells speech from other sounds
+_MOST_WEIGHT = 1e6
 # what no model of ours comes near; beyond, a single segment would fill the memory
 _SPEC_RANGES = {
     "sampling_rate": (MIN_SAMPLING_RATE, MAX_SAMPLING_RATE),
@@ -217,6 +219,8 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
             n_scaled = EncoderSpec.from_dict(spec).embedding_size
         except UsageError as error:
             raise BundleError(f"{path}: feature_spec: {error}") from error
+        if values.get("domain") is not None:
+            _check_domain(path, values["domain"], n_scaled)
     if is_network:
         _check_moments(path, "scaler", values["scaler"], n_scaled)
         for name in ("temperature", *(_HEAD_TEMPERATURES if "encoder" in spec else ())):
@@ -310,6 +314,25 @@ def _check_moments(path: Path, name: str, values: Any, n: Any, others: frozenset
         lambda value: numbers(value) and len(value) == n and min(value, default=1) > 0,
         f"{n} numbers above 0",
     )
+
+
+def _check_domain(path: Path, values: Any, n: int) -> None:
+    """Check what a `Domain` is made of: n weights, and an offset."""
+    if not isinstance(values, dict) or values.keys() != {"direction", "offset"}:
+        _refuse(path, "domain", values, "an object of direction, offset")
+    is_weight = _within(_MOST_WEIGHT)
+    _check(
+        path,
+        "domain.direction",
+        values["direction"],
+        lambda value: list_of(is_weight)(value) and len(value) == n,
+        f"{n} numbers within ±{_MOST_WEIGHT:g}",
+    )
+    _check(path, "domain.offset", values["offset"], is_weight, f"a number within ±{_MOST_WEIGHT:g}")
+
+
+def _within(most: float) -> Check:
+    return lambda value: is_number(value) and -most <= value <= most
 
 
 def _is_hex(value: object, pattern: re.Pattern[str]) -> bool:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from ser_batch.bundle.checking import check_archive, check_used, read_values
 from ser_batch.bundle.estimators import check_estimator
 from ser_batch.bundle.identity import model_id_of, network_contents
-from ser_batch.bundle.predicting import Domain, Familiar, Predictor, summary_features, tempered
+from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
 from ser_batch.config import CLEAN, HEAD_RECIPE, AnyFeatureSpec, EncoderSpec, FeatureSpec, Normalize, feature_spec_of
 from ser_batch.errors import BundleError, EncoderError, UsageError, did_you_mean
+from ser_batch.network.domain import Domain
 from ser_batch.network.heads import REFERENCES, HeadModel
 from ser_batch.network.heads import load as load_heads
 from ser_batch.network.scaling import Scaler
@@ -165,8 +166,9 @@ class Bundle:
 
     @property
     def domain(self) -> Domain | None:
-        """What tells which embeddings are out of domain; None for models that do not know."""
-        return None
+        """What tells which embeddings are out of domain; None for models on MFCCs and those that do not know."""
+        values = self.values.get("domain") if self.takes_embeddings else None
+        return Domain(tuple(values["direction"]), values["offset"]) if values else None
 
     @property
     def prior(self) -> Mapping[str, float]:

@@ -33,14 +33,6 @@ class Predictor(Protocol):
         ...
 
 
-class Domain(Protocol):
-    """What was trained on, for telling which embeddings are out of domain."""
-
-    def strangeness(self, embedding: Array) -> npt.NDArray[np.float64]:
-        """Return how far embeddings, float32 of shape (n, d), are from it, shape (n,): more than 1 is out of domain."""
-        ...
-
-
 def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
     """Return probabilities with logits divided by `temperature` (Guo et al. 2017), shape (n, labels)."""
     if temperature == 1.0:
