@@ -139,7 +139,7 @@ def print_plot(seen: "Look", out: "Path", output: Output) -> None:
     )
     output.line(f"model: {printable(seen.model.folder)} ({seen.model.model_id})")
     if seen.model.values["licence"]:
-        output.line(f"its licence: {seen.model.values['licence']}")
+        output.line(f"license: {seen.model.values['licence']}")
 
 
 def print_export(summary: "ExportSummary", output: Output) -> None:
@@ -153,7 +153,7 @@ def print_export(summary: "ExportSummary", output: Output) -> None:
         f"{summary.largest_difference:.1e}"
     )
     if summary.model.values["licence"]:
-        output.line(f"its licence: {summary.model.values['licence']}")
+        output.line(f"license: {summary.model.values['licence']}")
 
 
 def _print_figures(report: "pl.DataFrame", columns: "list[str] | tuple[str, ...]", output: Output) -> None:
@@ -193,23 +193,24 @@ def _print_model(model: "Bundle", output: Output) -> None:
     metrics = model.values["metrics"]
     calls = model.regimes.get(MOSTLY_NEUTRAL)
     if calls:
+        on = f"unseen corpora ({', '.join(map(printable, model.elsewhere))})" if model.elsewhere else "its own corpus"
         output.line(
-            f"its figures: UAR {calls['uar']:.2f} (chance {1 / len(model.labels):.2f}), accuracy "
-            f"{calls['accuracy']:.2f} on unseen recordings of mostly neutral speech, as calls are"
+            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / len(model.labels):.2f}), accuracy {calls['accuracy']:.2f} on "
+            f"mostly neutral speech composed from {on}. Expect less on real calls"
         )
     elif model.elsewhere:
         of_each = ", ".join(
             f"{printable(name)} {figures['uar']:.2f} (chance {1 / len(figures['labels']):.2f})"
             for name, figures in model.elsewhere.items()
         )
-        output.line(f"its figures: UAR on corpora never heard: {of_each}. Calls are recorded elsewhere, too")
+        output.line(f"accuracy: UAR on unseen corpora: {of_each}. Expect less on real calls")
     elif metrics:
         meaning = printable(metrics["meaning"])
-        output.line(f"its figures: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {meaning}")
+        output.line(f"accuracy: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {meaning}")
     else:
-        output.line("its figures: none, nothing was held out when it was trained")
+        output.line("accuracy: not known, nothing was held out when the model was trained")
     if model.values["licence"]:
-        output.line(f"its licence: {printable(model.values['licence'])}")
+        output.line(f"license: {printable(model.values['licence'])}")
     better = model.better_supported
     if better:
         output.line(

@@ -126,7 +126,6 @@ def fit(
     network.set_weights([array.astype(np.float16).astype(np.float32) for array in network.get_weights()])
 
 
-
 class Nearness(keras.regularizers.Regularizer):  # type: ignore[misc]  # Keras ships no types
     """A penalty on the squared distance of weights from where they began (L2-SP, Li et al. 2018)."""
 

@@ -1,6 +1,7 @@
 """What a network is fine-tuned from: the model of --init, checked, and what has to be said of it."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -129,7 +130,12 @@ class Start:
             licences.add((record["licence"] or "").lower())
             record = record.get("init")
         corpora, datasets = (set(rows[column].drop_nulls()) for column in ("corpus", "dataset"))
-        licensed = {corpus for corpus in corpora if any(corpus in licence for licence in licences)}
+        # as a word: RESD is not ESD
+        licensed = {
+            corpus
+            for corpus in corpora
+            if any(re.search(rf"(?<!\w){re.escape(corpus)}(?!\w)", licence) for licence in licences)
+        }
         return tuple(sorted((corpora | datasets) & heard | licensed))
 
 
