@@ -195,7 +195,8 @@ def _print_model(model: "Bundle", output: Output) -> None:
     if calls:
         on = f"unseen corpora ({', '.join(map(printable, model.elsewhere))})" if model.elsewhere else "its own corpus"
         output.line(
-            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / len(model.labels):.2f}), accuracy {calls['accuracy']:.2f} on "
+            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / len(model.labels):.2f}), accuracy "
+            f"{calls['accuracy']:.2f} on "
             f"mostly neutral speech composed from {on}. Expect less on real calls"
         )
     elif model.elsewhere:
