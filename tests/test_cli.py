@@ -105,7 +105,7 @@ def test_score_works_right_after_installation(small_corpus, tmp_path, monkeypatc
     assert status == 0
     assert "models/open" in out
     assert "commercial use allowed with attribution" in out
-    assert "never heard" in out
+    assert "unseen corpora (nemo, ravdess)" in out
 
 
 def test_names_are_text_in_the_page(small_model, tmp_path):

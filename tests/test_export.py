@@ -33,7 +33,7 @@ def exported(model, out):
 
 @pytest.fixture(scope="module")
 def open_graph(tmp_path_factory):
-    return exported("open", tmp_path_factory.mktemp("onnx") / "open.onnx")
+    return exported("fast", tmp_path_factory.mktemp("onnx") / "open.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def segments(small_variants):
 def test_a_model_normalized_by_voice_takes_the_voice(open_graph, segments):
     session, said = open_graph
     mfcc, n_frames = segments
-    model = bundle.find("open")
+    model = bundle.find("fast")
     heard = Heard.of(mfcc, n_frames, model.spec.n_mels)
     mean, variance = heard.moments()
     fed = {
@@ -71,7 +71,7 @@ def test_a_model_normalized_by_voice_takes_the_voice(open_graph, segments):
 def test_the_file_says_what_it_is(open_graph):
     session, _ = open_graph
     values = session.get_modelmeta().custom_metadata_map
-    model = bundle.find("open")
+    model = bundle.find("fast")
     assert json.loads(values["labels"]) == list(model.labels)
     assert values["model_id"] == model.model_id
     assert values["licence"] == model.values["licence"]
@@ -114,7 +114,7 @@ def test_a_graph_that_differs_is_not_written(small_model, tmp_path, monkeypatch)
 
 
 def test_what_a_graph_is_tried_on_is_like_what_it_will_get(small_robust):
-    for model, n_inputs in ((bundle.find("open"), 5), (bundle.load(small_robust), 2)):
+    for model, n_inputs in ((bundle.find("fast"), 5), (bundle.load(small_robust), 2)):
         cases = list(exporting._cases(model))
         assert [len(inputs["mfcc"]) for inputs, _ in cases] == [48, 48, 1]
         for inputs, heard in cases:
@@ -133,7 +133,7 @@ def test_without_the_extra_the_command_names_it(missing, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)  # which makes it impossible to import
     for package in exporting._PACKAGES[: exporting._PACKAGES.index(missing)]:
         monkeypatch.setitem(sys.modules, package, sys)
-    result = CliRunner().invoke(cli, ["export", "open", "--out", str(tmp_path / "open.onnx")])
+    result = CliRunner().invoke(cli, ["export", "fast", "--out", str(tmp_path / "open.onnx")])
     assert result.exit_code == 2
     assert 'pip install "ser-batch[onnx]"' in result.stderr
     assert missing in result.stderr
@@ -141,7 +141,7 @@ def test_without_the_extra_the_command_names_it(missing, tmp_path, monkeypatch):
 
 
 def test_the_object_of_the_command_has_the_documented_keys(tmp_path):
-    summary = exporting.ExportSummary(tmp_path / "open.onnx", bundle.find("open"), {"mfcc": ("n", 174, 40)}, 97, 1e-7)
+    summary = exporting.ExportSummary(tmp_path / "open.onnx", bundle.find("fast"), {"mfcc": ("n", 174, 40)}, 97, 1e-7)
     assert list(export_result(summary)) == list(RESULT_KEYS["export"])
 
 
@@ -163,4 +163,4 @@ def test_an_altered_model_is_refused(small_model, tmp_path):
 def test_a_model_that_is_not_there_is_wrong_usage(tmp_path):
     result = CliRunner().invoke(cli, ["export", str(tmp_path / "nothing")])
     assert result.exit_code == 2
-    assert "no such folder; expected one, or open, research" in result.stderr
+    assert "no such folder; expected one, or fast, open, research" in result.stderr

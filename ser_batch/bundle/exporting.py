@@ -76,6 +76,11 @@ def export(model: Bundle, out: Path) -> ExportSummary:
             f"{model.folder}: a model of {model.estimator}; expected a network: only those are exported as ONNX. Train "
             "one with --estimator cnn"
         )
+    if model.is_head_model:
+        raise UsageError(
+            f"{model.folder}: heads on embeddings; expected a network on MFCCs, such as --model fast: only those are "
+            "exported as ONNX. The encoder of embeddings is an ONNX file already (docs/encoders.md)"
+        )
     predictor = model.predictor()  # also checks that network and bundle.json belong together
     for package in _PACKAGES:
         try:

@@ -280,7 +280,7 @@ def export(model: str, format: str, out: Path | None) -> None:
 
     \b
     Example:
-      ser-batch export open --format onnx
+      ser-batch export fast --format onnx
     """
     from ser_batch.bundle import find
     from ser_batch.bundle.exporting import export as run
