@@ -143,6 +143,17 @@ def test_without_an_archive_the_heads_that_need_none_decide(model, embedding):
     np.testing.assert_array_equal(found, model.heads.log_probabilities(heads.NONE, embedding))
 
 
+def test_without_an_archive_a_channel_that_was_heard_decides(model, embedding):
+    log_prior = log_prior_of(LABELS, {"neutral": 0.5})
+    channel = ChannelMean(embedding + 1, np.array([1, 12, 100, 12, 1]))
+    of_channel = model.heads.log_probabilities(heads.CHANNEL, embedding, embedding + 1, neutral_share=0.8)
+    alone = model.probabilities(embedding, archive=None, channel=None, log_prior=log_prior)
+    found = model.probabilities(embedding, archive=None, channel=channel, log_prior=log_prior)
+    np.testing.assert_allclose(found[[0, 4]], alone[[0, 4]])
+    expected = probabilities_of(of_channel, temperature=0.8 * 0.5, log_prior=log_prior / 0.5)
+    np.testing.assert_allclose(found[1:4], expected[1:4])
+
+
 @pytest.mark.parametrize(
     ("count", "is_balanced", "weight"), [(1, True, 0), (12, True, 1), (100, True, 1), (12, False, 0.5), (1, False, 0)]
 )

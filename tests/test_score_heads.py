@@ -210,7 +210,9 @@ def test_few_recordings_are_scored_without_a_reference(few, archive, small_heads
     assert (first.reference.reference.kind, reference_in(out)["embedding"]) == ("none", None)
     assert not any("reference" in warning for warning in first.warnings)
     model = bundle.load(small_heads).head_model()
-    expected = model.probabilities(windows_of(audio / "call_0.wav"), archive=None, channel=None, log_prior=MODEL_PRIOR)
+    embedding = windows_of(audio / "call_0.wav")
+    heard = ChannelMean(np.tile(embedding.mean(axis=0), (2, 1)), np.full(2, 2))
+    expected = model.probabilities(embedding, archive=None, channel=heard, log_prior=MODEL_PRIOR)
     found = rows_of(out).filter(path="call_0.wav")
     assert found["predicted"].null_count() == 0
     np.testing.assert_allclose(probabilities_in(found), expected, atol=1e-4)

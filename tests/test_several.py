@@ -388,9 +388,7 @@ def test_a_corpus_by_its_name_is_held_out_and_the_model_is_of_the_others(options
 
 
 def test_a_corpus_by_a_name_that_is_not_there_is_refused_with_those_there_are(two, tmp_path):
-    with pytest.raises(
-        InputError, match=r"--split corpus:emodb holds .* there are narrow, ravdess\."
-    ):
+    with pytest.raises(InputError, match=r"--split corpus:emodb holds .* there are narrow, ravdess\."):
         run(two, tmp_path / "model", split="corpus:emodb")
     with pytest.raises(InputError, match="Name some of several"):
         run(two[:1], tmp_path / "model", split="corpus:ravdess")

@@ -231,11 +231,11 @@ def _print_reference(summary: "ScoreSummary", output: Output) -> None:
             what = f"{printable(used.given)}, {n_voices}" if used.given else f"this archive, a sample of {n_voices}"
             output.line(f"reference: {what}, {made}")
         elif not own.n_sampled:
-            output.line("reference: none, as --reference said")
+            output.line("reference: each segment's own channel; none of the archive, as --reference said")
         else:
             output.line(
-                f"reference: none, there were fewer than {LEAST_RECORDINGS} recordings with speech when the first run "
-                f"looked, {made}"
+                f"reference: each segment's own channel; none of the archive, which had fewer than {LEAST_RECORDINGS} "
+                f"recordings with speech, {made}"
             )
     shares = summary.prior
     if max(shares.values()) - min(shares.values()) < 1e-9:

@@ -34,8 +34,8 @@ MOSTLY_NEUTRAL_SHARE = 0.8
 NEUTRAL_PRIOR = 0.35
 # the heads of the channel count in full from so many of its segments on
 CHANNEL_SEGMENTS = 12
-# the most that the heads of the channel count, where it is mostly neutral and where it is not
-MOST_OF_CHANNEL, MOST_OF_BALANCED_CHANNEL = 0.5, 1.0
+# the most that they count beside those of the archive where speech is mostly neutral; else 1
+MOST_OF_CHANNEL = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def log_prior_of(labels: Sequence[str], prior: Mapping[str, float] | None) -> Fl
     return np.log([shares.get(label, left) for label in labels])
 
 
-def probabilities_of(log_probabilities: Floats, *, temperature: float, log_prior: Floats) -> Floats:
+def probabilities_of(log_probabilities: Floats, *, temperature: float | Floats, log_prior: Floats) -> Floats:
     """Return probabilities under another prior, shape (n, labels): log-probabilities over a temperature, plus a prior.
 
     Parameters
@@ -138,7 +138,7 @@ def probabilities_of(log_probabilities: Floats, *, temperature: float, log_prior
     log_probabilities
         Of heads that were trained with each label as frequent as the others, shape (n, labels).
     temperature
-        Above 0.
+        Above 0; one for all, or shape (n, 1).
     log_prior
         Of each label, shape (labels,); any constant may be added to all.
     """
@@ -214,8 +214,8 @@ class ChannelMean:
 class HeadModel:
     """Heads, and how they are combined.
 
-    Where the archive's reference is known, its heads decide together with those of the channel, which count the more
-    the more of the channel has been heard; where it is not known, the heads that need no reference decide.
+    The heads of the channel count the more, the more of the channel has been heard. Beside them decide those of the
+    archive, or, where its reference is not known, those that need none.
 
     Parameters
     ----------
@@ -252,17 +252,16 @@ class HeadModel:
         is_balanced
             Whether neutral speech is expected as often as any other label, or to be most of what is said.
         """
-        if archive is None:
-            return self.heads.log_probabilities(NONE, embedding)
         neutral_share = self.balanced_share if is_balanced else MOSTLY_NEUTRAL_SHARE
-        of_archive = self.heads.log_probabilities(ARCHIVE, embedding, archive, neutral_share=neutral_share)
+        if archive is None:
+            others = self.heads.log_probabilities(NONE, embedding)
+        else:
+            others = self.heads.log_probabilities(ARCHIVE, embedding, archive, neutral_share=neutral_share)
         if channel is None:
-            return of_archive
+            return others
         of_channel = self.heads.log_probabilities(CHANNEL, embedding, channel.mean, neutral_share=neutral_share)
-        most = MOST_OF_BALANCED_CHANNEL if is_balanced else MOST_OF_CHANNEL
-        # a segment alone is its own mean, and nothing would be left of it
-        weight = most * np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
-        return np.asarray(weight * of_channel + (1 - weight) * of_archive)
+        weight = self._weight(channel, is_alone=archive is None or is_balanced)
+        return np.asarray(weight * of_channel + (1 - weight) * others)
 
     def probabilities(
         self, embedding: Array, *, archive: Array | None, channel: ChannelMean | None, log_prior: Floats
@@ -278,9 +277,18 @@ class HeadModel:
         """
         is_balanced = bool(np.ptp(log_prior) < 1e-9)
         found = self.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
-        temperature = self.temperature_without if archive is None else self.temperature
+        temperature: float | Floats = self.temperature
+        if archive is None:
+            weight = 0.0 if channel is None else self._weight(channel, is_alone=True)
+            temperature = weight * self.temperature + (1 - weight) * self.temperature_without
         of_calls = 1.0 if is_balanced else self.temperature_of_calls
         return probabilities_of(found, temperature=temperature * of_calls, log_prior=log_prior / of_calls)
+
+    def _weight(self, channel: ChannelMean, *, is_alone: bool) -> Floats:
+        """Return how much the heads of the channel count, 0 to 1, shape (n, 1)."""
+        # a segment alone is its own mean, and nothing would be left of it
+        heard = np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
+        return np.asarray(heard if is_alone else MOST_OF_CHANNEL * heard)
 
     @property
     def balanced_share(self) -> float:

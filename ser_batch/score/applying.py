@@ -119,7 +119,7 @@ class _OnEmbeddings(Judge["Embedding"]):
     ) -> None:
         self._applied, self._log_prior, self._archive = applied, log_prior, archive
         self._domain = loaded.domain if tells_domain else None
-        self._voices = None if archive is None else ChannelVoices()
+        self._voices = ChannelVoices() if isinstance(applied, HeadModel) else None
 
     @property
     def first_batch(self) -> int:
