@@ -459,7 +459,7 @@ def test_the_summary_tells_reference_and_prior(few, archive, scored, small_heads
         return done.stdout
 
     text = told(few)
-    assert "reference: none, there were fewer than 10 recordings" in text
+    assert "none of the archive, which had fewer than 10 recordings with speech" in text
     assert "prior: angry 0.25, happy 0.25, neutral 0.50" in text
     file = scored.out.with_suffix(".reference.json")
     text = told(few, "--reference", str(file), "--prior", "balanced")
@@ -468,7 +468,7 @@ def test_the_summary_tells_reference_and_prior(few, archive, scored, small_heads
     values = json.loads(told(few, "--reference", "none", "--json"))
     assert values["reference"]["kind"] == "none"
     assert values["prior"] == pytest.approx({"angry": 0.25, "happy": 0.25, "neutral": 0.5})
-    assert "reference: none, as --reference said" in told(few, "--reference", "none")
+    assert "none of the archive, as --reference said" in told(few, "--reference", "none")
 
 
 def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tmp_path):
