@@ -139,7 +139,7 @@ def test_a_model(small_model, tmp_path):
 def test_a_shipped_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = inspect(Path("open"))
-    assert found.figures["uar_on_ravdess"] == pytest.approx(0.67, abs=0.02)
+    assert found.figures["uar_on_ravdess"] == pytest.approx(0.74, abs=0.02)
     with pytest.raises(UsageError, match="did you mean open"):
         inspect(Path("opne"))
 

@@ -104,7 +104,7 @@ def as_other_corpora():
         for name, n in (
             (f"crema-d/{1000 + int(actor)}_{sentence}_{english}_XX.wav", rate // 10),
             (f"emodb/{speaker}a{statement}{german}{version}.wav", rate // 5),
-            (f"nemo/AB{int(actor) % 2}_{polish}_{statement.lstrip('0')}.wav", rate // 4),
+            (f"nemo/{('EB0', 'SM0')[int(actor) % 2]}_{polish}_{statement.lstrip('0')}.wav", rate // 4),
         ):
             Path(name).parent.mkdir(exist_ok=True)
             soundfile.write(name, samples[n:], rate)
