@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import secrets
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,8 @@ def kept_for_workers(folder: Path, sampled: pa.Table | None) -> Iterator[Path | 
     if sampled is None:
         yield None
         return
-    file = sample_file(folder)
+    # a new name each time: a worker that has read another run's sample must not take it for this one
+    file = folder / "_meta" / f"sample-{secrets.token_hex(8)}.parquet"
     try:
         write_table(file, sampled)
         yield file
@@ -41,9 +43,10 @@ def kept_for_workers(folder: Path, sampled: pa.Table | None) -> Iterator[Path | 
         file.unlink(missing_ok=True)
 
 
-def sample_file(folder: Path) -> Path:
-    """Return where the sample of a store lies while its recordings are scored."""
-    return folder / "_meta" / "sample.parquet"
+def remove_samples(folder: Path) -> None:
+    """Remove the samples of runs that were killed."""
+    for file in (folder / "_meta").glob("sample-*.parquet"):
+        file.unlink()
 
 
 @functools.lru_cache(maxsize=1)

@@ -27,7 +27,7 @@ from ser_batch.score.choosing import (
     run_settings,
     shares_of,
 )
-from ser_batch.score.encoded import kept_for_workers, sample_file
+from ser_batch.score.encoded import kept_for_workers, remove_samples
 from ser_batch.score.reference import reference_file, write_reference
 from ser_batch.score.sampling import sample_folder
 from ser_batch.score.tables import write_tables
@@ -158,7 +158,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             prior,
         )
         remove_tree(sample_folder(folder))  # of a run that was killed
-        sample_file(folder).unlink(missing_ok=True)
+        remove_samples(folder)
         reference: UsedReference | None = None
         sampled: pa.Table | None = None
         if model.is_head_model:

@@ -162,8 +162,8 @@ class ScoreWork(Work):
         encoded = {} if self.sampled is None else read_encoded(self.sampled).get((recording.path, content_hash), {})
         for segment in self.segments(opened, Besides(encoded)):
             place = segment.channel, segment.index
-            known = place in encoded and segment.features is None
-            batch.append(dataclasses.replace(segment, features=encoded[place]) if known else segment)
+            is_known = place in encoded and segment.features is None
+            batch.append(dataclasses.replace(segment, features=encoded[place]) if is_known else segment)
             if len(batch) == enough:
                 yield from self._predictions(recording, content_hash, batch, says, calls)
                 batch, enough = [], SEGMENTS_A_BATCH
