@@ -70,6 +70,7 @@ bench: $(INSTALLED) $(TORCH_INSTALLED)  ## Measure speed and memory beside peers
 	$(BENCH)/featurize.py $(SCRATCH) --files 700
 	$(BENCH)/scaling.py $(SCRATCH) --runs 1
 	$(BENCH)/score.py $(SCRATCH) --hours 0.25
+	$(BENCH)/encoder.py $(SCRATCH) --runs 3
 	$(BENCH)/train.py --torch-python $(TORCH)/bin/python --runs 2 --epochs 2
 	$(BENCH)/large_table.py --gigabytes 0.6
 

@@ -15,7 +15,7 @@ from ser_batch.cli import cli
 from ser_batch.config import ScoreOptions, parse_prior, read_job
 from ser_batch.errors import BundleError, InputError, JobError, OutputError, UsageError
 from ser_batch.network.heads import ChannelMean, log_prior_of
-from ser_batch.score import sampling, score
+from ser_batch.score import sampling, score, stage
 from ser_batch.score.picture import plot
 from ser_batch.score.sampling import evenly, sample
 
@@ -144,6 +144,48 @@ def test_jobs_shards_and_order_change_no_bit(archive, scored, small_heads, tmp_p
         pl.read_parquet(done.out.with_suffix(".calls.parquet")).sort("path", "channel") for done in (again, scored)
     ]
     assert calls[0].equals(calls[1])
+
+
+def test_what_the_reference_is_made_of_is_encoded_once(archive, scored, small_heads, tmp_path, monkeypatch):
+    n_encoded = 0
+    finish = encoder.SegmentEncoder.finish
+
+    def counted(segment):
+        nonlocal n_encoded
+        n_encoded += 1
+        return finish(segment)
+
+    monkeypatch.setattr(encoder.SegmentEncoder, "finish", counted)
+    sampled = run(archive, tmp_path / "sampled.parquet", small_heads)
+    n_scored = rows_of(sampled.out)["predicted"].count()
+    assert n_encoded == n_scored == reference_in(sampled.out)["n_segments"]
+    # all of it is encoded where the reference comes from elsewhere, and nothing is another number
+    given = run(archive, tmp_path / "given.parquet", small_heads, reference=str(sampled.reference.file))
+    assert n_encoded == 2 * n_scored
+    assert rows_of(given.out).equals(rows_of(sampled.out))
+    assert not list((sampled.out.with_suffix(".parts") / "_meta").glob("sample*"))
+    # other windows of the same recordings are other segments
+    other = {"window": 0.5, "hop": 0.5, "overwrite": True}
+    again = run(archive, sampled.out, small_heads, **other)
+    given = run(archive, given.out, small_heads, reference=str(again.reference.file), **other)
+    assert rows_of(given.out).equals(rows_of(again.out))
+
+
+def test_a_recording_that_changed_after_the_sample_is_encoded_anew(archive, small_heads, tmp_path, monkeypatch):
+    audio = shutil.copytree(archive, tmp_path / "audio")
+    made = stage.chosen_reference
+
+    def changed_then(*arguments, **named):
+        found = made(*arguments, **named)
+        samples, rate = soundfile.read(audio / "call_0.wav")
+        soundfile.write(audio / "call_0.wav", samples[::-1], rate, subtype="PCM_16")
+        return found
+
+    monkeypatch.setattr(stage, "chosen_reference", changed_then)
+    first = run(audio, tmp_path / "first.parquet", small_heads)
+    monkeypatch.undo()
+    again = run(audio, tmp_path / "again.parquet", small_heads, reference=str(first.reference.file))
+    assert rows_of(first.out).equals(rows_of(again.out))
 
 
 def test_the_sample_is_of_the_paths_and_of_the_whole_recording():

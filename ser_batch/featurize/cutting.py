@@ -4,7 +4,7 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from typing import Generic
 
 import numpy as np
@@ -70,7 +70,7 @@ class _Recipe(Generic[Features_co]):
     content_hash: str
     activity: Activity | None
     least_speech: float
-    only: Collection[tuple[int, int]] | None
+    only: Container[tuple[int, int]] | None
 
     @property
     def has_changes(self) -> bool:
@@ -245,7 +245,7 @@ def segments(
     activity: Activity | None = None,
     left_out: Collection[int] = (),
     least_speech: float = 0.0,
-    only: Collection[tuple[int, int]] | None = None,
+    only: Container[tuple[int, int]] | None = None,
 ) -> Iterator[tuple[Sound, Segment[Features_co]]]:
     """Decode one recording and yield its segments as they are complete.
 

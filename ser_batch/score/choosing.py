@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ser_batch.bundle import Bundle
 from ser_batch.config import EncoderSpec, ScoreOptions, check_prior
@@ -104,7 +105,7 @@ def chosen_reference(
     *,
     cluster: Cluster | None,
     progress: Progress | None,
-) -> UsedReference:
+) -> tuple[UsedReference, pa.Table | None]:
     """Return the reference of a run with heads: the given one, that of the first run into this output, or a new one.
 
     Parameters
@@ -118,6 +119,12 @@ def chosen_reference(
     cluster, progress
         How the work is done.
 
+    Returns
+    -------
+    reference : UsedReference
+    sampled : pyarrow.Table, optional
+        What a new one was made of, see `sampling.archive_reference`.
+
     Raises
     ------
     OutputError
@@ -127,14 +134,14 @@ def chosen_reference(
     """
     spec, file = encoder_spec(model), reference_file(options.out)
     if given is not None:
-        return UsedReference(given, file, options.reference, is_stored=False)
+        return UsedReference(given, file, options.reference, is_stored=False), None
     found = run_settings(work.folder, options)
     if found is not None:
         refuse_other(work.folder, {name: value for name, value in found.items() if name != "reference"}, identity)
         with contextlib.suppress(FileNotFoundError):  # then it is made again, and refused if it is another one
-            return UsedReference(read_reference(file, spec), file, None, is_stored=True)
-    made = archive_reference(recordings, work, spec, options, cluster=cluster, progress=progress)
-    return UsedReference(made, file, None, is_stored=False)
+            return UsedReference(read_reference(file, spec), file, None, is_stored=True), None
+    made, sampled = archive_reference(recordings, work, spec, options, cluster=cluster, progress=progress)
+    return UsedReference(made, file, None, is_stored=False), sampled
 
 
 def run_settings(folder: Path, options: ScoreOptions) -> dict[str, Any] | None:

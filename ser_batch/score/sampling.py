@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from ser_batch.config import EncoderSpec, ScoreOptions
 from ser_batch.corpus import Recording
 from ser_batch.parallel import MAIN, Cluster, Progress, Rows, Store, Work, claimed, run_shards, worker_count
-from ser_batch.score.applying import stacked
+from ser_batch.score.encoded import embeddings_of
 from ser_batch.score.reference import LEAST_RECORDINGS, Reference, no_reference, now
 from ser_batch.score.work import Opened, ScoreWork
 from ser_batch.tables import remove_tree, source
@@ -36,24 +35,15 @@ class SampleWork(Work):
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
-        """One row per recording: the sum over its segments."""
-        return {
-            MAIN: pa.schema(
-                [
-                    ("path", pa.string()),
-                    ("end_s", pa.float64()),
-                    ("n_segments", pa.int32()),
-                    ("sums", pa.list_(pa.float64(), self.size)),
-                ]
-            )
-        }
+        """One row per segment."""
+        return {MAIN: _schema(self.size)}
 
     def prepare(self) -> None:
         """Load the model."""
         self.scoring.prepare()
 
-    def rows(self, recording: Recording, _content_hash: str) -> Rows:
-        """Yield the sum over at most `most_segments`; nothing where none has enough speech."""
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield at most `most_segments`, by channel and number; nothing where none has enough speech."""
         opened = self.scoring.open(recording)
         only = frozenset(evenly(list(self._spoken(opened)), self.most_segments))
         if not only:
@@ -66,17 +56,10 @@ class SampleWork(Work):
         features = [found[key] for key in sorted(found)]
         if features:
             is_heard = self.scoring.judge(opened).strangeness(features) <= 1
-            values = stacked(features)[is_heard].astype(np.float64)
-            if len(values):
-                yield (
-                    MAIN,
-                    {
-                        "path": recording.path,
-                        "end_s": opened.activity.duration_s,
-                        "n_segments": len(values),
-                        "sums": values.sum(axis=0),
-                    },
-                )
+            for (channel, index), own, heard in zip(sorted(found), features, is_heard.tolist(), strict=True):
+                row = {"path": recording.path, "content_hash": content_hash, "channel": channel, "segment": index}
+                row |= {"end_s": opened.activity.duration_s, "is_heard": heard}
+                yield MAIN, row | {"n_tokens": own.n_tokens, "embedding": own.values}
 
     def _spoken(self, opened: Opened) -> Iterator[tuple[int, int]]:
         """Yield channel and number of the segments with enough speech to be scored, and any at all."""
@@ -117,8 +100,8 @@ def archive_reference(
     *,
     cluster: Cluster | None,
     progress: Progress | None,
-) -> Reference:
-    """Listen to a sample of the archive.
+) -> tuple[Reference, pa.Table | None]:
+    """Encode a sample of the archive.
 
     Parameters
     ----------
@@ -130,11 +113,17 @@ def archive_reference(
         The encoder.
     options, cluster, progress
         How the work is done.
+
+    Returns
+    -------
+    reference : Reference
+    sampled : pyarrow.Table, optional
+        The segments of the sample, for `ScoreWork.sampled`.
     """
     chosen = sample(recordings)
     nothing = no_reference(spec, options.segments, n_sampled=len(chosen))
     if len(chosen) < LEAST_RECORDINGS:
-        return nothing
+        return nothing, None
     folder = sample_folder(scoring.folder)
     most_segments = min(MOST_SEGMENTS, math.ceil(ENOUGH_SEGMENTS / len(chosen)))
     work = SampleWork(folder, scoring, spec.embedding_size, most_segments)
@@ -155,16 +144,19 @@ def archive_reference(
             tables = [pq.ParquetFile(source(part)).read() for part in store.parts()]
     finally:
         remove_tree(folder)
-    rows = {row["path"]: row for row in itertools.chain.from_iterable(table.to_pylist() for table in tables)}
-    if len(rows) < LEAST_RECORDINGS:
-        return nothing
+    sampled = pa.concat_tables([_schema(spec.embedding_size).empty_table(), *tables])
+    embedding, is_heard = embeddings_of(sampled).astype(np.float64), sampled["is_heard"].to_numpy()
+    path = sampled["path"].to_numpy()
     # in the order of the sample: sums of floats depend on it
-    own = [rows[recording.path] for recording in chosen if recording.path in rows]
-    n_segments = sum(row["n_segments"] for row in own)
+    of_recordings = [embedding[is_heard & (path == recording.path)] for recording in chosen]
+    own = [values for values in of_recordings if len(values)]
+    if len(own) < LEAST_RECORDINGS:
+        return nothing, sampled
+    n_segments = sum(map(len, own))
     sums = np.zeros(spec.embedding_size)
-    for row in own:
-        sums += np.asarray(row["sums"])
-    return Reference(
+    for values in own:
+        sums += values.sum(axis=0)
+    reference = Reference(
         kind="archive",
         encoder=spec.digest(),
         segments=options.segments,
@@ -173,6 +165,23 @@ def archive_reference(
         n_segments=n_segments,
         n_sampled=len(chosen),
         created=now(),
+    )
+    return reference, sampled
+
+
+def _schema(size: int) -> pa.Schema:
+    """Return the columns of the sample, for embeddings of `size` numbers."""
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("content_hash", pa.string()),
+            ("channel", pa.int16()),
+            ("segment", pa.int32()),
+            ("end_s", pa.float64()),  # of the recording
+            ("is_heard", pa.bool_()),  # in domain, and so part of the reference
+            ("n_tokens", pa.int32()),
+            ("embedding", pa.list_(pa.float32(), size)),
+        ]
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from ser_batch import bundle
 from ser_batch.bundle import Bundle
 from ser_batch.config import FeatureSpec, ScoreOptions, prior_text
@@ -25,6 +27,7 @@ from ser_batch.score.choosing import (
     run_settings,
     shares_of,
 )
+from ser_batch.score.encoded import kept_for_workers, remove_samples
 from ser_batch.score.reference import reference_file, write_reference
 from ser_batch.score.sampling import sample_folder
 from ser_batch.score.tables import write_tables
@@ -155,9 +158,11 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             prior,
         )
         remove_tree(sample_folder(folder))  # of a run that was killed
+        remove_samples(folder)
         reference: UsedReference | None = None
+        sampled: pa.Table | None = None
         if model.is_head_model:
-            reference = chosen_reference(
+            reference, sampled = chosen_reference(
                 recordings, work, identity, model, options, given, cluster=cluster, progress=progress
             )
             identity["reference"] = reference.reference.identity()
@@ -184,16 +189,17 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         libraries = ("polars", "altair") if plan.todo else ("polars",)
         threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
         jobs = worker_count(options) if cluster is None else cluster.n_workers
-        run_shards(
-            work,
-            store.shards(plan.todo, options, jobs=jobs),
-            jobs=jobs,
-            title="score",
-            isolate=options.isolate,
-            timeout_s=options.timeout,
-            progress=progress,
-            cluster=cluster,
-        )
+        with kept_for_workers(work.folder, sampled) as file:
+            run_shards(
+                dataclasses.replace(work, sampled=file),
+                store.shards(plan.todo, options, jobs=jobs),
+                jobs=jobs,
+                title="score",
+                isolate=options.isolate,
+                timeout_s=options.timeout,
+                progress=progress,
+                cluster=cluster,
+            )
         held = store.finish(manifest.rejects)
         if not held.n_rows and not store.parts(CALLS):
             raise nothing_done(audio, "scored", store, held, plan)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ser_batch.network.heads import log_prior_of
 from ser_batch.parallel import MAIN, Rows, Work
 from ser_batch.score.applying import SEGMENTS_A_BATCH, Applied, Judge, judge, load_applied
 from ser_batch.score.calls import CallSums
+from ser_batch.score.encoded import Besides, read_encoded
 from ser_batch.tables import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class ScoreWork(Work):
     prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # mean embedding of the archive, for heads
     archive: tuple[float, ...] | None = None
+    # segments that are encoded already, because the archive's reference is made of them
+    sampled: Path | None = None
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -127,7 +130,7 @@ class ScoreWork(Work):
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
         return Opened(recording, sound, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
 
-    def segments(self, opened: Opened, only: Collection[tuple[int, int]] | None = None) -> "Iterator[Segment[Any]]":
+    def segments(self, opened: Opened, only: Container[tuple[int, int]] | None = None) -> "Iterator[Segment[Any]]":
         """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
         from ser_batch.featurize.cutting import segments  # loaded by workers only
 
@@ -156,8 +159,11 @@ class ScoreWork(Work):
         says = self.judge(opened)
         batch: list[Segment[Any]] = []
         enough = says.first_batch
-        for segment in self.segments(opened):
-            batch.append(segment)
+        encoded = {} if self.sampled is None else read_encoded(self.sampled).get((recording.path, content_hash), {})
+        for segment in self.segments(opened, Besides(encoded)):
+            place = segment.channel, segment.index
+            is_known = place in encoded and segment.features is None
+            batch.append(dataclasses.replace(segment, features=encoded[place]) if is_known else segment)
             if len(batch) == enough:
                 yield from self._predictions(recording, content_hash, batch, says, calls)
                 batch, enough = [], SEGMENTS_A_BATCH

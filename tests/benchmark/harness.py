@@ -360,3 +360,18 @@ def mulaw_calls(source: Path, scratch: Path, hours: float) -> Path:
             soundfile.write(folder / f"call_{number:04d}.wav", samples, CALL_RATE, subtype="ULAW")
 
     return make_once(scratch / f"calls-{hours:g}h", fill)
+
+
+def stereo_calls(source: Path, scratch: Path, n: int, seconds: int) -> Path:
+    """Make stereo calls, 8 kHz mu-law WAV, of both parties of the given one; each begins elsewhere in it."""
+
+    def fill(folder: Path) -> None:
+        parties = [soundfile.read(source / f"call_40_{party}.wav", dtype="int16") for party in ("agent", "caller")]
+        if any(rate != CALL_RATE or samples.ndim != 1 for samples, rate in parties):
+            raise SystemExit(f"{source}: expected WAV files of {CALL_RATE} Hz, mono")
+        for number in range(n):
+            places = np.arange(seconds * CALL_RATE) + number * seconds * CALL_RATE * 7 // 5
+            both = np.stack([samples.take(places, mode="wrap") for samples, _ in parties], axis=1)
+            soundfile.write(folder / f"call_{number:04d}.wav", both, CALL_RATE, subtype="ULAW")
+
+    return make_once(scratch / f"stereo-{n}x{seconds}s", fill)
