@@ -142,7 +142,7 @@ def test_what_lasts_too_long_is_a_reject_and_its_neighbours_are_done(command, lo
         assert result.exit_code == 0, result.output
         assert "rejected (open): long.flac: it lasts 101 s; expected at most 100 s; " in result.stderr
     else:
-        score(long_one, ScoreOptions(out=out, jobs=1, model="research", max_duration=100))
+        score(long_one, ScoreOptions(out=out, jobs=1, model="fast", max_duration=100))
     side = out / "_tables" if command == "score" else out / "_meta"
 
     (reject,) = pq.read_table(next(side.glob("*rejects.parquet"))).to_pylist()

@@ -270,7 +270,7 @@ def test_the_corpus_asked_for_decides_the_table(audio, tmp_path):
 
 def test_score_takes_truth_from_names_and_votes_and_its_own_columns_stay(audio, tmp_path):
     (tmp_path / "labels.csv").write_text("path,p_angry,p_bored\ncall.wav,1,3\n")
-    options = {"out": tmp_path / "preds.parquet", "model": "research", "jobs": 1}
+    options = {"out": tmp_path / "preds.parquet", "model": "fast", "jobs": 1}
     score(audio, ScoreOptions(**options, labels=tmp_path / "labels.csv"))
     frame = pl.read_parquet(tmp_path / "preds.parquet")
     assert dict(frame.select("path", "emotion").rows()) == {HAPPY: "happy", "call.wav": "bored", "other.wav": None}

@@ -43,7 +43,7 @@ def make_old(file: Path, age_h: float) -> None:
 
 def run(audio: Path, out: Path, **options):
     # noise is no speech, and is to be scored all the same
-    return score(audio, ScoreOptions(out=out, model="research", jobs=1, min_speech=0.0, **options))
+    return score(audio, ScoreOptions(out=out, model="fast", jobs=1, min_speech=0.0, **options))
 
 
 def tables(out: Path) -> dict[str, pl.DataFrame]:
@@ -319,7 +319,7 @@ def test_the_last_lines_tell_what_is_left_and_how_fast_it_was(night):
     audio, out = night
     write(audio, "old.wav", age_h=30)
     write(audio, "1.wav", "2.wav")
-    arguments = ["score", str(audio), "--out", str(out), "--model", "research", "--jobs", "1", "--min-speech", "0"]
+    arguments = ["score", str(audio), "--out", str(out), "--model", "fast", "--jobs", "1", "--min-speech", "0"]
     arguments += ["--since", "24h"]
     result = CliRunner().invoke(cli, [*arguments, "--limit", "1"])
     assert result.exit_code == 0, result.output

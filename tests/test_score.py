@@ -239,7 +239,7 @@ def test_real_calls_have_rows_throughout(shared, tmp_path):
     (tmp_path / "calls").mkdir()
     stereo = np.stack([samples[: rate * 60] for samples, _ in sides], axis=1)
     soundfile.write(tmp_path / "calls" / "call.wav", stereo, rate)
-    run(tmp_path / "calls", tmp_path / "preds.parquet", "research", channel_roles="0=agent,1=customer")
+    run(tmp_path / "calls", tmp_path / "preds.parquet", "fast", channel_roles="0=agent,1=customer")
     rows = pl.read_parquet(tmp_path / "preds.parquet").sort("channel", "segment")
     for role in ("agent", "customer"):
         own = rows.filter(role=role)

@@ -350,7 +350,7 @@ def audio(tmp_path):
 def runs(out: Path, **options):
     """Every way to write into an output: the stage, its options, and the folder that remembers what is done."""
     yield featurize, FeaturizeOptions(out=out, jobs=1, **options), out
-    options |= {"model": "research", "segments": "clip"}
+    options |= {"model": "fast", "segments": "clip"}
     yield score, ScoreOptions(out=out, jobs=1, **options), out
     yield score, ScoreOptions(out=out / "p.parquet", jobs=1, **options), out / "p.parts"
 
