@@ -115,9 +115,7 @@ def test_truth_is_counted_by_window(folder):
 
 def test_changed_times_are_joined_anew(folder):
     def run(*lines):
-        options = ScoreOptions(
-            out=folder / "p.parquet", model="fast", labels=write_labels(folder, *lines), **WINDOWS
-        )
+        options = ScoreOptions(out=folder / "p.parquet", model="fast", labels=write_labels(folder, *lines), **WINDOWS)
         summary = score(folder / "calls", options)
         return summary.n_done, emotions(pl.read_parquet(options.out))
 
@@ -143,16 +141,12 @@ def test_featurize_has_them_too_and_joins_changed_times_without_decoding(folder)
 
 def test_a_row_outside_of_the_recording_is_a_reject(folder):
     labels = write_labels(folder, *LINES[:3], "mono.wav,,11,12,angry")
-    summary = score(
-        folder / "calls", ScoreOptions(out=folder / "p.parquet", model="fast", labels=labels, **WINDOWS)
-    )
+    summary = score(folder / "calls", ScoreOptions(out=folder / "p.parquet", model="fast", labels=labels, **WINDOWS))
     assert [reject.path for reject in summary.rejects] == ["mono.wav"]
     assert "covers none of its samples" in summary.rejects[0].message
 
 
 def test_a_clip_is_labelled_as_a_whole(folder):
-    options = ScoreOptions(
-        out=folder / "p.parquet", model="fast", labels=write_labels(folder, *LINES), segments="clip"
-    )
+    options = ScoreOptions(out=folder / "p.parquet", model="fast", labels=write_labels(folder, *LINES), segments="clip")
     with pytest.raises(InputError, match="add --segments labels or windows"):
         score(folder / "calls", options)

@@ -226,8 +226,8 @@ class HeadModel:
     temperature, temperature_without
         Log-probabilities are divided by it: where the archive's reference is known, and where it is not.
     temperature_of_calls
-        What is left after a prior that is not balanced is divided by it. It changes no decision: far more is neutral in
-        calls than the prior says, which is chosen to find the rest, so that confidence would be too low.
+        Log-probabilities of calls are divided by it, after the prior. It changes no decision: far more is neutral in calls
+        than the prior says, which is chosen to find the rest, so that confidence would be too low.
     """
 
     heads: Heads
@@ -273,9 +273,12 @@ class HeadModel:
         embedding, archive, channel
             As `log_probabilities` takes them.
         log_prior
-            Of each label, shape (labels,); all the same is the balanced prior.
+            Of each label, shape (labels,). If neutral speech is expected more often than evenly, it is expected to be most
+            of the reference, as in calls.
         """
-        is_balanced = bool(np.ptp(log_prior) < 1e-9)
+        shares = np.exp(log_prior) / np.exp(log_prior).sum()
+        neutral_prior = shares[np.isin(self.labels, NEUTRAL)].sum()
+        is_balanced = bool(neutral_prior <= self.balanced_share + 1e-9)
         found = self.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
         temperature: float | Floats = self.temperature
         if archive is None:
