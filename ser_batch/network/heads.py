@@ -226,8 +226,8 @@ class HeadModel:
     temperature, temperature_without
         Log-probabilities are divided by it: where the archive's reference is known, and where it is not.
     temperature_of_calls
-        Log-probabilities of calls are divided by it, after the prior. It changes no decision: far more is neutral in calls
-        than the prior says, which is chosen to find the rest, so that confidence would be too low.
+        Log-probabilities of calls are divided by it, after the prior. It changes no decision: the prior is chosen to find
+        what is not neutral, and far more is neutral than it says, so that confidence would be too low.
     """
 
     heads: Heads
@@ -273,8 +273,8 @@ class HeadModel:
         embedding, archive, channel
             As `log_probabilities` takes them.
         log_prior
-            Of each label, shape (labels,). If neutral speech is expected more often than evenly, it is expected to be most
-            of the reference, as in calls.
+            Of each label, shape (labels,). If neutral speech is expected more often than evenly, it is expected to be
+            most of the reference, as in calls.
         """
         shares = np.exp(log_prior) / np.exp(log_prior).sum()
         neutral_prior = shares[np.isin(self.labels, NEUTRAL)].sum()
