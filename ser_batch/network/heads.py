@@ -226,8 +226,8 @@ class HeadModel:
     temperature, temperature_without
         Log-probabilities are divided by it: where the archive's reference is known, and where it is not.
     temperature_of_calls
-        Log-probabilities of calls are divided by it, after the prior. It changes no decision: the prior is chosen to find
-        what is not neutral, and far more is neutral than it says, so that confidence would be too low.
+        Log-probabilities of calls are divided by it, after the prior. It changes no decision: the prior is chosen to
+        find what is not neutral, and far more is neutral than it says, so that confidence would be too low.
     """
 
     heads: Heads
