@@ -151,7 +151,7 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
     import soundfile
 
     from ser_batch import bundle, encoder
-    from ser_batch.network import head_training
+    from ser_batch.network import head_training, training
     from ser_batch.network.recipes import HEAD
 
     loaded = encoder.load(encoder.shipped()["whisper-tiny.en"])
@@ -161,7 +161,7 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         segment.feed(soundfile.read(path, dtype="float32")[0][:16_000])
         embeddings.append(segment.finish().values)
     labels = ("angry", "happy", "neutral")
-    head_training.set_seed(1)
+    training.set_seed(1)
     network = head_training.build(loaded.spec.embedding_size, len(labels), HEAD.references, HEAD)
     generator = np.random.default_rng(1)
     for layer in network.layers:

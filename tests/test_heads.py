@@ -119,7 +119,7 @@ def test_numpy_computes_what_keras_trained(embedding, tmp_path):
     from ser_batch.network import head_training
 
     recipe = dataclasses.replace(SMALL, members=2)
-    head_training.set_seed(0)
+    training.set_seed(0)
     network = head_training.build(SIZE, len(LABELS), recipe.references, recipe)
     generator = np.random.default_rng(2)
     network.set_weights([generator.normal(0, 0.5, w.shape).astype(np.float32) for w in network.get_weights()])

@@ -108,6 +108,7 @@ _TRAINING: dict[str, tuple[Check, str]] = {
 _MORE_TRAINING: dict[str, tuple[Check, str]] = {
     "lowest_sampling_rate": (lambda value: is_count(value) and value > 0, "a rate in Hz"),
     "sources": (_NAMES, "a list of text"),
+    "variants": (_NAMES, "a list of variants"),
     "rows_by_emotion": (table_of(is_count), "whole numbers by label"),
     "corpora": (table_of(fields({"n_rows": is_count, "labels": _NAMES})), "by corpus n_rows and labels"),
 }

@@ -14,7 +14,16 @@ from ser_batch.bundle.checking import check_archive, check_used, read_values
 from ser_batch.bundle.estimators import check_estimator
 from ser_batch.bundle.identity import model_id_of, network_contents
 from ser_batch.bundle.predicting import Familiar, Predictor, summary_features, tempered
-from ser_batch.config import CLEAN, HEAD_RECIPE, AnyFeatureSpec, EncoderSpec, FeatureSpec, Normalize, feature_spec_of
+from ser_batch.config import (
+    CLEAN,
+    HEAD_RECIPE,
+    MAX_SAMPLING_RATE,
+    AnyFeatureSpec,
+    EncoderSpec,
+    FeatureSpec,
+    Normalize,
+    feature_spec_of,
+)
 from ser_batch.errors import BundleError, EncoderError, UsageError, did_you_mean
 from ser_batch.network.domain import Domain
 from ser_batch.network.heads import REFERENCES, HeadModel
@@ -29,6 +38,7 @@ CARD_FILE = "MODEL_CARD.md"
 # in the model folder: an encoder that does not ship with ser-batch
 ENCODER_FOLDER = "encoder"
 TELEPHONE_RATE = 8000
+TELEPHONE_VARIANTS = {"telephone", "g711", "gsm"}
 MODEL_FILES = {
     "cnn": "network.keras",
     "svm": "estimator.skops",
@@ -124,11 +134,12 @@ class Bundle:
     def lowest_rate(self) -> int:
         """Sampling rate, in Hz, below which recordings lack bands that the training recordings had.
 
-        Models on embeddings learn from telephone copies beside what was recorded.
+        Telephone copies of what was recorded count as recordings of a telephone, for models on embeddings.
         """
-        trained = self.values.get("training", {}).get("lowest_sampling_rate", self.feature_spec.sampling_rate)
-        rate = min(self.feature_spec.sampling_rate, int(trained))
-        return min(rate, TELEPHONE_RATE) if self.is_head_model else rate
+        training = self.values.get("training", {})
+        rate = min(self.feature_spec.sampling_rate, int(training.get("lowest_sampling_rate", MAX_SAMPLING_RATE)))
+        steps = {step for variant in training.get("variants", ()) for step in variant.split("+")}
+        return min(rate, TELEPHONE_RATE) if self.takes_embeddings and steps & TELEPHONE_VARIANTS else rate
 
     @property
     def normalize(self) -> Normalize:
@@ -142,12 +153,13 @@ class Bundle:
 
     @property
     def regimes(self) -> Mapping[str, Mapping[str, float]]:
-        """UAR and accuracy on unseen recordings by regime, as they were recorded; empty where none was measured."""
+        """UAR, accuracy and number of labels on held-out recordings, by regime; empty where none was measured."""
         found: dict[str, Mapping[str, float]] = {}
         for regime, conditions in self.values["metrics"].get("regimes", {}).items():
             figures = conditions.get(CLEAN) or next(iter(conditions.values()), None)
             if figures is not None:
                 found[regime] = {name: figures[name] for name in ("uar", "accuracy")}
+                found[regime]["n_labels"] = len(figures["recalls"])
         return found
 
     @property

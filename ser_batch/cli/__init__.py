@@ -150,7 +150,7 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--epochs",
     type=int,
-    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100, head 14; 50 with --init]",
+    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100, head 14; --init 50, 14]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds to repeat it with, and average.")

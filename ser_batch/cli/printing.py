@@ -193,12 +193,17 @@ def _print_model(model: "Bundle", output: Output) -> None:
     metrics = model.values["metrics"]
     calls = model.regimes.get(MOSTLY_NEUTRAL)
     if calls:
-        on = f"unseen corpora ({', '.join(map(printable, model.elsewhere))})" if model.elsewhere else "its own corpus"
+        on = (
+            f"unseen corpora ({', '.join(map(printable, model.elsewhere))})"
+            if model.elsewhere
+            else "held-out recordings"
+        )
         output.line(
-            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / len(model.labels):.2f}), accuracy "
-            f"{calls['accuracy']:.2f} on "
+            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / calls['n_labels']:.2f}), accuracy {calls['accuracy']:.2f} on "
             f"mostly neutral speech composed from {on}. Expect less on real calls"
         )
+        if not model.elsewhere:
+            output.line(printable(metrics["meaning"]))
     elif model.elsewhere:
         of_each = ", ".join(
             f"{printable(name)} {figures['uar']:.2f} (chance {1 / len(figures['labels']):.2f})"
@@ -228,7 +233,8 @@ def _print_reference(summary: "ScoreSummary", output: Output) -> None:
         own, made = used.reference, f"made {used.reference.created:%Y-%m-%d %H:%M} UTC"
         n_voices = f"{own.n_recordings} recordings, {own.n_segments} segments"
         if own.kind == "archive":
-            what = f"{printable(used.given)}, {n_voices}" if used.given else f"this archive, a sample of {n_voices}"
+            of = "stored, a sample of" if used.is_stored else "this archive, a sample of"
+            what = f"{printable(used.given)}, {n_voices}" if used.given else f"{of} {n_voices}"
             output.line(f"reference: {what}, {made}")
         elif not own.n_sampled:
             output.line("reference: each segment's own channel; none of the archive, as --reference said")

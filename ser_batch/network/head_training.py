@@ -6,12 +6,10 @@ They share batches, and nothing else: each has a loss of its own, and no weight 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+# first: it tells Keras which backend to use
+import keras
 import numpy as np
 import numpy.typing as npt
-
-# first: it tells Keras which backend to use
-from ser_batch.network import training  # isort: skip
-import keras
 from keras import layers
 
 from ser_batch.network.heads import Heads, Layers, layer_names, share_input
@@ -203,6 +201,3 @@ def _heads(network: Any) -> Iterator[tuple[str, tuple[str, str, str]]]:
     for output in network.output_names:
         reference, member, _ = output.split("_")
         yield reference, layer_names(reference, int(member))
-
-
-set_seed = training.set_seed

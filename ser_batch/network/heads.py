@@ -111,8 +111,8 @@ def share_input(neutral_share: float | Array) -> Array:
 
 
 def prior_of(labels: Sequence[str]) -> dict[str, float]:
-    """Return the share of neutral speech that a model with these labels expects of calls."""
-    return {NEUTRAL[0]: NEUTRAL_PRIOR} if NEUTRAL[0] in labels else {}
+    """Return the share of neutral speech that a model with these labels expects of calls; none if that is not more."""
+    return {NEUTRAL[0]: NEUTRAL_PRIOR} if NEUTRAL[0] in labels and len(labels) * NEUTRAL_PRIOR > 1 else {}
 
 
 def log_prior_of(labels: Sequence[str], prior: Mapping[str, float] | None) -> Floats:
@@ -264,7 +264,13 @@ class HeadModel:
         return np.asarray(weight * of_channel + (1 - weight) * others)
 
     def probabilities(
-        self, embedding: Array, *, archive: Array | None, channel: ChannelMean | None, log_prior: Floats
+        self,
+        embedding: Array,
+        *,
+        archive: Array | None,
+        channel: ChannelMean | None,
+        log_prior: Floats,
+        is_call: bool = False,
     ) -> Floats:
         """Return probabilities after the prior, shape (n, labels).
 
@@ -275,10 +281,12 @@ class HeadModel:
         log_prior
             Of each label, shape (labels,). If neutral speech is expected more often than evenly, it is expected to be
             most of the reference, as in calls.
+        is_call
+            Whether that is expected whatever the prior.
         """
         shares = np.exp(log_prior) / np.exp(log_prior).sum()
         neutral_prior = shares[np.isin(self.labels, NEUTRAL)].sum()
-        is_balanced = bool(neutral_prior <= self.balanced_share + 1e-9)
+        is_balanced = not is_call and bool(neutral_prior <= self.balanced_share + 1e-9)
         found = self.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=is_balanced)
         temperature: float | Floats = self.temperature
         if archive is None:

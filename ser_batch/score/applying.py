@@ -57,7 +57,7 @@ class Judge(abc.ABC, Generic[Features]):
 
 
 def judge(
-    loaded: Bundle, applied: Applied, *, log_prior: Floats, archive: Frames | None, tells_domain: bool
+    loaded: Bundle, applied: Applied, *, log_prior: Floats, archive: Frames | None, is_call: bool, tells_domain: bool
 ) -> "Judge[Embedding] | Judge[Frames]":
     """Return what applies a model to one recording.
 
@@ -69,11 +69,13 @@ def judge(
         Logarithm of the share of each label, shape (labels,).
     archive
         Mean embedding of the archive, shape (d,), for heads; None where it is not known.
+    is_call
+        Whether most of what is said is expected to be neutral.
     tells_domain
         Whether segments may be out of domain.
     """
     if loaded.takes_embeddings:
-        return _OnEmbeddings(loaded, applied, log_prior, archive, tells_domain=tells_domain)
+        return _OnEmbeddings(loaded, applied, log_prior, archive, is_call=is_call, tells_domain=tells_domain)
     assert not isinstance(applied, HeadModel)
     return _OnFrames(loaded, applied, log_prior, tells_domain=tells_domain)
 
@@ -115,9 +117,16 @@ class _OnEmbeddings(Judge["Embedding"]):
     """Heads, and estimators on embeddings."""
 
     def __init__(
-        self, loaded: Bundle, applied: Applied, log_prior: Floats, archive: Frames | None, *, tells_domain: bool
+        self,
+        loaded: Bundle,
+        applied: Applied,
+        log_prior: Floats,
+        archive: Frames | None,
+        *,
+        is_call: bool,
+        tells_domain: bool,
     ) -> None:
-        self._applied, self._log_prior, self._archive = applied, log_prior, archive
+        self._applied, self._log_prior, self._archive, self._is_call = applied, log_prior, archive, is_call
         self._domain = loaded.domain if tells_domain else None
         self._voices = ChannelVoices() if isinstance(applied, HeadModel) else None
 
@@ -138,6 +147,7 @@ class _OnEmbeddings(Judge["Embedding"]):
             archive=self._archive,
             channel=self._channel(channels, embedding, strangeness),
             log_prior=self._log_prior,
+            is_call=self._is_call,
         )
 
     def _channel(self, channels: Sequence[int], embedding: Frames, strangeness: Floats) -> ChannelMean | None:

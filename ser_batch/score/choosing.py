@@ -155,7 +155,7 @@ def run_settings(folder: Path, options: ScoreOptions) -> dict[str, Any] | None:
 
 def reference_warnings(used: UsedReference | None, n_recordings: int) -> Iterator[str]:
     """Yield what to tell of a reference that would be another one by now."""
-    if used is None or used.given is not None or used.reference.kind != "none":
+    if used is None or not used.is_stored or used.reference.kind != "none":
         return
     if n_recordings >= LEAST_RECORDINGS and n_recordings > used.reference.n_sampled:
         yield (

@@ -110,7 +110,8 @@ class ScoreWork(Work):
         # without the upper bands everything is unlike; that much is known already, and told as what it is
         tells_domain = not opened.is_low_rate
         log_prior = log_prior_of(self.labels, self.prior)
-        return judge(loaded, applied, log_prior=log_prior, archive=archive, tells_domain=tells_domain)
+        is_call = self.segmentation.mode in ("windows", "turns")
+        return judge(loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, tells_domain=tells_domain)
 
     def open(self, recording: Recording) -> Opened:
         """Find the channels of a recording that are scored, and their speech."""

@@ -189,12 +189,14 @@ class _HeadsTask:
             common = has & self.shares[train[~is_own]].any(axis=0)
             rows = train[is_own]
             rows = rows[self.shares[rows][:, common].any(axis=1)]
-            if common.sum() > 1:
+            others = corpora_of(self.data, self.shares, train[~is_own])
+            is_told = others is None or bool((others.has.sum(axis=1) > 1).any())
+            if common.sum() > 1 and is_told:
                 yield train[~is_own], rows, np.tile(common, (len(rows), 1))
 
     def train(self, rows: Numbers, what_for: str) -> tuple[Any, Heads, list[dict[str, Any]]]:
         """Train heads on rows; return the network, the heads in it and a row an epoch."""
-        from ser_batch.network import head_training
+        from ser_batch.network import head_training, training
 
         start = self.settings.start
         size = self.data.encoder_spec.embedding_size
@@ -210,7 +212,7 @@ class _HeadsTask:
             shares=self.shares,
             corpora=several,
         )
-        head_training.set_seed(self.part.seed)
+        training.set_seed(self.part.seed)
         network = head_training.build(size, len(self.labels), HEAD.references, HEAD)
         if start is not None:
             start.begin_heads(network, self.labels)

@@ -25,7 +25,7 @@ def group_numbers(data: Features, reference: str) -> Numbers:
     else:
         recording = pl.struct(*_RECORDING).rank("dense").cast(pl.Int64)
         nobody = pl.when(pl.col("speaker").is_null()).then(recording)
-        own = data.rows.select(pl.struct("speaker", "variant", nobody=nobody)).to_series()
+        own = data.rows.select(pl.struct("speaker", "variant", nobody=nobody, corpus=corpora(data.rows))).to_series()
     return own.rank("dense").cast(pl.Int64).to_numpy() - 1
 
 

@@ -166,8 +166,8 @@ def _allowed(
     for name in corpus.unique():
         is_own = (corpus == name).to_numpy()
         # a corpus that was held out is tried on the labels it shares; in calls nobody knows which are there
-        unknown = labels if common is None or with_calm else ()
-        known = {*corpus_labels.get(name, unknown), *emotion.filter(is_own)}
+        own = corpus_labels.get(name, labels if common is None else ())
+        known = {*(labels if with_calm else own), *emotion.filter(is_own)}
         known &= set(labels if common is None else common)
         # whoever speaks calmly is heard as neutral there
         known |= set(NEUTRAL) if with_calm and known & set(NEUTRAL) else set()

@@ -202,9 +202,8 @@ def _train(
     wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
     calibrates = options.estimator == "cnn" and holds_out_corpora(options.split)
-    if options.kind == HEAD_RECIPE:
-        runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
-    elif calibrates:
+    runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
+    if calibrates and options.kind != HEAD_RECIPE:
         runs = {name: _calibrated_elsewhere(data, labels, of_model) for name, of_model in runs.items()}
     own = runs[options.model_name]
     if plan.is_cross_validation:
