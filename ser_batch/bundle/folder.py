@@ -158,8 +158,8 @@ class Bundle:
         for regime, conditions in self.values["metrics"].get("regimes", {}).items():
             figures = conditions.get(CLEAN) or next(iter(conditions.values()), None)
             if figures is not None:
-                found[regime] = {name: figures[name] for name in ("uar", "accuracy")}
-                found[regime]["n_labels"] = len(figures["recalls"])
+                told = {name: figures[name] for name in ("uar", "accuracy")}
+                found[regime] = told | {"n_labels": max(1, len(figures["recalls"]))}
         return found
 
     @property

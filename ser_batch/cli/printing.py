@@ -193,14 +193,11 @@ def _print_model(model: "Bundle", output: Output) -> None:
     metrics = model.values["metrics"]
     calls = model.regimes.get(MOSTLY_NEUTRAL)
     if calls:
-        on = (
-            f"unseen corpora ({', '.join(map(printable, model.elsewhere))})"
-            if model.elsewhere
-            else "held-out recordings"
-        )
+        unseen = f"unseen corpora ({', '.join(map(printable, model.elsewhere))})"
+        figures = f"UAR {calls['uar']:.2f} (chance {1 / calls['n_labels']:.2f}), accuracy {calls['accuracy']:.2f}"
         output.line(
-            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / calls['n_labels']:.2f}), accuracy {calls['accuracy']:.2f} on "
-            f"mostly neutral speech composed from {on}. Expect less on real calls"
+            f"accuracy: {figures} on mostly neutral speech composed from "
+            f"{unseen if model.elsewhere else 'held-out recordings'}. Expect less on real calls"
         )
         if not model.elsewhere:
             output.line(printable(metrics["meaning"]))

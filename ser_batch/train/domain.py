@@ -55,6 +55,20 @@ def domain_of(data: Features, rows: Numbers) -> Domain:
     return between(speech, sounds_embedding(data.encoder_spec, data.encoder_folder or data.encoder_spec.encoder))
 
 
+def check_encoder(data: Features) -> None:
+    """Refuse embeddings of an encoder that cannot be found, before anything is trained on them.
+
+    Raises
+    ------
+    UsageError
+        The encoder is not there.
+    EncoderError
+        It is incomplete or altered, or not the one of `data`.
+    """
+    spec = data.encoder_spec
+    sounds_embedding(spec, data.encoder_folder or spec.encoder)
+
+
 def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) -> Domain:
     """Return the domain that separates embeddings of speech from those of sounds, shapes (n, d) and (m, d)."""
     groups = [group.astype(np.float64) for group in (speech, sounds)]

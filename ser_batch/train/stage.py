@@ -20,6 +20,7 @@ from ser_batch.tables import KEY, Features, corpora, load_features, read_spec, v
 from ser_batch.train.calibrating import fitted_temperature, temperature_across_corpora
 from ser_batch.train.checkpoints import Checkpoints, claimed
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
+from ser_batch.train.domain import check_encoder
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import run_part
 from ser_batch.train.heads import with_temperatures
@@ -173,6 +174,7 @@ def _train(
     say: Say,
 ) -> bundle.Bundle:
     """Fit the model on every fold, and the baselines; then the one to keep, and write it all."""
+    is_mfcc = isinstance(data.spec, FeatureSpec)
 
     def fit(part: Part, name: str) -> Run:
         is_own = name == options.model_name
@@ -187,11 +189,13 @@ def _train(
             part = dataclasses.replace(part, train=clean if len(clean) else part.train)
         return run_part(data, labels, part, kind, own_settings if is_own else plain, say=say, prefix=prefix)
 
+    if not is_mfcc:
+        say("encoding sounds that are not speech")
+        check_encoder(data)
     checkpoints = Checkpoints(options.out, identity, say)
     n_folds = len({part.fold for part in plan.parts})
     # a baseline is what the same rows give without
     plain = Settings(epochs=options.epochs, checkpoints=checkpoints, has_other_folds=n_folds > 1)
-    is_mfcc = isinstance(data.spec, FeatureSpec)
     own_settings = dataclasses.replace(
         plain,
         start=start,
