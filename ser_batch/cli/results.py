@@ -66,8 +66,8 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "done_s": "sound that this call scored, s",
         "labels": "list of the rows of the table of labels for all roles together",
         "model": "`path`, `model_id`, `labels`, `licence`, `uar` and `accuracy` (null where nothing was held out), "
-        "`elsewhere` (UAR by corpus never heard), `regimes` (`uar`, `accuracy` and `n_labels` on held-out recordings, by "
-        "regime), "
+        "`elsewhere` (UAR by corpus never heard), `regimes` (`uar`, `accuracy` and `n_labels` on held-out recordings, "
+        "by regime), "
         "`better_supported` (null, or the name of a model)",
         "reference": "null for models that take none; else `file`, `kind` (`archive` or `none`), `n_recordings`, "
         "`n_segments` and `created`, when it was made",
