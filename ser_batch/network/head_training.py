@@ -6,10 +6,12 @@ They share batches, and nothing else: each has a loss of its own, and no weight 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-# first: it tells Keras which backend to use
-import keras
 import numpy as np
 import numpy.typing as npt
+
+# first: it tells Keras which backend to use
+from ser_batch.network import training  # noqa: F401  # isort: skip
+import keras
 from keras import layers
 
 from ser_batch.network.heads import Heads, Layers, layer_names, share_input
