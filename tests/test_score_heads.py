@@ -522,7 +522,7 @@ def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tm
     values["metrics"] = own | {"regimes": {"mostly_neutral": {"g711": figures | {"uar": 0.2}, "clean": figures}}}
     heads = bundle.load(small_heads)
     assert heads.regimes == {}
-    assert Bundle(model, values).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82}}
+    assert Bundle(model, values).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
 
 
 def test_a_picture_has_bars_of_heads_too(few, small_heads, tmp_path):

@@ -165,7 +165,7 @@ def _allowed(
     allowed = np.ones((len(corpus), len(labels)), dtype=np.bool_)
     for name in corpus.unique():
         is_own = (corpus == name).to_numpy()
-        # a corpus that was held out is tried on the labels it shares; in calls nobody knows which are there
+        # a corpus that was held out is tried on the labels it shares, calls of it on all that held-out corpora share
         own = corpus_labels.get(name, labels if common is None else ())
         known = {*(labels if with_calm else own), *emotion.filter(is_own)}
         known &= set(labels if common is None else common)
