@@ -178,7 +178,8 @@ def test_predictions_are_among_the_labels_that_rows_may_have():
     # in a call, calm is another word for neutral
     composed = predictions.filter(regime="mostly_neutral")
     assert set(composed["corpus"]) == {"one"}
-    assert composed["p_calm"].to_numpy() == pytest.approx(1 / 3)
+    assert (composed["p_calm"] > 0).all()
+    assert (composed["p_sad"] > 0).all(), "nobody knows which labels a call has"
 
 
 @pytest.mark.parametrize(("label", "other"), [("neutral", "calm"), ("calm", "neutral")])
