@@ -21,7 +21,7 @@ from ser_batch.train.corpora import corpora_of, target_shares
 from ser_batch.train.deciding import HeadsDecide
 from ser_batch.train.heads import EmbeddedSegments, fit_embedding_scaler, with_temperatures
 from ser_batch.train.parts import HeadsTried, Part, Run, label_numbers
-from ser_batch.train.references import DrawnReferences, group_numbers, group_sizes, mean_references
+from ser_batch.train.references import DrawnReferences, channel_mean, group_numbers
 
 SPEC = EncoderSpec(encoder="toy", source="none", revision="1", license="MIT", sha256="0" * 64, outputs=(1,), width=6)
 SIZE = SPEC.embedding_size
@@ -216,13 +216,15 @@ def test_weights_that_are_no_heads_are_refused(change, told, model, monkeypatch,
 def test_archives_and_channels_are_those_of_one_variant(tmp_path):
     data = load_features([made_features(tmp_path / "a", variants=("clean", "g711")), made_features(tmp_path / "bb")])
     rows = data.rows.with_columns(
-        archive=pl.Series(group_numbers(data, heads.ARCHIVE)), channel=pl.Series(group_numbers(data, heads.CHANNEL))
+        archive=pl.Series(group_numbers(data.rows, heads.ARCHIVE)),
+        channel=pl.Series(group_numbers(data.rows, heads.CHANNEL)),
     )
     assert rows.select("dataset", "variant").n_unique() == rows["archive"].n_unique() == 3
     assert rows.select("speaker", "variant").n_unique() == rows["channel"].n_unique() == 12
     assert rows.group_by("archive").agg(pl.struct("dataset", "variant").n_unique())["dataset"].max() == 1
     for group in (rows["archive"].to_numpy(), rows["channel"].to_numpy()):
-        means, sizes = mean_references(data.embedding, group), group_sizes(group)
+        found = channel_mean(data.embedding, group)
+        means, sizes = found.mean, found.count
         own = group == group[7]
         np.testing.assert_allclose(means[7], data.embedding[own].mean(axis=0), rtol=1e-5)
         assert sizes[7] == own.sum()
@@ -283,7 +285,9 @@ def test_heads_are_trained_tried_and_kept(small, tmp_path):
     data = load_features([features])
     rows = np.arange(len(data.rows))
     decide = HeadsDecide(data, own, LABELS)
-    found = decide(rows, archive=group_numbers(data, heads.ARCHIVE), channel=None, log_prior=log_prior_of(LABELS, None))
+    found = decide(
+        rows, archive=group_numbers(data.rows, heads.ARCHIVE), channel=None, log_prior=log_prior_of(LABELS, None)
+    )
     assert (np.asarray(LABELS)[found.argmax(axis=1)] == data.rows["emotion"].to_numpy()).mean() > 0.9
     regimes = pl.read_parquet(tmp_path / "model" / "regimes.parquet")
     assert set(regimes["regime"]) == {"none", "alone", "balanced", "mostly_neutral"}

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 # what the features may differ from librosa's by: float32 sums in another order, after the logarithm
 LARGEST_DIFFERENCE = 0.01
 REJECTS_SHOWN = 10
-# the regime whose recordings are as calls are
-MOSTLY_NEUTRAL = "mostly_neutral"
 
 
 def print_synth(summary: "SynthSummary", output: Output) -> None:
@@ -189,6 +187,8 @@ def _cell(value: float | None, digits: int = 2) -> str:
 
 def _print_model(model: "Bundle", output: Output) -> None:
     """Print which model it was, what it is worth on recordings from elsewhere, and on what terms it may be used."""
+    from ser_batch.report.regimes import MOSTLY_NEUTRAL
+
     output.line(f"model: {printable(model.folder)} ({model.model_id})")
     metrics = model.values["metrics"]
     calls = model.regimes.get(MOSTLY_NEUTRAL)

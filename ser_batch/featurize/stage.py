@@ -12,7 +12,7 @@ from ser_batch.corpus import SAID_BY_LABELS, Recording, Reject, join_labels, nam
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurize.verify import verify
 from ser_batch.featurize.work import FeaturizeWork, labelled_columns
-from ser_batch.parallel import Plan, Progress, Store, StoreSummary, claimed, connected, run_shards, worker_count
+from ser_batch.parallel import Plan, Progress, Store, StoreSummary, claimed, connected, run_recordings
 from ser_batch.tables import LABEL_PREFIX, SCHEMA_VERSION, read_parts, write_json
 
 
@@ -148,17 +148,7 @@ def featurize(
                 f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",
             )
         _relabel(store, plan, segmentation)
-        jobs = worker_count(options) if cluster is None else cluster.n_workers
-        run_shards(
-            work,
-            store.shards(plan.todo, options, jobs=jobs),
-            jobs=jobs,
-            title="featurize",
-            isolate=options.isolate,
-            timeout_s=options.timeout,
-            progress=progress,
-            cluster=cluster,
-        )
+        run_recordings(work, store, plan.todo, options, title="featurize", cluster=cluster, progress=progress)
         held = store.finish(manifest.rejects)
         if not held.n_rows:
             raise nothing_done(audio, "featurized", store, held, plan)

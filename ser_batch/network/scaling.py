@@ -82,7 +82,7 @@ class Heard:
     def __add__(self, other: "Heard") -> "Heard":
         return Heard(*(getattr(self, name) + getattr(other, name) for name in _FIELDS))
 
-    def __getitem__(self, numbers: Numbers) -> "Heard":
+    def __getitem__(self, numbers: Numbers | slice) -> "Heard":
         return Heard(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
 
     def replaced(self, is_replaced: npt.NDArray[np.bool_], other: "Heard") -> "Heard":

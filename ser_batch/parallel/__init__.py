@@ -19,7 +19,7 @@ from ser_batch.parallel.owning import claimed, refuse_other
 from ser_batch.parallel.parts import MAIN, ROWS_A_GROUP, Rows
 from ser_batch.parallel.planning import Plan
 from ser_batch.parallel.progress import Progress, each_shard, no_progress
-from ser_batch.parallel.running import run_shards
+from ser_batch.parallel.running import run_recordings, run_shards
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
 from ser_batch.parallel.store import Store, StoreSummary, worker_count
 
@@ -40,6 +40,7 @@ __all__ = [
     "each_shard",
     "no_progress",
     "refuse_other",
+    "run_recordings",
     "run_shards",
     "worker_count",
 ]

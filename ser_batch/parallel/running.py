@@ -2,8 +2,10 @@
 
 import contextlib
 import multiprocessing
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
+from ser_batch.config import RunOptions
+from ser_batch.corpus import Recording
 from ser_batch.errors import SerBatchError, UsageError
 from ser_batch.parallel.cluster import Cluster
 from ser_batch.parallel.cluster import summaries as on_cluster
@@ -11,7 +13,32 @@ from ser_batch.parallel.progress import Progress
 from ser_batch.parallel.progress import progress as own_progress
 from ser_batch.parallel.recovering import summaries
 from ser_batch.parallel.shards import Shard, ShardSummary, Work
+from ser_batch.parallel.store import Store, worker_count
 from ser_batch.tables import remove_temporaries
+
+
+def run_recordings(
+    work: Work,
+    store: Store,
+    recordings: Iterable[Recording],
+    options: RunOptions,
+    *,
+    title: str,
+    cluster: Cluster | None,
+    progress: Progress | None,
+) -> None:
+    """Cut recordings into shards of a store and do them as the options say; see `run_shards`."""
+    jobs = worker_count(options) if cluster is None else cluster.n_workers
+    run_shards(
+        work,
+        store.shards(recordings, options, jobs=jobs),
+        jobs=jobs,
+        title=title,
+        isolate=options.isolate,
+        timeout_s=options.timeout,
+        cluster=cluster,
+        progress=progress,
+    )
 
 
 def run_shards(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ser_batch.config import EncoderSpec, ScoreOptions
 from ser_batch.corpus import Recording
-from ser_batch.parallel import MAIN, Cluster, Progress, Rows, Store, Work, claimed, run_shards, worker_count
+from ser_batch.parallel import MAIN, Cluster, Progress, Rows, Store, Work, claimed, run_recordings
 from ser_batch.score.encoded import embeddings_of
 from ser_batch.score.reference import LEAST_RECORDINGS, Reference, no_reference, now
 from ser_batch.score.work import Opened, ScoreWork
@@ -127,20 +127,10 @@ def archive_reference(
     folder = sample_folder(scoring.folder)
     most_segments = min(MOST_SEGMENTS, math.ceil(ENOUGH_SEGMENTS / len(chosen)))
     work = SampleWork(folder, scoring, spec.embedding_size, most_segments)
-    jobs = worker_count(options) if cluster is None else cluster.n_workers
     try:
         with claimed(folder):
             store = Store(folder, {}, overwrite=True)
-            run_shards(
-                work,
-                store.shards(chosen, options, jobs=jobs),
-                jobs=jobs,
-                title="reference",
-                isolate=options.isolate,
-                timeout_s=options.timeout,
-                progress=progress,
-                cluster=cluster,
-            )
+            run_recordings(work, store, chosen, options, title="reference", cluster=cluster, progress=progress)
             tables = [pq.ParquetFile(source(part)).read() for part in store.parts()]
     finally:
         remove_tree(folder)

@@ -16,7 +16,7 @@ from ser_batch.config import FeatureSpec, ScoreOptions, prior_text
 from ser_batch.corpus import Recording, Reject, utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.featurize import labelled, named_corpus, nothing_done
-from ser_batch.parallel import Progress, Store, claimed, connected, run_shards, worker_count
+from ser_batch.parallel import Progress, Store, claimed, connected, run_recordings
 from ser_batch.score.calls import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
 from ser_batch.score.choosing import (
     UsedReference,
@@ -188,17 +188,15 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
         libraries = ("polars", "altair") if plan.todo else ("polars",)
         threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
-        jobs = worker_count(options) if cluster is None else cluster.n_workers
         with kept_for_workers(work.folder, sampled) as file:
-            run_shards(
+            run_recordings(
                 dataclasses.replace(work, sampled=file),
-                store.shards(plan.todo, options, jobs=jobs),
-                jobs=jobs,
+                store,
+                plan.todo,
+                options,
                 title="score",
-                isolate=options.isolate,
-                timeout_s=options.timeout,
-                progress=progress,
                 cluster=cluster,
+                progress=progress,
             )
         held = store.finish(manifest.rejects)
         if not held.n_rows and not store.parts(CALLS):

@@ -6,6 +6,7 @@ against calm: it is trained on as one of the labels that its corpus has.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +93,12 @@ class Corpora:
             name: [label for label, is_there in zip(labels, has, strict=True) if is_there]
             for name, has in zip(self.names, self.has, strict=True)
         }
+
+
+def even_weights(of_corpus: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return weights with which each corpus counts the same, sum 1, shape (n,); corpora are names or numbers."""
+    _, inverse, counts = np.unique(of_corpus, return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[inverse] / len(counts))
 
 
 def _powers(counts: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:

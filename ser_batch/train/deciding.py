@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.network.heads import ChannelMean, HeadModel, probabilities_of
+from ser_batch.network.heads import HeadModel, probabilities_of
 from ser_batch.network.scaling import Heard, Scaler
 from ser_batch.tables import Features, chunks
+from ser_batch.train.feeding import Scaled
 from ser_batch.train.parts import Numbers, Probabilities, Run
-from ser_batch.train.references import group_sizes, mean_references
+from ser_batch.train.references import channel_mean, mean_references
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,15 +30,12 @@ class HeadsDecide:
     ) -> Probabilities:
         """Return probabilities after the prior, shape (n, labels)."""
         embedding = self.data.embedding[rows]
-        of_channel = None
-        if channel is not None:
-            of_channel = ChannelMean(mean_references(embedding, channel), group_sizes(channel))
         columns = np.searchsorted(self.labels, self.model.labels)
         out = np.zeros((len(rows), len(self.labels)))
         out[:, columns] = self.model.probabilities(
             embedding,
             archive=None if archive is None else mean_references(embedding, archive),
-            channel=of_channel,
+            channel=None if channel is None else channel_mean(embedding, channel),
             log_prior=log_prior[columns],
         )
         return out
@@ -68,7 +66,7 @@ class NetworkDecide:
         del archive
 
         heard = self._heard(rows, channel) if self.is_normalized else None
-        raw = training.predict(self.network, _Rows(self.data, rows, self.scaler, heard))
+        raw = training.predict(self.network, Scaled(self.data, rows, self.scaler, heard))
         out = np.zeros((len(rows), self.n_labels))
         out[:, self.columns] = probabilities_of(
             np.log(np.maximum(raw, 1e-12)), temperature=self.temperature, log_prior=log_prior[self.columns]
@@ -82,24 +80,6 @@ class NetworkDecide:
             return own
         _, number = np.unique(channel, return_inverse=True)
         return own.together(number, int(number.max(initial=-1)) + 1)[number]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Rows:
-    """Scaled MFCCs of rows, by what was heard of each one's voice."""
-
-    data: Features
-    rows: Numbers
-    scaler: Scaler
-    heard: Heard | None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, numbers: Numbers | slice) -> npt.NDArray[np.float32]:
-        rows = self.rows[numbers]
-        heard = None if self.heard is None else self.heard[np.arange(len(self.rows))[numbers]]
-        return self.scaler.transform(self.data.mfcc[rows], self.data.n_frames[rows], heard)
 
 
 def decide_of(

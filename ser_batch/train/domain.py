@@ -52,11 +52,11 @@ def domain_of(data: Features, rows: Numbers) -> Domain:
         It is incomplete or altered, or not the one of `data`.
     """
     speech = data.embedding[_sample(corpora(data.rows).to_numpy()[rows], rows)]
-    return between(speech, sounds_embedding(data.encoder_spec, data.encoder_folder or data.encoder_spec.encoder))
+    return between(speech, sounds_of(data))
 
 
-def check_encoder(data: Features) -> None:
-    """Refuse embeddings of an encoder that cannot be found, before anything is trained on them.
+def sounds_of(data: Features) -> npt.NDArray[np.float32]:
+    """Return embeddings of sounds that are not speech, by the encoder of `data`, shape (n, d).
 
     Raises
     ------
@@ -66,7 +66,7 @@ def check_encoder(data: Features) -> None:
         It is incomplete or altered, or not the one of `data`.
     """
     spec = data.encoder_spec
-    sounds_embedding(spec, data.encoder_folder or spec.encoder)
+    return sounds_embedding(spec, data.encoder_folder or spec.encoder)
 
 
 def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) -> Domain:

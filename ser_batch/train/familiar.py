@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ser_batch import bundle
 from ser_batch.tables import Features, chunks, corpora
+from ser_batch.train.corpora import even_weights
 from ser_batch.train.parts import Numbers, Part
 
 # of held-out segments
@@ -45,24 +46,18 @@ def familiar_with(data: Features, final: Part, parts: Sequence[Part]) -> bundle.
         mean, scale = _moments(statistics, of_corpus, part.train)
         off = (statistics[part.test] - mean) / scale
         distances.append(np.sqrt((off**2).mean(axis=1)))
-        weights.append(_even_weights(of_corpus[part.test]))
+        weights.append(even_weights(of_corpus[part.test]))
     limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
     mean, scale = _moments(statistics, of_corpus, final.train)
     return bundle.Familiar(_rounded(mean), _rounded(scale), round(limit, 3))
 
 
 def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
-    weights = _even_weights(of_corpus[rows])
+    weights = even_weights(of_corpus[rows])
     own = statistics[rows].astype(np.float64)
     mean = np.average(own, axis=0, weights=weights)
     variance = np.average((own - mean) ** 2, axis=0, weights=weights)
     return mean, np.maximum(np.sqrt(variance), _LEAST_SCALE)
-
-
-def _even_weights(of_corpus: Numbers) -> Floats:
-    """Return weights with which each corpus counts the same, sum 1, shape (n,)."""
-    _, inverse, counts = np.unique(of_corpus, return_inverse=True, return_counts=True)
-    return np.asarray(1 / counts[inverse] / len(counts))
 
 
 def _quantile(values: Floats, weights: Floats, share: float) -> float:

@@ -30,19 +30,19 @@ class Scaled:
         Row numbers, shape (n,).
     scaler
         Fitted on the training part.
-    voices
-        Of the table, where the model is normalized by them.
+    heard
+        Of the voice of each of these rows, where the model is normalized by them.
     """
 
-    def __init__(self, data: Features, rows: Numbers, scaler: Scaler, voices: Voices | None = None) -> None:
-        self._data, self._rows, self._scaler, self._voices = data, rows, scaler, voices
+    def __init__(self, data: Features, rows: Numbers, scaler: Scaler, heard: Heard | None = None) -> None:
+        self._data, self._rows, self._scaler, self._heard = data, rows, scaler, heard
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, numbers: Numbers | slice) -> Array:
         rows = self._rows[numbers]
-        heard = self._voices.of(rows) if self._voices else None
+        heard = None if self._heard is None else self._heard[numbers]
         return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows], heard)
 
 

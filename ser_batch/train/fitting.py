@@ -149,7 +149,7 @@ def _run_network(
     temperature = fitted_temperature(development_probabilities, development_y)
 
     def held_out(voices: Voices | None) -> Probabilities:
-        return training.predict(network, Scaled(data, part.test, scaler, voices))
+        return training.predict(network, Scaled(data, part.test, scaler, voices.of(part.test) if voices else None))
 
     return Run(
         part,
@@ -255,7 +255,9 @@ class _NetworkTask:
         """Return the probabilities of development rows, each on the labels that its corpus has."""
         from ser_batch.network import training
 
-        probabilities = training.predict(network, Scaled(self.data, rows, self.scaler, self.settings.voices))
+        voices = self.settings.voices
+        heard = voices.of(rows) if voices else None
+        probabilities = training.predict(network, Scaled(self.data, rows, self.scaler, heard))
         return probabilities if self.corpora is None else restricted(probabilities, self.corpora.allowed(rows))
 
     def _tell(self, number: int, epoch: int, values: Mapping[str, float]) -> None:

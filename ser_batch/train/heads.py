@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from ser_batch import splits
 from ser_batch.network.heads import (
@@ -28,10 +27,10 @@ from ser_batch.report import restricted
 from ser_batch.tables import Features, corpora
 from ser_batch.train.calibrating import fitted_temperature
 from ser_batch.train.composing import composed_calls
-from ser_batch.train.corpora import MASKED, Corpora, corpora_of, target_shares
+from ser_batch.train.corpora import MASKED, Corpora, corpora_of, even_weights, target_shares
 from ser_batch.train.feeding import drawn_by_weight, segment_numbers
 from ser_batch.train.parts import HeadsTried, Part, Run, Say, Settings, label_numbers
-from ser_batch.train.references import DrawnReferences, group_numbers, group_sizes, mean_references, members_of
+from ser_batch.train.references import DrawnReferences, channel_mean, group_numbers, mean_references, members_of
 
 Array = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -69,7 +68,6 @@ def run_heads(
         (np.empty((0, len(labels))), np.empty(0, dtype=np.int64)),
         1.0,
         raw_alone=tried.unknown,
-        temperature_alone=1.0,
         heads=tried,
     )
     if settings.has_other_folds:
@@ -105,9 +103,7 @@ def with_temperatures(run: Run, tried: Sequence[HeadsTried], labels: Sequence[st
     model = dataclasses.replace(
         run.heads.model, temperature=known, temperature_without=unknown, temperature_of_calls=of_calls
     )
-    return dataclasses.replace(
-        run, temperature=known, temperature_alone=unknown, heads=dataclasses.replace(run.heads, model=model)
-    )
+    return dataclasses.replace(run, temperature=known, heads=dataclasses.replace(run.heads, model=model))
 
 
 def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed: Flags | None = None) -> HeadsTried:
@@ -119,21 +115,21 @@ def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed:
         return own if allowed is None else restricted(own, allowed)
 
     embedding = data.embedding[rows]
-    of_archive, of_speaker = group_numbers(data, ARCHIVE), group_numbers(data, CHANNEL)
+    of_archive, of_speaker = group_numbers(data.rows, ARCHIVE), group_numbers(data.rows, CHANNEL)
     archive = mean_references(embedding, of_archive[rows])
     # all such speech, or song, that the table has of these speakers, without a label: of a random split, the training
     # part too
     sung = data.rows["vocal_channel"].eq_missing("song").to_numpy()
     heard = np.flatnonzero(np.isin(of_speaker, of_speaker[rows]) & np.isin(sung, sung[rows]))
     place = np.searchsorted(heard, rows)
-    means = mean_references(data.embedding[heard], of_speaker[heard])[place]
-    channel = ChannelMean(means, group_sizes(of_speaker[heard])[place])
+    of_heard = channel_mean(data.embedding[heard], of_speaker[heard])
+    channel = ChannelMean(of_heard.mean[place], of_heard.count[place])
 
     def said(archive: Array | None, channel: ChannelMean | None) -> npt.NDArray[np.float64]:
         own = np.exp(model.log_probabilities(embedding, archive=archive, channel=channel, is_balanced=True))
         return limited(own, allowed)
 
-    y, corpus = label_numbers(data, model.labels), corpora(data.rows)
+    y, corpus = label_numbers(data, model.labels), corpora(data.rows).to_numpy()
     calls = [call.rows for call in composed_calls(data.rows, rows)]
     called = np.concatenate([rows[:0], *calls])
     of_call = np.repeat(np.arange(len(calls)), [len(call) for call in calls])
@@ -141,7 +137,7 @@ def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed:
     said_of_calls = model.log_probabilities(
         embedding_of_calls,
         archive=mean_references(embedding_of_calls, of_archive[called]),
-        channel=ChannelMean(mean_references(embedding_of_calls, of_call), group_sizes(of_call)),
+        channel=channel_mean(embedding_of_calls, of_call),
         is_balanced=False,
     )
     place = np.searchsorted(rows, called)
@@ -150,17 +146,11 @@ def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed:
         np.concatenate([said(archive, channel), said(archive, None)]),
         said(None, None),
         y[rows],
-        _even_weights(corpus.gather(rows)),
+        even_weights(corpus[rows]),
         limited(np.exp(said_of_calls), None if allowed is None else allowed[place]),
         y[called],
-        _even_weights(corpus.gather(called)),
+        even_weights(corpus[called]),
     )
-
-
-def _even_weights(corpus: pl.Series) -> npt.NDArray[np.float64]:
-    """Return weights with which each corpus counts the same, shape (n,)."""
-    _, number = np.unique(corpus.to_numpy(), return_inverse=True)
-    return np.asarray(1 / np.maximum(1, np.bincount(number))[number])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -285,7 +275,7 @@ class EmbeddedSegments:
         for reference in recipe.references:
             if reference == NONE:
                 continue
-            _, group = np.unique(group_numbers(data, reference)[rows], return_inverse=True)
+            _, group = np.unique(group_numbers(data.rows, reference)[rows], return_inverse=True)
             self._group[reference] = group
             self._references[reference] = DrawnReferences(
                 self._embedding,

@@ -107,8 +107,6 @@ class Run:
         Fitted on them, or on left-out corpora; 1.0 where there are none.
     raw_alone
         As `raw`, where that is of a network that heard other speech of the same speakers: without that.
-    temperature_alone
-        That of `raw_alone`; None where it is the same.
     heads
         Heads that say it, with labels and temperatures, and what they say of the held-out rows; None of other models.
     learned
@@ -123,7 +121,6 @@ class Run:
     development: tuple[Probabilities, Numbers]
     temperature: float
     raw_alone: Probabilities | None = None
-    temperature_alone: float | None = None
     heads: "HeadsTried | None" = None
     learned: Numbers | None = None
 
@@ -139,7 +136,7 @@ class Run:
         """As if nothing but each held-out recording itself had been heard; None where that is what it is."""
         if self.raw_alone is None:
             return None
-        temperature = self.temperature if self.temperature_alone is None else self.temperature_alone
+        temperature = self.heads.model.temperature_without if self.heads else self.temperature
         return dataclasses.replace(self, raw=self.raw_alone, raw_alone=None, temperature=temperature)
 
 

@@ -6,26 +6,26 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.network.heads import ARCHIVE
-from ser_batch.tables import Features, corpora
+from ser_batch.network.heads import ARCHIVE, ChannelMean
+from ser_batch.tables import corpora
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 _RECORDING = ("dataset", "path", "channel")
 
 
-def group_numbers(data: Features, reference: str) -> Numbers:
+def group_numbers(rows: pl.DataFrame, reference: str) -> Numbers:
     """Return a number for the archive or the channel of each row, shape (rows,), from 0.
 
     An archive is a corpus; a channel is a speaker, and where none is known a channel of a recording. Each variant is an
     archive and a channel of its own: a telephone line is a part of how all its speech sounds.
     """
     if reference == ARCHIVE:
-        own = pl.struct(corpora(data.rows), data.rows["variant"], eager=True)
+        own = pl.struct(corpora(rows), rows["variant"], eager=True)
     else:
         recording = pl.struct(*_RECORDING).rank("dense").cast(pl.Int64)
         nobody = pl.when(pl.col("speaker").is_null()).then(recording)
-        own = data.rows.select(pl.struct("speaker", "variant", nobody=nobody, corpus=corpora(data.rows))).to_series()
+        own = rows.select(pl.struct("speaker", "variant", nobody=nobody, corpus=corpora(rows))).to_series()
     return own.rank("dense").cast(pl.Int64).to_numpy() - 1
 
 
@@ -43,10 +43,10 @@ def members_of(group: Numbers) -> list[Numbers]:
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
 
 
-def group_sizes(group: Numbers) -> Numbers:
-    """Return how many rows each row's group has, shape (rows,)."""
+def channel_mean(embedding: Array, group: Numbers) -> ChannelMean:
+    """Return the mean embedding and the size of each row's channel, given as numbers of groups, shape (rows,)."""
     _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
-    return np.asarray(counts[inverse], dtype=np.int64)
+    return ChannelMean(mean_references(embedding, group), counts[inverse].astype(np.int64))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.network.heads import NEUTRAL, log_prior_of
+from ser_batch.network.heads import ARCHIVE, CHANNEL, NEUTRAL, log_prior_of
 from ser_batch.report import restricted
 from ser_batch.report.regimes import ALONE, BALANCED, MOSTLY_NEUTRAL, NO_REFERENCE
 from ser_batch.tables import LABEL_PREFIX, corpora
 from ser_batch.train.composing import Numbers, composed_calls, is_speech
+from ser_batch.train.references import group_numbers
 
 Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.float64]
@@ -130,13 +131,7 @@ def _trials(
     """Give the regimes in their order; no composed calls without `calm`."""
     balanced = log_prior_of(labels, None)
     spoken = test[is_speech(rows)[test]]
-    named = rows.with_columns(
-        corpora(rows),
-        # where the speaker is not known, a channel of a recording
-        nobody=pl.when(pl.col("speaker").is_null()).then(pl.struct("dataset", "path", "channel").rank("dense")),
-    )
-    archive = _numbers(named, "corpus", "variant")
-    channel = _numbers(named, "corpus", "variant", "speaker", "nobody")
+    archive, channel = group_numbers(rows, ARCHIVE), group_numbers(rows, CHANNEL)
     yield _Trial(NO_REFERENCE, spoken, None, None, balanced)
     yield _Trial(ALONE, spoken, archive[spoken], None, balanced)
     yield _Trial(BALANCED, spoken, archive[spoken], channel[spoken], balanced)
@@ -145,11 +140,6 @@ def _trials(
         called = np.concatenate([call.rows for call in calls])
         number = np.repeat(np.arange(len(calls)), [len(call.rows) for call in calls])
         yield _Trial(MOSTLY_NEUTRAL, called, archive[called], number, log_prior, [calls[i].name for i in number])
-
-
-def _numbers(rows: pl.DataFrame, *by: str) -> Numbers:
-    """Return the number of each row's group, from 0, shape (rows,)."""
-    return rows.select(pl.struct(by).rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
 
 
 def _allowed(

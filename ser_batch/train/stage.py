@@ -20,7 +20,7 @@ from ser_batch.tables import KEY, Features, corpora, load_features, read_spec, v
 from ser_batch.train.calibrating import fitted_temperature, temperature_across_corpora
 from ser_batch.train.checkpoints import Checkpoints, claimed
 from ser_batch.train.corpora import Corpora, check_votes, corpora_of, target_shares
-from ser_batch.train.domain import check_encoder
+from ser_batch.train.domain import sounds_of
 from ser_batch.train.feeding import segment_numbers
 from ser_batch.train.fitting import run_part
 from ser_batch.train.heads import with_temperatures
@@ -191,7 +191,7 @@ def _train(
 
     if not is_mfcc:
         say("encoding sounds that are not speech")
-        check_encoder(data)
+        sounds_of(data)  # kept for all folds, and refused before the first if the encoder is not there
     checkpoints = Checkpoints(options.out, identity, say)
     n_folds = len({part.fold for part in plan.parts})
     # a baseline is what the same rows give without
