@@ -1,6 +1,6 @@
 """``python -m ser_batch`` is ``ser-batch``."""
 
-from ser_batch.cli import main
+from ser_batch.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from ser_batch.config import FeatureSpec
+from ser_batch.config.features import FeatureSpec
 
 Array = npt.NDArray[np.float32]
 

@@ -27,7 +27,7 @@ import polars as pl
 import soundfile
 import soxr
 
-from ser_batch.corpus import parse_name
+from ser_batch.corpus.known_corpora import parse_name
 from ser_batch.synth import synth
 
 Samples = npt.NDArray[np.float32]

@@ -54,8 +54,8 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_features(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its features, as clips."""
-    from ser_batch.config import FeaturizeOptions
-    from ser_batch.featurize import featurize
+    from ser_batch.config.options import FeaturizeOptions
+    from ser_batch.featurization import featurize
 
     out = tmp_path_factory.mktemp("features") / "features"
     featurize(small_corpus, FeaturizeOptions(out=out, jobs=1))
@@ -65,8 +65,8 @@ def small_features(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of the recipe seed trained on them for three epochs."""
-    from ser_batch.config import TrainOptions
-    from ser_batch.train import train
+    from ser_batch.config.options import TrainOptions
+    from ser_batch.training.run import train
 
     out = tmp_path_factory.mktemp("model") / "model"
     train([small_features], TrainOptions(out=out, recipe="seed", epochs=3), say=lambda line: None)
@@ -77,7 +77,7 @@ def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) 
 def networks_of_one_layer() -> Iterator[None]:
     import keras
 
-    from ser_batch.network import building
+    from ser_batch.network import architectures
     from ser_batch.network.recipes import HEAD, RECIPES
 
     def build(inputs, n_labels, prefix):
@@ -86,10 +86,10 @@ def networks_of_one_layer() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for name in RECIPES:
-            patch.setitem(building._BUILDERS, name, build)
-        for module in ("heads", "stage"):
-            patch.setattr(f"ser_batch.train.{module}.HEAD", dataclasses.replace(HEAD, hidden=8, members=1))
-        patch.setattr("ser_batch.train.domain.SOUNDS_PER_KIND", 1)
+            patch.setitem(architectures._BUILDERS, name, build)
+        for module in ("heads", "run"):
+            patch.setattr(f"ser_batch.training.{module}.HEAD", dataclasses.replace(HEAD, hidden=8, members=1))
+        patch.setattr("ser_batch.training.out_of_domain.SOUNDS_PER_KIND", 1)
         yield
 
 
@@ -112,8 +112,8 @@ def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Each speaker says both statements happy, sad and angry, and sings one of them happy and sad.
     """
-    from ser_batch.config import FeaturizeOptions
-    from ser_batch.featurize import featurize
+    from ser_batch.config.options import FeaturizeOptions
+    from ser_batch.featurization import featurize
     from ser_batch.synth import synth
 
     folder = tmp_path_factory.mktemp("variants")
@@ -132,8 +132,8 @@ def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_robust(small_variants: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small networks trained on them by the recipe robust for two epochs, two speakers held out."""
-    from ser_batch.config import TrainOptions
-    from ser_batch.train import train
+    from ser_batch.config.options import TrainOptions
+    from ser_batch.training.run import train
 
     out = tmp_path_factory.mktemp("robust") / "model"
     options = TrainOptions(
@@ -150,18 +150,19 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
     import numpy as np
     import soundfile
 
-    from ser_batch import bundle, encoder
-    from ser_batch.network import head_training, training
+    from ser_batch.encoder.model import load_encoder, shipped_encoders
+    from ser_batch.model.saving import save_model
+    from ser_batch.network import head_training, optimization
     from ser_batch.network.recipes import HEAD
 
-    loaded = encoder.load(encoder.shipped()["whisper-tiny.en"])
+    loaded = load_encoder(shipped_encoders()["whisper-tiny.en"])
     embeddings = []
     for path in sorted(small_corpus.rglob("*.wav"))[:8]:
         segment = loaded.segment()
         segment.feed(soundfile.read(path, dtype="float32")[0][:16_000])
         embeddings.append(segment.finish().values)
     labels = ("angry", "happy", "neutral")
-    training.set_seed(1)
+    optimization.set_seed(1)
     network = head_training.build(loaded.spec.embedding_size, len(labels), HEAD.references, HEAD)
     generator = np.random.default_rng(1)
     for layer in network.layers:
@@ -193,5 +194,5 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "metrics": {},
         "licence": "",
     }
-    bundle.save(folder, values, network, "{model_id}\n")
+    save_model(folder, values, network, "{model_id}\n")
     return folder

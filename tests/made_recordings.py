@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ser_batch.corpus import Metadata, Recording
+from ser_batch.corpus.manifest import Metadata, Recording
 
 
 def recordings_of(folder: Path, contents: Mapping[str, str]) -> list[Recording]:

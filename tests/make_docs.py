@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from ser_batch.cli import cli
-from ser_batch.cli.group import commands_of
-from ser_batch.cli.output import output_options
-from ser_batch.cli.results import RESULT_KEYS
+from ser_batch.cli.app import commands_of
+from ser_batch.cli.commands import cli
+from ser_batch.cli.console import output_options
+from ser_batch.cli.summaries import RESULT_KEYS
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 

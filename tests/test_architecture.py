@@ -11,25 +11,29 @@ import pytest
 # in this order a module imports only those above it
 ORDER = (
     "errors",
+    "storage",
     "config",
     "tables",
     "corpus",
     "audio",
     "vad",
-    "variants",
     "sounds",
     "mfcc",
     "encoder",
-    "parallel",
-    "featurize",
+    "segments",
+    "runs",
+    "featurization",
     "splits",
     "network",
-    "bundle",
+    "model",
     "report",
-    "train",
-    "score",
+    "training",
+    "scoring",
+    "plot",
+    "inspection",
     "synth",
     "download",
+    "api",
     "cli",
 )
 HEAVY = ("numpy", "polars", "pyarrow", "scipy", "librosa", "joblib", "sklearn", "keras", "jax")
@@ -85,7 +89,7 @@ def test_only_network_imports_keras_and_jax(module):
 
 
 def test_inference_needs_neither_keras_nor_jax():
-    loaded = {name.split(".")[0] for name in loaded_by("import ser_batch.network.inference")}
+    loaded = {name.split(".")[0] for name in loaded_by("import ser_batch.network.numpy_inference")}
     assert not loaded & {"keras", "jax", "sklearn"}
 
 
@@ -101,19 +105,19 @@ def test_nothing_is_pickled(module):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments):
-    code = f"from ser_batch.cli import cli\ncli({arguments!r}, standalone_mode=False)"
+    code = f"from ser_batch.cli.commands import cli\ncli({arguments!r}, standalone_mode=False)"
     assert not {name.split(".")[0] for name in loaded_by(code)} & set(HEAVY)
 
 
 MAKE_FEATURIZE_WORK = """
-from ser_batch.config import PRESETS
-from ser_batch.featurize import FeaturizeWork
+from ser_batch.config.features import PRESETS
+from ser_batch.featurization import FeaturizeWork
 work = FeaturizeWork(folder / "out", "d", PRESETS["ravdess"], Segmentation())
 """
 MAKE_SCORE_WORK = """
-from ser_batch import bundle
-from ser_batch.score import ScoreWork
-model = bundle.find("research")
+from ser_batch.model.folder import find_model
+from ser_batch.scoring.worker import ScoreWork
+model = find_model("research")
 segmentation = Segmentation(mode="windows")
 work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation, {}, frozenset())
 """
@@ -127,9 +131,9 @@ def test_a_worker_stays_light(make_work, rate, n_rows, tmp_path):
     code = f"""
 import pathlib
 import numpy as np, soundfile
-from ser_batch.config import Segmentation
-from ser_batch.corpus import walk
-from ser_batch.parallel import Shard
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.corpus.walk import walk
+from ser_batch.runs.ledger import Shard
 folder = pathlib.Path({str(tmp_path)!r})
 (folder / "audio").mkdir()
 soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, {rate})
@@ -143,7 +147,7 @@ assert summary.n_rows == {n_rows} and summary.n_rejects == 0, summary
     assert not loaded & {"keras", "jax", "sklearn", "librosa", "numba", "polars", "joblib", "rich"}
 
 
-@pytest.mark.parametrize("stage", ["featurize", "score"])
+@pytest.mark.parametrize("stage", ["featurization", "scoring.run"])
 def test_the_first_process_leaves_computing_to_the_workers(stage):
     loaded = loaded_by(f"import ser_batch.{stage}")
     assert not {name.split(".")[0] for name in loaded} & {"scipy", "soundfile", "soxr", "polars", "sklearn", "joblib"}

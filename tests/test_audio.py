@@ -14,8 +14,9 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch import audio
-from ser_batch.audio import AudioReader, Resampler, channel_samples
+from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.resampling import Resampler, channel_samples
+from ser_batch.audio.sound import Sound
 from ser_batch.errors import RecordingError
 
 INTEGER = ["PCM_U8", "PCM_16", "ULAW", "ALAW", "GSM610", "G721_32", "IMA_ADPCM", "MS_ADPCM"]
@@ -35,7 +36,7 @@ def rough(n: int, n_channels: int = 1) -> np.ndarray:
     return np.random.default_rng(n).uniform(-1, 1, (n, n_channels)).astype(np.float32)
 
 
-def read(file: Path) -> tuple[audio.Sound, np.ndarray]:
+def read(file: Path) -> tuple[Sound, np.ndarray]:
     with AudioReader(os.fsencode(file), file.name) as reader:
         return reader.sound, np.concatenate(list(reader.blocks()))
 
@@ -51,7 +52,7 @@ def test_blocks_hold_the_very_samples_that_soundfile_reads_as_floats(container, 
     file = tmp_path / "a.bin"  # the content decides, not the name
     rate, n_channels = (8000, 1) if subtype in ONE_CHANNEL_ONLY else (48000, 2)
     soundfile.write(file, rough(10_000, n_channels), rate, format=container, subtype=subtype)
-    monkeypatch.setattr(audio.reader, "BLOCK_S", 1777 / rate)
+    monkeypatch.setattr("ser_batch.audio.reader.BLOCK_S", 1777 / rate)
 
     with AudioReader(os.fsencode(file), "a") as reader:
         blocks = list(reader.blocks())
@@ -60,7 +61,7 @@ def test_blocks_hold_the_very_samples_that_soundfile_reads_as_floats(container, 
     assert all(block.dtype == np.float32 for block in blocks)
     samples, expected = np.concatenate(blocks), oracle(file)
     np.testing.assert_array_equal(samples, expected)
-    assert reader.sound == audio.Sound(rate, n_channels, len(expected), subtype)
+    assert reader.sound == Sound(rate, n_channels, len(expected), subtype)
     assert reader.n_samples == len(expected) >= 10_000
 
 
@@ -73,7 +74,7 @@ def test_a_headerless_gsm_file_is_read_at_8000_hz(tmp_path):
 
     with soundfile.SoundFile(wav, samplerate=8000, channels=1, format="RAW", subtype="GSM610") as stream:
         np.testing.assert_array_equal(samples, stream.read(stream.frames, dtype="float32", always_2d=True))
-    assert sound == audio.Sound(8000, 1, 1600, "GSM610")
+    assert sound == Sound(8000, 1, 1600, "GSM610")
 
 
 @pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_U8", "PCM_16", "ULAW", "ALAW"])

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_batch import audio
-from ser_batch.audio import AudioReader
-from ser_batch.config import FeaturizeOptions
+from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.sound import Sound
+from ser_batch.config.options import FeaturizeOptions
 from ser_batch.errors import RecordingError
-from ser_batch.featurize import featurize
-from ser_batch.tables import read_parts
+from ser_batch.featurization import featurize
+from ser_batch.tables.parquet import read_parts
 
 av = pytest.importorskip("av", reason='needs PyAV: pip install "ser-batch[av]"')
 
@@ -98,7 +98,7 @@ def encode(file: Path, container: str, codec: str, samples: np.ndarray, rate: in
     return file
 
 
-def read(file: Path, name: str = "a") -> tuple[audio.Sound, np.ndarray]:
+def read(file: Path, name: str = "a") -> tuple[Sound, np.ndarray]:
     with AudioReader(os.fsencode(file), name) as reader:
         blocks = list(reader.blocks())
         assert reader.n_samples == reader.sound.n_samples == sum(map(len, blocks))
@@ -159,7 +159,7 @@ def test_samples_of_any_type_are_the_same_floats_that_libsndfile_reads(codec, tm
 def test_blocks_are_as_long_as_those_of_libsndfile(tmp_path, monkeypatch):
     file = encode(tmp_path / "a.m4a", "ipod", "aac", voice(16000), 16000)
     whole = read(file)[1]
-    monkeypatch.setattr(audio.reader, "BLOCK_S", 777 / 16000)
+    monkeypatch.setattr("ser_batch.audio.reader.BLOCK_S", 777 / 16000)
 
     with AudioReader(os.fsencode(file), "a") as reader:
         blocks = list(reader.blocks())
@@ -180,7 +180,7 @@ def test_wideband_amr_is_read_at_16000_hz(tmp_path):
 
     sound, samples = read(tmp_path / "a.amr")
 
-    assert sound == audio.Sound(16000, 1, 16000, "amrwb")
+    assert sound == Sound(16000, 1, 16000, "amrwb")
     assert samples.std() > 0.001
 
 
@@ -232,7 +232,7 @@ def test_av_is_loaded_only_where_it_is_needed(tmp_path):
     encode(tmp_path / "a.m4a", "ipod", "aac", voice(8000), 8000)
     program = """
 import os, sys
-from ser_batch.audio import AudioReader
+from ser_batch.audio.reader import AudioReader
 for name in sys.argv[1:]:
     with AudioReader(os.fsencode(name), name) as reader:
         list(reader.blocks())
@@ -375,7 +375,7 @@ def test_no_file_stays_open_whatever_comes(container, tmp_path):
 
 
 def test_a_long_recording_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio.reader, "BLOCK_S", 5.0)
+    monkeypatch.setattr("ser_batch.audio.reader.BLOCK_S", 5.0)
 
     def peak_bytes(seconds: float) -> int:
         file = encode(tmp_path / "a.mka", "matroska", "pcm_s16le", voice(8000, 2, seconds), 8000)
@@ -398,7 +398,7 @@ def test_a_long_recording_takes_no_more_memory_than_a_short_one(tmp_path, monkey
 @pytest.fixture
 def without_av(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "ser_batch.audio.with_av", raising=False)
+    monkeypatch.delitem(sys.modules, "ser_batch.audio.ffmpeg", raising=False)
 
 
 @pytest.mark.parametrize(("suffix", "container", "codec"), [("m4a", "ipod", "aac"), ("aac", "adts", "aac")])

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser_batch.audio import AudioReader, Sound
-from ser_batch.config import FeaturizeOptions, RawFormat, ScoreOptions
-from ser_batch.corpus import walk
+from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.sound import Sound
+from ser_batch.config.option_values import RawFormat
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions
+from ser_batch.corpus.walk import walk
 from ser_batch.errors import OutputError, RecordingError, UsageError
-from ser_batch.featurize import featurize
-from ser_batch.score import score
-from ser_batch.tables import read_parts
+from ser_batch.featurization import featurize
+from ser_batch.scoring.run import score
+from ser_batch.tables.parquet import read_parts
 
 # what the user says, and what libsndfile calls it
 ENCODINGS = [

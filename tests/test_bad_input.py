@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from ser_batch.cli import cli
-from ser_batch.tables import TEMPORARY_MARK
+from ser_batch.cli.commands import cli
+from ser_batch.storage.atomic import TEMPORARY_MARK
 
 TONE = (0.3 * np.sin(np.arange(12_000) * 0.2)).astype(np.float32)
 
@@ -392,7 +392,15 @@ def test_labels_of_recordings_that_are_not_there_are_told_without_steering_the_t
 def test_the_command_itself_with_workers_tells_status_messages_and_rejects(root, tmp_path):
     for name, make, _, _ in BAD[:8]:
         make(root / name)
-    command = [sys.executable, "-c", "from ser_batch.cli import main; main()", "featurize", str(root), "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-c",
+        "from ser_batch.cli.commands import main; main()",
+        "featurize",
+        str(root),
+        "--jobs",
+        "2",
+    ]
 
     done = subprocess.run([*command, "--strict"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 

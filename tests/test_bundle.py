@@ -12,10 +12,12 @@ import h5py
 import numpy as np
 import pytest
 
-from ser_batch import bundle
+from ser_batch import __file__
 from ser_batch.errors import BundleError, UsageError
-from ser_batch.network import inference
-from ser_batch.network.scaling import Scaler
+from ser_batch.model.folder import DEFAULT_MODEL, find_model, load_model, shipped_models
+from ser_batch.model.prediction import tempered
+from ser_batch.network import numpy_inference
+from ser_batch.network.cmvn import Scaler
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def change(folder, **values):
 
 
 def test_a_bundle_loads_and_predicts(model):
-    loaded = bundle.load(model)
+    loaded = load_model(model)
     assert len(loaded.model_id) == 16
     assert loaded.labels == ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
     p = loaded.predictor()(np.zeros((2, 174, 40), dtype=np.float32), np.array([174, 10]))
@@ -40,14 +42,14 @@ def test_a_bundle_loads_and_predicts(model):
 
 def test_times_and_versions_are_not_part_of_the_id(model):
     change(model, created="1999-01-01T00:00:00+00:00", versions={}, seconds=0.0)
-    bundle.load(model).predictor()
+    load_model(model).predictor()
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "network.keras"])
 def test_a_missing_file_is_named(model, name):
     (model / name).unlink()
     with pytest.raises(BundleError, match=name):
-        bundle.load(model)
+        load_model(model)
 
 
 def test_an_altered_network_is_refused(model):
@@ -56,21 +58,21 @@ def test_an_altered_network_is_refused(model):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(BundleError, match=r"network\.keras: altered"):
-        bundle.load(model)
+        load_model(model)
 
 
 def test_the_network_of_another_model_is_refused(model):
-    labels = bundle.load(model).labels
+    labels = load_model(model).labels
     change(model, labels=[*labels[:-1], "tired"])
     with pytest.raises(BundleError, match="saved together"):
-        bundle.load(model).predictor()
+        load_model(model).predictor()
 
 
 def test_an_altered_feature_spec_is_refused(model):
-    spec = bundle.load(model).spec.to_dict() | {"top_db": 60.0}
+    spec = load_model(model).spec.to_dict() | {"top_db": 60.0}
     change(model, feature_spec=spec)
     with pytest.raises(BundleError, match="feature_spec was altered"):
-        bundle.load(model)
+        load_model(model)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_an_altered_feature_spec_is_refused(model):
 def test_a_bundle_json_that_cannot_be_used_is_refused(model, values, message):
     change(model, **values)
     with pytest.raises(BundleError, match=message):
-        bundle.load(model)
+        load_model(model)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_field_of_a_wrong_type_or_range_is_named_with_its_file(model, field, v
     place[name] = value
     change(model, **values)
     with pytest.raises(BundleError, match=rf"bundle\.json: (.*{field}\b)") as caught:
-        bundle.load(model)
+        load_model(model)
     assert str(caught.value).isprintable()
 
 
@@ -159,7 +161,7 @@ def test_a_field_that_is_not_there_is_named(model, field):
     del place[name]
     (model / "bundle.json").write_text(json.dumps(values))
     with pytest.raises(BundleError, match=f"no {field}"):
-        bundle.load(model)
+        load_model(model)
 
 
 @pytest.mark.parametrize(
@@ -168,14 +170,14 @@ def test_a_field_that_is_not_there_is_named(model, field):
 def test_what_json_cannot_write_again_is_refused(model, text):
     (model / "bundle.json").write_text(text)
     with pytest.raises(BundleError, match=r"bundle\.json: cannot be read as JSON"):
-        bundle.load(model)
+        load_model(model)
 
 
 def test_a_bundle_json_without_end_is_not_read(model):
     with (model / "bundle.json").open("r+b") as file:
         file.truncate(10**12)
     with pytest.raises(BundleError, match="at most 16000000"):
-        bundle.load(model)
+        load_model(model)
 
 
 def packed(folder, **members):
@@ -192,7 +194,7 @@ def test_a_zip_bomb_is_not_unpacked(model, monkeypatch):
     assert (model / "network.keras").stat().st_size < 1_000_000
     tracemalloc.start()
     with pytest.raises(BundleError, match=r"network\.keras: .*200000001 bytes, expected at most 200000000"):
-        inference.load(model / "network.keras")
+        numpy_inference.load_network(model / "network.keras")
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
 
@@ -226,7 +228,7 @@ def test_weights_are_what_the_file_itself_holds_and_no_more_than_it_holds(model,
     packed(model, model__weights__h5=hdf5(**options))
     tracemalloc.start()
     with pytest.raises(BundleError, match=said):
-        inference.load(model / "network.keras")
+        numpy_inference.load_network(model / "network.keras")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
 
@@ -237,17 +239,17 @@ def test_weights_are_what_the_file_itself_holds_and_no_more_than_it_holds(model,
 def test_a_configuration_that_is_none_is_told(model, text):
     packed(model, config__json=text)
     with pytest.raises(BundleError, match=r"network\.keras: cannot be read"):
-        inference.load(model / "network.keras")
+        numpy_inference.load_network(model / "network.keras")
 
 
 def test_names_in_files_are_no_paths(model):
     values = json.loads((model / "bundle.json").read_text())
     change(model, files=values["files"] | {"../../../etc/passwd": "0" * 64, "/etc/passwd": "0" * 64})
-    bundle.load(model)  # only the fixed names are opened
+    load_model(model)  # only the fixed names are opened
 
 
 def test_nothing_in_the_package_lets_keras_load_or_pickle_anything():
-    sources = [path.read_text(encoding="utf-8") for path in Path(bundle.__file__).parents[1].rglob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("*.py")]
     for word in ("load_model", "load_weights", "enable_unsafe_deserialization", "import pickle", "joblib.load("):
         assert not any(word in source for source in sources), word
 
@@ -256,26 +258,26 @@ def test_nothing_in_the_package_lets_keras_load_or_pickle_anything():
 def test_json_that_is_no_bundle_is_refused(model, text):
     (model / "bundle.json").write_text(text)
     with pytest.raises(BundleError, match=r"bundle\.json"):
-        bundle.load(model)
+        load_model(model)
 
 
 def test_find_takes_a_folder_a_name_or_what_is_there(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert bundle.find(None).folder.name == "model"
-    assert bundle.find("research").folder == bundle.shipped()["research"]
+    assert find_model(None).folder.name == "model"
+    assert find_model("research").folder == shipped_models()["research"]
     shutil.rmtree(model)
-    assert bundle.find(None).folder == bundle.shipped()[bundle.DEFAULT_MODEL]
+    assert find_model(None).folder == shipped_models()[DEFAULT_MODEL]
     with pytest.raises(UsageError, match="research"):
-        bundle.find("nowhere")
+        find_model("nowhere")
 
 
 def test_the_shipped_models_are_whole_and_small_and_say_their_licence(root):
     free = ("commercial use allowed", "ODbL 1.0")
     terms = {"open": free, "fast": free, "research": ("not for commercial use", "CC BY-NC-SA")}
-    assert set(bundle.shipped()) == set(terms)
+    assert set(shipped_models()) == set(terms)
     licence = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
-    for name, folder in bundle.shipped().items():
-        loaded = bundle.load(folder)
+    for name, folder in shipped_models().items():
+        loaded = load_model(folder)
         if loaded.is_head_model:
             loaded.head_model()
         else:
@@ -292,7 +294,7 @@ def test_the_shipped_models_are_whole_and_small_and_say_their_licence(root):
 
 
 def test_the_default_model_may_be_used_commercially_and_is_measured_on_a_corpus_never_heard():
-    model = bundle.find(bundle.DEFAULT_MODEL)
+    model = find_model(DEFAULT_MODEL)
     assert "not for commercial use" not in model.values["licence"]
     assert "ravdess" not in model.values["training"]["corpora"]
     assert not {"ravdess", "nemo"} & set(model.values["training"]["corpora"])
@@ -304,8 +306,8 @@ def test_the_default_model_may_be_used_commercially_and_is_measured_on_a_corpus_
 
 
 def test_a_model_of_one_corpus_is_told_that_the_default_one_travels_better(small_model):
-    assert bundle.find("research").better_supported is None
-    assert bundle.load(small_model).better_supported == bundle.DEFAULT_MODEL
+    assert find_model("research").better_supported is None
+    assert load_model(small_model).better_supported == DEFAULT_MODEL
 
 
 def test_scaled_padding_is_zero():
@@ -317,7 +319,7 @@ def test_scaled_padding_is_zero():
 
 def test_temperature_keeps_the_order_and_softens():
     p = np.array([[0.7, 0.2, 0.1]])
-    soft = bundle.tempered(p, 2.0)
+    soft = tempered(p, 2.0)
     assert (soft.argsort() == p.argsort()).all()
     assert soft[0, 0] < 0.7
     np.testing.assert_allclose(soft.sum(), 1)

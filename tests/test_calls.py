@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 import soundfile
 
-from ser_batch.config import ScoreOptions
-from ser_batch.report import predictions_report
-from ser_batch.score import STATUSES, CallSums, score
-from ser_batch.tables import calls_schema, rows_table
+from ser_batch.config.options import ScoreOptions
+from ser_batch.report.predictions import predictions_report
+from ser_batch.scoring.call_summary import STATUSES, CallSums
+from ser_batch.scoring.run import score
+from ser_batch.tables.parquet import rows_table
+from ser_batch.tables.schemas import calls_schema
 
 LABELS = ("angry", "calm", "sad")
 ROOT = Path(__file__).parent.parent

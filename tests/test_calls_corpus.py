@@ -10,12 +10,13 @@ import soundfile
 from calls_corpus import ENCODINGS, RATE, SPEECH
 from sklearn.metrics import recall_score
 
-from ser_batch import bundle
-from ser_batch.audio import AudioReader
-from ser_batch.config import ScoreOptions
-from ser_batch.corpus import walk
-from ser_batch.score import score
-from ser_batch.vad import FRAME_S, scan
+from ser_batch.audio.reader import AudioReader
+from ser_batch.config.options import ScoreOptions
+from ser_batch.corpus.walk import walk
+from ser_batch.model.folder import DEFAULT_MODEL
+from ser_batch.scoring.run import score
+from ser_batch.vad.activity import FRAME_S
+from ser_batch.vad.scan import scan
 
 SEGMENT = ["path", "channel", "segment"]
 
@@ -338,7 +339,7 @@ def test_every_encoding_of_real_speech_gets_nearly_the_same_labels(shared, tmp_p
     names = {"pcm16", *LOSSY} - {"raw gsm", "au mulaw", "au g721"}  # the others hold the samples of one of these
     for name in names:
         calls_corpus.write(tmp_path / "calls" / f"{name}{ENCODINGS[name].suffix}", spoken, ENCODINGS[name])
-    rows = by_name(run(tmp_path / "calls", tmp_path / "preds.parquet", bundle.DEFAULT_MODEL))
+    rows = by_name(run(tmp_path / "calls", tmp_path / "preds.parquet", DEFAULT_MODEL))
     assert set(rows) == names
     for name, own in rows.items():
         assert len(own) == len(rows["pcm16"])

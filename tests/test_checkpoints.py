@@ -7,13 +7,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from ser_batch import bundle
-from ser_batch.config import TrainOptions
+from ser_batch.config.options import TrainOptions
 from ser_batch.errors import OutputError
-from ser_batch.network.state import State
-from ser_batch.tables import TEMPORARY_MARK
-from ser_batch.train import checkpoints, train
-from ser_batch.train.checkpoints import Checkpoints
+from ser_batch.model.folder import load_model
+from ser_batch.network.optimization import State
+from ser_batch.storage.atomic import TEMPORARY_MARK
+from ser_batch.training import checkpoints
+from ser_batch.training.checkpoints import Checkpoints
+from ser_batch.training.run import train
 
 
 class BrokenOffError(Exception):
@@ -59,7 +60,7 @@ def test_a_network_with_dropout_ends_the_same_to_the_bit(small_features, small_m
     options = TrainOptions(out=tmp_path / "model", recipe="seed", epochs=3)
     # the epoch in which it broke off is done again
     assert run(small_features, options, [2]) == [2, 2]
-    assert bundle.load(tmp_path / "model").model_id == bundle.load(small_model).model_id
+    assert load_model(tmp_path / "model").model_id == load_model(small_model).model_id
     assert_frame_equal(
         pl.read_parquet(tmp_path / "model" / "history.parquet"), pl.read_parquet(small_model / "history.parquet")
     )
@@ -86,7 +87,7 @@ def test_members_and_folds_go_on_where_they_were(break_after, undisturbed, small
     counts = run(small_variants, TrainOptions(out=out, **MEMBERS_AND_FOLDS), break_after)
     n_epochs = 2 * 2 * 3 + 2 * 3 + 2 * 3  # two folds of two members, their baseline, the model itself
     assert sum(counts) == n_epochs + len(break_after)
-    whole, broken = (bundle.load(folder) for folder in (undisturbed, out))
+    whole, broken = (load_model(folder) for folder in (undisturbed, out))
     assert whole.model_id == broken.model_id
     assert whole.values["metrics"] == broken.values["metrics"]
     for table in ("predictions", "summary", "history"):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ser_batch import __version__, config
-from ser_batch.cli import cli
-from ser_batch.cli.group import commands_of
+from ser_batch import __version__
+from ser_batch.cli.app import commands_of
+from ser_batch.cli.commands import cli
+from ser_batch.config.options import STAGE_INPUTS, STAGES
 from ser_batch.synth import synth
 
 COMMANDS = commands_of(cli)
@@ -65,11 +66,11 @@ def test_every_option_says_its_default_and_unit(name, option):
         assert any(unit.lower() in f"{names} {text}".lower() for unit in UNITS), text
 
 
-@pytest.mark.parametrize("stage", sorted(config.STAGES))
+@pytest.mark.parametrize("stage", sorted(STAGES))
 def test_options_and_defaults_are_those_of_the_library(stage):
-    fields = {field.name: field.default for field in dataclasses.fields(config.STAGES[stage])}
+    fields = {field.name: field.default for field in dataclasses.fields(STAGES[stage])}
     given = cli.commands[stage].make_context(stage, ["somewhere"]).params
-    del given[config.STAGE_INPUTS[stage]]
+    del given[STAGE_INPUTS[stage]]
     assert given == fields
 
 

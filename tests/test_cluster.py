@@ -16,18 +16,23 @@ from click.testing import CliRunner
 from dask_cluster import DaskCluster, dask_cluster, wait_until
 from made_recordings import recordings_of
 
-from ser_batch.cli import cli
-from ser_batch.config import FeaturizeOptions, RunOptions, ScoreOptions
-from ser_batch.corpus import Recording
+from ser_batch.cli.commands import cli
+from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
+from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
-from ser_batch.featurize import featurize
-from ser_batch.parallel import MAIN, Cluster, Rows, Shard, Store, StoreSummary, Work, claimed, connected, run_shards
-from ser_batch.parallel.cluster import Lost
-from ser_batch.parallel.owning import claim_of
-from ser_batch.parallel.remote import RemoteShard
-from ser_batch.parallel.shards import write_ledger
-from ser_batch.score import score
-from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
+from ser_batch.featurization import featurize
+from ser_batch.runs.cluster import Cluster, Lost, connected
+from ser_batch.runs.ledger import Shard, write_ledger
+from ser_batch.runs.part_writer import MAIN, Rows
+from ser_batch.runs.remote_worker import RemoteShard
+from ser_batch.runs.run import run_shards
+from ser_batch.runs.store import Store, StoreSummary
+from ser_batch.runs.worker import Work
+from ser_batch.scoring.run import score
+from ser_batch.storage.atomic import TEMPORARY_MARK
+from ser_batch.storage.lock import claim_of, claimed
+from ser_batch.tables.parquet import read_parts
+from ser_batch.tables.schemas import KEY
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 
@@ -241,7 +246,7 @@ def test_options_of_a_cluster_go_together(options, said):
 def test_a_scheduler_that_cannot_be_reached_is_named_before_anything_is_thrown_away(
     small_corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("ser_batch.parallel.on_dask.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("ser_batch.runs.dask_cluster.CONNECT_TIMEOUT_S", 0.5)
     options = FeaturizeOptions(out=tmp_path / "out", backend="dask", scheduler="tcp://127.0.0.1:9", overwrite=True)
 
     with pytest.raises(UsageError, match=r"--scheduler tcp://127\.0\.0\.1:9: cannot be reached within 0\.5 s"):
@@ -251,7 +256,7 @@ def test_a_scheduler_that_cannot_be_reached_is_named_before_anything_is_thrown_a
 
 
 def test_a_scheduler_without_workers_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.parallel.on_dask.WORKER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("ser_batch.runs.dask_cluster.WORKER_TIMEOUT_S", 0.2)
     with dask_cluster(tmp_path, n_workers=0) as dask:
         options = RunOptions(backend="dask", scheduler=dask.address)
         with pytest.raises(UsageError, match=rf"no worker has come.*dask worker {dask.address}"), connected(options):

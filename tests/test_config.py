@@ -10,18 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch.config import (
-    PRESETS,
-    FeatureSpec,
-    FeaturizeOptions,
-    Job,
-    ScoreOptions,
-    Segmentation,
-    SynthOptions,
-    TrainOptions,
-    canonical_json,
-    read_job,
-)
+from ser_batch.config.features import PRESETS, FeatureSpec, canonical_json
+from ser_batch.config.job import Job, read_job
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions, SynthOptions, TrainOptions
+from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import JobError, UsageError
 
 FIELDS = [field.name for field in dataclasses.fields(FeatureSpec)]

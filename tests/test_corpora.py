@@ -12,21 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch.cli import cli
-from ser_batch.config import CorpusName, FeaturizeOptions, ScoreOptions
-from ser_batch.corpus import (
-    CORPORA,
-    SOURCES,
-    Metadata,
-    join_labels,
-    licence_of,
-    name_warnings,
-    parse_name,
-    sources_of,
-    walk,
-)
-from ser_batch.corpus.labels import is_label
+from ser_batch.cli.commands import cli
+from ser_batch.config.options import CorpusName, FeaturizeOptions, ScoreOptions
+from ser_batch.corpus.known_corpora import CORPORA, SOURCES, licence_of, parse_name, sources_of
+from ser_batch.corpus.labels import is_label, join_labels
+from ser_batch.corpus.manifest import Metadata
 from ser_batch.corpus.publisher_tables import PUBLISHER_TABLES
+from ser_batch.corpus.walk import name_warnings, walk
 from ser_batch.errors import InputError, UsageError
 
 EMOTIONS = {"angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised"}

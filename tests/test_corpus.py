@@ -11,7 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ser_batch.corpus import AUDIO_SUFFIXES, LabelRow, Metadata, join_labels, parse_name, walk
+from ser_batch.corpus.known_corpora import parse_name
+from ser_batch.corpus.labels import join_labels
+from ser_batch.corpus.manifest import LabelRow, Metadata
+from ser_batch.corpus.walk import AUDIO_SUFFIXES, walk
 from ser_batch.errors import InputError, UsageError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")

@@ -12,9 +12,16 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from ser_batch import tables
-from ser_batch.cli import cli
-from ser_batch.config import FeatureSpec
+from ser_batch.cli.commands import cli
+from ser_batch.config.features import FeatureSpec
+from ser_batch.tables.schemas import (
+    REJECTS,
+    REPORT,
+    calls_schema,
+    features_schema,
+    predictions_schema,
+    regimes_schema,
+)
 
 ROOT = Path(__file__).parent.parent
 LABELS = ("angry", "sad")
@@ -121,12 +128,12 @@ def documented(heading: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("heading", "schema"),
     [
-        ("features/part-*.parquet", tables.features_schema(FeatureSpec(), LABELS)),
-        ("preds.parquet", tables.predictions_schema(LABELS)),
-        ("preds.calls.parquet", tables.calls_schema(LABELS)),
-        ("preds.report.parquet", tables.REPORT),
-        ("preds.rejects.parquet", tables.REJECTS),
-        ("regimes.parquet", tables.regimes_schema(LABELS)),
+        ("features/part-*.parquet", features_schema(FeatureSpec(), LABELS)),
+        ("preds.parquet", predictions_schema(LABELS)),
+        ("preds.calls.parquet", calls_schema(LABELS)),
+        ("preds.report.parquet", REPORT),
+        ("preds.rejects.parquet", REJECTS),
+        ("regimes.parquet", regimes_schema(LABELS)),
     ],
 )
 def test_tables_md_lists_every_column_in_order(heading, schema):

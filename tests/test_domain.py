@@ -9,16 +9,19 @@ import polars as pl
 import pytest
 import soundfile
 
-from ser_batch import bundle, encoder
-from ser_batch.audio import Resampler
-from ser_batch.config import EncoderSpec, FeatureSpec, Segmentation
+from ser_batch.audio.resampling import Resampler
+from ser_batch.config.features import EncoderSpec, FeatureSpec
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.encoder.model import load_encoder, shipped_encoders
 from ser_batch.errors import BundleError, InputError, UsageError
-from ser_batch.network.domain import Domain
-from ser_batch.sounds import KINDS, sound, telephone
+from ser_batch.model.folder import load_model
+from ser_batch.network.out_of_domain import Domain
+from ser_batch.sounds import telephone
+from ser_batch.sounds.kinds import KINDS, sound
 from ser_batch.sounds.shaping import filtered, periodic, put, sine
-from ser_batch.tables import Features
-from ser_batch.train import domain as learning
-from ser_batch.train.domain import between, domain_of
+from ser_batch.tables.features import Features
+from ser_batch.training import out_of_domain as learning
+from ser_batch.training.out_of_domain import between, domain_of
 
 RATE = 16000
 MUSIC = ("band", "sustained", "struck", "modulated", "plucked", "drums", "pad", "lead")
@@ -163,7 +166,7 @@ def test_mfccs_and_encoders_that_are_not_there_are_refused():
 
 @pytest.fixture(scope="module")
 def embed():
-    loaded = encoder.load(encoder.shipped()["whisper-tiny.en"])
+    loaded = load_encoder(shipped_encoders()["whisper-tiny.en"])
 
     def embed(samples):
         segment = loaded.segment()
@@ -206,7 +209,7 @@ def test_the_sounds_are_those_of_the_encoder_and_made_once(embed, monkeypatch):
     monkeypatch.setattr(learning, "SOUNDS_PER_KIND", 2)
     learning.sounds_embedding.cache_clear()
     try:
-        spec = encoder.load(encoder.shipped()["whisper-tiny.en"]).spec
+        spec = load_encoder(shipped_encoders()["whisper-tiny.en"]).spec
         found = learning.sounds_embedding(spec, spec.encoder)
         expected = [
             embed(sound("dtmf", np.random.default_rng((learning.SEED, 0, i)), seconds=4.04, sampling_rate=RATE))
@@ -230,13 +233,13 @@ def kept(small_heads, tmp_path):
     def keep(values):
         path = folder / "bundle.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"domain": values}))
-        return bundle.load(folder)
+        return load_model(folder)
 
     return keep
 
 
 def test_a_model_keeps_its_domain(kept, small_heads):
-    size = bundle.load(small_heads).n_numbers
+    size = load_model(small_heads).n_numbers
     domain = between(
         np.random.default_rng(1).normal(0, 1, (20, size)).astype(np.float32),
         np.random.default_rng(2).normal(3, 1, (20, size)).astype(np.float32),
@@ -244,7 +247,7 @@ def test_a_model_keeps_its_domain(kept, small_heads):
     assert kept(dataclasses.asdict(domain)).domain == domain
     assert isinstance(kept(dataclasses.asdict(domain)).domain, Domain)
     assert kept(None).domain is None
-    assert bundle.load(small_heads).domain is None
+    assert load_model(small_heads).domain is None
 
 
 @pytest.mark.parametrize(
@@ -259,7 +262,7 @@ def test_a_model_keeps_its_domain(kept, small_heads):
     ],
 )
 def test_a_domain_that_cannot_be_is_named_with_its_file(kept, small_heads, change):
-    values = {"direction": [0.0] * bundle.load(small_heads).n_numbers, "offset": 0.0} | change
+    values = {"direction": [0.0] * load_model(small_heads).n_numbers, "offset": 0.0} | change
     with pytest.raises(BundleError, match=r"bundle\.json: domain"):
         kept(values)
     with pytest.raises(BundleError, match=r"bundle\.json: domain"):

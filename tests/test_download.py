@@ -18,8 +18,9 @@ import pooch
 import pytest
 from click.testing import CliRunner
 
-from ser_batch.cli import cli
-from ser_batch.corpus import SOURCES
+from ser_batch import download
+from ser_batch.cli.commands import cli
+from ser_batch.corpus.known_corpora import SOURCES
 from ser_batch.download import (
     CHECKPOINTS,
     RELEASES,
@@ -29,9 +30,7 @@ from ser_batch.download import (
     Release,
     download_checkpoint,
     download_corpus,
-    fetching,
     find_release,
-    unpacking,
 )
 from ser_batch.errors import DownloadError, OutputError, UsageError
 
@@ -114,7 +113,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Wait for nothing, and remember for how long it would have been."""
     waited: list[float] = []
-    monkeypatch.setattr(fetching, "_sleep", waited.append)
+    monkeypatch.setattr(download, "_sleep", waited.append)
     return waited
 
 
@@ -599,7 +598,7 @@ def test_an_encrypted_member_is_refused(server: Server, fetch: Fetch, tmp_path: 
 def test_an_archive_that_would_fill_the_disk_is_refused(
     speech: Archive, fetch: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "_MAX_UNPACKED_BYTES", 100)
+    monkeypatch.setattr(download, "_MAX_UNPACKED_BYTES", 100)
     with pytest.raises(DownloadError, match="at most 100 bytes, found 132"):
         fetch(speech)
     assert tree(tmp_path / "audio") == {}
@@ -727,7 +726,7 @@ def test_an_unknown_checkpoint_or_address_is_refused(fetch_checkpoint: Fetch, tm
 def test_the_command_fetches_from_the_fixed_revision(
     server: Server, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ser_batch.download.checkpoints.HUGGING_FACE", server.address)
+    monkeypatch.setattr("ser_batch.download.HUGGING_FACE", server.address)
     monkeypatch.setitem(CHECKPOINTS, "whisper-base", checkpoint)
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli, ["download", "whisper-base", "--quiet"])

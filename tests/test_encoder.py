@@ -16,9 +16,16 @@ import numpy as np
 import psutil
 import pytest
 
-import ser_batch.encoder as encoders
-from ser_batch.encoder import folders, segments
-from ser_batch.encoder.segments import LEAST_TOKENS, SegmentEncoder, level_speech
+from ser_batch.encoder import model, pooling
+from ser_batch.encoder.model import (
+    GRAPH_FILE,
+    SPEC_FILE,
+    find_encoder,
+    load_encoder,
+    read_encoder_spec,
+    shipped_encoders,
+)
+from ser_batch.encoder.pooling import LEAST_TOKENS, SegmentEncoder, level_speech
 from ser_batch.errors import EncoderError, UsageError
 
 NAME = "whisper-tiny.en"
@@ -28,13 +35,13 @@ RATE, TOKEN = oracle.RATE, oracle.TOKEN
 @pytest.fixture(scope="module")
 def encoder():
     """The encoder that ships."""
-    return encoders.load(encoders.find(NAME))
+    return load_encoder(find_encoder(NAME))
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A copy of its folder, to be broken."""
-    return Path(shutil.copytree(encoders.find(NAME), tmp_path / NAME))
+    return Path(shutil.copytree(find_encoder(NAME), tmp_path / NAME))
 
 
 class Counting:
@@ -93,7 +100,7 @@ def test_a_segment_is_the_same_bit_for_bit_in_another_process_and_after_other_se
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import encoder_oracle as oracle
-import ser_batch.encoder as encoders
+from ser_batch import encoder as encoders
 encoder = encoders.load(encoders.find({NAME!r}))
 for name in ("longer", "short", "window"):
     segment = encoder.segment()
@@ -107,7 +114,7 @@ print(values.tobytes().hex())
 
 
 def test_values_are_mean_and_deviation_over_the_tokens_of_speech_of_each_output(encoder):
-    leveled, is_speech = level_speech(segments.padded(oracle.recording("longer"), encoder.spec), encoder.spec)
+    leveled, is_speech = level_speech(pooling.padded(oracle.recording("longer"), encoder.spec), encoder.spec)
     tokens = encoder.tokens(leveled)[is_speech].astype(np.float64)
     wanted = np.concatenate([np.concatenate((tokens[:, i].mean(axis=0), tokens[:, i].std(axis=0))) for i in range(3)])
     found = embed(encoder, oracle.recording("longer"))
@@ -228,15 +235,15 @@ def test_importing_the_module_does_not_load_the_runtime():
 
 
 def test_an_encoder_is_found_by_name_or_folder(folder, monkeypatch):
-    assert encoders.shipped()[NAME] == encoders.find(NAME)
-    assert encoders.find(folder) == folder
+    assert shipped_encoders()[NAME] == find_encoder(NAME)
+    assert find_encoder(folder) == folder
     monkeypatch.chdir(folder.parent)
-    assert encoders.find(NAME) == Path(NAME)  # a folder of that name comes first
+    assert find_encoder(NAME) == Path(NAME)  # a folder of that name comes first
 
 
 def test_another_name_gets_a_hint():
     with pytest.raises(UsageError, match=r"encoder whisper-tiny: no such folder .*; did you mean whisper-tiny\.en\?"):
-        encoders.find("whisper-tiny")
+        find_encoder("whisper-tiny")
 
 
 def test_another_distribution_may_bring_an_encoder(folder, monkeypatch, tmp_path):
@@ -244,17 +251,17 @@ def test_another_distribution_may_bring_an_encoder(folder, monkeypatch, tmp_path
     shutil.copytree(folder, package)
     (package / "__init__.py").write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    entries = [EntryPoint("whisper-own", "encoder_package", folders.ENTRY_POINTS)]
-    monkeypatch.setattr(folders.importlib.metadata, "entry_points", lambda group: entries if group else [])
-    assert encoders.find("whisper-own") == package
-    entries.append(EntryPoint("whisper-gone", "no_such_package.inside", folders.ENTRY_POINTS))
+    entries = [EntryPoint("whisper-own", "encoder_package", model.ENTRY_POINTS)]
+    monkeypatch.setattr(model.importlib.metadata, "entry_points", lambda group: entries if group else [])
+    assert find_encoder("whisper-own") == package
+    entries.append(EntryPoint("whisper-gone", "no_such_package.inside", model.ENTRY_POINTS))
     with pytest.raises(EncoderError, match=r"whisper-gone: .* names the package no_such_package.inside, which is not"):
-        encoders.find("whisper-own")
+        find_encoder("whisper-own")
 
 
 def change(folder, **fields):
     """Write encoder.json with other fields; None removes one."""
-    path = folder / encoders.SPEC_FILE
+    path = folder / SPEC_FILE
     values = {**json.loads(path.read_text(encoding="utf-8")), **fields}
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}), encoding="utf-8")
 
@@ -284,50 +291,50 @@ def change(folder, **fields):
 def test_metadata_that_does_not_fit_is_refused(folder, fields, message):
     change(folder, **fields)
     with pytest.raises(EncoderError, match=message) as caught:
-        encoders.load(folder)
-    assert encoders.SPEC_FILE in str(caught.value)
+        load_encoder(folder)
+    assert SPEC_FILE in str(caught.value)
     assert "convert again" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"encoder": "\x00'])
 def test_metadata_that_is_no_object_is_refused(folder, text):
-    (folder / encoders.SPEC_FILE).write_text(text, encoding="utf-8")
-    with pytest.raises(EncoderError, match=re.escape(encoders.SPEC_FILE)):
-        encoders.read_spec(folder)
+    (folder / SPEC_FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(EncoderError, match=re.escape(SPEC_FILE)):
+        read_encoder_spec(folder)
 
 
 def test_a_folder_without_its_files_is_refused(folder):
-    (folder / encoders.GRAPH_FILE).unlink()
+    (folder / GRAPH_FILE).unlink()
     with pytest.raises(EncoderError, match=r"encoder\.onnx: missing; copy"):
-        encoders.load(folder)
-    (folder / encoders.SPEC_FILE).unlink()
+        load_encoder(folder)
+    (folder / SPEC_FILE).unlink()
     with pytest.raises(EncoderError, match=r"no encoder\.json; expected a folder made by `ser-batch encoder convert`"):
-        encoders.load(folder)
+        load_encoder(folder)
 
 
 def test_an_altered_graph_is_refused(folder):
-    path = folder / encoders.GRAPH_FILE
+    path = folder / GRAPH_FILE
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(EncoderError, match=r"encoder\.onnx: SHA-256 .* expected .* copy the whole folder again"):
-        encoders.load(folder)
+        load_encoder(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x0a" * 50])
 def test_what_is_no_graph_is_refused(folder, content):
-    (folder / encoders.GRAPH_FILE).write_bytes(content)
+    (folder / GRAPH_FILE).write_bytes(content)
     change(folder, sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(EncoderError, match=r"encoder\.onnx: "):
-        encoders.load(folder)
+        load_encoder(folder)
 
 
 def test_another_encoder_than_a_model_was_made_with_is_refused(folder):
-    own = encoders.read_spec(folder)
+    own = read_encoder_spec(folder)
     moved = msgspec.structs.replace(own, source="elsewhere", license="MIT-0", encoder="renamed")
-    encoders.load(folder, expected=moved)  # what says nothing about the numbers may differ
+    load_encoder(folder, expected=moved)  # what says nothing about the numbers may differ
     with pytest.raises(EncoderError, match=r"another encoder than expected: level_dbfs -23.0, expected -20.0; name"):
-        encoders.load(folder, expected=msgspec.structs.replace(own, level_dbfs=-20.0))
+        load_encoder(folder, expected=msgspec.structs.replace(own, level_dbfs=-20.0))
 
 
 def test_an_embedding_cannot_be_changed(encoder):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import ser_batch.encoder as encoders
-from ser_batch.cli import cli
-from ser_batch.encoder.converting import convert, default_outputs, read_outputs
+from ser_batch.cli.commands import cli
+from ser_batch.encoder.convert import convert, default_outputs, read_outputs
+from ser_batch.encoder.model import GRAPH_FILE, Encoder, load_encoder, read_encoder_spec
 from ser_batch.errors import EncoderError, OutputError, UsageError
 
 pytest.importorskip("onnx", reason='needs pip install "ser-batch[encoders]"')
@@ -88,7 +88,7 @@ def ctranslate2(folder, weights=None, *, version=6, specification="WhisperSpec",
 
 
 def tokens_of(folder, name="window"):
-    return encoders.load(folder).tokens(oracle.recording(name))
+    return load_encoder(folder).tokens(oracle.recording(name))
 
 
 @pytest.mark.parametrize("name", oracle.LENGTHS)
@@ -103,13 +103,13 @@ def test_all_outputs_of_a_small_encoder_are_those_of_hugging_face(tmp_path, name
 
 def test_what_is_converted_says_where_it_comes_from(tmp_path):
     made = convert(hugging_face(tmp_path / "source"), tmp_path / "deep" / "whisper-made-up")
-    spec = encoders.read_spec(made.folder)
+    spec = read_encoder_spec(made.folder)
     assert spec == made.spec
     assert (spec.encoder, spec.license) == ("whisper-made-up", "MIT")
     assert spec.source == "https://huggingface.co/openai/whisper-made-up"
     assert spec.revision.startswith("model.safetensors with SHA-256 ")
     assert (spec.n_mels, spec.width, spec.outputs, spec.max_tokens) == (oracle.BANDS, oracle.WIDTH, (1, 2), 1500)
-    assert (made.n_blocks, made.n_bytes) == (oracle.BLOCKS, (made.folder / encoders.GRAPH_FILE).stat().st_size)
+    assert (made.n_blocks, made.n_bytes) == (oracle.BLOCKS, (made.folder / GRAPH_FILE).stat().st_size)
     assert sorted(path.name for path in made.folder.iterdir()) == ["encoder.json", "encoder.onnx"]
     assert [path.name for path in made.folder.parent.iterdir()] == ["whisper-made-up"]
 
@@ -310,8 +310,8 @@ def test_what_lies_in_the_way_is_kept(tmp_path):
     first = convert(source, out, outputs=(1,))
     with pytest.raises(OutputError, match=r"holds an encoder already; .* --overwrite"):
         convert(source, out, outputs=(2,))
-    assert encoders.load(out).spec == first.spec
-    assert convert(source, out, outputs=(2,), overwrite=True).spec == encoders.load(out).spec != first.spec
+    assert load_encoder(out).spec == first.spec
+    assert convert(source, out, outputs=(2,), overwrite=True).spec == load_encoder(out).spec != first.spec
     (out / "notes.txt").touch()
     with pytest.raises(OutputError, match=r"holds something else \(notes.txt\)"):
         convert(source, out, overwrite=True)
@@ -323,11 +323,11 @@ def test_what_lies_in_the_way_is_kept(tmp_path):
 def test_an_encoder_that_fails_when_it_is_tried_is_not_written(tmp_path, monkeypatch):
     source, out = hugging_face(tmp_path / "source"), tmp_path / "out"
     convert(source, out)
-    before = encoders.read_spec(out)
-    monkeypatch.setattr(encoders.Encoder, "tokens", lambda _self, samples: np.full((1, 2, 128), np.nan))
+    before = read_encoder_spec(out)
+    monkeypatch.setattr(Encoder, "tokens", lambda _self, samples: np.full((1, 2, 128), np.nan))
     with pytest.raises(EncoderError, match="numbers that are not finite"):
         convert(source, out, outputs=(3,), overwrite=True)
-    assert encoders.load(out).spec == before
+    assert load_encoder(out).spec == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
@@ -353,4 +353,4 @@ def test_the_command(tmp_path):
     assert again.exit_code == 1
     shutil.rmtree(source)
     assert CliRunner().invoke(cli, ["encoder", "convert", str(source), str(out), "--overwrite"]).exit_code == 2
-    assert encoders.load(out).spec.outputs == (1, 3)
+    assert load_encoder(out).spec.outputs == (1, 3)

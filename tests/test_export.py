@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ser_batch import bundle
-from ser_batch.bundle import exporting
-from ser_batch.cli import cli
-from ser_batch.cli.results import RESULT_KEYS, export_result
-from ser_batch.config import TrainOptions
+from ser_batch.cli.commands import cli
+from ser_batch.cli.summaries import RESULT_KEYS, export_result
+from ser_batch.config.options import TrainOptions
 from ser_batch.errors import BundleError, SerBatchError
-from ser_batch.network.scaling import Heard
-from ser_batch.tables import load_features
-from ser_batch.train import train
+from ser_batch.model import export
+from ser_batch.model.folder import find_model, load_model
+from ser_batch.network.cmvn import Heard
+from ser_batch.tables.features import load_features
+from ser_batch.training.run import train
 
 
 def exported(model, out):
     """The file that the command makes of a model, opened by onnxruntime; skips without the extra."""
-    for package in exporting._PACKAGES:
+    for package in export._PACKAGES:
         pytest.importorskip(package, reason='needs pip install "ser-batch[onnx]"')
     import onnxruntime
 
@@ -46,7 +46,7 @@ def segments(small_variants):
 def test_a_model_normalized_by_voice_takes_the_voice(open_graph, segments):
     session, said = open_graph
     mfcc, n_frames = segments
-    model = bundle.find("fast")
+    model = find_model("fast")
     heard = Heard.of(mfcc, n_frames, model.spec.n_mels)
     mean, variance = heard.moments()
     fed = {
@@ -71,7 +71,7 @@ def test_a_model_normalized_by_voice_takes_the_voice(open_graph, segments):
 def test_the_file_says_what_it_is(open_graph):
     session, _ = open_graph
     values = session.get_modelmeta().custom_metadata_map
-    model = bundle.find("fast")
+    model = find_model("fast")
     assert json.loads(values["labels"]) == list(model.labels)
     assert values["model_id"] == model.model_id
     assert values["licence"] == model.values["licence"]
@@ -86,7 +86,7 @@ def test_a_model_that_is_not_normalized_takes_mfccs_alone(small_robust, segments
     session, _ = exported(small_robust, tmp_path / "robust.onnx")
     mfcc, n_frames = segments
     assert [tensor.name for tensor in session.get_inputs()] == ["mfcc", "n_frames"]
-    predict = bundle.load(small_robust).predictor()
+    predict = load_model(small_robust).predictor()
     for rows in (slice(0, 1), slice(0, 7), slice(0, 64)):
         (own,) = session.run(None, {"mfcc": mfcc[rows], "n_frames": n_frames[rows].astype(np.int32)})
         assert own.shape == (len(mfcc[rows]), 3)
@@ -100,22 +100,22 @@ def test_a_model_of_ones_own_is_exported_under_its_name(small_model, small_featu
     data = load_features((small_features,))
     mfcc, n_frames = np.asarray(data.mfcc[np.arange(30)]), data.rows["n_frames"].to_numpy()[:30].astype(np.int64)
     (own,) = session.run(None, {"mfcc": mfcc, "n_frames": n_frames.astype(np.int32)})
-    assert np.abs(own - bundle.load(small_model).predictor()(mfcc, n_frames)).max() < 1e-4
+    assert np.abs(own - load_model(small_model).predictor()(mfcc, n_frames)).max() < 1e-4
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_a_graph_that_differs_is_not_written(small_model, tmp_path, monkeypatch):
-    for package in exporting._PACKAGES:
+    for package in export._PACKAGES:
         pytest.importorskip(package, reason='needs pip install "ser-batch[onnx]"')
-    monkeypatch.setattr(exporting, "_difference", lambda *_: 2e-4)
+    monkeypatch.setattr(export, "_difference", lambda *_: 2e-4)
     with pytest.raises(SerBatchError, match=r"not written: .* differ from those of score by 0\.0002"):
-        exporting.export(bundle.load(small_model), tmp_path / "model.onnx")
+        export.export(load_model(small_model), tmp_path / "model.onnx")
     assert not any(tmp_path.iterdir())
 
 
 def test_what_a_graph_is_tried_on_is_like_what_it_will_get(small_robust):
-    for model, n_inputs in ((bundle.find("fast"), 5), (bundle.load(small_robust), 2)):
-        cases = list(exporting._cases(model))
+    for model, n_inputs in ((find_model("fast"), 5), (load_model(small_robust), 2)):
+        cases = list(export._cases(model))
         assert [len(inputs["mfcc"]) for inputs, _ in cases] == [48, 48, 1]
         for inputs, heard in cases:
             assert len(inputs) == n_inputs
@@ -128,10 +128,10 @@ def test_what_a_graph_is_tried_on_is_like_what_it_will_get(small_robust):
         assert len(set(cases[1][0]["n_frames"].tolist())) > 10
 
 
-@pytest.mark.parametrize("missing", exporting._PACKAGES)
+@pytest.mark.parametrize("missing", export._PACKAGES)
 def test_without_the_extra_the_command_names_it(missing, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)  # which makes it impossible to import
-    for package in exporting._PACKAGES[: exporting._PACKAGES.index(missing)]:
+    for package in export._PACKAGES[: export._PACKAGES.index(missing)]:
         monkeypatch.setitem(sys.modules, package, sys)
     result = CliRunner().invoke(cli, ["export", "fast", "--out", str(tmp_path / "open.onnx")])
     assert result.exit_code == 2
@@ -141,7 +141,7 @@ def test_without_the_extra_the_command_names_it(missing, tmp_path, monkeypatch):
 
 
 def test_the_object_of_the_command_has_the_documented_keys(tmp_path):
-    summary = exporting.ExportSummary(tmp_path / "open.onnx", bundle.find("fast"), {"mfcc": ("n", 174, 40)}, 97, 1e-7)
+    summary = export.ExportSummary(tmp_path / "open.onnx", find_model("fast"), {"mfcc": ("n", 174, 40)}, 97, 1e-7)
     assert list(export_result(summary)) == list(RESULT_KEYS["export"])
 
 
@@ -157,7 +157,7 @@ def test_an_altered_model_is_refused(small_model, tmp_path):
     values = json.loads((model / "bundle.json").read_text())
     (model / "bundle.json").write_text(json.dumps(values | {"temperature": 2.0}))
     with pytest.raises(BundleError, match="not those that were saved together"):
-        exporting.export(bundle.load(model), tmp_path / "model.onnx")
+        export.export(load_model(model), tmp_path / "model.onnx")
 
 
 def test_a_model_that_is_not_there_is_wrong_usage(tmp_path):

@@ -7,13 +7,16 @@ import polars as pl
 import pytest
 import soundfile
 
-from ser_batch import bundle
-from ser_batch.config import FeatureSpec, ScoreOptions, Segmentation, TrainOptions
-from ser_batch.score import CallSums, score
-from ser_batch.tables import Features
-from ser_batch.train import train
-from ser_batch.train.familiar import familiar_with
-from ser_batch.train.parts import Part
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.options import ScoreOptions, TrainOptions
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.model.folder import DEFAULT_MODEL, Bundle, load_model
+from ser_batch.scoring.call_summary import CallSums
+from ser_batch.scoring.run import score
+from ser_batch.tables.features import Features
+from ser_batch.training.out_of_domain import familiar_with
+from ser_batch.training.run import train
+from ser_batch.training.tasks import Part
 
 N_MFCC = 3
 
@@ -67,7 +70,7 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
     train(
         [small_features], TrainOptions(out=tmp_path / "model", estimator="logistic", split="none"), say=lambda _: None
     )
-    assert bundle.load(tmp_path / "model").familiar is None
+    assert load_model(tmp_path / "model").familiar is None
     assert "familiar" not in json.loads((tmp_path / "model" / "bundle.json").read_text())
 
 
@@ -126,7 +129,7 @@ def test_music_is_abstained_from_and_speech_is_not(scored):
 
 def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_path, monkeypatch):
     """Speech behind music is scored as speech alone, by a model that is normalized by voice."""
-    monkeypatch.setattr(bundle.Bundle, "normalize", "recording")
+    monkeypatch.setattr(Bundle, "normalize", "recording")
     voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:8]])[::2]
     voice = voice[: 16160 * (len(voice) // 16160)]  # whole hops
     found = {}
@@ -151,7 +154,7 @@ def test_real_calls_are_like_speech_and_music_is_not(shared, tmp_path):
         (tmp_path / "calls" / call.name).symlink_to(call)
     score(
         tmp_path / "calls",
-        ScoreOptions(out=tmp_path / "preds.parquet", model=bundle.DEFAULT_MODEL, jobs=1, min_speech=0.1),
+        ScoreOptions(out=tmp_path / "preds.parquet", model=DEFAULT_MODEL, jobs=1, min_speech=0.1),
     )
     calls = pl.read_parquet(tmp_path / "preds.calls.parquet")
     assert dict(calls.select("path", "status").rows()).pop("music.wav") == "unlike"

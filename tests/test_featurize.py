@@ -20,20 +20,25 @@ import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch import audio
-from ser_batch.audio import Resampler
-from ser_batch.cli.output import Output
-from ser_batch.cli.printing import print_featurize
-from ser_batch.config import PRESETS, FeatureSpec, FeaturizeOptions, Segmentation, Variants
-from ser_batch.corpus import LabelRow, Metadata, Recording
+from ser_batch.audio import reader
+from ser_batch.audio.perturb import changed
+from ser_batch.audio.resampling import Resampler
+from ser_batch.cli.console import Output, print_featurize
+from ser_batch.config.features import PRESETS, FeatureSpec
+from ser_batch.config.options import FeaturizeOptions
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.config.variants import Variants
+from ser_batch.corpus.manifest import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, OutputError, UsageError
-from ser_batch.featurize import FeaturizeSummary, cutting, featurize
-from ser_batch.featurize.cutting import Segment, segments
-from ser_batch.featurize.front_ends import front_end
+from ser_batch.featurization import FeaturizeSummary, featurize
 from ser_batch.mfcc import SegmentMfcc, kernel
+from ser_batch.segments import segmenter
+from ser_batch.segments.front_ends import front_end
+from ser_batch.segments.segmenter import Segment, segments
+from ser_batch.storage.atomic import TEMPORARY_MARK
 from ser_batch.synth import synth
-from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
-from ser_batch.variants import changed
+from ser_batch.tables.parquet import read_parts
+from ser_batch.tables.schemas import KEY
 
 TELEPHONE = PRESETS["telephone"]
 FEARFUL, SONG, PLAIN = "Actor_05/03-01-06-02-01-02-05.wav", "song/03-02-02-01-02-01-12.wav", "calls/a plain name.wav"
@@ -323,7 +328,7 @@ def test_any_windows_of_any_recording_hold_what_the_kernel_makes_of_their_own_sa
     samples = noise(n)[:, 0]
     file = write(tmp_path_factory.getbasetemp() / "any.wav", samples, rate)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audio.reader, "BLOCK_S", block / rate)
+        patch.setattr(reader, "BLOCK_S", block / rate)
         found = cut(file, SMALL, Segmentation(mode="windows", window_s=window_s, hop_s=hop_s))
 
     duration_s = n / rate
@@ -903,7 +908,7 @@ def test_a_touched_file_is_read_once_more_and_then_known(small, tmp_path, monkey
     for file in small.iterdir():
         os.utime(file, ns=(1, 1))
     assert run(small, tmp_path / "out").n_done == 0
-    monkeypatch.setattr("ser_batch.parallel.planning.content_hash_of", None)  # a call would raise
+    monkeypatch.setattr("ser_batch.runs.worker.content_hash_of", None)  # a call would raise
     assert run(small, tmp_path / "out").n_done == 0
 
 
@@ -960,7 +965,7 @@ def variant_of(
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("segments_", ["clip", "windows", "labels"])
 def test_a_variant_is_made_of_the_samples_of_its_own_segment_and_channel(segments_, preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio.reader, "BLOCK_S", 0.3)  # segments reach over several blocks
+    monkeypatch.setattr(reader, "BLOCK_S", 0.3)  # segments reach over several blocks
     samples = noise(22_000, 2)
     file = write(tmp_path / "audio/a.wav", samples, 11025)
     content_hash = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -995,8 +1000,8 @@ def test_the_frames_of_speed_variants_are_as_many_more_or_fewer(tmp_path):
 
 
 def test_of_a_long_clip_the_beginning_is_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio.reader, "BLOCK_S", 0.4)
-    monkeypatch.setattr(cutting, "LONGEST_VARIANT_S", 1.0)
+    monkeypatch.setattr(reader, "BLOCK_S", 0.4)
+    monkeypatch.setattr(segmenter, "LONGEST_VARIANT_S", 1.0)
     samples = noise(24_000)
     file = write(tmp_path / "a.wav", samples)
 

@@ -19,16 +19,20 @@ from click.testing import CliRunner
 from test_docs import documented
 from test_featurize import files_of, noise, rejects_of, table, write, write_labels
 
-from ser_batch import encoder
 from ser_batch import featurize as featurize_function
-from ser_batch.cli import cli
-from ser_batch.config import PRESETS, EncoderSpec, FeaturizeOptions, Segmentation, read_job
-from ser_batch.encoder import Encoder
+from ser_batch.cli.commands import cli
+from ser_batch.config.features import PRESETS, EncoderSpec
+from ser_batch.config.job import read_job
+from ser_batch.config.options import FeaturizeOptions
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.encoder.model import Encoder, load_encoder, read_encoder_spec, shipped_encoders
 from ser_batch.errors import EncoderError, InputError, OutputError, UsageError
-from ser_batch.featurize import FeaturizeSummary, FeaturizeWork, cutting, featurize
-from ser_batch.featurize.front_ends import front_end
-from ser_batch.report.inspecting import inspect
-from ser_batch.tables import array_columns, features_schema, load_features, segment_columns
+from ser_batch.featurization import FeaturizeSummary, FeaturizeWork, featurize
+from ser_batch.inspection import inspect
+from ser_batch.segments import segmenter
+from ser_batch.segments.front_ends import front_end
+from ser_batch.tables.features import load_features
+from ser_batch.tables.schemas import array_columns, features_schema, segment_columns
 
 NAME = "whisper-tiny.en"
 SIZE = 2304
@@ -55,11 +59,11 @@ def embedding_of(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
 
 
 def loaded() -> Encoder:
-    return encoder.load(encoder.shipped()[NAME])
+    return load_encoder(shipped_encoders()[NAME])
 
 
 def spec() -> EncoderSpec:
-    return encoder.read_spec(encoder.shipped()[NAME])
+    return read_encoder_spec(shipped_encoders()[NAME])
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def features(corpus, tmp_path_factory):
 @pytest.fixture
 def copy(tmp_path):
     """The encoder in a folder of its own."""
-    return Path(shutil.copytree(encoder.shipped()[NAME], tmp_path / "mine"))
+    return Path(shutil.copytree(shipped_encoders()[NAME], tmp_path / "mine"))
 
 
 # ---- the table ----
@@ -196,9 +200,9 @@ HOUR = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from ser_batch.config import FeaturizeOptions
-from ser_batch.encoder import Encoder
-from ser_batch.featurize import featurize
+from ser_batch.config.options import FeaturizeOptions
+from ser_batch.encoder.model import Encoder
+from ser_batch.featurization import featurize
 
 most = 0
 
@@ -231,7 +235,7 @@ def test_an_hour_in_one_segment_takes_no_more_memory_than_a_minute(tmp_path):
         assert most == 1500 * 320
         clean, g711 = frame_of(tmp_path / f"out {name}").sort("variant")["n_tokens"]
         assert clean == seconds * 50
-        assert g711 == cutting.LONGEST_VARIANT_S * 50
+        assert g711 == segmenter.LONGEST_VARIANT_S * 50
     assert peaks["hour"] < peaks["minute"] + 30_000  # kB
 
 
@@ -265,7 +269,7 @@ def test_again_does_nothing_and_new_labels_decode_nothing(corpus, features, tmp_
     assert {name: after[name] for name in parts} == {name: before[name] for name in parts}
     assert json.loads(after["_meta/run.json"][0])["feature_spec"] == spec().to_dict()
 
-    monkeypatch.setattr(cutting, "segments", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(segmenter, "segments", lambda *_, **__: pytest.fail("decoded"))
     labels = write_labels(tmp_path / "l.csv", ("c.wav", "sad", "anna"), columns="path,emotion,speaker")
     assert run(corpus, out, labels=labels).n_done == 0
     frame, old = frame_of(out), frame_of(features)
@@ -336,7 +340,7 @@ def test_the_work_that_is_sent_names_a_shipped_encoder_and_finds_it_there(tmp_pa
     monkeypatch.chdir(tmp_path)
     work = FeaturizeWork(tmp_path / "out", "d", spec(), Segmentation(), encoder_place=NAME)
     sent = pickle.dumps(work)
-    assert str(encoder.shipped()[NAME]).encode() not in sent
+    assert str(shipped_encoders()[NAME]).encode() not in sent
     received = pickle.loads(sent)
     assert received == work
     received.prepare()
@@ -355,10 +359,11 @@ def test_a_worker_stays_light_and_loads_onnx_runtime_for_an_encoder_only(made_of
     code = f"""
 from pathlib import Path
 from ser_batch import encoder
-from ser_batch.config import PRESETS, Segmentation
-from ser_batch.corpus import walk
-from ser_batch.featurize import FeaturizeWork
-from ser_batch.parallel import Shard
+from ser_batch.config.features import PRESETS
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.corpus.walk import walk
+from ser_batch.featurization import FeaturizeWork
+from ser_batch.runs.ledger import Shard
 folder = Path({str(tmp_path)!r})
 (folder / "out" / "_meta" / "ledger").mkdir(parents=True)
 if {made_of!r} == "mfcc":

@@ -27,19 +27,18 @@ import soundfile
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from ser_batch import bundle
-from ser_batch.audio import AudioReader
-from ser_batch.bundle import network_contents
-from ser_batch.bundle.identity import model_id_of
-from ser_batch.cli.output import Output
-from ser_batch.cli.printing import _print_model
-from ser_batch.config import FeatureSpec, RawFormat, canonical_json, read_job
-from ser_batch.corpus import CORPORA, Recording, join_labels, parse_name
-from ser_batch.corpus.labels import OUR_LABELS
-from ser_batch.corpus.records import Metadata
+from ser_batch.audio.reader import AudioReader
+from ser_batch.cli.console import Output, _print_model
+from ser_batch.config.features import FeatureSpec, canonical_json
+from ser_batch.config.job import read_job
+from ser_batch.config.option_values import RawFormat
+from ser_batch.corpus.known_corpora import CORPORA, parse_name
+from ser_batch.corpus.labels import OUR_LABELS, join_labels
+from ser_batch.corpus.manifest import Metadata, Recording
 from ser_batch.errors import BundleError, InputError, RecordingError, SerBatchError, UsageError
-from ser_batch.network.saved import read_saved
-from ser_batch.report import write_page
+from ser_batch.model.folder import load_model, model_id_of, network_contents
+from ser_batch.network.keras_file import read_saved
+from ser_batch.report.pages import write_page
 
 MINUTES = float(os.environ.get("SER_BATCH_FUZZ_MINUTES", "0"))
 HANG_S = 30
@@ -481,7 +480,7 @@ def write_model(folder: Path, values: dict, content: bytes, name: str, *, conten
 def use(folder: Path, capsys) -> bool:
     """Load a model and do with it what the commands do; return whether that was possible."""
     try:
-        model = bundle.load(folder)
+        model = load_model(folder)
         predict = model.predictor()
     except BundleError as error:
         check_told(error, folder.name)
@@ -529,7 +528,7 @@ NETWORK = {**TOLD, "estimator": "cnn", "model_id": "", "files": {}}
 
 
 def test_bundle_json(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ser_batch.bundle.folder.DEFAULT_MODEL", "research")
+    monkeypatch.setattr("ser_batch.model.folder.DEFAULT_MODEL", "research")
     content = network_file(CONFIGURATION, weights_file())
     (tmp_path / "network.keras").write_bytes(content)
     contents = network_contents(*_identity(tmp_path / "network.keras"))
@@ -608,7 +607,7 @@ def estimators():
 @pytest.mark.parametrize("kind", ["svm", "forest", "logistic"])
 @pytest.mark.filterwarnings("ignore")  # NumPy's and scikit-learn's on strange numbers
 def test_estimators(kind, tmp_path, capsys, estimators, monkeypatch):
-    monkeypatch.setattr("ser_batch.bundle.folder.DEFAULT_MODEL", "research")
+    monkeypatch.setattr("ser_batch.model.folder.DEFAULT_MODEL", "research")
     with zipfile.ZipFile(io.BytesIO(estimators[kind])) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(members["schema.json"])

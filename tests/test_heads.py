@@ -8,20 +8,26 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ser_batch import bundle, encoder
-from ser_batch.config import EncoderSpec, Segmentation, TrainOptions
+from ser_batch.config.features import EncoderSpec
+from ser_batch.config.options import TrainOptions
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.encoder.model import SPEC_FILE, load_encoder, read_encoder_spec, shipped_encoders
 from ser_batch.errors import BundleError, EncoderError, InputError, UsageError
-from ser_batch.network import heads, training
+from ser_batch.model.folder import load_model
+from ser_batch.network import heads, optimization
+from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import ChannelMean, HeadModel, Heads, Layers, log_prior_of, probabilities_of
 from ser_batch.network.recipes import HEAD
-from ser_batch.network.scaling import Scaler
-from ser_batch.tables import features_schema, load_features, rows_table, write_json, write_table
-from ser_batch.train import train
-from ser_batch.train.corpora import corpora_of, target_shares
-from ser_batch.train.deciding import HeadsDecide
-from ser_batch.train.heads import EmbeddedSegments, fit_embedding_scaler, with_temperatures
-from ser_batch.train.parts import HeadsTried, Part, Run, label_numbers
-from ser_batch.train.references import DrawnReferences, channel_mean, group_numbers
+from ser_batch.storage.atomic import write_json
+from ser_batch.tables.features import load_features
+from ser_batch.tables.parquet import rows_table, write_table
+from ser_batch.tables.schemas import features_schema
+from ser_batch.training.decisions import HeadsDecide
+from ser_batch.training.heads import EmbeddedSegments, fit_embedding_scaler, with_temperatures
+from ser_batch.training.multi_corpus import corpora_of, target_shares
+from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers
+from ser_batch.training.run import train
+from ser_batch.training.tasks import HeadsTried, Part, Run, label_numbers
 
 SPEC = EncoderSpec(encoder="toy", source="none", revision="1", license="MIT", sha256="0" * 64, outputs=(1,), width=6)
 SIZE = SPEC.embedding_size
@@ -72,8 +78,8 @@ def write_spec(folder, spec, **more):
 @pytest.fixture
 def small(monkeypatch, no_encoder):
     """Heads that compile and learn in a moment."""
-    for module in ("heads", "stage"):
-        monkeypatch.setattr(f"ser_batch.train.{module}.HEAD", SMALL)
+    for module in ("heads", "run"):
+        monkeypatch.setattr(f"ser_batch.training.{module}.HEAD", SMALL)
 
 
 @pytest.fixture
@@ -83,7 +89,7 @@ def no_encoder(monkeypatch):
     def made_up(spec, encoder_place):
         return np.random.default_rng(0).normal(9, 1, (20, spec.embedding_size)).astype(np.float32)
 
-    monkeypatch.setattr("ser_batch.train.domain.sounds_embedding", made_up)
+    monkeypatch.setattr("ser_batch.training.out_of_domain.sounds_embedding", made_up)
 
 
 def run(folders, out, **options):
@@ -119,7 +125,7 @@ def test_numpy_computes_what_keras_trained(embedding, tmp_path):
     from ser_batch.network import head_training
 
     recipe = dataclasses.replace(SMALL, members=2)
-    training.set_seed(0)
+    optimization.set_seed(0)
     network = head_training.build(SIZE, len(LABELS), recipe.references, recipe)
     generator = np.random.default_rng(2)
     network.set_weights([generator.normal(0, 0.5, w.shape).astype(np.float32) for w in network.get_weights()])
@@ -130,8 +136,8 @@ def test_numpy_computes_what_keras_trained(embedding, tmp_path):
         inputs[reference] = embedding if reference == heads.NONE else embedding - center
         inputs[f"{reference}_share_input"] = np.full((5, 1), heads.share_input(0.8))
     expected = [np.log(output) for output in network.predict(inputs, verbose=0)]
-    training.save(network, tmp_path / "network.keras")
-    loaded, _, _ = heads.load(tmp_path / "network.keras", scaler, len(LABELS))
+    optimization.save(network, tmp_path / "network.keras")
+    loaded, _, _ = heads.load_heads(tmp_path / "network.keras", scaler, len(LABELS))
     for place, reference in enumerate(recipe.references):
         given = None if reference == heads.NONE else center
         found = loaded.log_probabilities(reference, embedding, given, neutral_share=0.8)
@@ -204,10 +210,10 @@ def test_weights_that_are_no_heads_are_refused(change, told, model, monkeypatch,
         arrays = [getattr(member, field.name).copy() for field in dataclasses.fields(member)]
         layers |= dict(zip(heads.layer_names(reference, 1), (arrays[:2], arrays[2:3], arrays[3:]), strict=True))
     monkeypatch.setattr(heads, "read_saved", lambda _: ({"layers": []}, layers))
-    assert heads.load(tmp_path, model.heads.scaler, len(LABELS))[0].members.keys() == set(heads.REFERENCES)
+    assert heads.load_heads(tmp_path, model.heads.scaler, len(LABELS))[0].members.keys() == set(heads.REFERENCES)
     change(layers)
     with pytest.raises(BundleError, match=told):
-        heads.load(tmp_path, model.heads.scaler, len(LABELS))
+        heads.load_heads(tmp_path, model.heads.scaler, len(LABELS))
 
 
 # --- references ---------------------------------------------------------------------------------------------------
@@ -278,7 +284,7 @@ def test_heads_are_trained_tried_and_kept(small, tmp_path):
     assert (values["recipe"], values["epochs"], values["prior"]) == ("head", 6, {"neutral": 0.35})
     assert values["feature_spec"]["encoder"] == "toy"
     assert values["training"]["variants"] == ["clean", "g711"]
-    loaded = bundle.load(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
     own = loaded.head_model()
     assert own.labels == LABELS
     assert {own.temperature, own.temperature_without, own.temperature_of_calls} != {1.0}
@@ -307,7 +313,7 @@ def test_classical_models_learn_from_embeddings(estimator, no_encoder, tmp_path)
     features = made_features(tmp_path / "toy", clips=6)
     told = run([features], tmp_path / "model", split="speaker", estimator=estimator)
     assert told.metrics["uar"] > 0.9
-    loaded = bundle.load(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
     assert loaded.takes_embeddings
     found = loaded.predictor()(load_features([features]).embedding[:3], np.full(3, 50))
     np.testing.assert_allclose(found.sum(axis=1), 1)
@@ -325,11 +331,11 @@ def test_several_corpora_are_held_out_at_once(small, tmp_path):
     ]
     told = run(folders, tmp_path / "model", split="corpus:ravdess,nemo")
     assert set(told.metrics["held_out_corpora"]) == {"ravdess", "nemo"}
-    assert bundle.load(tmp_path / "model").labels == LABELS
+    assert load_model(tmp_path / "model").labels == LABELS
     assert set(values_of(tmp_path / "model")["training"]["datasets"]) == {"one", "other"}
     regimes = pl.read_parquet(tmp_path / "model" / "regimes.parquet")
     assert set(regimes["corpus"]) == {"all", "ravdess", "nemo"}
-    assert bundle.load(tmp_path / "model").head_model().temperature != 1.0, "fitted on each of the two that it has"
+    assert load_model(tmp_path / "model").head_model().temperature != 1.0, "fitted on each of the two that it has"
 
 
 def tried(model, right, n=20):
@@ -352,18 +358,18 @@ def test_temperatures_are_those_of_what_others_say(model):
 
 
 def test_an_encoder_that_does_not_ship_goes_into_the_model_folder(small, tmp_path):
-    shipped = encoder.shipped()["whisper-tiny.en"]
+    shipped = shipped_encoders()["whisper-tiny.en"]
     own = tmp_path / "mine"
     shutil.copytree(shipped, own)
-    described = json.loads((own / encoder.SPEC_FILE).read_text()) | {"encoder": "mine"}
-    (own / encoder.SPEC_FILE).write_text(json.dumps(described))
-    spec = encoder.read_spec(own)
+    described = json.loads((own / SPEC_FILE).read_text()) | {"encoder": "mine"}
+    (own / SPEC_FILE).write_text(json.dumps(described))
+    spec = read_encoder_spec(own)
     features = made_features(tmp_path / "toy", spec=spec)
     write_spec(features, spec, encoder_folder=str(own))
     run([features], tmp_path / "model", split="speaker", epochs=1)
-    place = bundle.load(tmp_path / "model").encoder_place()
+    place = load_model(tmp_path / "model").encoder_place()
     assert place == str((tmp_path / "model" / "encoder").resolve())
-    encoder.load((tmp_path / "model" / "encoder"), expected=spec)
+    load_encoder((tmp_path / "model" / "encoder"), expected=spec)
 
 
 # --- starting from other heads ------------------------------------------------------------------------------------
@@ -373,14 +379,14 @@ def test_heads_start_from_a_model_and_stay_near_it(small, monkeypatch, tmp_path)
     first = made_features(tmp_path / "first")
     run([first], tmp_path / "before", split="none")
     other = made_features(tmp_path / "other", labels=(*LABELS, "sad"), shift=0.5)
-    started = bundle.load(tmp_path / "before").head_model().heads
+    started = load_model(tmp_path / "before").head_model().heads
 
     def distance(near):
         recipe = dataclasses.replace(SMALL, near=near)
-        monkeypatch.setattr("ser_batch.train.heads.HEAD", recipe)
+        monkeypatch.setattr("ser_batch.network.recipes.HEAD", recipe)
         out = tmp_path / f"after-{near}"
         run([other], out, split="none", init=str(tmp_path / "before"))
-        loaded = bundle.load(out)
+        loaded = load_model(out)
         assert loaded.scaler == started.scaler
         assert loaded.labels == (*LABELS, "sad")
         own = loaded.head_model().heads
@@ -444,7 +450,7 @@ def test_a_model_that_was_altered_is_refused(small, tmp_path):
     ):
         write_json(tmp_path / "model" / "bundle.json", values | change)
         with pytest.raises(BundleError, match=told):
-            bundle.load(tmp_path / "model")
+            load_model(tmp_path / "model")
     write_json(tmp_path / "model" / "bundle.json", values | {"temperature": 0.5})
     with pytest.raises(BundleError, match="not those that were saved together"):
-        bundle.load(tmp_path / "model").head_model()
+        load_model(tmp_path / "model").head_model()

@@ -13,12 +13,13 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from ser_batch.audio import AudioReader
-from ser_batch.cli import cli
-from ser_batch.config import FeaturizeOptions, ScoreOptions, read_job
+from ser_batch.audio.reader import AudioReader
+from ser_batch.cli.commands import cli
+from ser_batch.config.job import read_job
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.errors import OutputError, RecordingError, UsageError
-from ser_batch.featurize import featurize
-from ser_batch.score import score
+from ser_batch.featurization import featurize
+from ser_batch.scoring.run import score
 
 DAY_S = 86_400
 
@@ -99,7 +100,7 @@ def silence(file: Path, duration_s: int, *, rate: int = 8000, n_channels: int = 
 
 PEAK = """
 import os, resource, sys
-from ser_batch.audio import AudioReader
+from ser_batch.audio.reader import AudioReader
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with AudioReader(os.fsencode(sys.argv[1]), "a") as reader:
     n = sum(len(block) for block in reader.blocks())

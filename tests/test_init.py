@@ -11,15 +11,17 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from ser_batch import bundle
-from ser_batch.cli import cli
-from ser_batch.config import FeatureSpec, TrainOptions, read_job
+from ser_batch.cli.commands import cli
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.job import read_job
+from ser_batch.config.options import TrainOptions
 from ser_batch.errors import BundleError, InputError, JobError, OutputError, UsageError
-from ser_batch.network import inference, training
+from ser_batch.model.folder import Bundle, load_model, shipped_models
+from ser_batch.network import architectures, numpy_inference, optimization
 from ser_batch.network.recipes import RECIPES
-from ser_batch.tables import load_features
-from ser_batch.train import train
-from ser_batch.train.starting import Start, load_start, with_inherited
+from ser_batch.tables.features import load_features
+from ser_batch.training.finetune import Start, load_start, with_inherited
+from ser_batch.training.run import train
 
 LICENCE = "CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)"
 
@@ -33,7 +35,7 @@ def values_of(model):
 
 
 def network_of(model):
-    return inference.load(model / "network.keras").layer_weights
+    return numpy_inference.load_network(model / "network.keras").layer_weights
 
 
 # --- which weights it starts with ---------------------------------------------------------------------------------
@@ -42,7 +44,7 @@ def network_of(model):
 def randomised(name, n_labels, members):
     """A network all of whose weights are drawn, as if it had been trained, and its weights by layer."""
     generator = np.random.default_rng(0)
-    network = training.build(name, 174, 40, n_labels, members=members)
+    network = architectures.build(name, 174, 40, n_labels, members=members)
     network.set_weights([generator.uniform(0.1, 1, w.shape).astype(np.float32) for w in network.get_weights()])
     return {layer.name: layer.get_weights() for layer in network.layers if layer.weights}
 
@@ -50,16 +52,16 @@ def randomised(name, n_labels, members):
 @pytest.fixture(scope="module")
 def plain():
     """An untrained network of the recipe seed and four labels."""
-    return training.build("seed", 174, 40, 4)
+    return architectures.build("seed", 174, 40, 4)
 
 
 @pytest.mark.parametrize(("name", "members"), [("seed", 1), ("robust", 2)])
 def test_each_member_starts_from_its_own_and_with_the_columns_of_the_labels_that_both_know(name, members, plain):
     weights = randomised(name, 3, members)
     known, labels = ("angry", "calm", "sad"), ("annoyed", "calm", "angry", "zealous")
-    network = plain if name == "seed" else training.build(name, 174, 40, len(labels))
+    network = plain if name == "seed" else architectures.build(name, 174, 40, len(labels))
     for member in range(1, members + 2):  # one more than there are: the first again
-        training.start_from(network, weights, member=member, labels=labels, known=known)
+        architectures.start_from(network, weights, member=member, labels=labels, known=known)
         of = f"{(member - 1) % members + 1}_"
         for layer in network.layers:
             there = weights.get(of + layer.name.removeprefix("1_"), ())
@@ -85,20 +87,20 @@ def test_weights_of_a_network_that_is_built_otherwise_are_refused(change, told, 
     weights = randomised("seed", 2, 1)
     change(weights)
     with pytest.raises(ValueError, match=told):
-        training.start_from(plain, weights, member=1, labels=tuple("abcd"), known=("a", "b"))
+        architectures.start_from(plain, weights, member=1, labels=tuple("abcd"), known=("a", "b"))
 
 
-@pytest.mark.parametrize("name", [name for name, at in bundle.shipped().items() if not bundle.load(at).is_head_model])
+@pytest.mark.parametrize("name", [name for name, at in shipped_models().items() if not load_model(at).is_head_model])
 def test_with_the_same_labels_it_starts_by_saying_what_the_shipped_model_says(name):
     start = load_start(TrainOptions(init=name))
     spec, labels = start.model.spec, start.model.labels
-    network = training.build(start.recipe, spec.n_frames, spec.n_mfcc, len(labels))
+    network = architectures.build(start.recipe, spec.n_frames, spec.n_mfcc, len(labels))
     n_members = max(1, sum(layer.endswith("_probabilities") for layer in start.network.layer_weights))
     x = np.random.default_rng(0).normal(size=(3, spec.n_frames, spec.n_mfcc)).astype(np.float32)
     said = []
     for member in range(1, n_members + 1):
         start.begin(network, member, labels)
-        said.append(training.predict(network, x))
+        said.append(optimization.predict(network, x))
     np.testing.assert_allclose(np.mean(said, axis=0), start.network.predict(x), atol=1e-5)
 
 
@@ -147,7 +149,7 @@ def test_own_labels_of_forty_stretches_by_ten_callers_are_learned_from_a_trained
         "training."
     )
     assert pl.read_parquet(tuned / "summary.parquet")["estimator"].to_list() == ["tuned"]
-    predict = bundle.load(tuned).predictor()
+    predict = load_model(tuned).predictor()
     assert predict(np.zeros((2, 174, 40), np.float32), np.array([174, 174])).shape == (2, 3)
 
 
@@ -177,7 +179,7 @@ def test_a_model_that_started_elsewhere_is_another_one(options, calls, tuned, sm
     if options:
         start = load_start(TrainOptions(init=str(small_model)))
         other = dataclasses.replace(start.model, values={**start.model.values, "model_id": "0123456789abcdef"})
-        monkeypatch.setattr("ser_batch.train.stage.load_start", lambda _: dataclasses.replace(start, model=other))
+        monkeypatch.setattr("ser_batch.training.finetune.load_start", lambda _: dataclasses.replace(start, model=other))
     was = values_of(tuned)["init"]["model_id"]
     now = "'0123456789abcdef'" if options else "None"
     with pytest.raises(OutputError, match=f"init was '{was}' and is {now}.*--overwrite"):
@@ -209,10 +211,10 @@ def test_without_a_rate_only_the_statistics_move_and_the_figures_say_that_all_wa
     data = load_features([small_features])
     place = rows.select("path").join(data.rows.select("path").with_row_index(), on="path", maintain_order="left")
     numbers = place["index"].to_numpy()
-    expected = bundle.load(small_model).predictor()(data.mfcc[numbers], data.n_frames[numbers])
+    expected = load_model(small_model).predictor()(data.mfcc[numbers], data.n_frames[numbers])
     # as far off as the statistics have moved in the six steps of an epoch
     np.testing.assert_allclose(rows.select(pl.col("^p_.*$")).to_numpy(), expected, atol=0.05)
-    model_id = bundle.load(small_model).model_id
+    model_id = load_model(small_model).model_id
     assert summary.metrics["meaning"] == (
         "Measured on a speaker hold-out: 0 of 4 speakers stand on both sides; but it started from the model "
         f"{model_id}, which learned from audio and ravdess too and may have heard what is held out here, so it is not "
@@ -242,7 +244,7 @@ def test_the_recipe_of_the_first_model_decides_epochs_variants_and_network(calls
         fitted.append((network.name, recipe, epochs, len(segments)))
         on_epoch(1, {"loss": 1.0, "accuracy": 0.5})
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(optimization, "fit", fit)
     run(calls, tmp_path / "model", init=str(small_model), split="speaker", baselines="seed")
     # the baseline is the same network from the beginning
     assert fitted == [("seed", RECIPES["seed"].tuning, 50, 32), ("seed", RECIPES["seed"], 100, 32)]
@@ -255,8 +257,8 @@ def test_the_recipe_of_the_first_model_decides_epochs_variants_and_network(calls
 
 
 def start_with(values):
-    network = inference.Network.__new__(inference.Network)
-    return Start("name", bundle.Bundle(Path("name"), {"labels": ["a"], "recipe": "seed", **values}), network)
+    network = numpy_inference.Network.__new__(numpy_inference.Network)
+    return Start("name", Bundle(Path("name"), {"labels": ["a"], "recipe": "seed", **values}), network)
 
 
 @pytest.mark.parametrize(

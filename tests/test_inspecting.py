@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from ser_batch.cli import cli
-from ser_batch.config import ScoreOptions
+from ser_batch.cli.commands import cli
+from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import BundleError, InputError, UsageError
-from ser_batch.report.inspecting import inspect
-from ser_batch.score import score
-from ser_batch.tables import REJECTS, rows_table, write_table
+from ser_batch.inspection import inspect
+from ser_batch.scoring.run import score
+from ser_batch.tables.parquet import rows_table, write_table
+from ser_batch.tables.schemas import REJECTS
 
 
 @pytest.fixture(scope="module")

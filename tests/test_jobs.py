@@ -11,8 +11,8 @@ import soundfile
 from click.testing import CliRunner
 from dask_cluster import dask_cluster
 
-from ser_batch.cli import cli
-from ser_batch.config import read_job
+from ser_batch.cli.commands import cli
+from ser_batch.config.job import read_job
 
 JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.toml"))
 

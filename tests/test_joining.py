@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ser_batch.config import FeatureSpec, Segmentation
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.network.cmvn import Scaler
 from ser_batch.network.recipes import RECIPES
-from ser_batch.network.scaling import Scaler
-from ser_batch.tables import Features
-from ser_batch.train.corpora import Corpora
-from ser_batch.train.feeding import TrainingSegments
-from ser_batch.train.joining import Joiner
+from ser_batch.tables.features import Features
+from ser_batch.training.batches import Joiner, TrainingSegments
+from ser_batch.training.multi_corpus import Corpora
 
 SPEC = FeatureSpec(n_mfcc=3, n_mels=4, n_frames=30)
 VARIANTS = ("clean", "g711")

@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from ser_batch import bundle
+from ser_batch.model.folder import load_model
 
-PROGRAM = "from ser_batch.cli import main; main()"
+PROGRAM = "from ser_batch.cli.commands import main; main()"
 KEY = ["path", "channel", "segment"]
 MANY = 50
 
@@ -112,7 +112,7 @@ def test_train_survives_kills(n_kills, small_features, small_model, tmp_path):
     arguments = ["train", small_features, "--out", tmp_path / "model", "--recipe", "seed", "--epochs", 3]
     seconds = completed([*arguments[:3], tmp_path / "whole", *arguments[4:]])
     killed(arguments, tmp_path / "model", n_kills=n_kills, seconds=seconds, seed=3)
-    whole, broken = (bundle.load(tmp_path / name) for name in ("whole", "model"))
-    assert broken.model_id == whole.model_id == bundle.load(small_model).model_id
+    whole, broken = (load_model(tmp_path / name) for name in ("whole", "model"))
+    assert broken.model_id == whole.model_id == load_model(small_model).model_id
     assert broken.values["metrics"] == whole.values["metrics"]
     assert not hidden(tmp_path)

@@ -11,12 +11,17 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch.config import PRESETS, FeaturizeOptions, ScoreOptions
-from ser_batch.corpus import LabelRow, Metadata, Recording, emotion_of, join_labels, metadata_of, walk
+from ser_batch.config.features import PRESETS
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions
+from ser_batch.corpus.labels import join_labels
+from ser_batch.corpus.manifest import LabelRow, Metadata, Recording, emotion_of, metadata_of
+from ser_batch.corpus.walk import walk
 from ser_batch.errors import InputError, OutputError
-from ser_batch.featurize import featurize
-from ser_batch.score import score
-from ser_batch.tables import features_schema, load_features, read_parts
+from ser_batch.featurization import featurize
+from ser_batch.scoring.run import score
+from ser_batch.tables.features import load_features
+from ser_batch.tables.parquet import read_parts
+from ser_batch.tables.schemas import features_schema
 
 HAPPY = "1001_DFA_HAP_XX.wav"
 

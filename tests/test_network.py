@@ -12,38 +12,38 @@ import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch.bundle import shipped
-from ser_batch.config import FeatureSpec
+from ser_batch.config.features import FeatureSpec
 from ser_batch.errors import BundleError
-from ser_batch.network import building, inference, training
+from ser_batch.model.folder import shipped_models
+from ser_batch.network import architectures, numpy_inference, optimization
 from ser_batch.network.augmentation import N_WARPS, augmented, masked, warp_matrices
-from ser_batch.network.convolution import convolution
+from ser_batch.network.keras_file import read_saved
+from ser_batch.network.numpy_inference import convolution
 from ser_batch.network.recipes import RECIPES, Augmentation
-from ser_batch.network.saved import read_saved
 
 
 @pytest.fixture(scope="module", params=["seed", "robust"])
 def model(request):
-    training.set_seed(0)
-    return training.build(request.param, 174, 40, 8)
+    optimization.set_seed(0)
+    return architectures.build(request.param, 174, 40, 8)
 
 
 def test_probabilities_do_not_depend_on_how_many_come_at_once(model):
     x = np.random.default_rng(0).normal(size=(70, 174, 40)).astype(np.float32)
-    together = training.predict(model, x)
+    together = optimization.predict(model, x)
     assert together.shape == (70, 8)
     np.testing.assert_allclose(together.sum(axis=1), 1)
-    alone = np.concatenate([training.predict(model, x[i : i + 1]) for i in (0, 63, 64, 69)])
+    alone = np.concatenate([optimization.predict(model, x[i : i + 1]) for i in (0, 63, 64, 69)])
     np.testing.assert_array_equal(alone, together[[0, 63, 64, 69]])
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_the_network_is_small_and_takes_the_published_input(name, tmp_path):
-    model = training.build(name, 174, 40, 8, members=RECIPES[name].members)
+    model = architectures.build(name, 174, 40, 8, members=RECIPES[name].members)
     assert model.input_shape == (None, 174, 40)
     assert model.output_shape == (None, 8)
     assert model.count_params() <= 3_000_000
-    training.save(model, tmp_path / "network.keras")
+    optimization.save(model, tmp_path / "network.keras")
     assert (tmp_path / "network.keras").stat().st_size <= 5_000_000
 
 
@@ -74,9 +74,9 @@ class Made:
 
 def fitted(name, segments, *, epochs, seed=3):
     history = []
-    training.set_seed(seed)
-    model = training.build(name, *segments.x.shape[1:], 2)
-    training.fit(
+    optimization.set_seed(seed)
+    model = architectures.build(name, *segments.x.shape[1:], 2)
+    optimization.fit(
         model,
         segments,
         dataclasses.replace(RECIPES[name], batch=8),
@@ -84,7 +84,7 @@ def fitted(name, segments, *, epochs, seed=3):
         seed=seed,
         on_epoch=lambda epoch, logs: history.append((epoch, logs["loss"])),
     )
-    return history, training.predict(model, segments.x)
+    return history, optimization.predict(model, segments.x)
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -112,7 +112,7 @@ def test_nothing_is_compiled_after_the_first_epoch(name):
     from jax import monitoring
 
     segments = Made(70)  # two whole batches and a rest
-    model = training.build(name, 174, 40, 2)
+    model = architectures.build(name, 174, 40, 2)
     compiled = []
 
     def listen(event: str, duration: float, **_: object) -> None:
@@ -123,10 +123,10 @@ def test_nothing_is_compiled_after_the_first_epoch(name):
     counts = []
 
     def on_epoch(epoch, logs):
-        training.predict(model, segments.x[:epoch])  # another number of rows each time
+        optimization.predict(model, segments.x[:epoch])  # another number of rows each time
         counts.append(len(compiled))
 
-    training.fit(model, segments, RECIPES[name], epochs=3, seed=0, on_epoch=on_epoch)
+    optimization.fit(model, segments, RECIPES[name], epochs=3, seed=0, on_epoch=on_epoch)
     monitoring.clear_event_listeners()
     assert counts[0] > 0, "the listener hears nothing, so this test would prove nothing"
     assert counts[1:] == [counts[0]] * 2
@@ -141,7 +141,7 @@ def batches(recipe, seed, epochs, n_segments=70):
     asked = []
     n_batches = max(1, n_segments // recipe.batch)
     # Keras looks at one more batch before the first epoch
-    training.fit(
+    optimization.fit(
         model, segments, recipe, epochs=epochs, seed=seed, on_epoch=lambda *_: asked.append(segments.asked[-n_batches:])
     )
     assert len(segments.asked) <= 1 + n_batches * epochs
@@ -181,29 +181,29 @@ def test_fewer_segments_than_a_batch_are_one_batch():
 def test_a_joined_network_gives_the_mean_of_its_members():
     networks = []
     for seed in (1, 2):
-        training.set_seed(seed)
-        networks.append(with_random_statistics(training.build("robust", 60, 13, 3)))
+        optimization.set_seed(seed)
+        networks.append(with_random_statistics(architectures.build("robust", 60, 13, 3)))
     x = np.random.default_rng(0).normal(size=(9, 60, 13)).astype(np.float32)
-    one, other = (training.predict(network, x) for network in networks)
+    one, other = (optimization.predict(network, x) for network in networks)
     assert np.abs(one - other).max() > 0.05, "the members agree, so this test would prove nothing"
-    joined = training.join("robust", networks)
-    np.testing.assert_allclose(training.predict(joined, x), (one + other) / 2, atol=1e-6)
+    joined = architectures.join("robust", networks)
+    np.testing.assert_allclose(optimization.predict(joined, x), (one + other) / 2, atol=1e-6)
     names = [layer.name for layer in joined.layers]
     assert len(set(names)) == len(names)
     assert joined.count_params() == sum(network.count_params() for network in networks)
 
 
 def test_one_network_is_joined_to_itself():
-    model = training.build("robust", 60, 13, 3)
-    assert training.join("robust", [model]) is model
+    model = architectures.build("robust", 60, 13, 3)
+    assert architectures.join("robust", [model]) is model
 
 
 @pytest.mark.parametrize(("name", "members"), [("seed", 1), ("robust", 1), ("robust", 2)])
 def test_a_configuration_does_not_hang_on_what_was_built_before(name, members):
-    configuration = training.build(name, 60, 13, 3, members=members).get_config()
+    configuration = architectures.build(name, 60, 13, 3, members=members).get_config()
     keras.layers.Dense(3)
-    training.build("seed", 60, 13, 3)
-    assert json.dumps(training.build(name, 60, 13, 3, members=members).get_config()) == json.dumps(configuration)
+    architectures.build("seed", 60, 13, 3)
+    assert json.dumps(architectures.build(name, 60, 13, 3, members=members).get_config()) == json.dumps(configuration)
 
 
 # --- NumPy instead of Keras ---------------------------------------------------------------------------------------
@@ -230,12 +230,12 @@ def with_random_statistics(model):
 )
 def test_numpy_gives_what_keras_gives(name, members, shape, tmp_path):
     n_frames, n_mfcc, n_labels = shape
-    training.set_seed(4)
-    model = with_random_statistics(training.build(name, n_frames, n_mfcc, n_labels, members=members))
-    training.save(model, tmp_path / "network.keras")
+    optimization.set_seed(4)
+    model = with_random_statistics(architectures.build(name, n_frames, n_mfcc, n_labels, members=members))
+    optimization.save(model, tmp_path / "network.keras")
     x = np.random.default_rng(0).normal(size=(21, n_frames, n_mfcc)).astype(np.float32)
-    expected = training.predict(model, x)
-    found = inference.load(tmp_path / "network.keras").predict(x)
+    expected = optimization.predict(model, x)
+    found = numpy_inference.load_network(tmp_path / "network.keras").predict(x)
     assert np.ptp(expected, axis=0).max() > 0.01, "all rows are alike, so this test would prove little"
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -251,12 +251,12 @@ def ended(inputs, x):
 def test_numpy_steps_over_frames_as_keras_does(n_frames, width, strides, tmp_path):
     inputs = keras.Input((n_frames, 2), name="mfcc")
     convolution = keras.layers.Conv1D(4, width, strides=strides, padding="same", use_bias=False, name="convolution")
-    training.set_seed(0)
+    optimization.set_seed(0)
     model = ended(inputs, convolution(inputs))
-    training.save(model, tmp_path / "network.keras")
+    optimization.save(model, tmp_path / "network.keras")
     x = np.random.default_rng(0).normal(size=(5, n_frames, 2)).astype(np.float32)
-    found = inference.load(tmp_path / "network.keras").predict(x)
-    np.testing.assert_allclose(found, training.predict(model, x), atol=1e-6)
+    found = numpy_inference.load_network(tmp_path / "network.keras").predict(x)
+    np.testing.assert_allclose(found, optimization.predict(model, x), atol=1e-6)
 
 
 @pytest.mark.parametrize("n_frames", [1, 4, 30])
@@ -279,10 +279,10 @@ def test_fewer_multiplications_give_the_same_convolution(n_frames, width, step):
 def test_a_stride_that_would_fill_the_memory_is_refused(tmp_path):
     inputs = keras.Input((4, 2), name="mfcc")
     convolved = keras.layers.Conv1D(4, 2, strides=10**9, padding="same", use_bias=False)(inputs)
-    training.save(ended(inputs, convolved), tmp_path / "network.keras")
+    optimization.save(ended(inputs, convolved), tmp_path / "network.keras")
     tracemalloc.start()
     with pytest.raises(BundleError, match="8000000000 numbers at a time"):
-        inference.load(tmp_path / "network.keras")
+        numpy_inference.load_network(tmp_path / "network.keras")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
 
@@ -290,10 +290,10 @@ def test_a_stride_that_would_fill_the_memory_is_refused(tmp_path):
 def test_a_weight_at_its_limit_is_no_warning(tmp_path):
     inputs = keras.Input((4, 2), name="mfcc")
     model = ended(inputs, keras.layers.Dense(3, activation="sigmoid", name="excitation")(inputs))
-    training.save(model, tmp_path / "network.keras")
+    optimization.save(model, tmp_path / "network.keras")
     x = np.random.default_rng(0).normal(size=(5, 4, 2)).astype(np.float32) * 1e6
-    found = inference.load(tmp_path / "network.keras").predict(x)
-    np.testing.assert_allclose(found, training.predict(model, x), atol=1e-6)
+    found = numpy_inference.load_network(tmp_path / "network.keras").predict(x)
+    np.testing.assert_allclose(found, optimization.predict(model, x), atol=1e-6)
 
 
 def test_a_normalisation_is_not_folded_into_a_convolution_that_others_use(tmp_path):
@@ -305,51 +305,55 @@ def test_a_normalisation_is_not_folded_into_a_convolution_that_others_use(tmp_pa
     )
     mean = keras.layers.GlobalAveragePooling1D(name="mean")(both)
     model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="probabilities")(mean))
-    training.save(with_random_statistics(model), tmp_path / "network.keras")
+    optimization.save(with_random_statistics(model), tmp_path / "network.keras")
     x = np.random.default_rng(0).normal(size=(5, 11, 3)).astype(np.float32)
-    found = inference.load(tmp_path / "network.keras").predict(x)
-    np.testing.assert_allclose(found, training.predict(model, x), atol=1e-5)
-    assert inference.load(tmp_path / "network.keras").predict(x[:0]).shape == (0, 3)
+    found = numpy_inference.load_network(tmp_path / "network.keras").predict(x)
+    np.testing.assert_allclose(found, optimization.predict(model, x), atol=1e-5)
+    assert numpy_inference.load_network(tmp_path / "network.keras").predict(x[:0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize("name", ["fast"])
 def test_the_embedding_is_what_the_last_layers_take(name):
-    path = shipped()[name] / "network.keras"
+    path = shipped_models()[name] / "network.keras"
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     x = np.random.default_rng(0).normal(size=(9, *model.input_shape[1:])).astype(np.float32)
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense) and "_probabilities" in layer.name]
     expected = keras.Model(model.inputs, [layer.input for layer in last]).predict_on_batch(x)
-    np.testing.assert_allclose(inference.load(path).embed(x), np.concatenate(expected, axis=1), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        numpy_inference.load_network(path).embed(x), np.concatenate(expected, axis=1), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["fast"])
 def test_numpy_gives_what_keras_gives_for_the_shipped_networks(name):
-    path = shipped()[name] / "network.keras"
+    path = shipped_models()[name] / "network.keras"
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     x = np.random.default_rng(0).normal(size=(9, *model.input_shape[1:])).astype(np.float32)
-    np.testing.assert_allclose(inference.load(path).predict(x), training.predict(model, x), atol=1e-5)
+    np.testing.assert_allclose(numpy_inference.load_network(path).predict(x), optimization.predict(model, x), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fast"])
 def test_a_saved_network_is_built_anew_without_its_description(name):
-    path = shipped()[name] / "network.keras"
+    path = shipped_models()[name] / "network.keras"
     configuration, weights = read_saved(path)
 
-    network = building.rebuild(configuration, weights)
+    network = architectures.rebuild(configuration, weights)
 
     x = np.random.default_rng(0).normal(size=(3, *network.input_shape[1:])).astype(np.float32)
-    np.testing.assert_allclose(inference.load(path).predict(x), training.predict(network, x), atol=1e-5)
+    np.testing.assert_allclose(
+        numpy_inference.load_network(path).predict(x), optimization.predict(network, x), atol=1e-5
+    )
     with pytest.raises(ValueError, match="recipe 'other'"):
-        building.rebuild(configuration | {"name": "other"}, weights)
+        architectures.rebuild(configuration | {"name": "other"}, weights)
     missing = next(layer for layer, own in weights.items() if own and "probabilities" not in layer)
     with pytest.raises(ValueError, match=f"{missing} is missing"):
-        building.rebuild(configuration, {layer: own for layer, own in weights.items() if layer != missing})
+        architectures.rebuild(configuration, {layer: own for layer, own in weights.items() if layer != missing})
 
 
 def test_a_saved_network_is_the_one_that_was_trained(model, tmp_path):
     path = tmp_path / "network.keras"
-    training.save(model, path)
-    loaded = inference.load(path)
+    optimization.save(model, path)
+    loaded = numpy_inference.load_network(path)
     assert loaded.configuration == json.loads(json.dumps(model.get_config()))
     assert len(loaded.weights) == len(model.get_weights())
     assert all(np.array_equal(a, b) for a, b in zip(loaded.weights, model.get_weights(), strict=True))
@@ -367,7 +371,7 @@ def saved(layer, folder):
 def test_code_in_a_network_file_is_refused(tmp_path):
     path = saved(keras.layers.Lambda(lambda x: x * 2), tmp_path)
     with pytest.raises(BundleError, match=r"network\.keras: .*'Lambda' is unknown"):
-        inference.load(path)
+        numpy_inference.load_network(path)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +390,7 @@ def test_code_in_a_network_file_is_refused(tmp_path):
 )
 def test_a_setting_that_numpy_would_get_wrong_is_refused(layer, tmp_path):
     with pytest.raises(BundleError, match=r"network\.keras: .* is unknown; upgrade"):
-        inference.load(saved(layer, tmp_path))
+        numpy_inference.load_network(saved(layer, tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 not a zip", b""])
@@ -394,15 +398,15 @@ def test_a_broken_network_file_is_a_bundle_error(content, tmp_path):
     path = tmp_path / "network.keras"
     path.write_bytes(content)
     with pytest.raises(BundleError, match="train again"):
-        inference.load(path)
+        numpy_inference.load_network(path)
 
 
 def test_a_network_file_without_weights_is_a_bundle_error(model, tmp_path):
-    training.save(model, tmp_path / "network.keras")
+    optimization.save(model, tmp_path / "network.keras")
     with zipfile.ZipFile(tmp_path / "network.keras") as whole, zipfile.ZipFile(tmp_path / "cut.keras", "w") as cut:
         cut.writestr("config.json", whole.read("config.json"))
     with pytest.raises(BundleError, match="train again"):
-        inference.load(tmp_path / "cut.keras")
+        numpy_inference.load_network(tmp_path / "cut.keras")
 
 
 # --- changes of the MFCCs -----------------------------------------------------------------------------------------

@@ -12,15 +12,16 @@ import soundfile
 from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
-from ser_batch.cli import cli
-from ser_batch.config import FeaturizeOptions, ScoreOptions, read_job
-from ser_batch.config.since import parse_since
-from ser_batch.corpus import LabelRow, Metadata, Recording
+from ser_batch.cli.commands import cli
+from ser_batch.config.job import read_job
+from ser_batch.config.option_values import parse_since
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions
+from ser_batch.corpus.manifest import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, UsageError
-from ser_batch.featurize import FeaturizeWork, featurize
-from ser_batch.parallel.planning import plan_run
-from ser_batch.parallel.shards import cuts_digest, labels_digest
-from ser_batch.score import score
+from ser_batch.featurization import FeaturizeWork, featurize
+from ser_batch.runs.ledger import cuts_digest, labels_digest
+from ser_batch.runs.planning import plan_run
+from ser_batch.scoring.run import score
 
 HOUR_S = 3600
 RATE = 4000  # Hz, below what any model of the package was trained with
@@ -134,7 +135,7 @@ def test_a_run_that_ended_before_its_tables_were_made_makes_them_next_time(night
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("ser_batch.score.stage.write_tables", broken)
+        patched.setattr("ser_batch.scoring.tables.write_tables", broken)
         with pytest.raises(KeyboardInterrupt):
             run(audio, out)
     assert run(audio, out).n_done == 0

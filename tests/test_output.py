@@ -15,14 +15,14 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ser_batch import cli as cli_module
-from ser_batch import download
-from ser_batch.cli import cli
-from ser_batch.cli.group import commands_of
-from ser_batch.cli.output import Output, coloured
-from ser_batch.cli.results import RESULT_KEYS
+from ser_batch.cli import app
+from ser_batch.cli.app import commands_of
+from ser_batch.cli.commands import cli
+from ser_batch.cli.console import Output, coloured
+from ser_batch.cli.summaries import RESULT_KEYS
+from ser_batch.download import RELEASES, DownloadSummary
 
-PROGRAM = "from ser_batch.cli import main; main()"
+PROGRAM = "from ser_batch.cli.commands import main; main()"
 
 
 def run(*arguments):
@@ -49,11 +49,11 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
     shutil.copy(min(Path("calls").iterdir()), "calls/call_1.wav")  # for plot
 
     def fetch(out, *, release, url, report):
-        assert (release, url) == (download.RELEASES["ravdess"], None)
+        assert (release, url) == (RELEASES["ravdess"], None)
         report("Audio.zip", 5, 10)
-        return download.DownloadSummary(out, 1440, ("Audio.zip",), ())
+        return DownloadSummary(out, 1440, ("Audio.zip",), ())
 
-    monkeypatch.setattr(download, "download_corpus", fetch)
+    monkeypatch.setattr("ser_batch.download.download_corpus", fetch)
     first = ("synth", "featurize", "train", "score")  # what one makes the next one takes
     commands = commands_of(cli)
     names = [*first, *(name for name in commands if name not in first)]
@@ -166,7 +166,7 @@ def test_quiet_and_verbose_contradict(folder):
 
 
 def test_json_takes_any_value():
-    @cli_module.group.Group().command()
+    @app.Group().command()
     def say() -> None:
         r"""Say it.
 

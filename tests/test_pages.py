@@ -9,29 +9,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ser_batch.config import FeatureSpec
-from ser_batch.report import (
-    PUBLISHED,
-    confusion,
-    coverage_table,
-    predictions_report,
-    regimes_metrics,
-    regimes_table,
-    reliability_table,
-    report_table,
-    summary_table,
-    write_page,
-)
-from ser_batch.tables import (
+from ser_batch.config.features import FeatureSpec
+from ser_batch.report.calibration import coverage_table, reliability_table
+from ser_batch.report.evaluation import report_table, summary_table
+from ser_batch.report.metrics import confusion
+from ser_batch.report.pages import write_page
+from ser_batch.report.predictions import predictions_report
+from ser_batch.report.regimes import regimes_metrics, regimes_table
+from ser_batch.report.texts import PUBLISHED
+from ser_batch.tables.parquet import rows_table, write_frame, write_table
+from ser_batch.tables.schemas import (
     NEGATIVE,
     REJECTS,
     REPORT,
     calls_schema,
     model_predictions_schema,
     predictions_schema,
-    rows_table,
-    write_frame,
-    write_table,
 )
 
 HOSTILE = '"><img src=x onerror=alert(1)></script><script>alert(2)</script>'

@@ -19,14 +19,20 @@ import pytest
 import soundfile
 from made_recordings import recordings_of
 
-from ser_batch.config import FeaturizeOptions, RunOptions
-from ser_batch.corpus import Recording
+from ser_batch.config.options import FeaturizeOptions, RunOptions
+from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import RecordingError
-from ser_batch.featurize import featurize
-from ser_batch.parallel import MAIN, ROWS_A_GROUP, Rows, Shard, Store, StoreSummary, Work, run_shards
-from ser_batch.tables import KEY, TEMPORARY_MARK, read_parts
+from ser_batch.featurization import featurize
+from ser_batch.runs.ledger import Shard
+from ser_batch.runs.part_writer import MAIN, ROWS_A_GROUP, Rows
+from ser_batch.runs.run import run_shards
+from ser_batch.runs.store import Store, StoreSummary
+from ser_batch.runs.worker import Work
+from ser_batch.storage.atomic import TEMPORARY_MARK
+from ser_batch.tables.parquet import read_parts
+from ser_batch.tables.schemas import KEY
 
-CLI = [sys.executable, "-c", "from ser_batch.cli import main; main()"]
+CLI = [sys.executable, "-c", "from ser_batch.cli.commands import main; main()"]
 
 # ---- a stage of its own: a recording's file says how many rows it has and where it breaks ----
 
@@ -196,7 +202,7 @@ def test_a_shard_is_full_at_256_mb_so_that_long_calls_are_shared_out(tmp_path):
 
 
 def test_progress_is_plain_lines_on_stderr_where_that_is_no_terminal(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("ser_batch.parallel.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("ser_batch.runs.progress.SECONDS_BETWEEN_LINES", 0)
     do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, {"a": "7200", "b": "1"}), shard_size=1)
 
     said = capsys.readouterr()
@@ -330,10 +336,12 @@ def test_workers_load_neither_keras_nor_jax_nor_scikit_learn_nor_numba_nor_libro
     program = f"""
 import sys
 from pathlib import Path
-from ser_batch.config import PRESETS, Segmentation
-from ser_batch.corpus import walk
-from ser_batch.featurize import FeaturizeWork
-from ser_batch.parallel import Shard, Store
+from ser_batch.config.features import PRESETS
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.corpus.walk import walk
+from ser_batch.featurization import FeaturizeWork
+from ser_batch.runs.ledger import Shard
+from ser_batch.runs.store import Store
 out = Path({str(tmp_path / "out")!r})
 recordings = walk(Path({str(corpus / "0.wav")!r})).recordings
 Store(out, {{}}, overwrite=False)

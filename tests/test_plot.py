@@ -11,12 +11,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from ser_batch.cli import cli
-from ser_batch.config import ScoreOptions
+from ser_batch.cli.commands import cli
+from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import InputError, RecordingError, UsageError
-from ser_batch.score import score
-from ser_batch.score.looking import MFCC_COLUMNS, PREDICTION_COLUMNS, WAVEFORM_COLUMNS, look
-from ser_batch.score.picture import rendered, specification
+from ser_batch.plot import MFCC_COLUMNS, PREDICTION_COLUMNS, WAVEFORM_COLUMNS, look, rendered, specification
+from ser_batch.scoring.run import score
 
 
 @pytest.fixture(scope="module")

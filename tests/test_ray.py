@@ -11,10 +11,11 @@ import pytest
 from dask_cluster import PYTHONPATH, wait_until
 from test_cluster import begun, counts, do, recordings_of
 
-from ser_batch.config import FeaturizeOptions, RunOptions
-from ser_batch.featurize import featurize
-from ser_batch.parallel import connected
-from ser_batch.tables import KEY, read_parts
+from ser_batch.config.options import FeaturizeOptions, RunOptions
+from ser_batch.featurization import featurize
+from ser_batch.runs.cluster import connected
+from ser_batch.tables.parquet import read_parts
+from ser_batch.tables.schemas import KEY
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.torture

@@ -9,14 +9,15 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 from test_report import BUNDLE, model_page
 
-from ser_batch.bundle.checking import check_told
 from ser_batch.errors import BundleError
+from ser_batch.inspection import inspect
+from ser_batch.model.schema import check_told
 from ser_batch.network.heads import log_prior_of
-from ser_batch.report import model_card, regimes_metrics, regimes_table
-from ser_batch.report.inspecting import inspect
-from ser_batch.tables import regimes_schema, write_frame
-from ser_batch.train.composing import composed_calls
-from ser_batch.train.regimes import regime_predictions
+from ser_batch.report.regimes import regimes_metrics, regimes_table
+from ser_batch.report.texts import model_card
+from ser_batch.tables.parquet import write_frame
+from ser_batch.tables.schemas import regimes_schema
+from ser_batch.training.regimes import composed_calls, regime_predictions
 
 LABELS = ["angry", "calm", "happy", "neutral", "sad"]
 REGIMES = ["none", "alone", "balanced", "mostly_neutral"]

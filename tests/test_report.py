@@ -16,24 +16,14 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, classification_report, f1_score
 
 from ser_batch.errors import UsageError
-from ser_batch.report import (
-    PUBLISHED,
-    classification,
-    confusion,
-    coverage_table,
-    expected_calibration_error,
-    headline,
-    main_rows,
-    model_card,
-    predictions_report,
-    reliability_table,
-    report_table,
-    summary_table,
-    summary_text,
-    table_text,
-    write_page,
-)
-from ser_batch.tables import REJECTS, calls_schema, predictions_schema, rows_table, write_frame, write_table
+from ser_batch.report.calibration import coverage_table, expected_calibration_error, reliability_table
+from ser_batch.report.evaluation import report_table, summary_table
+from ser_batch.report.metrics import classification, confusion, headline, main_rows
+from ser_batch.report.pages import write_page
+from ser_batch.report.predictions import predictions_report
+from ser_batch.report.texts import PUBLISHED, model_card, summary_text, table_text
+from ser_batch.tables.parquet import rows_table, write_frame, write_table
+from ser_batch.tables.schemas import REJECTS, calls_schema, predictions_schema
 
 LABELS = ["angry", "calm", "happy", "sad"]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=60)

@@ -8,12 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from ser_batch import bundle
-from ser_batch.config import ScoreOptions
+from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import BundleError, InputError, OutputError, UsageError
-from ser_batch.report import known_truth, write_page
-from ser_batch.score import score
-from ser_batch.tables import TEMPORARY_MARK, calls_schema, predictions_schema
+from ser_batch.model.folder import load_model, shipped_models
+from ser_batch.report.pages import write_page
+from ser_batch.report.predictions import known_truth
+from ser_batch.scoring.run import score
+from ser_batch.storage.atomic import TEMPORARY_MARK
+from ser_batch.tables.schemas import calls_schema, predictions_schema
 
 
 def run(audio, out, model, **options):
@@ -42,7 +44,7 @@ def test_clips_of_the_training_audio_give_the_networks_own_predictions(small_cor
     own = pl.read_parquet(small_model / "predictions.parquet")
     both = own.join(mine, on="path", suffix="_scored")
     assert len(both) == len(own)
-    labels = bundle.load(small_model).labels
+    labels = load_model(small_model).labels
     np.testing.assert_allclose(
         both.select(f"p_{label}" for label in labels).to_numpy(),
         both.select(f"p_{label}_scored" for label in labels).to_numpy(),
@@ -92,7 +94,7 @@ def test_calls_are_the_mean_of_their_segments_by_speech(scored):
 
 
 def test_tables_have_their_schema_and_version(scored, small_model):
-    labels = bundle.load(small_model).labels
+    labels = load_model(small_model).labels
     for suffix, schema in ((".parquet", predictions_schema(labels)), (".calls.parquet", calls_schema(labels))):
         found = pq.read_schema(scored.out.with_suffix(suffix))
         assert found.equals(schema)
@@ -198,8 +200,8 @@ def test_changed_labels_change_the_truth(calls, small_model, tmp_path):
 
 
 def test_another_model_into_the_same_output_is_refused(calls, scored, small_features, small_model, tmp_path):
-    from ser_batch.config import TrainOptions
-    from ser_batch.train import train
+    from ser_batch.config.options import TrainOptions
+    from ser_batch.training.run import train
 
     train([small_features], TrainOptions(out=tmp_path / "model", estimator="logistic"), say=lambda line: None)
     with pytest.raises(OutputError, match=r"model_id was .* --overwrite"):
@@ -264,7 +266,7 @@ def test_a_network_that_fails_ends_the_run_and_blames_no_recording(calls, small_
     def broken(*_: object) -> None:
         raise RuntimeError("out of workspace")
 
-    monkeypatch.setattr("ser_batch.score.work._model", lambda *_: (bundle.load(small_model), broken))
+    monkeypatch.setattr("ser_batch.scoring.worker._model", lambda *_: (load_model(small_model), broken))
     with pytest.raises(BundleError, match=r"the network failed .*out of workspace"):
         run(calls, tmp_path / "preds.parquet", small_model)
 
@@ -281,7 +283,7 @@ def test_pages_of_a_folder_of_parts_and_of_the_shipped_model(calls, small_model,
     run(calls, tmp_path / "preds", small_model)
     write_page(tmp_path / "preds", tmp_path / "preds.html")
     assert "stereo.wav" in (tmp_path / "preds.html").read_text()
-    write_page(bundle.shipped()["research"], tmp_path / "model.html")
+    write_page(shipped_models()["research"], tmp_path / "model.html")
     assert "CC BY-NC-SA" in (tmp_path / "model.html").read_text()
     (tmp_path / "preds" / "_tables" / "report.parquet").unlink()
     with pytest.raises(UsageError, match=r"report\.parquet is missing"):

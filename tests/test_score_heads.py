@@ -9,15 +9,19 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from ser_batch import bundle, encoder
-from ser_batch.bundle import Bundle
-from ser_batch.cli import cli
-from ser_batch.config import ScoreOptions, parse_prior, read_job
+from ser_batch.cli.commands import cli
+from ser_batch.config.job import read_job
+from ser_batch.config.option_values import parse_prior
+from ser_batch.config.options import ScoreOptions
+from ser_batch.encoder.model import load_encoder, shipped_encoders
+from ser_batch.encoder.pooling import SegmentEncoder
 from ser_batch.errors import BundleError, InputError, JobError, OutputError, UsageError
+from ser_batch.model.folder import Bundle, load_model
+from ser_batch.model.saving import save_model
 from ser_batch.network.heads import ChannelMean, log_prior_of
-from ser_batch.score import sampling, score, stage
-from ser_batch.score.picture import plot
-from ser_batch.score.sampling import evenly, sample
+from ser_batch.plot import plot
+from ser_batch.scoring.archive import chosen_reference, evenly, sample
+from ser_batch.scoring.run import score
 
 RATE = 16_000
 KEY = ["path", "channel", "segment"]
@@ -49,7 +53,7 @@ def center_in(out):
 
 def embedded(*stretches):
     """What the encoder itself gives of samples at 16 kHz."""
-    loaded = encoder.load(encoder.shipped()["whisper-tiny.en"])
+    loaded = load_encoder(shipped_encoders()["whisper-tiny.en"])
     values = []
     for samples in stretches:
         segment = loaded.segment()
@@ -111,14 +115,14 @@ def test_the_reference_is_the_mean_over_the_recordings(archive, scored):
     assert (own["kind"], own["n_recordings"], own["n_sampled"]) == ("archive", 11, 12)
     assert own["n_segments"] == len(spoken) >= 20
     np.testing.assert_allclose(own["embedding"], np.mean(values, axis=0), rtol=1e-5, atol=1e-5)
-    assert own["encoder"] == bundle.load(scored.model.folder).feature_spec.digest()
+    assert own["encoder"] == load_model(scored.model.folder).feature_spec.digest()
     assert own["segments"] == "windows"
     assert not (scored.out.with_suffix(".parts") / "_meta" / "reference").exists()
     assert [reject.path for reject in scored.rejects] == ["broken.wav"]
 
 
 def test_windows_are_scored_by_archive_channel_and_the_models_prior(archive, scored, small_heads):
-    model = bundle.load(small_heads).head_model()
+    model = load_model(small_heads).head_model()
     rows = rows_of(scored.out).filter(path="stereo.wav")
     for channel in (0, 1):
         own = rows.filter(channel=channel)
@@ -148,14 +152,14 @@ def test_jobs_shards_and_order_change_no_bit(archive, scored, small_heads, tmp_p
 
 def test_what_the_reference_is_made_of_is_encoded_once(archive, scored, small_heads, tmp_path, monkeypatch):
     n_encoded = 0
-    finish = encoder.SegmentEncoder.finish
+    finish = SegmentEncoder.finish
 
     def counted(segment):
         nonlocal n_encoded
         n_encoded += 1
         return finish(segment)
 
-    monkeypatch.setattr(encoder.SegmentEncoder, "finish", counted)
+    monkeypatch.setattr(SegmentEncoder, "finish", counted)
     sampled = run(archive, tmp_path / "sampled.parquet", small_heads)
     n_scored = rows_of(sampled.out)["predicted"].count()
     assert n_encoded == n_scored == reference_in(sampled.out)["n_segments"]
@@ -173,7 +177,7 @@ def test_what_the_reference_is_made_of_is_encoded_once(archive, scored, small_he
 
 def test_a_recording_that_changed_after_the_sample_is_encoded_anew(archive, small_heads, tmp_path, monkeypatch):
     audio = shutil.copytree(archive, tmp_path / "audio")
-    made = stage.chosen_reference
+    made = chosen_reference
 
     def changed_then(*arguments, **named):
         found = made(*arguments, **named)
@@ -181,7 +185,7 @@ def test_a_recording_that_changed_after_the_sample_is_encoded_anew(archive, smal
         soundfile.write(audio / "call_0.wav", samples[::-1], rate, subtype="PCM_16")
         return found
 
-    monkeypatch.setattr(stage, "chosen_reference", changed_then)
+    monkeypatch.setattr("ser_batch.scoring.run.chosen_reference", changed_then)
     first = run(audio, tmp_path / "first.parquet", small_heads)
     monkeypatch.undo()
     again = run(audio, tmp_path / "again.parquet", small_heads, reference=str(first.reference.file))
@@ -195,7 +199,7 @@ def test_the_sample_is_of_the_paths_and_of_the_whole_recording():
 
     named = [Named(f"a/{number}.wav") for number in range(500)]
     chosen = [recording.path for recording in sample(named)]
-    assert len(chosen) == sampling.MOST_RECORDINGS
+    assert len(chosen) == archive.MOST_RECORDINGS
     assert chosen == [recording.path for recording in sample(named[::-1])]
     # what comes to an archive takes the place of few
     assert len({*chosen} & {recording.path for recording in sample([*named, Named("b.wav")])}) >= 199
@@ -210,9 +214,9 @@ def test_a_long_recording_has_no_more_than_ten_segments_of_the_reference(archive
     soundfile.write(audio / "long.wav", voices[: 14 * RATE], RATE, subtype="PCM_16")
     before = rows_of(run(audio, tmp_path / "preds.parquet", small_heads).out).drop_nulls("predicted")
     n = before.group_by("path").len()["len"]
-    assert n.max() > sampling.MOST_SEGMENTS
+    assert n.max() > archive.MOST_SEGMENTS
     own = reference_in(tmp_path / "preds.parquet")
-    assert own["n_segments"] == n.clip(upper_bound=sampling.MOST_SEGMENTS).sum()
+    assert own["n_segments"] == n.clip(upper_bound=archive.MOST_SEGMENTS).sum()
 
 
 def test_later_recordings_are_scored_by_the_reference_that_is_there(archive, scored, small_heads, tmp_path):
@@ -251,7 +255,7 @@ def test_few_recordings_are_scored_without_a_reference(few, archive, small_heads
     first = run(audio, out, small_heads)
     assert (first.reference.reference.kind, reference_in(out)["embedding"]) == ("none", None)
     assert not any("reference" in warning for warning in first.warnings)
-    model = bundle.load(small_heads).head_model()
+    model = load_model(small_heads).head_model()
     embedding = windows_of(audio / "call_0.wav")
     heard = ChannelMean(np.tile(embedding.mean(axis=0), (2, 1)), np.full(2, 2))
     expected = model.probabilities(embedding, archive=None, channel=heard, log_prior=MODEL_PRIOR)
@@ -341,7 +345,7 @@ def test_references_that_cannot_be_are_refused(few, scored, small_heads, small_m
 
 
 def test_clips_and_labels_are_scored_with_a_balanced_prior(archive, scored, small_heads, tmp_path):
-    model, file = bundle.load(small_heads).head_model(), scored.out.with_suffix(".reference.json")
+    model, file = load_model(small_heads).head_model(), scored.out.with_suffix(".reference.json")
     summary = run(archive / "stereo.wav", tmp_path / "clip.parquet", small_heads, segments="clip", reference=str(file))
     assert list(summary.prior.values()) == pytest.approx([1 / 3] * 3)
     sound = soundfile.read(archive / "stereo.wav", dtype="float32")[0]
@@ -444,7 +448,7 @@ def test_a_model_whose_prior_is_none_is_refused(small_heads, tmp_path, prior):
     values = json.loads((model / "bundle.json").read_text())
     (model / "bundle.json").write_text(json.dumps(values | {"prior": prior}))
     with pytest.raises(BundleError, match=r"prior is .* expected shares of labels"):
-        bundle.load(model)
+        load_model(model)
 
 
 # ---- out of domain, other models, what is told ----
@@ -464,7 +468,7 @@ def test_what_is_out_of_domain_is_no_part_of_a_reference(archive, scored, small_
     assert rows.filter("abstained").select(KEY).rows() == [("stereo.wav", 1, 1)]
     embedding = windows_of(archive / "stereo.wav", 1)
     heard = ChannelMean(np.tile(embedding[[0, 2]].mean(axis=0), (3, 1)), np.full(3, 2))
-    model = bundle.load(small_heads).head_model()
+    model = load_model(small_heads).head_model()
     expected = model.probabilities(embedding, archive=center_in(out), channel=heard, log_prior=MODEL_PRIOR)
     np.testing.assert_allclose(probabilities_in(rows.filter(path="stereo.wav", channel=1)), expected, atol=1e-4)
 
@@ -479,7 +483,7 @@ def test_classical_models_on_embeddings_are_scored_without_a_reference(few, smal
     values = json.loads((small_heads / "bundle.json").read_text()) | {"estimator": "logistic", "recipe": None}
     values |= {"scaler": None, "temperature": 1.0}
     (tmp_path / "model").mkdir()
-    bundle.save(tmp_path / "model", values, estimator, "")
+    save_model(tmp_path / "model", values, estimator, "")
     summary = run(few, tmp_path / "preds.parquet", tmp_path / "model", prior="balanced")
     assert summary.reference is None
     found = rows_of(summary.out).filter(path="stereo.wav")
@@ -520,7 +524,7 @@ def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tm
     values = json.loads((model / "bundle.json").read_text())
     own = {"accuracy": 0.9, "uar": 0.9, "macro_f1": 0.9, "weighted_f1": 0.9, "meaning": "Of nobody."}
     values["metrics"] = own | {"regimes": {"mostly_neutral": {"g711": figures | {"uar": 0.2}, "clean": figures}}}
-    heads = bundle.load(small_heads)
+    heads = load_model(small_heads)
     assert heads.regimes == {}
     assert Bundle(model, values).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
 

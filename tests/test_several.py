@@ -13,19 +13,26 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch import bundle
-from ser_batch.cli import cli
-from ser_batch.config import FeatureSpec, Segmentation, TrainOptions
+from ser_batch.cli.commands import cli
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.options import TrainOptions
+from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import InputError, UsageError
-from ser_batch.network import training
-from ser_batch.network.masking import MaskedCrossentropy, masked_accuracy
+from ser_batch.model.folder import load_model
+from ser_batch.network import optimization
+from ser_batch.network.cmvn import Scaler
+from ser_batch.network.optimization import MaskedCrossentropy, masked_accuracy
 from ser_batch.network.recipes import RECIPES
-from ser_batch.network.scaling import Scaler
-from ser_batch.report import report_table, restricted, summary_table
-from ser_batch.tables import features_schema, load_features, rows_table, write_json, write_table
-from ser_batch.train import calibrating, train
-from ser_batch.train.corpora import corpora_of, target_shares
-from ser_batch.train.feeding import TrainingSegments
+from ser_batch.report.evaluation import report_table, summary_table
+from ser_batch.report.metrics import restricted
+from ser_batch.storage.atomic import write_json
+from ser_batch.tables.features import load_features
+from ser_batch.tables.parquet import rows_table, write_table
+from ser_batch.tables.schemas import features_schema
+from ser_batch.training import temperature
+from ser_batch.training.batches import TrainingSegments
+from ser_batch.training.multi_corpus import corpora_of, target_shares
+from ser_batch.training.run import train
 
 TINY = FeatureSpec(n_mels=8, n_mfcc=6, n_frames=24)
 LABELS = ["angry", "calm", "sad"]
@@ -289,7 +296,7 @@ def test_corpora_and_their_labels_have_their_shares_of_an_epoch(tmp_path_factory
 def test_a_training_from_two_corpora_learns_masked_and_tells_of_each_corpus(two, tmp_path):
     out = tmp_path / "model"
     summary = run(two, out, recipe="robust", epochs=2, split="speaker", train_variants="clean", baselines="logistic")
-    assert bundle.load(out).labels == tuple(LABELS)
+    assert load_model(out).labels == tuple(LABELS)
     history = table(out, "history")
     assert history["loss"].is_finite().all()
     assert history["dev_loss"].is_finite().all()
@@ -350,13 +357,13 @@ def test_each_corpus_is_held_out_in_turn_on_the_labels_of_both_sides(options, tw
 def test_confidence_is_calibrated_on_corpora_left_out_and_never_on_the_one_reported(two, tmp_path, monkeypatch):
     third = make_features(tmp_path / "third", n_speakers=2)
     asked = []
-    fitted = calibrating.fitted_temperature
+    fitted = temperature.fitted_temperature
 
     def watched(probabilities, truth, weights=None):
         asked.append((len(truth), weights))
         return fitted(probabilities, truth, weights)
 
-    monkeypatch.setattr(calibrating, "fitted_temperature", watched)
+    monkeypatch.setattr(temperature, "fitted_temperature", watched)
     out = tmp_path / "model"
     run([*two, third], out, recipe="robust", train_variants="clean", split="corpus")
     # of labels that the others have too, narrow has 16 rows, ravdess 24, third 8
@@ -437,7 +444,7 @@ def test_a_fold_in_which_nothing_tells_a_label_from_others_is_refused_before_any
     folds = tmp_path / "folds.csv"
     names = load_features(folders).rows.select("speaker", fold="dataset").unique()
     names.with_columns(fold=pl.col("fold").replace({"d": "a"})).write_csv(folds)
-    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(optimization, "fit", None)
     with pytest.raises(InputError, match="fold b: the label 'calm' is the only one of c and d, and no"):
         run(folders, tmp_path / "model", split=str(folds))
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from ser_batch.errors import InputError, UsageError
-from ser_batch.splits import PUBLISHED_FOLDS, Fold, development, shared_speakers, split
+from ser_batch.splits.development import development
+from ser_batch.splits.folds import PUBLISHED_FOLDS, Fold, shared_speakers, split_rows
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 # as the papers print them
@@ -60,7 +61,7 @@ def ravdess(actors: int = 20, repeats: int = 1, windows: int = 2) -> pl.DataFram
 
 
 def only_fold(rows: pl.DataFrame, protocol: str, seed: int = 0) -> Fold:
-    result = split(rows, protocol, seed=seed)
+    result = split_rows(rows, protocol, seed=seed)
     assert not result.is_cross_validation
     (fold,) = result.folds
     assert fold.name == protocol
@@ -85,7 +86,7 @@ def test_a_fold_takes_every_row_once_and_no_recording_or_copy_of_it_stands_on_bo
         fraction=1, shuffle=True, seed=seed
     )
     try:
-        result = split(rows, protocol, seed=seed)
+        result = split_rows(rows, protocol, seed=seed)
     except InputError:
         return  # too few of something, and told so
     tested = Counter()
@@ -111,18 +112,18 @@ def test_the_seed_alone_decides(protocol):
 @pytest.mark.parametrize("protocol", ["speaker", "speaker:5", "emobox", "luna"])
 def test_no_speaker_stands_on_both_sides(protocol):
     rows = ravdess(24)
-    for fold in split(rows, protocol, seed=3).folds:
+    for fold in split_rows(rows, protocol, seed=3).folds:
         assert shared_speakers(rows, fold) == 0
 
 
 def test_an_unknown_protocol_is_wrong_usage_and_the_known_ones_are_told():
     told = "--split 'random'; expected stratified, speaker, emobox, luna, text, corpus, none, speaker:K .*, or a file"
     with pytest.raises(UsageError, match=told):
-        split(ravdess(), "random", seed=0)
+        split_rows(ravdess(), "random", seed=0)
 
 
 def test_none_holds_nothing_out():
-    result = split(ravdess(), "none", seed=0)
+    result = split_rows(ravdess(), "none", seed=0)
     assert result.folds == ()
 
 
@@ -162,12 +163,12 @@ def test_speakers_that_are_not_known_are_not_counted_as_shared():
 def test_a_label_with_one_recording_cannot_be_stratified_however_many_windows_it_has():
     rows = table([recording(i, 1, "calm") for i in range(9)] + [recording(9, 1, "sad")] * 5)
     with pytest.raises(InputError, match=r"label 'sad' has 1 recording.*--split none"):
-        split(rows, "stratified", seed=0)
+        split_rows(rows, "stratified", seed=0)
 
 
 def test_calls_with_several_labels_each_are_held_out_whole_with_labels_on_both_sides():
     rows = table([recording(i, 1, EMOTIONS[j % 2]) for i in range(10) for j in range(6)])
-    (fold,) = split(rows, "stratified", seed=0).folds
+    (fold,) = split_rows(rows, "stratified", seed=0).folds
     assert rows["content_hash"][fold.test].n_unique() == 2
     assert not set(rows["content_hash"][fold.test]) & set(rows["content_hash"][fold.train])
     assert rows["emotion"][fold.test].value_counts()["count"].to_list() == [6, 6]
@@ -176,13 +177,13 @@ def test_calls_with_several_labels_each_are_held_out_whole_with_labels_on_both_s
 def test_labels_of_one_call_only_cannot_be_split():
     rows = table([recording(0, 1, EMOTIONS[j % 2]) for j in range(6)])
     with pytest.raises(InputError, match=r"1 recording.*--split none"):
-        split(rows, "stratified", seed=0)
+        split_rows(rows, "stratified", seed=0)
 
 
 def test_too_few_recordings_to_hold_each_label_are_refused():
     rows = table([recording(i, 1, EMOTIONS[i % 4]) for i in range(12)])
     with pytest.raises(InputError, match="12 recordings with 4 labels"):
-        split(rows, "stratified", seed=0)
+        split_rows(rows, "stratified", seed=0)
 
 
 # --- speakers -----------------------------------------------------------------------------------------------------
@@ -230,14 +231,14 @@ def test_the_order_of_the_rows_does_not_change_who_is_held_out():
 )
 def test_speakers_that_cannot_be_held_out_are_an_input_error(change, told):
     with pytest.raises(InputError, match=told):
-        split(ravdess().with_columns(speaker=change), "speaker", seed=0)
+        split_rows(ravdess().with_columns(speaker=change), "speaker", seed=0)
 
 
 def test_speakers_who_have_the_same_recordings_cannot_be_held_out():
     rows = table([recording(i, actor, "sad", f"hash{i}") for i in range(5) for actor in (1, 2)])
     for seed in range(4):
         with pytest.raises(InputError, match="copies of each other"):
-            split(rows, "speaker", seed=seed)
+            split_rows(rows, "speaker", seed=seed)
 
 
 # --- calls, in which several speak ---------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ def test_speakers_connected_by_copies_of_a_recording_are_held_out_together():
 def test_an_agent_in_all_calls_leaves_nobody_to_hold_out_and_is_named():
     rows = calls("xa", "xb", "xc", "d").filter(pl.col("speaker") != "d")
     with pytest.raises(InputError, match=r"connect all 4 speakers \(x alone is in 3 of 3\).*--split stratified"):
-        split(rows, "speaker", seed=0)
+        split_rows(rows, "speaker", seed=0)
     held_out(rows.filter(pl.col("speaker") != "x"), 0)  # as the message says
 
 
@@ -304,7 +305,7 @@ def test_folds_of_speakers_who_share_a_call_keep_the_call_together_and_count_who
     rows = calls("xa", "b", "a")
     file = tmp_path / "folds.csv"
     file.write_text("speaker,fold\nx,1\na,2\nb,2\n")
-    first, second = split(rows, str(file), seed=0).folds
+    first, second = split_rows(rows, str(file), seed=0).folds
     assert set(rows["path"][first.test]) == {"call_0.wav"}
     assert set(rows["path"][second.test]) == {"call_1.wav", "call_2.wav"}
     assert shared_speakers(rows, first) == 1
@@ -334,7 +335,7 @@ def counts_of(rows: pl.DataFrame, *columns: str) -> Counter:
 def test_every_speaker_is_held_out_in_one_of_five_folds_with_sexes_and_corpora_shared_out():
     rows = several(a=24, b=7, c=12)
     for seed in range(3):
-        result = split(rows, "speaker:5", seed=seed)
+        result = split_rows(rows, "speaker:5", seed=seed)
         assert result.is_cross_validation
         assert [fold.name for fold in result.folds] == [f"speaker-{i}" for i in range(1, 6)]
         found = [counts_of(rows[fold.test], "corpus", "sex") for fold in result.folds]
@@ -344,13 +345,13 @@ def test_every_speaker_is_held_out_in_one_of_five_folds_with_sexes_and_corpora_s
             assert max(of_fold) - min(of_fold) <= 1
         sizes = [counts.total() for counts in found]
         assert max(sizes) - min(sizes) <= 2
-    other = split(rows, "speaker:5", seed=9).folds[0]
+    other = split_rows(rows, "speaker:5", seed=9).folds[0]
     assert set(rows["speaker"][other.test]) != set(rows["speaker"][result.folds[0].test])
 
 
 def test_folds_of_speakers_keep_those_together_who_share_a_call():
     rows = calls("xa", "bx", "yc", *"defghijk")
-    folds = split(rows, "speaker:3", seed=0).folds
+    folds = split_rows(rows, "speaker:3", seed=0).folds
     held = [set(rows["speaker"][fold.test]) for fold in folds]
     assert sorted(len(speakers) for speakers in held) == [4, 4, 5]
     for together in ("abx", "cy"):
@@ -358,12 +359,12 @@ def test_folds_of_speakers_keep_those_together_who_share_a_call():
     with pytest.raises(
         InputError, match=r"--split speaker:11 needs 11 .* there are 10 groups that share no recording, 13 speakers"
     ):
-        split(rows, "speaker:11", seed=0)
+        split_rows(rows, "speaker:11", seed=0)
 
 
 def test_more_folds_than_speakers_are_refused():
     with pytest.raises(InputError, match=r"--split speaker:4 needs 4 speakers or more; there are 3 speakers"):
-        split(ravdess(3), "speaker:4", seed=0)
+        split_rows(ravdess(3), "speaker:4", seed=0)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,7 @@ def test_more_folds_than_speakers_are_refused():
 )
 def test_other_numbers_of_folds_are_wrong_usage(protocol):
     with pytest.raises(UsageError, match=r"expected stratified.* speaker:K \(2 folds or more, such as speaker:5\)"):
-        split(ravdess(), protocol, seed=0)
+        split_rows(ravdess(), protocol, seed=0)
 
 
 def test_a_fifth_of_the_speakers_is_a_fifth_of_each_corpus_with_women_and_men():
@@ -394,7 +395,7 @@ def test_each_corpus_is_held_out_in_turn_and_a_copy_goes_with_the_first():
     )
     copied = rows["content_hash"].is_duplicated()
     assert copied.sum() == 2
-    result = split(rows, "corpus", seed=0)
+    result = split_rows(rows, "corpus", seed=0)
     assert result.is_cross_validation
     assert [fold.name for fold in result.folds] == ["corpus-a", "corpus-b", "corpus-c"]
     for fold, name in zip(result.folds, "abc", strict=True):
@@ -404,7 +405,7 @@ def test_each_corpus_is_held_out_in_turn_and_a_copy_goes_with_the_first():
 
 def test_one_corpus_cannot_be_held_out():
     with pytest.raises(InputError, match=r"all rows are of ravdess\. Train on the features of several"):
-        split(ravdess(), "corpus", seed=0)
+        split_rows(ravdess(), "corpus", seed=0)
 
 
 # --- published folds ----------------------------------------------------------------------------------------------
@@ -416,7 +417,7 @@ def test_published_folds_hold_out_the_published_actors(protocol, published, acto
     assert [set(fold) for fold in PUBLISHED_FOLDS[protocol]] == published
     assert sorted(actor for fold in published for actor in fold) == list(range(1, 25))
     rows = ravdess(actors)
-    result = split(rows, protocol, seed=0)
+    result = split_rows(rows, protocol, seed=0)
     assert result.is_cross_validation
     assert [fold.name for fold in result.folds] == [f"{protocol}-{i}" for i in range(1, len(published) + 1)]
     for fold, held_out in zip(result.folds, published, strict=True):
@@ -426,9 +427,9 @@ def test_published_folds_hold_out_the_published_actors(protocol, published, acto
 
 def test_published_folds_without_any_of_their_actors_are_left_out():
     rows = ravdess().filter(pl.col("actor").is_in([1, 4, 8]))
-    assert [fold.name for fold in split(rows, "emobox", seed=0).folds] == ["emobox-1", "emobox-2", "emobox-3"]
+    assert [fold.name for fold in split_rows(rows, "emobox", seed=0).folds] == ["emobox-1", "emobox-2", "emobox-3"]
     with pytest.raises(InputError, match="all rows fall into the fold luna-1"):
-        split(ravdess().filter(pl.col("actor").is_in([2, 5])), "luna", seed=0)
+        split_rows(ravdess().filter(pl.col("actor").is_in([2, 5])), "luna", seed=0)
 
 
 @pytest.mark.parametrize(
@@ -437,7 +438,7 @@ def test_published_folds_without_any_of_their_actors_are_left_out():
 def test_published_folds_refuse_other_recordings_by_name(corpus, actor):
     other = {**recording(7, 3, "sad"), "path": "call.wav", "corpus": corpus, "actor": actor}
     with pytest.raises(InputError, match=r"1 rows are of other recordings, such as call\.wav"):
-        split(pl.concat([ravdess(), table([other])]), "emobox", seed=0)
+        split_rows(pl.concat([ravdess(), table([other])]), "emobox", seed=0)
 
 
 # --- statements ---------------------------------------------------------------------------------------------------
@@ -445,7 +446,7 @@ def test_published_folds_refuse_other_recordings_by_name(corpus, actor):
 
 def test_each_statement_is_held_out_once():
     rows = ravdess(actors=3)
-    result = split(rows, "text", seed=0)
+    result = split_rows(rows, "text", seed=0)
     assert result.is_cross_validation
     assert [fold.name for fold in result.folds] == [f"text-{statement}" for statement in STATEMENTS]
     for fold, statement in zip(result.folds, STATEMENTS, strict=True):
@@ -456,7 +457,7 @@ def test_each_statement_is_held_out_once():
 def test_statements_that_are_not_known_cannot_be_held_out():
     other = {**recording(7, 3, "sad"), "path": "call.wav", "statement": None}
     with pytest.raises(InputError, match=r"1 rows have none, such as call\.wav.*--split speaker"):
-        split(pl.concat([ravdess(), table([other])]), "text", seed=0)
+        split_rows(pl.concat([ravdess(), table([other])]), "text", seed=0)
 
 
 # --- folds from a file --------------------------------------------------------------------------------------------
@@ -471,7 +472,7 @@ def test_a_file_gives_folds_by_path(tmp_path, rows):
     paths = rows["path"].unique(maintain_order=True)
     file = tmp_path / "folds.csv"
     file.write_text("\ufeffpath,fold\n" + "".join(f"{path},{i % 2}\n" for i, path in enumerate(paths)) + "gone.wav,9\n")
-    result = split(rows, str(file), seed=0)
+    result = split_rows(rows, str(file), seed=0)
     assert result.is_cross_validation
     assert [fold.name for fold in result.folds] == ["0", "1"]
     for number, fold in enumerate(result.folds):
@@ -485,7 +486,7 @@ def test_a_file_gives_folds_by_speaker_in_any_format(tmp_path, rows, suffix):
         {"fold": [2, 1, 2], "speaker": ["ravdess-01", "ravdess-02", "ravdess-03"], "note": ["", "", ""]}
     )
     frame.write_parquet(file) if suffix == ".parquet" else frame.write_csv(file)
-    folds = split(rows, str(file), seed=0).folds
+    folds = split_rows(rows, str(file), seed=0).folds
     assert [(fold.name, set(rows["actor"][fold.test])) for fold in folds] == [("1", {2}), ("2", {1, 3})]
 
 
@@ -493,7 +494,7 @@ def test_copies_follow_the_fold_of_the_first(tmp_path):
     rows = table([recording(0, 1, "sad", "same"), recording(1, 2, "sad"), recording(2, 2, "sad", "same")])
     file = tmp_path / "folds.csv"
     file.write_text("speaker,fold\nravdess-01,a\nravdess-02,b\n")
-    assert [fold.test.tolist() for fold in split(rows, str(file), seed=0).folds] == [[0, 2], [1]]
+    assert [fold.test.tolist() for fold in split_rows(rows, str(file), seed=0).folds] == [[0, 2], [1]]
 
 
 @pytest.mark.parametrize(
@@ -512,14 +513,14 @@ def test_a_file_that_does_not_give_every_row_one_fold_is_refused(tmp_path, rows,
     file = tmp_path / "folds.csv"
     file.write_text(text)
     with pytest.raises(InputError) as caught:
-        split(rows, str(file), seed=0)
+        split_rows(rows, str(file), seed=0)
     assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["no.csv", "no.parquet"])
 def test_a_file_of_folds_that_is_not_there_is_refused_by_name(tmp_path, rows, name):
     with pytest.raises(InputError, match=name):
-        split(rows, str(tmp_path / name), seed=0)
+        split_rows(rows, str(tmp_path / name), seed=0)
 
 
 # --- what is set apart of a training part -------------------------------------------------------------------------
@@ -539,7 +540,7 @@ def test_development_parts_are_of_the_training_part_and_share_no_recording_or_sp
         actor, emotion = int(generator.integers(1, 25)), EMOTIONS[generator.integers(2)]
         records.append(recording(i, actor, emotion, f"hash{actor}-{emotion}-{generator.integers(40)}"))
     rows = table(records * 3).sample(fraction=1, shuffle=True, seed=seed)
-    (fold,) = split(rows, "speaker" if by_speaker else "stratified", seed=seed).folds
+    (fold,) = split_rows(rows, "speaker" if by_speaker else "stratified", seed=seed).folds
     parts = development(rows, fold.train, by_speaker=by_speaker, seed=seed, n_parts=n_parts)
     assert len(parts) == n_parts
     assert all(len(part) for part in parts)

@@ -13,14 +13,16 @@ import pytest
 from click.testing import CliRunner
 from dask_cluster import dask_cluster
 
-from ser_batch.cli import cli
-from ser_batch.config import FeaturizeOptions, ScoreOptions, TrainOptions, place
-from ser_batch.corpus import walk
+from ser_batch.cli.commands import cli
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions, TrainOptions
+from ser_batch.corpus.walk import walk
 from ser_batch.errors import InputError, OutputError, UsageError
-from ser_batch.featurize import featurize
-from ser_batch.parallel import claimed
-from ser_batch.score import score
-from ser_batch.tables import KEY, read_parts
+from ser_batch.featurization import featurize
+from ser_batch.scoring.run import score
+from ser_batch.storage.lock import claimed
+from ser_batch.storage.paths import place
+from ser_batch.tables.parquet import read_parts
+from ser_batch.tables.schemas import KEY
 
 s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
 pytest.importorskip("moto", reason="moto is not installed")

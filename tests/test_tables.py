@@ -10,27 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ser_batch.config import FeatureSpec, Segmentation
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import InputError, OutputError
-from ser_batch.tables import (
+from ser_batch.storage.atomic import atomic_path, make_folder, remove_temporaries, write_json, write_text
+from ser_batch.tables.features import load_features
+from ser_batch.tables.mfcc_array import MfccFile
+from ser_batch.tables.parquet import part_writer, read_parts, rows_table, write_frame, write_table
+from ser_batch.tables.schemas import (
     REJECTS,
-    atomic_path,
     calls_schema,
     features_schema,
-    load_features,
-    make_folder,
     model_predictions_schema,
-    part_writer,
     predictions_schema,
-    read_parts,
-    remove_temporaries,
-    rows_table,
-    write_frame,
-    write_json,
-    write_table,
-    write_text,
 )
-from ser_batch.tables.mfccs import MfccFile
 
 LABELS = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
 SMALL = FeatureSpec(n_frames=3, n_mfcc=2)

@@ -5,11 +5,12 @@ import polars as pl
 import pytest
 import soundfile
 
-from ser_batch.config import FeaturizeOptions, ScoreOptions
-from ser_batch.corpus import LabelRow, Metadata, Recording, emotion_of, join_labels, label_at
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions
+from ser_batch.corpus.labels import join_labels
+from ser_batch.corpus.manifest import LabelRow, Metadata, Recording, emotion_of, label_at
 from ser_batch.errors import InputError
-from ser_batch.featurize import featurize
-from ser_batch.score import score
+from ser_batch.featurization import featurize
+from ser_batch.scoring.run import score
 
 
 def rows(*labels):

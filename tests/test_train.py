@@ -11,20 +11,21 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ser_batch import bundle
-from ser_batch.config import FeatureSpec, FeaturizeOptions, TrainOptions
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.options import FeaturizeOptions, TrainOptions
 from ser_batch.errors import InputError, OutputError, UsageError
-from ser_batch.featurize import featurize
-from ser_batch.network import training
+from ser_batch.featurization import featurize
+from ser_batch.model.folder import load_model
+from ser_batch.model.prediction import tempered
+from ser_batch.network import optimization
+from ser_batch.network.cmvn import Scaler
 from ser_batch.network.recipes import RECIPES
-from ser_batch.network.scaling import Scaler
-from ser_batch.tables import Features, load_features
-from ser_batch.train import train
-from ser_batch.train.calibrating import fitted_temperature
-from ser_batch.train.feeding import TrainingSegments, fit_scaler
-from ser_batch.train.fitting import run_part
-from ser_batch.train.parts import Part, Settings
-from ser_batch.train.planning import make_plan, usable_rows
+from ser_batch.tables.features import Features, load_features
+from ser_batch.training.batches import TrainingSegments, fit_scaler
+from ser_batch.training.fit import run_part
+from ser_batch.training.run import train
+from ser_batch.training.tasks import Part, Settings, make_plan, usable_rows
+from ser_batch.training.temperature import fitted_temperature
 
 # how the fixture small_robust is trained
 ROBUST = {
@@ -63,7 +64,7 @@ def rescored(model, features, rows):
     key = ["path", "variant"]
     places = rows.select(key).join(data.rows.select(key).with_row_index(), on=key, how="left", maintain_order="left")
     place = places["index"].to_numpy()
-    return bundle.load(model).predictor()(data.mfcc[place], data.n_frames[place])
+    return load_model(model).predictor()(data.mfcc[place], data.n_frames[place])
 
 
 def test_the_model_folder_holds_all_that_was_promised(small_model):
@@ -93,7 +94,7 @@ def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small
 
     models = []
     for place, in_memory_bytes in (("memory", 2**30), ("disk", 0)):
-        monkeypatch.setattr("ser_batch.train.stage.load_features", partial(load, in_memory_bytes=in_memory_bytes))
+        monkeypatch.setattr("ser_batch.tables.features.load_features", partial(load, in_memory_bytes=in_memory_bytes))
         models.append(run(small_features, tmp_path / place, epochs=3, estimator=estimator))
     assert [isinstance(features.mfcc, np.ndarray) for features in loaded] == [True, False]
     if estimator == "cnn":
@@ -107,9 +108,9 @@ def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small
 def test_a_robust_training_repeats_also_from_a_table_too_large_for_memory(
     small_variants, small_robust, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("ser_batch.train.stage.load_features", partial(load_features, in_memory_bytes=0))
+    monkeypatch.setattr("ser_batch.tables.features.load_features", partial(load_features, in_memory_bytes=0))
     again = run(small_variants, tmp_path / "model", **ROBUST)
-    assert again.model_id == bundle.load(small_robust).model_id
+    assert again.model_id == load_model(small_robust).model_id
     for name in ("predictions", "summary", "history"):
         assert table(again.out, name).equals(table(small_robust, name))
 
@@ -165,14 +166,14 @@ def test_the_scaler_is_fitted_on_the_real_frames_of_the_training_part(small_mode
 def test_the_same_seed_gives_the_same_model_whatever_the_shards(small_corpus, small_model, tmp_path):
     featurize(small_corpus, FeaturizeOptions(out=tmp_path / "features", jobs=1, shard_size=7))
     again = run(tmp_path / "features", tmp_path / "model", epochs=3)
-    assert again.model_id == bundle.load(small_model).model_id
+    assert again.model_id == load_model(small_model).model_id
     first, second = (pl.read_parquet(folder / "predictions.parquet") for folder in (small_model, again.out))
     assert first.equals(second)
 
 
 def test_another_seed_gives_another_model(small_features, small_model, tmp_path):
     other = run(small_features, tmp_path / "model", epochs=3, seed=1)
-    assert other.model_id != bundle.load(small_model).model_id
+    assert other.model_id != load_model(small_model).model_id
 
 
 def test_the_same_command_again_does_nothing(small_features, small_model):
@@ -204,7 +205,7 @@ def test_overwrite_replaces_the_model_and_leaves_nothing_beside_it(small_feature
 
 
 def test_a_broken_training_leaves_nothing(small_features, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.train.writing.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("ser_batch.report.pages.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         run(small_features, tmp_path / "model", estimator="logistic")
     assert list(tmp_path.iterdir()) == []
@@ -276,7 +277,7 @@ def test_own_labels_make_the_classes(small_corpus, tmp_path):
     emotion = pl.when(pl.col("index") % 3 == 0).then(pl.lit("bored")).otherwise(pl.lit("keen"))
     features = labelled(small_corpus, tmp_path, emotion)
     run(features, tmp_path / "model", estimator="logistic")
-    assert bundle.load(tmp_path / "model").labels == ("bored", "keen")
+    assert load_model(tmp_path / "model").labels == ("bored", "keen")
 
 
 def test_features_of_another_spec_are_refused_by_field(small_corpus, small_features, tmp_path):
@@ -307,7 +308,7 @@ def test_a_replacement_that_fails_leaves_the_old_model_in_its_place(small_featur
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OutputError, match="No space left"):
         run(small_features, out, estimator="logistic", overwrite=True)
-    assert bundle.load(out).model_id == bundle.load(small_model).model_id
+    assert load_model(out).model_id == load_model(small_model).model_id
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -413,7 +414,7 @@ def test_a_fold_without_rows_to_try_is_refused(data, tmp_path):
 def test_labels_that_nobody_sings_are_left_out_of_what_singers_are_tried_on(small_variants, tmp_path):
     summary = run(small_variants, tmp_path / "model", estimator="logistic", split="speaker", vocal_channel="song")
     rows = table(summary.out, "predictions")
-    assert bundle.load(summary.out).labels == ("happy", "sad")
+    assert load_model(summary.out).labels == ("happy", "sad")
     assert set(rows["emotion"]) == {"happy", "sad"}
     assert set(rows["vocal_channel"]) == {"speech", "song"}
     # two speakers are held out, each angry in both statements
@@ -553,7 +554,7 @@ def networks(monkeypatch):
         return SimpleNamespace(members=members, asked=[])
 
     for name, replacement in {"build": build, "fit": fit, "predict": predict, "join": join}.items():
-        monkeypatch.setattr(training, name, replacement)
+        monkeypatch.setattr(optimization, name, replacement)
     plain = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, members=2)
     monkeypatch.setitem(RECIPES, "robust", plain)
     return made_so_far
@@ -614,7 +615,7 @@ def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was
     np.testing.assert_array_equal(p, said(asked))
     np.testing.assert_array_equal(y, (data.rows["emotion"].gather(asked) == "sad").to_numpy())
     assert result.temperature == fitted_temperature(p, y) != 1
-    expected = bundle.tempered(said(result.part.test), result.temperature)
+    expected = tempered(said(result.part.test), result.temperature)
     np.testing.assert_array_equal(result.probabilities(["calm", "sad"]), expected)
 
 
@@ -648,13 +649,13 @@ def written(monkeypatch):
         calls.append(SimpleNamespace(plan=plan, runs=runs, final=final))
         return SimpleNamespace(values={"metrics": {}}, model_id="0")
 
-    monkeypatch.setattr("ser_batch.train.stage.write_model", write_model)
+    monkeypatch.setattr("ser_batch.training.model_folder.write_model", write_model)
     return calls
 
 
 def trained_on(monkeypatch, data, tmp_path, **options):
-    monkeypatch.setattr("ser_batch.train.stage.load_features", lambda *_, **__: data)
-    monkeypatch.setattr("ser_batch.train.stage.read_spec", lambda _: SimpleNamespace(spec=data.spec))
+    monkeypatch.setattr("ser_batch.tables.features.load_features", lambda *_, **__: data)
+    monkeypatch.setattr("ser_batch.tables.features.read_features_spec", lambda _: SimpleNamespace(spec=data.spec))
     return train([tmp_path], TrainOptions(out=tmp_path / "model", **options), say=quiet)
 
 
@@ -786,7 +787,7 @@ def test_predictions_and_the_models_folder_have_the_same_temperature(small_robus
     rows = table(small_robust, "predictions")
     found = rescored(small_robust, small_variants, rows)
     np.testing.assert_allclose(found, probabilities(rows), atol=1e-5)  # Keras there, NumPy here
-    plain = bundle.tempered(found, 1 / temperature)
+    plain = tempered(found, 1 / temperature)
     assert np.abs(plain - found).max() > 1e-3, "the temperature changes nothing, so this test would prove nothing"
 
 

@@ -8,11 +8,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch import audio
-from ser_batch.corpus import walk
+from ser_batch.corpus.walk import walk
 from ser_batch.errors import RecordingError
 from ser_batch.synth import synth
-from ser_batch.vad import FRAME_S, PAUSE_S, Activity, scan
+from ser_batch.vad.activity import FRAME_S, PAUSE_S, Activity
+from ser_batch.vad.scan import scan
 
 RATE = 8000
 VOICE_S = [(1.0, 2.0), (4.0, 5.0), (6.0, 7.0)]  # where `spoken` has a voice; no word is that long, so two of each
@@ -144,7 +144,7 @@ def test_blocks_do_not_count(spoken, scanned, monkeypatch):
     sound = [np.tile(spoken, 3), np.roll(np.tile(spoken, 3), 5000)]
     expected = scanned(*sound, rate=11025)
     for block_s in (0.09, 7.5, 1000):
-        monkeypatch.setattr(audio, "BLOCK_S", block_s)
+        monkeypatch.setattr("ser_batch.audio.reader.BLOCK_S", block_s)
         found = scanned(*sound, rate=11025)
         assert found.copies == expected.copies
         for channel, frames in expected.frames.items():

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch.config import changes, variant_names
-from ser_batch.config.variants import NUMBERED_CHANGES, PLAIN_CHANGES, VARIANT_SETS
+from ser_batch.audio.perturb import changed
+from ser_batch.config.variants import NUMBERED_CHANGES, PLAIN_CHANGES, VARIANT_SETS, changes, variant_names
 from ser_batch.errors import UsageError
-from ser_batch.variants import changed
 
 CODECS = ("g711", "gsm", "opus", "mp3")
 RANDOM = ("noise10", "room", "loss20", "noise15+g711+loss50")

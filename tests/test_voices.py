@@ -10,19 +10,19 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch import bundle
-from ser_batch.config import FeatureSpec, FeaturizeOptions, ScoreOptions, Segmentation, TrainOptions
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions, TrainOptions
+from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import UsageError
-from ser_batch.featurize import featurize
+from ser_batch.featurization import featurize
+from ser_batch.model.folder import load_model
+from ser_batch.network.cmvn import PRIOR_FRAMES, ChannelVoices, Heard, Scaler, moved
 from ser_batch.network.recipes import RECIPES
-from ser_batch.network.scaling import PRIOR_FRAMES, Heard, Scaler, moved
-from ser_batch.score import score
-from ser_batch.score.applying import FIRST_SEGMENTS
-from ser_batch.score.voices import ChannelVoices
-from ser_batch.tables import Features, load_features
-from ser_batch.train import train
-from ser_batch.train.feeding import TrainingSegments
-from ser_batch.train.voices import n_nameless, voices_of
+from ser_batch.scoring.run import score
+from ser_batch.scoring.scorers import FIRST_SEGMENTS
+from ser_batch.tables.features import Features, load_features
+from ser_batch.training.batches import TrainingSegments, n_nameless, voices_of
+from ser_batch.training.run import train
 
 N_MFCC = 3
 N_MELS = 4
@@ -221,7 +221,7 @@ def test_clips_of_the_training_audio_are_scored_as_in_training(small_corpus, by_
     own, mine = (pl.read_parquet(path) for path in (by_recording / "predictions.parquet", tmp_path / "preds.parquet"))
     both = own.join(mine, on="path", suffix="_scored")
     assert len(both) == len(own) > 0
-    labels = bundle.load(by_recording).labels
+    labels = load_model(by_recording).labels
     np.testing.assert_allclose(
         both.select(f"p_{label}" for label in labels).to_numpy(),
         both.select(f"p_{label}_scored" for label in labels).to_numpy(),
@@ -253,7 +253,7 @@ def test_the_figures_are_those_of_the_model_with_these_voices(by_speaker, small_
     key = ["path", "variant"]
     places = own.select(key).join(data.rows.select(key).with_row_index(), on=key, how="left", maintain_order="left")
     rows = places["index"].to_numpy()
-    model = bundle.load(out)
+    model = load_model(out)
     p = model.predictor()(data.mfcc[rows], data.n_frames[rows], voices_of(data, "speaker").of(rows))
     np.testing.assert_allclose(p, own.select(f"p_{label}" for label in model.labels).to_numpy(), atol=1e-5)
     alone = model.predictor()(data.mfcc[rows], data.n_frames[rows], voices_of(data, "recording").of(rows))
@@ -265,8 +265,8 @@ def test_the_figures_are_those_of_the_model_with_these_voices(by_speaker, small_
 
 def test_what_decides_a_model_has_normalize_only_where_it_is_given(small_model, by_recording):
     assert "normalize" not in values_of(small_model)
-    assert bundle.load(small_model).normalize == "none"
-    assert bundle.load(by_recording).normalize == "recording"
+    assert load_model(small_model).normalize == "none"
+    assert load_model(by_recording).normalize == "recording"
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -302,7 +302,7 @@ def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp
     with pytest.raises(UsageError, match="normalized by recording, --normalize says speaker"):
         train([small_features], TrainOptions(**tune, normalize="speaker"), say=quiet)
     train([small_features], TrainOptions(**tune), say=quiet)
-    assert bundle.load(tmp_path / "tuned").normalize == "recording"
+    assert load_model(tmp_path / "tuned").normalize == "recording"
 
 
 # --- scored -------------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_calls_are_scored_by_what_is_heard_of_each_channel(small_corpus, by_reco
     parts = pl.read_parquet(tmp_path / "f" / "*.parquet").sort("segment")
     assert 1 < len(found) == len(parts) < FIRST_SEGMENTS
     mfcc, n_frames = parts["mfcc"].to_numpy(), parts["n_frames"].cast(pl.Int64).to_numpy()
-    model = bundle.load(by_recording)
+    model = load_model(by_recording)
     everything = np.zeros(len(parts), dtype=np.int64)
     heard = Heard.of(mfcc, n_frames, model.spec.n_mels).together(everything, 1)[everything]
     expected = model.predictor()(mfcc, n_frames, heard)

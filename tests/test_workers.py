@@ -22,15 +22,19 @@ import pytest
 import soundfile
 from made_recordings import recordings_of
 
-import ser_batch.parallel.recovering
-import ser_batch.parallel.shards
-from ser_batch.config import FeaturizeOptions, RunOptions, ScoreOptions
-from ser_batch.corpus import Recording
+from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
+from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
-from ser_batch.featurize import featurize
-from ser_batch.parallel import MAIN, Plan, Rows, Store, StoreSummary, Work, claimed, run_shards
-from ser_batch.score import score
-from ser_batch.tables import TEMPORARY_MARK, locked
+from ser_batch.featurization import featurize
+from ser_batch.runs import ledger, processes, recovery, worker
+from ser_batch.runs.part_writer import MAIN, Rows
+from ser_batch.runs.planning import Plan
+from ser_batch.runs.run import run_shards
+from ser_batch.runs.store import Store, StoreSummary
+from ser_batch.runs.worker import Work
+from ser_batch.scoring.run import score
+from ser_batch.storage.atomic import TEMPORARY_MARK
+from ser_batch.storage.lock import claimed, locked
 
 SCHEMA = pa.schema([("path", pa.string()), ("end_s", pa.float64())])
 
@@ -44,11 +48,11 @@ def fail_at_the_ledger() -> None:
     """Let this worker die when it has done all its recordings, in the middle of writing that."""
 
     def die(folder: Path, name: str, _: object) -> None:
-        path = ser_batch.parallel.shards.ledger_path(folder, name)
+        path = ledger.ledger_path(folder, name)
         path.with_name(f".{path.name}{TEMPORARY_MARK}1-a").touch()
         os._exit(7)
 
-    ser_batch.parallel.shards.write_ledger = die
+    worker.write_ledger = die
 
 
 FATES = {
@@ -117,8 +121,8 @@ class Run:
         with claimed(self.out):
             store = Store(self.out, {"root": "here"}, overwrite=False)
             self.plan = store.plan(recordings, self.work, prune=False, timeout_s=options.get("timeout_s"))
-            shards = store.shards(self.plan.todo, RunOptions(jobs=1, shard_size=shard_size))
-            run_shards(self.work, shards, jobs=jobs, title="do", **options)
+            worker = store.shards(self.plan.todo, RunOptions(jobs=1, shard_size=shard_size))
+            run_shards(self.work, worker, jobs=jobs, title="do", **options)
             summary = store.finish(())
         assert not list(self.out.rglob(f"*{TEMPORARY_MARK}*"))
         assert not (self.out / "_meta" / "at").exists()
@@ -187,14 +191,14 @@ def test_a_recording_that_goes_well_alone_is_not_blamed(run, tmp_path):
 
 
 def test_shards_that_joblib_forgets_are_done_nevertheless(run, tmp_path, monkeypatch):
-    in_workers = ser_batch.parallel.recovering.in_workers
+    in_workers = processes.in_workers
     starts = []
 
     def forgetful(calls, *, jobs):
         starts.append(jobs)
         yield from in_workers(calls[: 1 if len(starts) == 1 else None], jobs=jobs)
 
-    monkeypatch.setattr(ser_batch.parallel.recovering, "in_workers", forgetful)
+    monkeypatch.setattr(recovery, "in_workers", forgetful)
 
     summary = run(recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"}), shard_size=1)
 
@@ -215,7 +219,7 @@ def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(tmp_path
 
 
 def test_where_every_recording_ends_its_worker_the_machine_is_at_fault(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.parallel.recovering.DEATHS_IN_A_ROW", 3)
+    monkeypatch.setattr("ser_batch.runs.recovery.DEATHS_IN_A_ROW", 3)
     contents = {f"{number}": "1 exits" for number in range(6)}
 
     with pytest.raises(SerBatchError, match=r"3 worker processes in a row died.*exit status 3.*memory.*fewer --jobs"):
@@ -226,7 +230,7 @@ def test_where_every_recording_ends_its_worker_the_machine_is_at_fault(run, tmp_
 
 
 def test_many_broken_recordings_in_a_row_are_rejected_as_long_as_others_go_well(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.parallel.recovering.DEATHS_IN_A_ROW", 2)
+    monkeypatch.setattr("ser_batch.runs.recovery.DEATHS_IN_A_ROW", 2)
     contents = {"a": "5"} | {f"{number}": "1 exits" for number in range(3)}
 
     summary = run(recordings_of(tmp_path, contents), shard_size=1, jobs=1, isolate=True)
@@ -399,7 +403,7 @@ def test_overwriting_keeps_the_lock_of_the_run_that_does_it(run, tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from ser_batch.tables import locked
+from ser_batch.storage.lock import locked
 with locked(Path(sys.argv[1]), Path("out")):
     print("held", flush=True)
     sys.stdin.read()

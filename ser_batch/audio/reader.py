@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import soundfile
 
-from ser_batch.audio.content import (
+from ser_batch.audio.headers import (
     begins_as_gsm,
     is_common_container,
     is_container,
@@ -15,9 +15,15 @@ from ser_batch.audio.content import (
     is_only_like_mp3,
     may_be_headerless,
 )
+from ser_batch.audio.libsndfile import SoundfileSource
 from ser_batch.audio.sound import REMEDY, Samples, Sound, Source, refusal, too_long
-from ser_batch.audio.with_soundfile import SoundfileSource
-from ser_batch.config import EXAMPLE_RAW_FORMAT, MAX_CHANNELS, MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, RawFormat
+from ser_batch.config.option_values import (
+    EXAMPLE_RAW_FORMAT,
+    MAX_CHANNELS,
+    MAX_SAMPLING_RATE,
+    MIN_SAMPLING_RATE,
+    RawFormat,
+)
 
 BLOCK_S = 30.0
 # of many channels or a high rate a block is shorter than that: 64 MB of floats at most, whatever a header says
@@ -129,7 +135,7 @@ class AudioReader:
     def _open_container(self, reason: str | None) -> Source:
         """Open what FFmpeg reads; `reason` is what libsndfile, which reads most of its kind, said against it."""
         try:
-            from ser_batch.audio.with_av import AvSource  # loaded where it is needed: FFmpeg is large
+            from ser_batch.audio.ffmpeg import AvSource  # loaded where it is needed: FFmpeg is large
         except ImportError as error:
             if reason is None:
                 wanted = "it needs the decoders of FFmpeg, which are not installed"

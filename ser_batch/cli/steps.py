@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ser_batch.cli import printing, results
-from ser_batch.cli.output import Output
+from ser_batch.cli import console, summaries
+from ser_batch.cli.console import Output
 
 if TYPE_CHECKING:
-    from ser_batch.config import FeaturizeOptions, Options, ScoreOptions, SynthOptions, TrainOptions
+    from ser_batch.config.options import FeaturizeOptions, Options, ScoreOptions, SynthOptions, TrainOptions
 
 # what goes into the JSON object, and whether --strict makes of it exit status 3
 Done = tuple[dict[str, Any], bool]
@@ -15,30 +15,30 @@ Done = tuple[dict[str, Any], bool]
 
 def featurize(audio: Path, options: "FeaturizeOptions", output: Output) -> Done:
     """Run featurize."""
-    from ser_batch.featurize import featurize as run
+    from ser_batch.featurization import featurize as run
 
     summary = run(audio, options, progress=output.progress())
-    printing.print_featurize(summary, output)
-    return results.featurize_result(summary), options.strict and bool(summary.rejects)
+    console.print_featurize(summary, output)
+    return summaries.featurize_result(summary), options.strict and bool(summary.rejects)
 
 
 def train(features: tuple[Path, ...], options: "TrainOptions", output: Output) -> Done:
     """Run train."""
-    from ser_batch.train import train as run
+    from ser_batch.training.run import train as run
 
     with output.epochs() as say:
         summary = run(features, options, say=say)
-    printing.print_train(summary, output)
-    return results.train_result(summary), False
+    console.print_train(summary, output)
+    return summaries.train_result(summary), False
 
 
 def score(audio: Path, options: "ScoreOptions", output: Output) -> Done:
     """Run score."""
-    from ser_batch.score import score as run
+    from ser_batch.scoring.run import score as run
 
     summary = run(audio, options, progress=output.progress())
-    printing.print_score(summary, output)
-    return results.score_result(summary), options.strict and bool(summary.rejects)
+    console.print_score(summary, output)
+    return summaries.score_result(summary), options.strict and bool(summary.rejects)
 
 
 def synth(folder: Path, options: "SynthOptions", output: Output) -> Done:
@@ -48,13 +48,13 @@ def synth(folder: Path, options: "SynthOptions", output: Output) -> Done:
     from ser_batch.synth import synth as run
 
     summary = run(folder, **dataclasses.asdict(options))
-    printing.print_synth(summary, output)
-    return results.synth_result(summary), False
+    console.print_synth(summary, output)
+    return summaries.synth_result(summary), False
 
 
 def run_step(source: Any, options: "Options", output: Output) -> Done:
     """Run the stage whose options these are, and note which it was."""
-    from ser_batch.config import STAGES
+    from ser_batch.config.options import STAGES
 
     command = next(name for name, kind in STAGES.items() if type(options) is kind)
     output.detail(f"{command} {source}: {options}")

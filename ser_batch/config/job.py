@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
-from ser_batch.config.places import place
 from ser_batch.errors import JobError, UsageError, did_you_mean, shortened
+from ser_batch.storage.paths import place
 
 
 @dataclasses.dataclass(frozen=True)

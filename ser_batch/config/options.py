@@ -6,15 +6,12 @@ import typing
 from pathlib import Path
 from typing import Literal
 
-from ser_batch.config.encoder import AnyFeatureSpec, EncoderSpec
-from ser_batch.config.places import is_remote
-from ser_batch.config.prior import parse_prior
-from ser_batch.config.protocols import check_protocol
-from ser_batch.config.raw import RawFormat
-from ser_batch.config.since import parse_since
-from ser_batch.config.spec import PRESETS, FeatureSpec, Segmentation, SegmentMode
+from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec
+from ser_batch.config.option_values import RawFormat, check_protocol, parse_prior, parse_since
+from ser_batch.config.segmentation import Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError, did_you_mean
+from ser_batch.storage.paths import is_remote
 
 RecipeName = Literal["robust", "seed", "head"]
 Estimator = Literal["cnn", "svm", "forest", "logistic"]

@@ -1,4 +1,4 @@
-"""The names of variants: changes of the waveform, made by `ser_batch.variants` before the MFCCs."""
+"""The names of variants: changes of the waveform, made by `ser_batch.audio.perturb` before the MFCCs."""
 
 import dataclasses
 import re

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from ser_batch.corpus.conventions import Source
-from ser_batch.corpus.records import Recording
+from ser_batch.corpus.filenames import Source
+from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import InputError
 
 

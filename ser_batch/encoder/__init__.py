@@ -4,19 +4,3 @@ An encoder is a folder: ``encoder.onnx`` with the blocks of a Whisper encoder th
 `ser_batch.config.EncoderSpec`, which says everything that decides an embedding. Some ship with ser-batch; others are
 made by `ser-batch encoder convert`.
 """
-
-from ser_batch.encoder.folders import GRAPH_FILE, SPEC_FILE, find, read_spec, shipped
-from ser_batch.encoder.segments import Embedding, SegmentEncoder
-from ser_batch.encoder.session import Encoder, load
-
-__all__ = [
-    "GRAPH_FILE",
-    "SPEC_FILE",
-    "Embedding",
-    "Encoder",
-    "SegmentEncoder",
-    "find",
-    "load",
-    "read_spec",
-    "shipped",
-]

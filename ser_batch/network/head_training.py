@@ -9,15 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-# first: it tells Keras which backend to use
-from ser_batch.network import training  # noqa: F401  # isort: skip
-import keras
-from keras import layers
-
+from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads, Layers, layer_names, share_input
-from ser_batch.network.masking import MaskedCrossentropy
+from ser_batch.network.keras_setup import keras, layers
+from ser_batch.network.optimization import MaskedCrossentropy
 from ser_batch.network.recipes import HeadRecipe
-from ser_batch.network.scaling import Scaler
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch.errors import BundleError
-from ser_batch.network.saved import read_saved
-from ser_batch.network.scaling import Scaler
+from ser_batch.network.cmvn import Scaler
+from ser_batch.network.keras_file import read_saved
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -147,7 +147,7 @@ def probabilities_of(log_probabilities: Floats, *, temperature: float | Floats, 
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def load(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mapping[str, Any], list[Array]]:
+def load_heads(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mapping[str, Any], list[Array]]:
     """Read the heads of a .keras file.
 
     Returns

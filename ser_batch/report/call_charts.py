@@ -7,7 +7,7 @@ import altair as alt
 import polars as pl
 
 from ser_batch.report.charts import ROW_HEIGHT, SERIES_COLOURS, series, specification
-from ser_batch.tables import NEGATIVE
+from ser_batch.tables.schemas import NEGATIVE
 
 EVERYONE = "all"
 PRIORITY_BINS = 20

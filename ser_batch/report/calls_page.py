@@ -6,12 +6,12 @@ from typing import Any
 import polars as pl
 
 from ser_batch.report import call_charts, charts
+from ser_batch.report.html import render_page
 from ser_batch.report.metrics import SUMMARY_ROWS
-from ser_batch.report.rendering import render_page
-from ser_batch.report.scored import known_truth, side_tables
-from ser_batch.report.time_lines import time_lines
-from ser_batch.tables import NEGATIVE
-from ser_batch.tables import source as source_of
+from ser_batch.report.predictions import known_truth, side_tables
+from ser_batch.report.timelines import time_lines
+from ser_batch.storage.paths import source as source_of
+from ser_batch.tables.schemas import NEGATIVE
 
 CALLS_ON_PAGE = 200
 REJECTS_ON_PAGE = 100

@@ -12,6 +12,7 @@ from ser_batch.report.metrics import (
     MEASURES,
     FloatArray,
     IntArray,
+    by_corpus,
     conditions,
     figures,
     figures_frame,
@@ -19,7 +20,6 @@ from ser_batch.report.metrics import (
     label_numbers,
     ratio,
 )
-from ser_batch.report.restricting import by_corpus
 
 SUBSET_COLUMNS = ("vocal_channel", "sex", "intensity")
 LEVEL = 0.95

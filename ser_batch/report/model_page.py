@@ -6,12 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from ser_batch.bundle import BUNDLE_FILE, check_told, read_values
+from ser_batch.model.folder import BUNDLE_FILE
+from ser_batch.model.schema import check_told, read_values
 from ser_batch.report import charts
+from ser_batch.report.error_analysis import by_speaker, worst_confusions
+from ser_batch.report.html import render_page
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
-from ser_batch.report.mistakes import by_speaker, worst_confusions
 from ser_batch.report.regimes import ALL, MOSTLY_NEUTRAL, regimes_shown
-from ser_batch.report.rendering import render_page
 from ser_batch.report.texts import PUBLISHED
 
 TABLES = ("report", "confusion", "summary", "reliability", "coverage", "history", "regimes", "predictions")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ser_batch.bundle import BUNDLE_FILE
 from ser_batch.errors import UsageError
-from ser_batch.report.scored import segment_files, side_tables
-from ser_batch.tables import write_text
+from ser_batch.model.folder import BUNDLE_FILE
+from ser_batch.report.predictions import segment_files, side_tables
+from ser_batch.storage.atomic import write_text
 
 
 def write_page(source: Path, out: Path) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ser_batch.config import CLEAN
+from ser_batch.config.variants import CLEAN
 from ser_batch.network.heads import NEUTRAL
 from ser_batch.report.calibration import expected_calibration_error
 from ser_batch.report.metrics import classification, headline, label_numbers
-from ser_batch.tables import LABEL_PREFIX, RECALL_PREFIX, regimes_schema, rows_table
+from ser_batch.tables.parquet import rows_table
+from ser_batch.tables.schemas import LABEL_PREFIX, RECALL_PREFIX, regimes_schema
 
 NO_REFERENCE, ALONE, BALANCED, MOSTLY_NEUTRAL = "none", "alone", "balanced", "mostly_neutral"
 # what each of them means, for the card and the page

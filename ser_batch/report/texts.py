@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 
 from ser_batch.errors import printable
+from ser_batch.report.html import render
 from ser_batch.report.metrics import SUMMARY_ROWS, main_rows
 from ser_batch.report.regimes import regimes_shown
-from ser_batch.report.rendering import render
 
 # The work this project reproduces reports these for 491 held-out RAVDESS clips; accuracy .80, macro F1 .79.
 PUBLISHED = pl.DataFrame(

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ser_batch.audio import Resampler
+from ser_batch.audio.perturb import changed
+from ser_batch.audio.resampling import Resampler
 from ser_batch.sounds import music, noises, telephone
 from ser_batch.sounds.shaping import Floats, Samples, band, filtered, log_uniform
-from ser_batch.variants import changed
 
 Maker = Callable[[int, int, np.random.Generator], Floats]
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ser_batch.config import check_protocol, held_out_corpora, speaker_folds
+from ser_batch.config.option_values import check_protocol, held_out_corpora, speaker_folds
 from ser_batch.errors import InputError, did_you_mean
 from ser_batch.splits.speakers import recordings_of, speaker_groups, strata
-from ser_batch.tables import corpora
+from ser_batch.tables.features import corpora
 
 TEST_SHARE = 0.2
 
@@ -72,7 +72,7 @@ class Split:
     is_cross_validation: bool
 
 
-def split(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
+def split_rows(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
     """Apply a protocol.
 
     Parameters

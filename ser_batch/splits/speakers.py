@@ -5,7 +5,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ser_batch.errors import InputError
-from ser_batch.tables import corpora
+from ser_batch.tables.features import corpora
 
 
 def recordings_of(rows: pl.DataFrame) -> npt.NDArray[np.int64]:

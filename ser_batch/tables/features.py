@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ser_batch.config import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec, Segmentation, feature_spec_of
+from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec, feature_spec_of
+from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import InputError, UsageError, did_you_mean
-from ser_batch.tables.files import concat, part_files, read_parts
-from ser_batch.tables.mfccs import IN_MEMORY_BYTES, Array, Mfcc, MfccFile, chunks, make_mfcc, read_arrays
+from ser_batch.tables.mfcc_array import IN_MEMORY_BYTES, Array, Mfcc, MfccFile, chunks, make_mfcc, read_arrays
+from ser_batch.tables.parquet import concat, part_files, read_parts
 from ser_batch.tables.schemas import KEY, LABEL_PREFIX, array_columns, segment_columns
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def load_features(
     """
     import pyarrow.compute as pc  # slow to load, and no worker needs it
 
-    specs = [read_spec(folder) for folder in folders]
+    specs = [read_features_spec(folder) for folder in folders]
     spec = specs[0].spec
     for folder, other in zip(folders[1:], specs[1:], strict=True):
         _check_same(spec, other.spec, folders[0], folder)
@@ -277,7 +278,7 @@ def _what(spec: AnyFeatureSpec) -> str:
     return f"MFCCs of the preset {preset}" if preset else f"MFCCs at {spec.sampling_rate} Hz"
 
 
-def read_spec(folder: Path) -> FolderSpec:
+def read_features_spec(folder: Path) -> FolderSpec:
     """Read the spec.json of a features folder.
 
     Raises

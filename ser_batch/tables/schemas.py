@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ser_batch.config import AnyFeatureSpec, EncoderSpec
+from ser_batch.config.features import AnyFeatureSpec, EncoderSpec
 
 SCHEMA_VERSION = "1"
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.audio import Sound
+from ser_batch.audio.sound import Sound
 
 Frames = npt.NDArray[np.bool_]
 

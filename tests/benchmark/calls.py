@@ -36,8 +36,8 @@ from harness import (
     show,
 )
 
-from ser_batch.config import ScoreOptions
-from ser_batch.score import score
+from ser_batch.config.options import ScoreOptions
+from ser_batch.scoring.run import score
 
 MODEL = "research"
 N_START_UP = 2  # files: one for each of two workers

@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 import soundfile
 
-from ser_batch.config import ScoreOptions
-from ser_batch.score import score
+from ser_batch.config.options import ScoreOptions
+from ser_batch.scoring.run import score
 
 TESTS = Path(__file__).parents[1]
 

@@ -20,8 +20,8 @@ import calls_corpus
 from test_audio_av import encode
 from test_calls_corpus import line_of
 
-from ser_batch.config import ScoreOptions
-from ser_batch.score import score
+from ser_batch.config.options import ScoreOptions
+from ser_batch.scoring.run import score
 
 N_CLIPS = 64
 SOURCE = "pcm16"

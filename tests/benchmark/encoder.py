@@ -40,10 +40,13 @@ from harness import (
 )
 from peers.matrix_products import products
 
-from ser_batch import bundle, encoder
-from ser_batch.config import EncoderSpec, Segmentation
-from ser_batch.encoder import Encoder
-from ser_batch.tables import features_schema, part_writer, rows_table, write_json
+from ser_batch.config.features import EncoderSpec
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.encoder.model import Encoder, find_encoder, load_encoder, read_encoder_spec
+from ser_batch.model.folder import find_model
+from ser_batch.storage.atomic import write_json
+from ser_batch.tables.parquet import part_writer, rows_table
+from ser_batch.tables.schemas import features_schema
 
 Samples = npt.NDArray[np.float32]
 
@@ -91,7 +94,7 @@ def ratio_row(name: str, ours: Sequence[float], peer: Sequence[float], bar: Bar)
 
 def encoding(place: str, speech: Samples, runs: int) -> Row:
     """Encode windows of speech by turns with the encoder's own matrix products, one thread, float32."""
-    loaded = encoder.load(encoder.find(place))
+    loaded = load_encoder(find_encoder(place))
     size = round(WINDOW_S * loaded.spec.sampling_rate)
     n_tokens = math.ceil(WINDOW_S / loaded.spec.seconds_per_token)
     multiply = products(loaded.spec, n_tokens)
@@ -123,7 +126,7 @@ def score(model: Path, place: str, calls: Path, scratch: Path, runs: int) -> Row
     out = scratch / "encoder-score"
     program = score_program("score", calls, str(model), out)
     measure(program)
-    loaded = encoder.load(encoder.find(place))
+    loaded = load_encoder(find_encoder(place))
     segments = scored_segments(calls, out / "preds.parquet", loaded.spec.sampling_rate)
     ours, peer = [], []
     for _ in range(runs):
@@ -234,7 +237,7 @@ def make_features(folder: Path, spec: EncoderSpec, n_segments: int) -> None:
 
 def training(place: str, scratch: Path, n_segments: int) -> Row:
     """Train the heads on made-up embeddings without holding anything out."""
-    spec = encoder.read_spec(encoder.find(place))
+    spec = read_encoder_spec(find_encoder(place))
     features = make_once(scratch / f"embeddings-{n_segments}", lambda to: make_features(to, spec, n_segments))
     out = scratch / "encoder-model"
     measured = measure(Program("train", ser_batch("train", features, "--split", "none", "--out", out), [out]))
@@ -258,7 +261,7 @@ def speech_of(calls: Path) -> Samples:
 
 def measure_all(arguments: argparse.Namespace, source: Path, scratch: Path) -> None:
     """Measure what was asked for and print the tables."""
-    model, runs, speech = bundle.find(arguments.model), arguments.runs, speech_of(source)
+    model, runs, speech = find_model(arguments.model), arguments.runs, speech_of(source)
     if not model.is_head_model:
         raise SystemExit(f"{arguments.model}: not a model of heads on embeddings; name one with --model")
     place = model.encoder_place()

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 from harness import argument_parser, scratch_folder, ser_batch, show
 
-from ser_batch.config import PRESETS, Segmentation
-from ser_batch.tables import features_schema, part_writer, rows_table, write_json
+from ser_batch.config.features import PRESETS
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.storage.atomic import write_json
+from ser_batch.tables.parquet import part_writer, rows_table
+from ser_batch.tables.schemas import features_schema
 
 SPEC = PRESETS["ravdess"]
 BAR_GIB = 2.0

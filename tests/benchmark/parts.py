@@ -20,8 +20,8 @@ import soundfile
 import soxr
 from harness import Row, argument_parser, corpus_folder, ravdess_wav, scratch_folder, show
 
-from ser_batch.audio import Resampler
-from ser_batch.config import PRESETS
+from ser_batch.audio.resampling import Resampler
+from ser_batch.config.features import PRESETS
 from ser_batch.mfcc import FRAMES_A_BLOCK, MfccKernel
 
 SPEC = PRESETS["ravdess"]

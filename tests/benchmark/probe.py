@@ -18,9 +18,10 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ser_batch import bundle
-from ser_batch.tables import corpora, load_features
-from ser_batch.train.voices import voices_of
+from ser_batch.model.folder import find_model
+from ser_batch.model.prediction import summary_features
+from ser_batch.tables.features import corpora, load_features
+from ser_batch.training.batches import voices_of
 
 SEGMENTS_A_CORPUS = 400
 
@@ -48,14 +49,14 @@ def main() -> None:
     )
     corpus, speaker = names[rows], data.rows["speaker"].to_numpy()[rows]
     mfcc, n_frames = data.mfcc[rows], data.n_frames[rows]
-    plain = told(bundle.summary_features(mfcc, n_frames), corpus, speaker)
+    plain = told(summary_features(mfcc, n_frames), corpus, speaker)
     print(f"{len(rows)} segments of {len(set(corpus))} corpora, chance {1 / len(set(corpus)):.3f}")
     print(f"mean and deviation of the MFCCs: {plain:.3f}")
     for name in arguments.model:
-        model = bundle.find(name)
+        model = find_model(name)
         voices = voices_of(data, model.normalize)
         x = model.scaler.transform(mfcc, n_frames, voices.of(rows) if voices else None)
-        scaled = told(bundle.summary_features(x, n_frames), corpus, speaker)
+        scaled = told(summary_features(x, n_frames), corpus, speaker)
         embedded = told(model.network().embed(x), corpus, speaker)
         print(f"{name}: of scaled MFCCs {scaled:.3f}, of the embedding {embedded:.3f}")
 

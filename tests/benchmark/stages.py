@@ -12,16 +12,20 @@ from typing import Any
 
 from harness import N_RAVDESS, Row, argument_parser, corpus_folder, mulaw_calls, ravdess_wav, scratch_folder, show
 
-from ser_batch import bundle
-from ser_batch.audio import AudioReader, Resampler
-from ser_batch.config import PRESETS, Segmentation
-from ser_batch.corpus import walk
-from ser_batch.featurize import FeaturizeWork
+from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.resampling import Resampler
+from ser_batch.config.features import PRESETS
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.corpus.walk import walk
+from ser_batch.featurization import FeaturizeWork
 from ser_batch.mfcc import MfccKernel, SegmentMfcc
-from ser_batch.network import inference
-from ser_batch.network.scaling import Scaler
-from ser_batch.parallel import Shard, Work, parts, shards
-from ser_batch.score import ScoreWork
+from ser_batch.model.folder import find_model
+from ser_batch.network import numpy_inference
+from ser_batch.network.cmvn import Scaler
+from ser_batch.runs import part_writer, worker
+from ser_batch.runs.ledger import Shard
+from ser_batch.runs.worker import Work
+from ser_batch.scoring.worker import ScoreWork
 
 INFERENCE_BAR = 0.30
 
@@ -87,7 +91,7 @@ class Stopwatch:
 
 def watch_all(watch: Stopwatch) -> None:
     """Put the stopwatch around everything that belongs to a stage."""
-    watch.watch(shards, "content_hash_of", "hash")
+    watch.watch(worker, "content_hash_of", "hash")
     watch.watch(AudioReader, "__init__", "decode")
     watch.watch_iterator(AudioReader, "blocks", "decode")
     watch.watch(Resampler, "__init__", "features: resample")
@@ -95,11 +99,11 @@ def watch_all(watch: Stopwatch) -> None:
     for owner, name in ((SegmentMfcc, "feed"), (SegmentMfcc, "finish"), (MfccKernel, "segment")):
         watch.watch(owner, name, "features: MFCC")
     watch.watch(Scaler, "transform", "inference")
-    watch.watch(inference.Network, "predict", "inference")
-    watch.watch(shards, "write_json", "writing")
-    watch.watch(parts, "rows_table", "writing")
+    watch.watch(numpy_inference.Network, "predict", "inference")
+    watch.watch(worker, "write_json", "writing")
+    watch.watch(part_writer, "rows_table", "writing")
     for name in ("_flush", "__exit__"):
-        watch.watch(parts.Parts, name, "writing")
+        watch.watch(part_writer.Parts, name, "writing")
 
 
 def profile(watch: Stopwatch, work: Work, recordings: tuple[Any, ...]) -> list[Row]:
@@ -135,7 +139,7 @@ def main() -> None:
         featurize = FeaturizeWork(outs[0], "ravdess", PRESETS["ravdess"], Segmentation())
         show("featurize, clips of RAVDESS", profile(watch, featurize, spread), arguments.markdown)
 
-        model = bundle.find("research")
+        model = find_model("research")
         windows = Segmentation(mode="windows")
         score = ScoreWork(outs[1], model.folder, model.labels, model.model_id, windows, {}, frozenset())
         found = walk(mulaw_calls(calls, scratch, arguments.hours)).recordings

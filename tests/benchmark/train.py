@@ -26,13 +26,13 @@ HOW_TO_TORCH = """no row for PyTorch; to have one, make an environment for it an
 
 def save_inputs(folder: Path, n_rows: int) -> None:
     """Write x.npy, y.npy (one-hot) and network.keras, untrained, for all programs."""
-    from ser_batch.network import training
+    from ser_batch.network import architectures, optimization
 
     random = np.random.default_rng(0)
     np.save(folder / "x.npy", random.standard_normal((n_rows, N_FRAMES, N_MFCC), dtype=np.float32))
     np.save(folder / "y.npy", np.eye(N_LABELS, dtype=np.float32)[random.integers(N_LABELS, size=n_rows)])
-    training.set_seed(0)
-    training.save(training.build("seed", N_FRAMES, N_MFCC, N_LABELS), folder / "network.keras")
+    optimization.set_seed(0)
+    optimization.save(architectures.build("seed", N_FRAMES, N_MFCC, N_LABELS), folder / "network.keras")
 
 
 def programs(inputs: Path, arguments: argparse.Namespace) -> list[Program]:

@@ -24,7 +24,7 @@ import webrtcvad
 from harness import Row, argument_parser, corpus_folder, show
 
 from ser_batch.vad.activity import runs
-from ser_batch.vad.detecting import FRAME_SAMPLES, VAD_RATE, Features, features, speech
+from ser_batch.vad.frames import FRAME_SAMPLES, VAD_RATE, Features, features, speech
 
 Samples = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.bool_]

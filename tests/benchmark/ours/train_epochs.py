@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ser_batch.network import training
+from ser_batch.network import architectures, optimization
 from ser_batch.network.recipes import RECIPES
 
 
@@ -39,10 +39,10 @@ def main() -> None:
     x, y = np.load(folder / "x.npy"), np.load(folder / "y.npy")
     _, n_frames, n_mfcc = x.shape
     n_labels = y.shape[1]
-    training.set_seed(0)
-    made = training.build("seed", n_frames, n_mfcc, n_labels)
+    optimization.set_seed(0)
+    made = architectures.build("seed", n_frames, n_mfcc, n_labels)
     times_s = [time.perf_counter()]
-    training.fit(
+    optimization.fit(
         made,
         Rows(x, y),
         RECIPES["seed"],

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ser_batch.config import EncoderSpec
+from ser_batch.config.features import EncoderSpec
 
 HEAD_WIDTH = 64  # of every Whisper
 

@@ -19,7 +19,7 @@ N_FRAMES, N_MFCC = 174, 40
 
 def by_load_features(features: Path) -> np.ndarray:
     """Read as ser-batch does: all columns, sorted."""
-    from ser_batch.tables import load_features
+    from ser_batch.tables.features import load_features
 
     return load_features([features]).mfcc
 

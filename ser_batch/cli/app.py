@@ -1,0 +1,161 @@
+"""The command group: errors, hints, completion, versions."""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ser_batch import __version__
+from ser_batch.cli.console import Output, coloured, output_options
+from ser_batch.errors import SerBatchError, did_you_mean, printable
+
+_EXAMPLE = "\b\nExample:\n"
+# that decide the numbers or the files; librosa is the definition of the features, av reads more formats
+_PACKAGES = (
+    "numpy", "scipy", "soxr", "soundfile", "librosa", "av", "polars", "pyarrow", "joblib", "scikit-learn", "keras",
+    "jax", "jaxlib", "skops", "onnxruntime",
+)  # fmt: skip
+
+
+class Choice(click.Choice[str]):
+    """Names of which one is given; a name that is nearly one of them gets a hint."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return click's own message, and what may have been meant."""
+        return super().get_invalid_choice_message(value, ctx) + did_you_mean(value, self.choices, " ").replace(
+            "did", "Did", 1
+        )
+
+
+class Command(click.Command):
+    """A command with ``--json``, ``--quiet`` and ``--verbose``, and the example of its docstring at the help's end."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        text, _, example = inspect.cleandoc(self.help or "").partition(_EXAMPLE)
+        self.help, self.example = text.rstrip(), example.strip()
+        for option in self.params:
+            if type(option.type) is click.Choice:
+                option.type = Choice(option.type.choices)
+        self.params += output_options()
+
+    def format_epilog(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - as click calls it
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the example; click would wrap it."""
+        formatter.write(f"\n  Example:\n    {self.example}\n")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Refuse options that contradict each other; run the command."""
+        output = Output.current()
+        if output.quiet and output.verbose:
+            raise click.UsageError("--quiet and --verbose contradict each other; leave one of them out", ctx)
+        if output.verbose:
+            output.detail(", ".join(f"{name} {version}" for name, version in versions().items()))
+            settings = ", ".join(f"{name}={value}" for name, value in ctx.params.items() if value is not None)
+            output.detail(f"{ctx.info_name}: {settings}")
+        return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """Turns the errors of ser-batch into a message and an exit status, for every command."""
+
+    command_class = Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            # names come from the shell's wildcards, too; click's own lines and indents stay
+            lines = ("\t".join(map(printable, line.split("\t"))) for line in error.message.split("\n"))
+            error.message = "\n".join(lines)  # type: ignore[misc]  # the type of error and its usage line are kept
+            raise
+        except SerBatchError as error:
+            click.echo(f"{coloured('ser-batch', 'red')}: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nser-batch: stopped; what featurize and score have finished is kept, and of a training its last "
+                "checkpoint. Run the same command again to go on.",
+                err=True,
+            )
+            ctx.exit(1)
+
+
+def commands_of(group: click.Group, before: str = "") -> dict[str, click.Command]:
+    """Return all commands by what is typed, such as ``encoder convert``."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands_of(command, f"{before}{name} ")
+        else:
+            found[f"{before}{name}"] = command
+    return found
+
+
+def versions() -> Mapping[str, str]:
+    """Return the versions that matter, by name; nothing is loaded for it."""
+    import importlib.metadata
+    import platform
+
+    found = {"ser-batch": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def print_versions(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
+    """Print the versions that matter, one a line, for ``--version``."""
+    if not value or ctx.resilient_parsing:
+        return
+    import platform
+
+    own, *others = versions().items()
+    click.echo(f"{own[0]}, version {own[1]}")
+    for name, version in others:
+        click.echo(f"{name} {version}")
+    click.echo(f"platform {platform.platform()}")
+    ctx.exit()
+
+
+def complete_models(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete the name of a model that ships with ser-batch, or a folder."""
+    import importlib.resources
+
+    from click.shell_completion import CompletionItem
+
+    names = sorted(path.name for path in importlib.resources.files("ser_batch").joinpath("models").iterdir())
+    shipped = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [*shipped, CompletionItem(incomplete, type="dir")]
+
+
+def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Complete the name of what can be downloaded."""
+    from click.shell_completion import CompletionItem
+
+    from ser_batch.download import CHECKPOINTS, RELEASES
+
+    return [CompletionItem(name) for name in (*RELEASES, *CHECKPOINTS) if name.startswith(incomplete)]
+
+
+def tell_fault(error: Exception) -> None:
+    """Print what nobody expected, to stderr: where it happened, or with ``--verbose`` all of it."""
+    import traceback
+
+    if {"-v", "--verbose"} & set(sys.argv):
+        traceback.print_exception(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    click.echo(
+        f"{coloured('ser-batch', 'red')}: a fault in the program: {type(error).__name__}: {printable(error)} "
+        f"({printable(frame.filename)}, line {frame.lineno}). Please report it with what --verbose shows and the "
+        "output of `ser-batch --version`",
+        err=True,
+    )

@@ -1,0 +1,135 @@
+"""How a corpus names its recordings, and who published it on which terms."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ser_batch.corpus.manifest import Metadata
+
+Sexes = Mapping[str, str | None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a corpus comes from and what its license allows.
+
+    Parameters
+    ----------
+    name
+        The value of the column ``corpus`` and of the option ``--corpus``.
+    title
+        The name its authors gave it.
+    license
+        The license, as its publisher names it.
+    commercial
+        Whether the license allows commercial use. False where the publisher states no license.
+    conditions
+        What else the license asks for, in a few words.
+    citation
+        The attribution: the authors, and where they describe the corpus.
+    page
+        The web page to get it from.
+    access
+        How to get it there, in a few words.
+    """
+
+    name: str
+    title: str
+    license: str
+    commercial: bool
+    conditions: str = ""
+    citation: str
+    page: str
+    access: str
+
+    @property
+    def terms(self) -> str:
+        """What a model trained on the corpus inherits, in words."""
+        limits = "" if self.commercial else "not for commercial use"
+        limits = ", ".join(filter(None, (limits, self.conditions)))
+        return f"{self.license} ({'; '.join(filter(None, (self.title, limits)))})"
+
+    @property
+    def attribution(self) -> str:
+        """Who made the corpus, for a model's card."""
+        return f"{self.title.partition(',')[0]}: {self.citation}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus(Source):
+    """A corpus whose file names say what its recordings are.
+
+    Parameters
+    ----------
+    pattern
+        Matches the whole file name, or folder/name where the folder is a part of what is said. Its groups are columns
+        of the tables, and all of them are codes: a code that `meanings` and `speakers` do not know is no name of this
+        corpus. A group that did not take part in the match says nothing.
+    meanings
+        Column to code to what the tables say; None where the corpus says something that has no place in them.
+    speakers
+        Code to sex, None where it is not published.
+    misprints
+        Wrong codes of speakers in the distribution, and what they stand for.
+    speaker_code
+        The code of a speaker, made of the pattern's groups.
+    sentence
+        What a group `statement` without `meanings` becomes: the words around it.
+    modality, vocal_channel
+        Of all recordings, where names do not tell.
+    folder
+        Matches the folder that such a name lies in, where other people name recordings so too. A recording elsewhere
+        is recognized with ``--corpus NAME`` only.
+    """
+
+    pattern: re.Pattern[str]
+    meanings: Mapping[str, Mapping[str, Any]]
+    speakers: Sexes
+    misprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    speaker_code: str = "{speaker}"
+    sentence: str = "{}"
+    modality: str = "audio"
+    vocal_channel: str = "speech"
+    folder: re.Pattern[str] | None = None
+
+    def parse(self, name: str, folder: str, *, is_asked_for: bool) -> Metadata | None:
+        """Return what a name says, or None where it is none of this corpus."""
+        if self.folder is not None and not is_asked_for and self.folder.fullmatch(folder) is None:
+            return None
+        match = self.pattern.fullmatch(name)
+        if match is None and "/" in self.pattern.pattern:
+            match = self.pattern.fullmatch(f"{folder}/{name}")
+        if match is None:
+            return None
+        codes = {column: code for column, code in match.groupdict().items() if code is not None}
+        if self.pattern.flags & re.IGNORECASE:
+            codes = {column: code.lower() for column, code in codes.items()}
+        speaker = self.speaker_code.format(**codes)
+        speaker = self.misprints.get(speaker, speaker)
+        del codes["speaker"]
+        known = all(code in self.meanings[column] for column, code in codes.items() if column in self.meanings)
+        if not known or speaker not in self.speakers:
+            return None
+        said: dict[str, Any] = {"modality": self.modality, "vocal_channel": self.vocal_channel}
+        for column, code in codes.items():
+            words = self.sentence.format(code.replace("_", " "))
+            said[column] = self.meanings[column][code] if column in self.meanings else words
+        return Metadata(
+            **said,
+            corpus=self.name,
+            actor=int(speaker) if speaker.isdecimal() else None,
+            sex=self.speakers[speaker],
+            speaker=f"{self.name}-{speaker.lower()}",
+        )
+
+
+def sexes(
+    *, female: Iterable[object] = (), male: Iterable[object] = (), unknown: Iterable[object] = ()
+) -> dict[str, str | None]:
+    """Return the codes of speakers with their sex."""
+    known = {str(code): "female" for code in female} | {str(code): "male" for code in male}
+    return {**known, **{str(code): None for code in unknown}}
+
+
+REPETITIONS = {str(number): number for number in range(1, 10)}

@@ -1,0 +1,106 @@
+"""Recordings in an object store: found by a listing, and fetched one by one where they are read."""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ser_batch.corpus.known_corpora import parse_name
+from ser_batch.corpus.manifest import Manifest, Metadata, Recording
+from ser_batch.errors import InputError, RecordingError, UsageError, printable
+from ser_batch.storage.paths import is_remote, place
+
+
+def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifest:
+    """Find the recordings whose names begin with an address.
+
+    Parameters
+    ----------
+    audio
+        An address.
+    corpus
+        See `parse_name`.
+    suffixes
+        Of recordings.
+
+    Raises
+    ------
+    UsageError
+        Nothing is there.
+    InputError
+        The store cannot be read, or no recording is there.
+    """
+    remote: Any = audio
+    try:
+        found: dict[str, dict[str, Any]] = remote.fs.find(remote.path, detail=True)
+    except FileNotFoundError:
+        found = {}
+    except Exception as error:  # each store has errors of its own
+        raise InputError(
+            f"{audio}: cannot be listed ({type(error).__name__}: {error}); see to the store, its address and rights"
+        ) from error
+    if not found:
+        raise UsageError(f"{audio}: nothing is there; expected recordings")
+    root = remote.parent if list(found) == [remote.path] else remote
+    passed_over: Counter[str] = Counter()
+    recordings: list[Recording] = []
+    for key, info in sorted(found.items()):
+        *_, folder, name = key.split("/")
+        stem, dot, end = name.rpartition(".")
+        suffix = (dot + end).lower() if stem else ""
+        if suffix not in suffixes:
+            passed_over[printable(suffix) or "no suffix"] += 1
+            continue
+        recordings.append(
+            Recording(
+                path=key[len(root.path) :].lstrip("/"),
+                file=remote.fs.unstrip_protocol(key).encode(),
+                size=int(info["size"]),
+                mtime_ns=round(remote.fs.modified(key).timestamp() * 1e9)
+                if "LastModified" not in info
+                else round(info["LastModified"].timestamp() * 1e9),
+                metadata=parse_name(name, folder=folder, corpus=corpus) or Metadata(),
+            )
+        )
+    if not recordings:
+        raise InputError(f"{audio}: no recordings found; it holds {sum(passed_over.values())} other files")
+    return Manifest(root, tuple(recordings), (), dict(passed_over))
+
+
+def is_in_store(recording: Recording) -> bool:
+    """Whether a recording has to be fetched to be read."""
+    return b"://" in recording.file and not recording.file.startswith(b"/")
+
+
+@contextlib.contextmanager
+def fetched(recording: Recording) -> Iterator[Recording]:
+    """Give a recording that can be opened: itself, or a copy for the length of the block, whole and of one moment.
+
+    Raises
+    ------
+    RecordingError
+        Stage ``open``: it cannot be fetched.
+    """
+    if not is_in_store(recording):
+        yield recording
+        return
+    address: Any = place(recording.file.decode())
+    assert is_remote(address)
+    with tempfile.TemporaryDirectory(prefix="ser-batch-") as folder:
+        copy = Path(folder) / f"recording{Path(address.name).suffix}"
+        try:
+            address.fs.get_file(address.path, str(copy))
+        except FileNotFoundError:
+            pass  # whoever opens the copy finds that it is not there
+        except Exception as error:  # each store has errors of its own
+            raise RecordingError(
+                "open",
+                f"{recording.path}: cannot be fetched ({type(error).__name__}: {error}); run the same command again",
+            ) from error
+        if copy.exists():
+            os.utime(copy, ns=(recording.mtime_ns, recording.mtime_ns))
+        yield dataclasses.replace(recording, file=os.fsencode(copy))

@@ -1,0 +1,238 @@
+"""Encoder folders: those that are installed, by name, and what their encoder.json says."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.config.features import EncoderSpec
+from ser_batch.encoder.pooling import SegmentEncoder, padded, token_samples
+from ser_batch.errors import EncoderError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+SPEC_FILE = "encoder.json"
+GRAPH_FILE = "encoder.onnx"
+ENTRY_POINTS = "ser_batch.encoders"
+_PACKAGE_FOLDER = Path(__file__).parent.parent / "encoders"
+
+
+def shipped_encoders() -> dict[str, Path]:
+    """Return the folders of the encoders that are installed, by name.
+
+    These are the ones inside ser-batch, and those of other distributions: an entry point of the group
+    ``ser_batch.encoders`` names a package whose folder holds encoder.json and encoder.onnx.
+
+    Raises
+    ------
+    EncoderError
+        A distribution names a package that is not there.
+    """
+    folders = {path.parent.name: path.parent for path in sorted(_PACKAGE_FOLDER.glob(f"*/{SPEC_FILE}"))}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        folders.setdefault(entry.name, _folder_of(entry))
+    return folders
+
+
+def find_encoder(encoder: str | Path) -> Path:
+    """Return the folder of an encoder.
+
+    Parameters
+    ----------
+    encoder
+        A folder, or the name of an installed encoder. A folder of that name comes first.
+
+    Raises
+    ------
+    UsageError
+        There is neither.
+    """
+    folder = Path(encoder)
+    if folder.is_dir():
+        return folder
+    known = shipped_encoders()
+    if str(encoder) in known:
+        return known[str(encoder)]
+    raise UsageError(
+        f"encoder {encoder}: no such folder or installed encoder; expected a folder made by `ser-batch encoder "
+        f"convert`, or {', '.join(known)}{did_you_mean(str(encoder), known)}"
+    )
+
+
+def read_encoder_spec(folder: Path) -> EncoderSpec:
+    """Read the encoder.json of a folder.
+
+    Raises
+    ------
+    EncoderError
+        It is missing, not JSON, or a field is missing, unknown, of another type or out of its range.
+    """
+    path = folder / SPEC_FILE
+    try:
+        values = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise EncoderError(f"{folder}: no {SPEC_FILE}; expected a folder made by `ser-batch encoder convert`") from None
+    except OSError as error:
+        raise EncoderError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    except msgspec.DecodeError as error:
+        raise EncoderError(f"{path}: not JSON ({error}); copy the whole folder again, or convert again") from error
+    if not isinstance(values, dict):
+        raise EncoderError(f"{path}: expected an object; copy the whole folder again, or convert again")
+    try:
+        return EncoderSpec.from_dict(values)
+    except UsageError as error:
+        raise EncoderError(f"{path}: {error}; copy the whole folder again, or convert again") from error
+
+
+def _folder_of(entry: importlib.metadata.EntryPoint) -> Path:
+    """Return the folder of the package that an entry point names."""
+    try:
+        found = importlib.util.find_spec(entry.value)
+    except ModuleNotFoundError:
+        found = None
+    if found is None or not found.submodule_search_locations:
+        owner = entry.dist.name if entry.dist else "a distribution"
+        raise EncoderError(
+            f"encoder {entry.name}: {owner} names the package {entry.value}, which is not there; reinstall or "
+            f"uninstall {owner}"
+        )
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+Array = npt.NDArray[np.float32]
+_COPY_AGAIN = "copy the whole folder again, or convert again"
+
+
+class Encoder:
+    """An encoder that is ready; make it with `load`.
+
+    Parameters
+    ----------
+    spec
+        What it computes.
+    session
+        Its graph.
+    """
+
+    def __init__(self, spec: EncoderSpec, session: "onnxruntime.InferenceSession") -> None:
+        self.spec = spec
+        self._session = session
+
+    def tokens(self, samples: Array, kept: npt.NDArray[np.bool_] | None = None) -> Array:
+        """Encode one block.
+
+        Parameters
+        ----------
+        samples
+            Shape (n,), at `spec.sampling_rate`, full scale 1.0, at most `spec.max_tokens` tokens of them. The level
+            stays as it is; zeros are added up to a whole number of tokens.
+        kept
+            Shape (all tokens,): those that are wanted; None for all. Fewer take less time and are the same.
+
+        Returns
+        -------
+        array of float32, shape (n_tokens, n_outputs, width)
+
+        Raises
+        ------
+        ValueError
+            More samples than that.
+        """
+        samples = padded(np.asarray(samples, dtype=np.float32), self.spec)
+        n_tokens = len(samples) // token_samples(self.spec)
+        if n_tokens > self.spec.max_tokens:
+            raise ValueError(f"{n_tokens} tokens at once; expected at most {self.spec.max_tokens}: use segment()")
+        places = np.arange(n_tokens) if kept is None else np.flatnonzero(kept)
+        from ser_batch.encoder.log_mel import log_mel  # SciPy: loaded by what computes
+
+        (tokens,) = self._session.run(None, {"mel": log_mel(samples, self.spec), "kept": places})
+        return np.asarray(tokens)
+
+    def segment(self) -> SegmentEncoder:
+        """Start a segment, to be fed with samples."""
+        return SegmentEncoder(self)
+
+
+def load_encoder(folder: Path, *, expected: EncoderSpec | None = None) -> Encoder:
+    """Load the encoder of a folder.
+
+    Parameters
+    ----------
+    folder
+        Holds encoder.json and encoder.onnx.
+    expected
+        What a model or features were made with; None takes what is there.
+
+    Raises
+    ------
+    EncoderError
+        A file is missing, altered, not of this program, or not what `expected` says.
+    """
+    spec = read_encoder_spec(folder)
+    hop = token_samples(spec)
+    if hop != 2 * spec.hop_length or hop <= spec.n_fft // 2:
+        raise EncoderError(
+            f"{folder / SPEC_FILE}: tokens of {hop} samples with hop_length {spec.hop_length} and n_fft {spec.n_fft}; "
+            f"expected two hops per token, and a token longer than half of n_fft; {_COPY_AGAIN}"
+        )
+    if expected is not None and expected.digest() != spec.digest():
+        raise EncoderError(
+            f"{folder}: another encoder than expected: {_differences(spec, expected)}; name the folder of "
+            f"{expected.encoder}, or featurize and train again with this one"
+        )
+    path = folder / GRAPH_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise EncoderError(f"{path}: missing; {_COPY_AGAIN}") from None
+    except OSError as error:
+        raise EncoderError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != spec.sha256:
+        raise EncoderError(f"{path}: SHA-256 {found}, expected {spec.sha256} as {SPEC_FILE} says; {_COPY_AGAIN}")
+    session = _session(path, content)
+    _check_shapes(path, session, spec)
+    return Encoder(spec, session)
+
+
+def _session(path: Path, content: bytes) -> "onnxruntime.InferenceSession":
+    """Return what runs a graph, on one thread and without memory that is kept from one run to the next."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 4  # what is wrong is raised
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own classes derive from Exception alone
+        raise EncoderError(f"{path}: ONNX Runtime cannot load it ({error}); {_COPY_AGAIN}") from error
+
+
+def _check_shapes(path: Path, session: "onnxruntime.InferenceSession", spec: EncoderSpec) -> None:
+    """Refuse a graph whose inputs, outputs or length are not what encoder.json says."""
+    found = [
+        *((value.name, value.shape[1:]) for value in (*session.get_inputs(), *session.get_outputs())),
+        ("max_tokens", session.get_modelmeta().custom_metadata_map.get("max_tokens")),
+    ]
+    wanted = [
+        ("mel", [spec.n_mels]),
+        ("kept", []),
+        ("tokens", [len(spec.outputs), spec.width]),
+        ("max_tokens", str(spec.max_tokens)),
+    ]
+    if found != wanted:
+        raise EncoderError(f"{path}: {found}, expected {wanted} as {SPEC_FILE} says; {_COPY_AGAIN}")
+
+
+def _differences(found: EncoderSpec, expected: EncoderSpec) -> str:
+    """Say what differs between two specs, field by field."""
+    pairs = ((field, getattr(found, field), getattr(expected, field)) for field in found.__struct_fields__)
+    return ", ".join(f"{field} {came!r}, expected {wanted!r}" for field, came, wanted in pairs if came != wanted)

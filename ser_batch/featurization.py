@@ -1,0 +1,405 @@
+"""Stage 1: a folder of recordings to a features folder."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
+from ser_batch.config.option_values import RawFormat
+from ser_batch.config.options import FeaturizeOptions
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.config.variants import CLEAN, Variants
+from ser_batch.corpus.manifest import SAID_BY_LABELS, LabelRow, Recording, Reject, metadata_of
+from ser_batch.corpus.object_store import fetched
+from ser_batch.corpus.walk import utf8, walk
+from ser_batch.errors import SerBatchError, UsageError
+from ser_batch.runs.cluster import connected
+from ser_batch.runs.part_writer import MAIN, Rows
+from ser_batch.runs.planning import Plan
+from ser_batch.runs.progress import Progress
+from ser_batch.runs.run import _without_rows, labelled, named_corpus, nothing_done, run_recordings
+from ser_batch.runs.store import Store
+from ser_batch.runs.worker import Work
+from ser_batch.storage.atomic import write_json
+from ser_batch.storage.lock import claimed
+from ser_batch.tables.parquet import read_parts
+from ser_batch.tables.schemas import LABEL_PREFIX, SCHEMA_VERSION, features_schema
+
+if TYPE_CHECKING:
+    from ser_batch.encoder.pooling import Embedding
+    from ser_batch.segments.front_ends import Frames
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturizeSummary:
+    """What `featurize` did.
+
+    Parameters
+    ----------
+    out
+        The features folder.
+    n_done
+        Recordings featurized by this call; `n_already` were done before, `n_vanished` are no longer there.
+    n_left, n_older
+        Recordings not done because of ``--limit``, and without rows because of ``--since``.
+    n_recordings, n_segments, audio_s
+        Of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts
+        once a variant; seconds of sound.
+    n_variants
+        Rows each segment of a recording has.
+    rejects
+        All recordings that could not be used.
+    passed_over
+        Other files seen by the walk, by suffix.
+    warnings
+        Sentences about the labels file and the names.
+    emotions
+        Segments by emotion, whatever the number of variants; None where none is known.
+    seconds
+        Time this call took.
+    verified
+        Number of recordings compared with librosa and the largest absolute difference, or None.
+    """
+
+    out: Path
+    n_done: int
+    n_already: int
+    n_vanished: int
+    n_left: int
+    n_older: int
+    n_recordings: int
+    n_segments: int
+    n_variants: int
+    audio_s: float
+    rejects: tuple[Reject, ...]
+    passed_over: Mapping[str, int]
+    warnings: tuple[str, ...]
+    emotions: Mapping[str | None, int]
+    seconds: float
+    verified: tuple[int, float] | None
+
+
+def featurize(
+    audio: Path, options: FeaturizeOptions | None = None, *, progress: Progress | None = None
+) -> FeaturizeSummary:
+    """Turn a folder of recordings into a features folder; go on where an earlier call stopped.
+
+    Parameters
+    ----------
+    audio
+        A folder, walked to any depth, or one recording.
+    options
+        Those of ``ser-batch featurize``.
+    progress
+        Shows how far it is; None is a bar on a terminal and plain lines elsewhere, on stderr.
+
+    Raises
+    ------
+    UsageError
+        `audio` or the encoder is not there, or options do not go together.
+    EncoderError
+        The encoder is incomplete or altered.
+    InputError
+        Nothing could be featurized, or the labels file cannot be used.
+    OutputError
+        The output cannot be written, belongs to another run, or another run is writing it.
+    """
+    options = options or FeaturizeOptions()
+    started = time.monotonic()
+    segmentation = options.segmentation
+    _check_combination(options)
+    spec, encoder_place = _front_end(options)
+    manifest = walk(audio, corpus=options.corpus)
+    recordings, warnings, voted = labelled(manifest.recordings, options)
+    dataset = utf8(options.name or manifest.root.name)
+    identity = {
+        "root": utf8(manifest.root),
+        "dataset": dataset,
+        "feature_spec": spec.to_dict(),
+        "segmentation": segmentation.decisive(),
+        "variants": dataclasses.asdict(options.wanted_variants),
+        **options.reading_identity,
+        "corpus": named_corpus(options),
+        "votes": list(voted) or None,
+    }
+    with connected(options) as cluster, claimed(options.out):
+        store = Store(options.out, identity, overwrite=options.overwrite)
+        write_json(
+            options.out / "spec.json",
+            {
+                "schema_version": SCHEMA_VERSION,
+                "feature_spec": spec.to_dict(),
+                "feature_spec_hash": spec.digest(),
+                "segmentation": segmentation.to_dict(),
+                "dataset": dataset,
+                "variants": dataclasses.asdict(options.wanted_variants),
+                **({} if encoder_place is None else {"encoder_folder": _folder_of(encoder_place)}),
+            },
+        )
+        # absolute: workers have a working directory of their own
+        work = FeaturizeWork(
+            options.out.absolute(),
+            dataset,
+            spec,
+            segmentation,
+            options.wanted_variants,
+            options.wanted_raw_format,
+            voted,
+            options.max_duration,
+            encoder_place,
+        )
+        plan = store.plan(
+            recordings,
+            work,
+            there={recording.path for recording in manifest.recordings},
+            prune=options.prune,
+            since_ns=options.since_ns,
+            limit=options.limit,
+            timeout_s=options.timeout,
+        )
+        if plan.relabel and options.labels is None:
+            warnings += (
+                f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",
+            )
+        _relabel(store, plan, segmentation)
+        run_recordings(work, store, plan.todo, options, title="featurize", cluster=cluster, progress=progress)
+        held = store.finish(manifest.rejects)
+        if not held.n_rows:
+            raise nothing_done(audio, "featurized", store, held, plan)
+        return FeaturizeSummary(
+            out=options.out,
+            n_done=len(plan.todo),
+            n_already=plan.n_done,
+            n_vanished=plan.n_vanished,
+            n_left=plan.n_left,
+            n_older=plan.n_older,
+            n_recordings=held.n_recordings,
+            n_segments=held.n_rows,
+            n_variants=len(options.wanted_variants.names),
+            audio_s=held.audio_s,
+            rejects=held.rejects,
+            passed_over=manifest.passed_over,
+            warnings=(*warnings, *_without_rows(held.n_without_rows)),
+            emotions=_emotions(options),
+            seconds=time.monotonic() - started,
+            verified=verify(options, recordings) if options.verify else None,
+        )
+
+
+def _emotions(options: FeaturizeOptions) -> dict[str | None, int]:
+    """Count the segments of each emotion: the rows of one variant."""
+    import pyarrow.compute as pc  # slow to load
+
+    rows = read_parts(options.out, ["variant", "emotion"])
+    of_one = pc.equal(rows["variant"], options.wanted_variants.names[0])
+    counts = rows["emotion"].filter(of_one).value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in counts}
+
+
+def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
+    """Return what defines the features, and where workers find the encoder; see `front_ends.front_end`."""
+    if options.spec is not None:
+        return options.spec, None
+    from ser_batch.encoder.model import find_encoder, read_encoder_spec, shipped_encoders  # MFCCs need none of it
+    from ser_batch.segments.front_ends import front_end
+
+    folder = find_encoder(options.features).resolve()
+    # the workers of a cluster have what ships in a place of their own
+    shipped = next((name for name, own in shipped_encoders().items() if own.resolve() == folder), None)
+    spec, place = read_encoder_spec(folder), shipped or str(folder)
+    if utf8(place) != place:
+        raise UsageError(f"--features {place}: the name is not UTF-8, which spec.json needs; rename the folder")
+    front_end(spec, place)  # what cannot be loaded is refused before anything is written
+    return spec, place
+
+
+def _folder_of(encoder_place: str) -> str | None:
+    """Return the folder of an encoder, None for one that ships with ser-batch."""
+    return encoder_place if Path(encoder_place).is_absolute() else None
+
+
+def _check_combination(options: FeaturizeOptions) -> None:
+    if options.verify and (options.segments != "clip" or options.segmentation.channels != "mix"):
+        raise UsageError("--verify compares whole clips with librosa; leave out --segments and --channels")
+    if options.verify and CLEAN not in options.wanted_variants.names:
+        raise UsageError(f"--verify compares recordings as they are with librosa; add {CLEAN} to --variants")
+
+
+def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
+    """Write new metadata into the parts of recordings whose labels changed, without decoding."""
+    if not plan.relabel:
+        return
+    from ser_batch.segments.boundaries import label_of
+
+    changed = {recording.path: recording for recording in plan.relabel}
+
+    def change(table: pa.Table) -> pa.Table:
+        places = {
+            name: table[name].to_pylist() for name in ("path", "n_channels", "channel", "segment", "start_s", "end_s")
+        }
+        names = [name for name in table.column_names if name in SAID_BY_LABELS or name.startswith(LABEL_PREFIX)]
+        columns = {name: table[name].to_pylist() for name in names}
+        for i, (path, n_channels, channel, segment, *times_s) in enumerate(zip(*places.values(), strict=True)):
+            if path in changed:
+                label = label_of(changed[path], segmentation, n_channels, channel, segment, tuple(times_s))
+                said = labelled_columns(changed[path], label)
+                for name, values in columns.items():
+                    values[i] = said.get(name)
+        for name, values in columns.items():
+            field = table.schema.field(name)
+            table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+        return table
+
+    store.relabel(plan.relabel, change)
+
+
+def labelled_columns(recording: Recording, label: LabelRow | None) -> dict[str, Any]:
+    """Return what the name and the labels file say of a segment, by column."""
+    votes = label.votes if label is not None else ()
+    return metadata_of(recording, label) | {LABEL_PREFIX + name: share for name, share in votes}
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturizeWork(Work):
+    """What a worker of featurize does with a recording.
+
+    `encoder_place` is where a worker finds the encoder, if there is one: see `front_ends.front_end`.
+    """
+
+    folder: Path
+    dataset: str
+    spec: AnyFeatureSpec
+    segmentation: Segmentation
+    variants: Variants = dataclasses.field(default_factory=Variants)
+    raw_format: RawFormat | None = None
+    voted: tuple[str, ...] = ()
+    max_duration_s: float = math.inf
+    encoder_place: str | None = None
+
+    @property
+    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
+        """The parts only."""
+        return {MAIN: features_schema(self.spec, self.voted)}
+
+    @property
+    def cuts_at_labels(self) -> bool:
+        """Whether segments follow the labels file."""
+        return self.segmentation.follows_labels
+
+    def prepare(self) -> None:
+        """Load what decodes and computes."""
+        import ser_batch.segments.segmenter  # noqa: F401 - loaded by workers only
+        from ser_batch.segments.front_ends import front_end
+
+        front_end(self.spec, self.encoder_place)
+
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield a row of the features table for each segment."""
+        from ser_batch.segments.boundaries import activity_of
+        from ser_batch.segments.front_ends import front_end
+        from ser_batch.segments.segmenter import segments  # loaded by workers only
+
+        known = {
+            "dataset": self.dataset,
+            "path": recording.path,
+            "content_hash": content_hash,
+        }
+        # where people or the file's own beginning decide what is cut, nobody asks for speech
+        is_scanned = self.segmentation.mode in ("windows", "turns")
+        for sound, segment in segments(
+            recording,
+            front_end(self.spec, self.encoder_place),
+            self.segmentation,
+            variants=self.variants,
+            content_hash=content_hash,
+            activity=activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
+            if is_scanned
+            else None,
+            raw_format=self.raw_format,
+            max_duration_s=self.max_duration_s,
+        ):
+            assert segment.features is not None  # no segment has too little speech
+            yield (
+                MAIN,
+                {
+                    **known,
+                    **labelled_columns(recording, segment.label),
+                    "channel": segment.channel,
+                    "segment": segment.index,
+                    "variant": segment.variant,
+                    "start_s": segment.start_s,
+                    "end_s": segment.end_s,
+                    "duration_s": sound.n_samples / sound.sampling_rate,
+                    "sampling_rate": sound.sampling_rate,
+                    "n_channels": sound.n_channels,
+                    "speech_ratio": segment.speech_ratio,
+                    **_computed_columns(segment.features, self.spec),
+                },
+            )
+
+
+def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> dict[str, Any]:
+    """Return the columns that a front end fills."""
+    if not isinstance(features, np.ndarray):
+        return {"n_tokens": features.n_tokens, "embedding": features.values}
+    assert isinstance(spec, FeatureSpec)
+    mfcc = np.zeros((spec.n_frames, spec.n_mfcc), dtype=np.float32)
+    mfcc[: len(features)] = features
+    return {
+        "n_frames": len(features),
+        "mfcc": mfcc,
+        "mfcc_mean": features.mean(axis=0),
+        "mfcc_std": features.std(axis=0),
+    }
+
+
+def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[int, float]:
+    """Compare recordings drawn at random with what librosa itself computes for them.
+
+    Returns
+    -------
+    tuple of int and float
+        How many were compared, and the largest absolute difference of any coefficient.
+    """
+    import librosa
+    import pyarrow.compute as pc
+    import soundfile
+
+    files = {recording.path: recording for recording in recordings}
+    table = read_parts(options.out, ["path", "variant", "n_frames", "mfcc"])
+    is_there = pc.is_in(table["path"], pa.array(list(files), pa.string()))
+    table = table.filter(pc.and_(is_there, pc.equal(table["variant"], CLEAN)))
+    spec, n_compared, largest = options.spec, 0, 0.0
+    assert spec is not None  # `FeaturizeOptions` refuses --verify with an encoder
+    for number in np.random.default_rng().permutation(table.num_rows):
+        if n_compared == options.verify:
+            break
+        (row,) = table.slice(number, 1).to_pylist()
+        try:
+            with fetched(files[row["path"]]) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - bytes
+                samples, rate = librosa.load(stream, sr=spec.sampling_rate)
+        except (soundfile.SoundFileError, ValueError, TypeError):
+            continue  # what librosa does not open: GSM, what FFmpeg decodes, and what has no header
+        n_compared += 1
+        powers = librosa.feature.melspectrogram(
+            y=samples,
+            sr=rate,
+            n_fft=spec.n_fft,
+            win_length=spec.win_length,
+            hop_length=spec.hop_length,
+            n_mels=spec.n_mels,
+        )
+        reference = np.max if spec.level == "peak" else 1.0
+        decibels = librosa.power_to_db(powers, ref=reference, amin=spec.amin, top_db=spec.top_db)
+        expected = librosa.feature.mfcc(S=decibels, n_mfcc=spec.n_mfcc)
+        frames = np.asarray(row["mfcc"], dtype=np.float32)[: row["n_frames"]]
+        if expected.T[: spec.n_frames].shape != frames.shape:
+            raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")
+        largest = max(largest, float(np.abs(expected.T[: spec.n_frames] - frames).max()))
+    return n_compared, largest

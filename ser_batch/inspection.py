@@ -1,0 +1,390 @@
+"""What any of our folders and tables holds: rows, schema, settings, first rows, health."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ser_batch.errors import InputError, UsageError, did_you_mean
+from ser_batch.model.folder import BUNDLE_FILE, Bundle, find_model, load_model, shipped_models
+from ser_batch.report.predictions import side_tables
+from ser_batch.tables.mfcc_array import read_arrays
+
+# columns that no other kind of table has, all of them, and the kind
+_KINDS: Mapping[tuple[str, ...], str] = {
+    ("mfcc", "n_frames", "variant"): "features",
+    ("embedding", "n_tokens", "variant"): "features",
+    ("fold", "seed", "predicted", "variant"): "model predictions",
+    ("rms_dbfs", "predicted", "margin"): "predictions",
+    ("speech_s", "priority", "status"): "calls",
+    ("role", "label", "n_predicted"): "labels",
+    ("stage", "error", "message"): "rejects",
+    ("condition", "subset", "label", "support"): "model report",
+    ("estimator", "condition", "subset", "uar"): "models",
+    ("bin_low", "bin_high"): "reliability",
+    ("condition", "coverage"): "coverage",
+    ("regime", "condition", "share_error"): "regimes",
+    ("emotion", "predicted", "rate"): "confusion",
+    ("member", "epoch", "loss"): "history",
+}
+_WHAT_CAN_BE = (
+    "a features folder, a model folder or the name of a shipped model, predictions (.parquet or a folder), or any "
+    "Parquet table of ser-batch"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Parameters
+    ----------
+    path
+        What was looked at.
+    kind
+        ``model``, or the kind of table: ``features``, ``predictions``, ``calls``, ...; ``table`` for others of ours.
+    schema_version
+        Of the tables; None for a model.
+    n_files, n_bytes, n_rows
+        Parquet files of the table, their bytes, their rows; of a model all its files, and no rows.
+    columns
+        Frame of name and dtype, as docs/tables.md has it.
+    spec
+        How it came about: of spec.json, bundle.json, or what a scoring run was started with.
+    figures
+        Numbers by name, with their unit in it.
+    counts
+        Rows by value, of columns with few values; the value None counts rows without one. ``rejected at`` counts
+        rejected recordings by stage, ``status`` of predictions the recordings and channels of the table of calls.
+    first
+        Frame of the first rows, without arrays.
+    notes
+        Sentences on what is missing or odd.
+    """
+
+    path: str
+    kind: str
+    schema_version: str | None
+    n_files: int
+    n_bytes: int
+    n_rows: int | None
+    columns: pl.DataFrame
+    spec: Mapping[str, Any]
+    figures: Mapping[str, float | int | None]
+    counts: Mapping[str, Mapping[Any, int]]
+    first: pl.DataFrame
+    notes: tuple[str, ...]
+
+
+def inspect(source: Path, *, n_first: int = 5) -> Inspection:
+    """Look at a folder or table. Arrays of MFCCs are never read, other columns in one pass, embeddings in another.
+
+    Parameters
+    ----------
+    source
+        A features folder, a model folder or the name of a shipped model, what score wrote, or any Parquet file of ours.
+    n_first
+        First rows to show.
+
+    Raises
+    ------
+    UsageError
+        It is not there, or nothing of ours.
+    InputError
+        A file is broken, or a Parquet table is not one of ours.
+    BundleError
+        The model folder is incomplete or altered.
+    """
+    if n_first < 0:
+        raise UsageError(f"--rows {n_first}; expected 0 or more")
+    if not source.exists():
+        if str(source) in shipped_models():
+            return _of_model(str(source), find_model(str(source)))
+        hint = did_you_mean(str(source), shipped_models())
+        raise UsageError(f"{source}: no such file or folder; expected {_WHAT_CAN_BE}{hint}")
+    if (source / BUNDLE_FILE).is_file():
+        return _of_model(str(source), load_model(source))
+    if source.is_file():
+        return _of_table(source, [source], n_first)
+    parts = sorted(source.glob("part-*.parquet"))
+    if not parts:
+        raise UsageError(
+            f"{source}: holds neither bundle.json nor part-*.parquet; expected {_WHAT_CAN_BE}. Of recordings, "
+            "`ser-batch featurize` makes features and `ser-batch score` predictions, which can be inspected"
+        )
+    return _of_table(source, parts, n_first)
+
+
+def _of_model(path: str, model: Bundle) -> Inspection:
+    """Look at a checked model folder."""
+    files = sorted(file for file in model.folder.iterdir() if file.is_file())
+    tables = [file for file in files if file.suffix == ".parquet"]
+    values, training = model.values, model.values.get("training", {})
+    names = (
+        "estimator", "recipe", "labels", "normalize", "feature_spec", "segmentation", "split", "cross_validated",
+        "train_variants", "conditions", "seed", "seeds", "epochs", "temperature", "licence", "created", "versions",
+    )  # fmt: skip
+    metrics = values["metrics"]
+    figures = {name: value for name, value in metrics.items() if _is_number(value)}
+    figures |= {f"uar_on_{name}": held_out["uar"] for name, held_out in model.elsewhere.items()}
+    figures |= {f"training_{name}": value for name, value in training.items() if _is_number(value)}
+    notes = (
+        [str(metrics.get("meaning", ""))]
+        if metrics
+        else ["nothing was held out when it was trained, so it has no figures"]
+    )
+    if not tables:
+        notes.append("it has no tables of its evaluation, as a model in the package, or one of --split none")
+    return Inspection(
+        path=path,
+        kind="model",
+        schema_version=None,
+        n_files=len(files),
+        n_bytes=sum(file.stat().st_size for file in files),
+        n_rows=None,
+        columns=pl.DataFrame(schema={"name": pl.String, "dtype": pl.String}),
+        spec={"model_id": model.model_id} | {name: values[name] for name in names if name in values},
+        figures=figures,
+        counts={"emotion": dict(training.get("rows_by_emotion", {}))},
+        first=pl.DataFrame(),
+        notes=tuple(notes),
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _of_table(source: Path, parts: Sequence[Path], n_first: int) -> Inspection:
+    """Look at a table in one or more files."""
+    schema, n_rows = _schema_of(parts)
+    version = (schema.metadata or {}).get(b"schema_version")
+    if version is None:
+        raise InputError(
+            f"{parts[0]}: a Parquet file without schema_version in its metadata, so no table of ser-batch; expected "
+            f"{_WHAT_CAN_BE}"
+        )
+    kind = next((kind for names, kind in _KINDS.items() if {*names} <= {*schema.names}), "table")
+    scan = pl.scan_parquet(list(parts), glob=False)
+    flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
+    side = _side_files(source, kind)
+    figures, counts = health(scan, flat, n_rows)
+    figures |= embedding_health(parts) if kind == "features" and "embedding" in schema.names else {}
+    read = {name: _side_frame(path) for name, path in side.items() if path.is_file()}
+    if "rejects" in read:
+        figures["n_rejected"] = len(read["rejects"])
+        counts["rejected at"] = _counted(read["rejects"], "stage")
+    if "calls" in read:
+        of_calls = health(read["calls"].lazy(), read["calls"].columns, len(read["calls"]))
+        figures |= {"n_calls": len(read["calls"]), "audio_s": of_calls[0].get("audio_s")}
+        counts["status"] = of_calls[1]["status"]
+    return Inspection(
+        path=str(source),
+        kind=kind,
+        schema_version=version.decode(errors="replace"),
+        n_files=len(parts),
+        n_bytes=sum(part.stat().st_size for part in parts),
+        n_rows=n_rows,
+        columns=pl.DataFrame({"name": schema.names, "dtype": [_dtype(field.type) for field in schema]}),
+        spec=_spec(source, kind),
+        figures=figures,
+        counts=counts,
+        first=scan.select(flat).head(n_first).collect(),
+        notes=tuple(_notes(kind, side, figures, counts, n_rows)),
+    )
+
+
+def _schema_of(parts: Sequence[Path]) -> tuple[pa.Schema, int]:
+    """Return the schema of all parts, and their rows; from their ends alone."""
+    schemas, n_rows = [], 0
+    for part in parts:
+        try:
+            metadata = pq.read_metadata(part)
+            schemas.append(metadata.schema.to_arrow_schema())
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                f"{part}: cannot be read as Parquet ({error}); expected a table of ser-batch, make it again"
+            ) from error
+        if schemas[-1].names != schemas[0].names:
+            raise InputError(f"{part}: has other columns than {parts[0].name}; make the folder again with --overwrite")
+        n_rows += metadata.num_rows
+    return schemas[0], n_rows
+
+
+def _dtype(kind: pa.DataType) -> str:
+    """Return a type as docs/tables.md has it."""
+    return str(kind).replace("element: ", "").replace("item: ", "").replace(" ", "")
+
+
+def _side_files(source: Path, kind: str) -> dict[str, Path]:
+    """Return the tables that belong to another one, where they should lie."""
+    if kind == "features" and source.is_dir():
+        return {"rejects": source / "_meta" / "rejects.parquet"}
+    if kind == "predictions" and not source.name.startswith("part-"):
+        return side_tables(source)
+    return {}
+
+
+def _side_frame(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({error}); run the same command again") from error
+
+
+def _counted(frame: pl.DataFrame, name: str) -> dict[Any, int]:
+    return dict(frame.group_by(name).len().sort("len", name, descending=[True, False]).iter_rows())
+
+
+def _spec(source: Path, kind: str) -> Mapping[str, Any]:
+    """Return what the folder says on how it came about; nothing where there is nothing to read."""
+    if kind == "features":
+        path = (source if source.is_dir() else source.parent) / "spec.json"
+    elif kind == "predictions":
+        folder = source if source.is_dir() else source.with_suffix(".parts")
+        path = folder / "_meta" / "run.json"
+    else:
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); run the same command again") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: {type(values).__name__}; expected a JSON object, run the same command again")
+    return {name: value for name, value in values.items() if name != "schema_version"}
+
+
+def _notes(
+    kind: str, side: Mapping[str, Path], figures: Mapping[str, Any], counts: Mapping[str, Any], n_rows: int
+) -> Iterator[str]:
+    missing = [path.name for path in side.values() if not path.is_file()]
+    if missing:
+        yield f"without {', '.join(missing)}: the run is not finished, or they were left behind"
+    if not n_rows:
+        yield "it has no rows"
+    if kind == "features":
+        if figures["n_rows_without_emotion"]:
+            yield f"{figures['n_rows_without_emotion']} rows have no emotion and are not trained on"
+        if figures["n_speakers"] < 2:
+            yield "fewer than two speakers are known, so --split speaker is not possible"
+        if set(counts.get("variant", ())) == {"clean"}:
+            yield "clean rows only; `ser-batch featurize --variants robust` adds telephones, noise and rooms"
+        if figures.get("n_rows_without_tokens"):
+            yield f"{figures['n_rows_without_tokens']} rows have no token of speech: digital silence"
+        if n_rows > 1 and figures.get("n_constant_dimensions"):
+            yield (
+                f"{figures['n_constant_dimensions']} of {figures['embedding_size']} numbers of the embedding are the "
+                "same in all rows; expected none: are all recordings copies of one, or silent?"
+            )
+        if figures.get("n_rows_not_finite"):
+            yield f"{figures['n_rows_not_finite']} rows have an embedding with NaN or infinity; featurize again"
+    if figures.get("n_rejected"):
+        yield f"{figures['n_rejected']} recordings were rejected; the reasons are in the table of rejects"
+    if len(counts.get("model_id", ())) > 1:
+        yield "its rows are of several models"
+
+
+# rows are counted by the values of these, where a table has them
+_COUNTED = (
+    "dataset", "corpus", "variant", "channel", "sampling_rate", "role", "vocal_channel", "intensity", "sex", "speaker",
+    "emotion", "predicted", "abstained", "status", "model_id", "stage", "error", "fold", "seed", "estimator",
+    "condition", "subset", "label",
+)  # fmt: skip
+_MOST_VALUES = 100
+
+
+def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[str, Any], dict[str, dict[Any, int]]]:
+    """Return figures and counts of what a table has; all in one pass over the columns that it takes.
+
+    Parameters
+    ----------
+    scan
+        The table.
+    names
+        Of its columns without arrays.
+    n_rows
+        How many rows it has.
+
+    Returns
+    -------
+    tuple of dict and dict
+        Numbers by name, with their unit in it; rows by value, of columns with few values.
+    """
+    there = {*names}
+    counted = [name for name in _COUNTED if name in there]
+    key = [name for name in ("dataset", "path") if name in there] if "path" in there else []
+    queries = [scan.group_by(name).len().sort("len", name, descending=[True, False]) for name in counted]
+    numbers: list[pl.Expr] = []
+    if "speaker" in there:
+        numbers += [pl.col("speaker").n_unique().alias("n_speakers"), pl.col("speaker").null_count().alias("nameless")]
+    if {"start_s", "end_s"} <= there:
+        numbers += _spread(pl.col("end_s") - pl.col("start_s"), "segment_s")
+    for name in ("speech_ratio", "confidence", "rms_dbfs"):
+        if name in there:
+            numbers.append(pl.col(name).mean().alias(f"mean_{name}"))
+    if "n_tokens" in there:
+        numbers += [
+            pl.col("n_tokens").mean().alias("mean_n_tokens"),
+            (pl.col("n_tokens") == 0).sum().alias("n_rows_without_tokens"),
+        ]
+    recordings = []
+    if key:
+        lengths = [pl.col("duration_s").max()] if "duration_s" in there else []
+        sums = [pl.col("duration_s").sum().alias("audio_s"), *_spread(pl.col("duration_s"), "duration_s")]
+        of_each = scan.group_by(key).agg(pl.len().alias("rows"), *lengths)
+        recordings = [of_each.select(pl.len().alias("n_recordings"), *(sums if lengths else []))]
+    asked = [*queries, *recordings, *([scan.select(numbers)] if numbers else [])]
+    found = pl.collect_all(asked, engine="streaming") if asked else []
+    counts = {
+        name: dict(frame.iter_rows())
+        for name, frame in zip(counted, found, strict=False)
+        if 0 < len(frame) <= _MOST_VALUES and frame[name].null_count() < len(frame)
+    }
+    figures: dict[str, Any] = {}
+    for frame in found[len(queries) :]:
+        figures |= frame.row(0, named=True)
+    if "nameless" in figures:
+        nameless = figures.pop("nameless")
+        figures["n_speakers"] -= nameless > 0  # null is a value to n_unique
+        figures["n_rows_without_speaker"] = nameless
+    if "emotion" in there:
+        figures["n_rows_without_emotion"] = counts["emotion"].get(None, 0) if "emotion" in counts else n_rows
+    return figures, counts
+
+
+def embedding_health(parts: Sequence[Path]) -> dict[str, int]:
+    """Return figures of the embeddings in some parts, read a row group at a time.
+
+    Returns
+    -------
+    dict of str to int
+        ``embedding_size``, numbers per embedding; ``n_constant_dimensions``, how many of them are the same in all rows;
+        ``n_rows_not_finite``.
+    """
+    low, high, n_not_finite = np.empty(0), np.empty(0), 0
+    for values in read_arrays(parts, "embedding"):
+        n_not_finite += int((~np.isfinite(values).all(axis=1)).sum())
+        if not len(low):
+            low, high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+    return {
+        "embedding_size": len(low),
+        "n_constant_dimensions": int((low == high).sum()),
+        "n_rows_not_finite": n_not_finite,
+    }
+
+
+def _spread(values: pl.Expr, name: str) -> list[pl.Expr]:
+    return [
+        values.min().alias(f"shortest_{name}"),
+        values.median().alias(f"median_{name}"),
+        values.max().alias(f"longest_{name}"),
+    ]

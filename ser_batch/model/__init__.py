@@ -1,0 +1,1 @@
+"""The model folder: schema, load, save, predict, export."""

@@ -1,0 +1,400 @@
+"""A model folder: find it, load it, check it, and what makes it that very model."""
+
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec, canonical_json, feature_spec_of
+from ser_batch.config.option_values import MAX_SAMPLING_RATE
+from ser_batch.config.options import HEAD_RECIPE, Normalize
+from ser_batch.config.variants import CLEAN
+from ser_batch.errors import BundleError, EncoderError, UsageError, did_you_mean
+from ser_batch.model.prediction import Predictor, summary_features, tempered
+from ser_batch.model.schema import check_archive, check_used, read_values
+from ser_batch.model.sklearn_check import check_estimator
+from ser_batch.network.cmvn import Scaler
+from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
+from ser_batch.network.out_of_domain import Domain, Familiar
+
+if TYPE_CHECKING:
+    from ser_batch.network import numpy_inference
+
+# what may differ between two saves of one and the same model
+_NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds", "init_name")
+
+
+def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
+    """Return what identifies a network: a .keras file's own bytes differ from save to save."""
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
+    for weight in weights:
+        digest.update(f"{weight.dtype}{weight.shape}".encode())
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.digest()
+
+
+def model_id_of(contents: bytes, values: Mapping[str, Any]) -> str:
+    """Return 16 hex digits of what identifies a network or estimator, and of a bundle.json with or without them."""
+    kept = {name: value for name, value in values.items() if name not in _NOT_IN_ID}
+    return hashlib.sha256(contents + canonical_json(kept).encode()).hexdigest()[:16]
+
+
+BUNDLE_FILE = "bundle.json"
+CARD_FILE = "MODEL_CARD.md"
+# in the model folder: an encoder that does not ship with ser-batch
+ENCODER_FOLDER = "encoder"
+TELEPHONE_RATE = 8000
+TELEPHONE_VARIANTS = {"telephone", "g711", "gsm"}
+MODEL_FILES = {
+    "cnn": "network.keras",
+    "svm": "estimator.skops",
+    "forest": "estimator.skops",
+    "logistic": "estimator.skops",
+}
+# may be used commercially, with attribution
+DEFAULT_MODEL = "open"
+# the only types that a skops file of ours holds beyond those skops trusts by itself
+_TRUSTED = [
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A checked model folder.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    values
+        bundle.json as it stands.
+    """
+
+    folder: Path
+    values: Mapping[str, Any]
+
+    @property
+    def model_id(self) -> str:
+        """16 hex digits that stand for network, scaler, labels and spec."""
+        return str(self.values["model_id"])
+
+    @property
+    def estimator(self) -> str:
+        """``cnn``, ``svm``, ``forest`` or ``logistic``."""
+        return str(self.values["estimator"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the probabilities."""
+        return tuple(self.values["labels"])
+
+    @property
+    def feature_spec(self) -> AnyFeatureSpec:
+        """How features are computed for this model: MFCCs, or the embeddings of an encoder."""
+        return feature_spec_of(self.values["feature_spec"])
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """How MFCCs are computed for this model; `feature_spec` of a model on embeddings is another one."""
+        spec = self.feature_spec
+        assert isinstance(spec, FeatureSpec)
+        return spec
+
+    @property
+    def is_head_model(self) -> bool:
+        """Whether it is made of heads on embeddings."""
+        return self.values.get("recipe") == HEAD_RECIPE
+
+    @property
+    def takes_embeddings(self) -> bool:
+        """Whether it is applied to the embeddings of an encoder, else to MFCCs."""
+        return isinstance(self.feature_spec, EncoderSpec)
+
+    def encoder_place(self) -> str:
+        """Return where `featurize.front_ends.front_end` finds the encoder: its name if it ships, else its folder.
+
+        Raises
+        ------
+        EncoderError
+            It neither ships with ser-batch nor is in the model folder.
+        """
+        from ser_batch.encoder.model import (
+            shipped_encoders,  # loads SciPy, and the process that starts a run needs none of it
+        )
+
+        spec = self.feature_spec
+        assert isinstance(spec, EncoderSpec)
+        own = self.folder / ENCODER_FOLDER
+        if own.is_dir():
+            return str(own.resolve())
+        if spec.encoder in shipped_encoders():
+            return spec.encoder
+        raise EncoderError(
+            f"{self.folder}: the model needs the encoder {spec.encoder}, which neither ships with ser-batch nor is in "
+            f"{own}; expected {' or '.join(shipped_encoders())}, or the folder that `ser-batch encoder convert` made "
+            f"of {spec.source} there"
+        )
+
+    @property
+    def lowest_rate(self) -> int:
+        """Sampling rate, in Hz, below which recordings lack bands that the training recordings had.
+
+        Telephone copies of what was recorded count as recordings of a telephone, for models on embeddings.
+        """
+        training = self.values.get("training", {})
+        rate = min(self.feature_spec.sampling_rate, int(training.get("lowest_sampling_rate", MAX_SAMPLING_RATE)))
+        steps = {step for variant in training.get("variants", ()) for step in variant.split("+")}
+        return min(rate, TELEPHONE_RATE) if self.takes_embeddings and steps & TELEPHONE_VARIANTS else rate
+
+    @property
+    def normalize(self) -> Normalize:
+        """Whose mean and deviation MFCCs are scaled by: those of all that was trained on, a recording or a speaker."""
+        return cast(Normalize, self.values.get("normalize", "none"))
+
+    @property
+    def elsewhere(self) -> Mapping[str, Mapping[str, Any]]:
+        """The figures on corpora that were left out, by their name; empty where none was."""
+        return cast("Mapping[str, Mapping[str, Any]]", self.values["metrics"].get("held_out_corpora", {}))
+
+    @property
+    def regimes(self) -> Mapping[str, Mapping[str, float]]:
+        """UAR, accuracy and number of labels on held-out recordings, by regime; empty where none was measured."""
+        found: dict[str, Mapping[str, float]] = {}
+        for regime, conditions in self.values["metrics"].get("regimes", {}).items():
+            figures = conditions.get(CLEAN) or next(iter(conditions.values()), None)
+            if figures is not None:
+                told = {name: figures[name] for name in ("uar", "accuracy")}
+                found[regime] = told | {"n_labels": max(1, len(figures["recalls"]))}
+        return found
+
+    @property
+    def better_supported(self) -> str | None:
+        """Name of a model in the package that is measured on corpora left out, where this one is not."""
+        default = shipped_models().get(DEFAULT_MODEL)
+        if self.elsewhere or default is None:
+            return None
+        return DEFAULT_MODEL if load_model(default).elsewhere else None
+
+    @property
+    def familiar(self) -> Familiar | None:
+        """What was trained on, for telling what is unlike it; None for models that do not know."""
+        values = self.values.get("familiar")
+        return Familiar(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
+
+    @property
+    def domain(self) -> Domain | None:
+        """What tells which embeddings are out of domain; None for models on MFCCs and those that do not know."""
+        values = self.values.get("domain") if self.takes_embeddings else None
+        return Domain(tuple(values["direction"]), values["offset"]) if values else None
+
+    @property
+    def prior(self) -> Mapping[str, float]:
+        """Shares of labels that are expected in windows and turns; empty where all are expected as often."""
+        return cast("Mapping[str, float]", self.values.get("prior") or {})
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers per segment that a classical model takes: an embedding, or mean and deviation of MFCCs."""
+        spec = self.feature_spec
+        return spec.embedding_size if isinstance(spec, EncoderSpec) else 2 * spec.n_mfcc
+
+    def predictor(self) -> Predictor:
+        """Load the network or estimator and return what turns MFCCs, or embeddings, into probabilities.
+
+        Raises
+        ------
+        BundleError
+            Network and bundle.json do not belong together.
+        """
+        path = self.folder / MODEL_FILES[self.estimator]
+        if self.estimator == "cnn":
+            network, scaler = self.network(), self.scaler
+            temperature = float(self.values["temperature"])
+            return lambda mfcc, n_frames, heard=None: tempered(
+                network.predict(scaler.transform(mfcc, n_frames, heard)), temperature
+            )
+        import skops.io
+
+        check_archive(path)
+        contents = path.read_bytes()
+        self._check_id(contents)
+        try:
+            estimator = skops.io.loads(contents, trusted=_TRUSTED)
+            check_estimator(estimator, self.n_numbers)
+            tried = estimator.predict_proba(np.zeros((1, self.n_numbers), dtype=np.float32))
+            self._check_tried(np.asarray(tried))
+        except BundleError:
+            raise
+        except Exception as error:  # skops raises whatever its parts do on a broken file
+            raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
+        if isinstance(self.feature_spec, EncoderSpec):
+            return lambda embedding, _n_frames, _heard=None: np.asarray(
+                estimator.predict_proba(embedding), dtype=np.float64
+            )
+        return lambda mfcc, n_frames, _heard=None: np.asarray(
+            estimator.predict_proba(summary_features(mfcc, n_frames)), dtype=np.float64
+        )
+
+    def head_model(self) -> HeadModel:
+        """Load the heads.
+
+        Raises
+        ------
+        BundleError
+            Heads and bundle.json do not belong together.
+        """
+        path = self.folder / MODEL_FILES["cnn"]
+        heads, configuration, weights = load_heads(path, self.scaler, len(self.labels))
+        self._check_id(network_contents(configuration, weights))
+        for reference in REFERENCES:
+            if reference not in heads.members:
+                raise BundleError(f"{path}: has no heads with the reference {reference}; copy the folder again")
+        names = ("temperature", "temperature_without_reference", "temperature_of_calls")
+        return HeadModel(heads, self.labels, *(float(self.values[name]) for name in names))
+
+    @property
+    def scaler(self) -> Scaler:
+        """What the network's MFCCs are scaled by."""
+        return Scaler(**{name: tuple(values) for name, values in self.values["scaler"].items()})
+
+    def network(self) -> "numpy_inference.Network":
+        """Load the network, with its weights by layer.
+
+        Raises
+        ------
+        BundleError
+            Network and bundle.json do not belong together.
+        """
+        from ser_batch.network import numpy_inference
+
+        path = self.folder / MODEL_FILES["cnn"]
+        network = numpy_inference.load_network(path)
+        self._check_id(network_contents(network.configuration, network.weights))
+        try:
+            tried = network.predict(np.zeros((1, self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32))
+        except Exception as error:  # whatever NumPy raises on weights that do not go together
+            raise BundleError(f"{path}: the network fails ({error}); train again") from error
+        self._check_tried(tried)
+        return network
+
+    def _check_tried(self, probabilities: npt.NDArray[Any]) -> None:
+        """Refuse a model that gives something else than a probability a label, found out on one silent segment."""
+        expected = (1, len(self.labels))
+        is_right = probabilities.shape == expected and probabilities.dtype.kind == "f"
+        if not (is_right and np.isfinite(probabilities).all() and abs(probabilities.sum() - 1) < 1e-3):
+            raise BundleError(
+                f"{self.folder / MODEL_FILES[self.estimator]}: gives no probabilities of the {len(self.labels)} labels "
+                f"in {BUNDLE_FILE} (but numbers of shape {probabilities.shape}); copy the whole folder again, or train "
+                "again"
+            )
+
+    def _check_id(self, contents: bytes) -> None:
+        if model_id_of(contents, self.values) != self.model_id:
+            raise BundleError(
+                f"{self.folder}: {BUNDLE_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
+                "together; copy the whole folder again, or train again"
+            )
+
+
+def load_model(folder: Path) -> Bundle:
+    """Check a model folder and read its bundle.json; the network itself is read by `Bundle.predictor`.
+
+    Raises
+    ------
+    BundleError
+        A file is missing or altered, a field of bundle.json is of a wrong type or range, or the folder was written by
+        a newer version.
+    """
+    path = folder / BUNDLE_FILE
+    try:
+        values = read_values(path)
+    except FileNotFoundError:
+        raise BundleError(f"{folder}: no {BUNDLE_FILE}; expected a folder made by `ser-batch train`") from None
+    missing = [name for name in _REQUIRED if name not in values]
+    if missing:
+        raise BundleError(f"{path}: no {missing[0]}; it is not complete, copy the folder again or train again")
+    if values["schema_version"] != 1 or isinstance(values["schema_version"], bool):
+        raise BundleError(
+            f"{path}: schema version {values['schema_version']!r}, this program reads 1; upgrade ser-batch"
+        )
+    if not isinstance(values["estimator"], str) or values["estimator"] not in MODEL_FILES:
+        raise BundleError(f"{path}: estimator {values['estimator']!r}; expected one of {', '.join(MODEL_FILES)}")
+    check_used(path, values, MODEL_FILES[values["estimator"]])
+    _check_file(folder, MODEL_FILES[values["estimator"]], values["files"])
+    bundle = Bundle(folder, values)
+    try:
+        if bundle.feature_spec.digest() != values["feature_spec_hash"]:
+            raise BundleError(f"{path}: feature_spec was altered after training; copy the folder again")
+    except (UsageError, TypeError) as error:
+        raise BundleError(f"{path}: {error}; upgrade ser-batch, or train again") from error
+    return bundle
+
+
+_REQUIRED = (
+    "schema_version",
+    "model_id",
+    "estimator",
+    "labels",
+    "feature_spec",
+    "feature_spec_hash",
+    "scaler",
+    "temperature",
+    "files",
+    "metrics",
+    "training",
+    "licence",
+)
+
+
+def _check_file(folder: Path, name: str, hashes: Mapping[str, str]) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise BundleError(f"{path}: missing; copy the whole folder again, or train again")
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != hashes[name]:
+        raise BundleError(f"{path}: altered since it was saved; copy the whole folder again, or train again")
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models in the package, by name."""
+    root = Path(str(importlib.resources.files("ser_batch") / "models"))
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{BUNDLE_FILE}"))}
+
+
+def find_model(model: str | None, *, option: str = "--model") -> Bundle:
+    """Return the model that scoring uses.
+
+    Parameters
+    ----------
+    model
+        A folder, or the name of a shipped model. None: ``model`` in the working directory if it is there,
+        else the model that ships in the package.
+    option
+        What the error calls it by.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder or name.
+    """
+    if model is None:
+        local = Path("model")
+        return load_model(local if local.is_dir() else shipped_models()[DEFAULT_MODEL])
+    if model in shipped_models() and not Path(model).is_dir():
+        return load_model(shipped_models()[model])
+    if not Path(model).is_dir():
+        raise UsageError(
+            f"{option} {model}: no such folder; expected one, or {', '.join(shipped_models())}"
+            + did_you_mean(model, shipped_models())
+        )
+    return load_model(Path(model))

@@ -1,0 +1,50 @@
+"""MFCCs to probabilities, and how far from anything trained on they are."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.network.cmvn import Heard
+
+Array = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float64]
+
+
+class Predictor(Protocol):
+    """What turns MFCCs into probabilities."""
+
+    def __call__(
+        self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64], heard: Heard | None = None, /
+    ) -> Probabilities:
+        """Return probabilities of segments, shape (n, n_labels).
+
+        Parameters
+        ----------
+        mfcc
+            Shape (n, n_frames, n_mfcc), padded with 0.0; or embeddings, shape (n, d), for a model on those.
+        n_frames
+            Real frames, shape (n,); embeddings have none, and it is not used.
+        heard
+            Of the voice of each, where the model is normalized by that; None is as if nothing was.
+        """
+        ...
+
+
+def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Return probabilities with logits divided by `temperature` (Guo et al. 2017), shape (n, labels)."""
+    if temperature == 1.0:
+        return probabilities
+    logits = np.log(np.maximum(probabilities, 1e-12)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
+    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
+    for i, n in enumerate(n_frames):
+        frames = mfcc[i, :n]
+        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
+    return out

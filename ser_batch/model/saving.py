@@ -1,0 +1,74 @@
+"""Write a model folder."""
+
+import datetime
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ser_batch.config.features import canonical_json
+from ser_batch.model.folder import BUNDLE_FILE, CARD_FILE, MODEL_FILES, Bundle, model_id_of, network_contents
+from ser_batch.storage.atomic import atomic_path, write_json, write_text
+
+
+def save_model(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bundle:
+    """Write a model folder's network or estimator, bundle.json and card.
+
+    Parameters
+    ----------
+    folder
+        Exists; bundle.json is written last.
+    values
+        bundle.json without model_id, created, versions and files.
+    model
+        A Keras network, or a scikit-learn estimator.
+    card
+        MODEL_CARD.md; ``{model_id}`` in it is filled in.
+    """
+    path = folder / MODEL_FILES[values["estimator"]]
+    with atomic_path(path) as temporary:
+        if values["estimator"] == "cnn":
+            from ser_batch.network import optimization
+
+            named = temporary.with_name(temporary.name + ".keras")  # Keras goes by the suffix
+            optimization.save(model, named)
+            named.replace(temporary)
+            contents = network_contents(model.get_config(), model.get_weights())
+        else:
+            import skops.io
+
+            skops.io.dump(model, temporary)
+            contents = temporary.read_bytes()
+    # through JSON once: the id is that of the numbers as they will be read back
+    plain = json.loads(canonical_json(dict(values)))
+    model_id = model_id_of(contents, plain)
+    complete = plain | {
+        "model_id": model_id,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+    }
+    write_text(folder / CARD_FILE, card.replace("{model_id}", model_id))
+    write_json(folder / BUNDLE_FILE, complete)
+    return Bundle(folder, complete)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and the libraries that decide the numbers."""
+    import importlib.metadata  # slow to load, and no worker needs it
+
+    packages = (
+        "ser-batch",
+        "numpy",
+        "scipy",
+        "soxr",
+        "soundfile",
+        "scikit-learn",
+        "keras",
+        "jax",
+        "jaxlib",
+        "skops",
+    )
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}

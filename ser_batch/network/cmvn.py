@@ -1,0 +1,205 @@
+"""Normalization of MFCCs by the mean and deviation of all training data, a speaker or a channel."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Sums = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+# What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
+# nothing, of a single short clip it is half.
+PRIOR_FRAMES = 200.0
+QUIET_DB = 25.0
+_FIELDS = ("n_frames", "sums", "squares")
+
+
+def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np.bool_]:
+    """Return which frames are at most `QUIET_DB` below the loudest of their segment, by the mean over the mel bands.
+
+    Parameters
+    ----------
+    mfcc
+        Shape (k, frames, n_mfcc), padded with 0.0.
+    n_frames
+        Real frames, shape (k,).
+    n_mels
+        Mel bands they were made of: the first coefficient is the mean over these times the root of their number.
+
+    Returns
+    -------
+    array of bool, shape (k, frames)
+    """
+    is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
+    level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
+    return np.asarray(is_real & (level_db >= level_db.max(axis=1, keepdims=True, initial=-np.inf) - QUIET_DB))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heard:
+    """What was heard of some speakers: sums over the frames of their MFCCs that are speech.
+
+    Parameters
+    ----------
+    n_frames
+        Of speech; shape (k,).
+    sums, squares
+        Of the frames, and of their squares; shape (k, n_mfcc).
+    """
+
+    n_frames: Sums
+    sums: Sums
+    squares: Sums
+
+    @classmethod
+    def of(cls, mfcc: Array, n_frames: Numbers, n_mels: int) -> Self:
+        """Return what each of some segments holds, pauses left out: how much of them there is says nothing of a voice.
+
+        Parameters
+        ----------
+        mfcc, n_frames, n_mels
+            As `speech_frames` takes them.
+        """
+        is_speech = speech_frames(mfcc, n_frames, n_mels)
+        frames = np.where(is_speech[:, :, None], mfcc, 0).astype(np.float64)
+        return cls(is_speech.sum(axis=1).astype(np.float64), frames.sum(axis=1), (frames * frames).sum(axis=1))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence["Heard"]) -> Self:
+        """Return what several hold as one, one after the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
+
+    def __add__(self, other: "Heard") -> "Heard":
+        return Heard(*(getattr(self, name) + getattr(other, name) for name in _FIELDS))
+
+    def __getitem__(self, numbers: Numbers | slice) -> "Heard":
+        return Heard(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
+
+    def replaced(self, is_replaced: npt.NDArray[np.bool_], other: "Heard") -> "Heard":
+        """Return what some hold, and others instead where `is_replaced`, shape (k,), says so."""
+        chosen = is_replaced[:, None]
+        return Heard(
+            np.where(is_replaced, other.n_frames, self.n_frames),
+            np.where(chosen, other.sums, self.sums),
+            np.where(chosen, other.squares, self.squares),
+        )
+
+    def moments(self) -> tuple[Sums, Sums]:
+        """Return mean and variance over the frames, shape (k, n_mfcc) each; 0 where there are none."""
+        n = np.maximum(self.n_frames, 1.0)[:, None]
+        mean = self.sums / n
+        return mean, np.maximum(self.squares / n - mean**2, 0.0)
+
+    def together(self, group: Numbers, n_groups: int) -> "Heard":
+        """Return what groups hold.
+
+        Parameters
+        ----------
+        group
+            Number of each one's group, shape (k,).
+        n_groups
+            How many there are.
+        """
+        out = Heard(np.zeros(n_groups), *(np.zeros((n_groups, self.sums.shape[1])) for _ in range(2)))
+        for total, own in ((out.n_frames, self.n_frames), (out.sums, self.sums), (out.squares, self.squares)):
+            np.add.at(total, group, own)
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaler:
+    """Mean and deviation of each coefficient, fitted on the real frames of the training part.
+
+    Parameters
+    ----------
+    mean, scale
+        One number a coefficient.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def transform(self, mfcc: Array, n_frames: Numbers, heard: Heard | None = None) -> Array:
+        """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again.
+
+        Parameters
+        ----------
+        mfcc
+            Shape (n, frames, coefficients).
+        n_frames
+            Real frames, shape (n,).
+        heard
+            Of the speaker of each of them, to scale it by; None is by what was trained on.
+        """
+        if heard is None:
+            return scaled(mfcc, n_frames, np.asarray(self.mean), np.asarray(self.scale))
+        mean, scale = self.of(heard)
+        return scaled(mfcc, n_frames, mean[:, None], scale[:, None])
+
+    def of(self, heard: Heard) -> tuple[Sums, Sums]:
+        """Return mean and deviation of speakers, shape (k, coefficients) each.
+
+        Those of what was trained on count as `PRIOR_FRAMES` frames beside the speaker's own, so that little speech
+        gives something in between, and none gives `mean` and `scale`.
+        """
+        own_mean, own_variance = heard.moments()
+        share = (heard.n_frames / (heard.n_frames + PRIOR_FRAMES))[:, None]
+        mean = share * own_mean + (1 - share) * np.asarray(self.mean)
+        return mean, np.sqrt(share * own_variance + (1 - share) * np.asarray(self.scale) ** 2)
+
+
+def moved(of_voice: tuple[Sums, Sums], before: Heard, after: Heard) -> tuple[Sums, Sums]:
+    """Return mean and deviation of voices as they would be had all they said been changed as one segment of each was.
+
+    Parameters
+    ----------
+    of_voice
+        Mean and deviation, shape (k, n_mfcc) each.
+    before, after
+        What the k segments hold, unchanged and changed.
+    """
+    mean, scale = of_voice
+    (mean_before, variance_before), (mean_after, variance_after) = before.moments(), after.moments()
+    # silence has no deviation to compare with
+    stretch = np.sqrt(np.clip(variance_after / np.maximum(variance_before, 1e-3), 0.1, 10.0))
+    return mean + mean_after - mean_before, scale * stretch
+
+
+def scaled(mfcc: Array, n_frames: Numbers, mean: Sums, scale: Sums) -> Array:
+    """Return MFCCs less a mean and in units of a scale, shape (n, frames, coefficients); padding is 0."""
+    out = (mfcc - mean.astype(np.float32)) / scale.astype(np.float32)
+    out[np.arange(mfcc.shape[1]) >= n_frames[:, None]] = 0
+    return np.asarray(out, dtype=np.float32)
+
+
+class ChannelVoices:
+    """Sums over what each channel held so far, MFCCs or embeddings: a channel of a recording is taken for one speaker.
+
+    Sums, not segments, so that it stays as small however long the recording is. A segment is compared with all that was
+    heard up to the end of its batch; the first batch of a recording is a long one, so that its beginning is not left
+    with nothing. Where little is heard in all, what the model was trained on (`Scaler.of`), or the archive
+    (`HeadModel`), has its part.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[int, Heard] = {}
+
+    def hear(self, channels: Sequence[int], heard: Heard) -> Heard:
+        """Add segments, and return what has been heard by then of the channel of each.
+
+        Parameters
+        ----------
+        channels
+            Of the segments, n numbers.
+        heard
+            What each of them holds; nothing where it is not to be heard.
+        """
+        numbers, group = np.unique(np.asarray(channels, dtype=np.int64), return_inverse=True)
+        new = heard.together(group, len(numbers))
+        for place, channel in enumerate(numbers.tolist()):
+            own = new[np.array([place])]
+            self._totals[channel] = self._totals[channel] + own if channel in self._totals else own
+        return Heard.concatenated([self._totals[channel] for channel in channels])

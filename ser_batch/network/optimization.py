@@ -1,0 +1,277 @@
+"""Train a network with Keras on JAX: batches, optimizer, loss, state."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.network.keras_setup import keras, ops
+from ser_batch.network.recipes import Recipe
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """All that the next step of a training depends on, but for its data and settings.
+
+    Parameters
+    ----------
+    epoch
+        How many are done.
+    arrays
+        The network's variables in Keras's order, states of its random generators among them, then those of the
+        optimizer; of a finished network its own alone.
+    """
+
+    epoch: int
+    arrays: Sequence[npt.NDArray[Any]]
+
+
+class ConvolutionMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no types
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) on dense and convolution kernels.
+
+    A step along the nearest matrix with orthonormal rows to the momentum, of the length that Adam's would have (Liu et
+    al. 2025, arXiv 2502.16982). Keras applies it to matrices only and leaves all else to AdamW; here a kernel of shape
+    (width, channels, filters) is a matrix (width * channels, filters), and only vectors and the output layer are left.
+    """
+
+    def _should_use_adamw(self, variable: Any) -> bool:
+        return len(variable.shape) < 2 or variable.path.endswith("probabilities/kernel")
+
+    def _muon_update_step(self, gradient: Any, variable: Any, lr: Any, m: Any) -> None:
+        self.assign_add(m, ops.add(gradient, m * (self.momentum - 1)))
+        direction = ops.add(gradient, self.momentum * m)  # Nesterov
+        matrix = ops.reshape(direction, (-1, variable.shape[-1]))
+        step = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
+        self.assign_sub(variable, ops.reshape(step, variable.shape))
+
+
+# of probabilities, so that none is 0 before the logarithm; float32 goes down to 1e-38
+SMALLEST = 1e-30
+
+
+class MaskedCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # Keras ships no types
+    """Categorical cross-entropy of the softmax over the labels that each segment allows.
+
+    The probabilities of a softmax, divided by the sum of those allowed, are the softmax over the logits allowed: the
+    others get no gradient at all.
+
+    Targets have shape (n, n_mixed, n_labels): shares of each label, -1 where it is not allowed. The second axis has the
+    segments that a mixed one is made of; each counts with its own labels and the share it has, which with equal labels
+    is mixup's own loss (Zhang et al. 2018), as that is linear in the targets.
+    """
+
+    def __init__(self, label_smoothing: float) -> None:
+        super().__init__(name="masked_crossentropy")
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each segment, shape (n,)."""
+        allowed = ops.cast(y_true >= 0, y_pred.dtype)
+        targets = ops.maximum(y_true, 0.0)
+        weight = ops.sum(targets, axis=-1)  # (n, n_mixed), of each part
+        evenly = allowed / ops.sum(allowed, axis=-1, keepdims=True)
+        targets = (1 - self.label_smoothing) * targets + self.label_smoothing * weight[..., None] * evenly
+        p = ops.maximum(y_pred, SMALLEST)[:, None, :]
+        log_sum = ops.log(ops.sum(p * allowed, axis=-1))
+        return ops.sum(weight * log_sum - ops.sum(targets * ops.log(p), axis=-1), axis=-1)
+
+
+def masked_accuracy(y_true: Any, y_pred: Any) -> Any:
+    """Return whether the most probable label that a segment allows is its own, shape (n,).
+
+    Targets are those of `MaskedCrossentropy`; a mixed segment's own label is that of its first part.
+    """
+    own = y_true[:, 0]
+    predicted = ops.argmax(ops.where(own >= 0, y_pred, -1.0), axis=-1)
+    return ops.cast(predicted == ops.argmax(own, axis=-1), y_pred.dtype)
+
+
+Array = npt.NDArray[np.float32]
+# JAX compiles once for each shape, so batches have one size and the last one is filled up
+PREDICT_BATCH = 64
+# of Muon's orthogonalization; the usual 5 make each step of training longer, and were not compared at equal rates
+NEWTON_SCHULZ_STEPS = 3
+
+
+def set_seed(seed: int) -> None:
+    """Make initial weights, dropout and shuffling follow from `seed`."""
+    keras.utils.set_random_seed(seed)
+
+
+class Segments(Protocol):
+    """What an epoch is made of: segments, each in one of its variants.
+
+    Parameters
+    ----------
+    is_masked
+        Whether targets say which labels are allowed, as `masking.MaskedCrossentropy` has them.
+    """
+
+    is_masked: bool
+
+    def __len__(self) -> int: ...
+
+    def order(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Return the numbers of the segments of one epoch, as many as there are."""
+        ...
+
+    def batch(self, numbers: npt.NDArray[np.int64], generator: np.random.Generator) -> tuple[Array, Array]:
+        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments.
+
+        Targets have shape (n, n_labels), or (n, n_mixed, n_labels) where they are masked.
+        """
+        ...
+
+
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
+    """Shuffled batches of one size; the few segments left over in an epoch are other ones in the next."""
+
+    def __init__(self, segments: Segments, batch: int, seed: int, *, first_epoch: int) -> None:
+        super().__init__()
+        self._segments, self._batch, self._seed = segments, batch, seed
+        self._epoch = first_epoch - 1
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return len(self._segments) // self._batch
+
+    def __getitem__(self, index: int) -> tuple[Array, Array]:
+        numbers = self._order[index * self._batch : (index + 1) * self._batch]
+        # of its own, so that nothing hangs on the order in which batches are asked for
+        return self._segments.batch(numbers, np.random.default_rng((self._seed, self._epoch, index)))
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+        self._order = self._segments.order(np.random.default_rng((self._seed, self._epoch)))
+
+
+def fit(
+    network: Any,
+    segments: Segments,
+    recipe: Recipe,
+    *,
+    epochs: int,
+    seed: int,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    begun: State | None = None,
+    keep: Callable[[int, Callable[[], State]], None] | None = None,
+) -> None:
+    """Train a network.
+
+    Parameters
+    ----------
+    network
+        From `build`.
+    segments
+        The training part.
+    recipe
+        Optimizer, schedule and loss.
+    epochs, seed
+        Passes over the segments; seed of shuffling and augmentation.
+    on_epoch
+        Called with the epoch's number from 1 and its loss and accuracy (fraction).
+    begun
+        Where another process left off: what is learned from there is the same to the bit as without the break.
+    keep
+        Called after each epoch with its number, and with what gives the state that `begun` takes.
+    """
+    n_done = begun.epoch if begun else 0
+    batches = _Batches(segments, min(recipe.batch, len(segments)), seed, first_epoch=n_done)
+    optimizer = _optimizer(recipe, epochs * len(batches))
+    if segments.is_masked:
+        accuracy = keras.metrics.MeanMetricWrapper(masked_accuracy, name="accuracy")
+        network.compile(optimizer=optimizer, loss=MaskedCrossentropy(recipe.label_smoothing), metrics=[accuracy])
+    else:
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+        network.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    if begun is not None:
+        _restore(network, optimizer, begun)
+
+    def after_epoch(index: int, logs: dict[str, Any]) -> None:
+        epoch = index + 1
+        on_epoch(epoch, dict(logs))
+        if keep is not None:
+            keep(epoch, lambda: _state(network, None if epoch == epochs else optimizer, epoch))
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
+    # shuffled already; Keras would shuffle the batches once more, by a generator that all of the process shares
+    network.fit(batches, initial_epoch=n_done, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
+
+
+def _state(network: Any, optimizer: Any, epoch: int) -> State:
+    variables = [*network.variables, *(optimizer.variables if optimizer is not None else ())]
+    return State(epoch, [np.asarray(variable.value) for variable in variables])
+
+
+def _restore(network: Any, optimizer: Any, state: State) -> None:
+    """Give a compiled network and its optimizer the values of a state.
+
+    Raises
+    ------
+    ValueError
+        The state is of a network that is built otherwise.
+    """
+    optimizer.build(network.trainable_variables)
+    variables = list(network.variables)
+    if len(state.arrays) > len(variables):  # not finished
+        variables += optimizer.variables
+    for variable, array in zip(variables, state.arrays, strict=True):
+        variable.assign(array)
+
+
+def _optimizer(recipe: Recipe, steps: int) -> Any:
+    if not recipe.weight_decay:
+        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps))
+    rise = max(1, steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate / 20, max(1, steps - rise), warmup_target=recipe.learning_rate, warmup_steps=rise
+    )
+    optimizer = ConvolutionMuon(
+        schedule, weight_decay=recipe.weight_decay, adam_weight_decay=recipe.weight_decay, ns_steps=NEWTON_SCHULZ_STEPS
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+class Rows(Protocol):
+    """Scaled MFCCs by slice, shape (n, n_frames, n_mfcc): an array, or what makes one when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: Any, /) -> Array: ...
+
+
+def predict(network: Any, x: Rows) -> npt.NDArray[np.float64]:
+    """Return the probabilities of segments.
+
+    Parameters
+    ----------
+    network
+        Trained.
+    x
+        Scaled MFCCs, shape (n, n_frames, n_mfcc).
+
+    Returns
+    -------
+    array of float64, shape (n, n_labels)
+        Rows sum to 1.
+    """
+    out = [np.empty((0, network.output_shape[-1]))]
+    for first in range(0, len(x), PREDICT_BATCH):
+        rows = x[first : first + PREDICT_BATCH]
+        batch = np.zeros((PREDICT_BATCH, *rows.shape[1:]), dtype=np.float32)
+        batch[: len(rows)] = rows
+        out.append(np.asarray(network.predict_on_batch(batch), dtype=np.float64)[: len(rows)])
+    probabilities = np.concatenate(out)
+    return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+
+def save(network: Any, path: Path) -> None:
+    """Write a network as .keras, without the optimizer's state."""
+    # from the configuration: a clone would take the optimizer along, three times the size
+    bare = keras.Model.from_config(network.get_config())
+    bare.set_weights(network.get_weights())
+    bare.save(path)

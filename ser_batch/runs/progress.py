@@ -1,0 +1,101 @@
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere; or nothing, or a line for each shard."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from ser_batch.runs.ledger import ShardSummary
+
+SECONDS_BETWEEN_LINES = 10.0
+# gets each shard as it is done
+Advance = Callable[[ShardSummary], None]
+# gets a title and the number of files, and shows the shards of the block
+Progress = Callable[[str, int], contextlib.AbstractContextManager[Advance]]
+
+
+@contextlib.contextmanager
+def progress(title: str, n_files: int) -> Iterator[Advance]:
+    """Show files, hours of sound, rate and time left: a bar on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        with _bar(title, n_files) as (advance, _):
+            yield advance
+        return
+    started = said = time.monotonic()
+    files, audio_s = 0, 0.0
+
+    def advance_plainly(summary: ShardSummary) -> None:
+        nonlocal files, audio_s, said
+        files, audio_s = files + summary.n_recordings, audio_s + summary.audio_s
+        now = time.monotonic()
+        if now - said >= SECONDS_BETWEEN_LINES:
+            said = now
+            rate = files / (now - started)
+            print(
+                f"{title}: {files} of {n_files} files, {audio_s / 3600:.2f} h of audio, {rate:.1f} files/s, "
+                f"{(n_files - files) / rate:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    yield advance_plainly
+
+
+@contextlib.contextmanager
+def each_shard(title: str, n_files: int) -> Iterator[Advance]:
+    """Show a line for each shard, above the bar where there is one."""
+    files = 0
+    with contextlib.ExitStack() as stack:
+        move, say = (
+            stack.enter_context(_bar(title, n_files))
+            if sys.stderr.isatty()
+            else (_nothing, lambda line: print(line, file=sys.stderr, flush=True))
+        )
+
+        def advance(summary: ShardSummary) -> None:
+            nonlocal files
+            files += summary.n_recordings
+            say(
+                f"{title}: {summary.name}: {summary.n_recordings} recordings, {summary.n_rows} rows, "
+                f"{summary.n_rejects} rejected, {summary.audio_s:.1f} s of audio; {files} of {n_files} files"
+            )
+            move(summary)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def no_progress(_title: str, _n_files: int) -> Iterator[Advance]:
+    """Show nothing."""
+    yield _nothing
+
+
+def _nothing(_summary: ShardSummary) -> None:
+    return
+
+
+@contextlib.contextmanager
+def _bar(title: str, n_files: int) -> Iterator[tuple[Advance, Callable[[str], None]]]:
+    """Draw a bar on stderr; give what moves it, and what says a line above it."""
+    import rich.console
+    import rich.progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("files  {task.fields[hours]:.2f} h of audio  {task.fields[rate]:.1f} files/s "),
+        bars.TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    audio_s = 0.0
+    with bars.Progress(*columns, console=rich.console.Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=n_files, hours=0.0, rate=0.0)
+
+        def advance(summary: ShardSummary) -> None:
+            nonlocal audio_s
+            audio_s += summary.audio_s
+            bar.update(task, advance=summary.n_recordings, hours=audio_s / 3600)
+            bar.update(task, rate=bar.tasks[0].completed / (time.monotonic() - started))
+
+        yield advance, lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True)

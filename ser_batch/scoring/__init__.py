@@ -1,0 +1,1 @@
+"""Stage 3: recordings to predictions, calls and reports."""

@@ -1,0 +1,339 @@
+"""Choose the prior and the reference of a run; make the reference from a sample of the archive."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ser_batch.config.features import EncoderSpec
+from ser_batch.config.option_values import check_prior
+from ser_batch.config.options import ScoreOptions
+from ser_batch.corpus.manifest import Recording
+from ser_batch.errors import UsageError
+from ser_batch.model.folder import Bundle
+from ser_batch.network.heads import log_prior_of
+from ser_batch.runs.cluster import Cluster
+from ser_batch.runs.part_writer import MAIN, Rows
+from ser_batch.runs.progress import Progress
+from ser_batch.runs.run import run_recordings
+from ser_batch.runs.store import Store
+from ser_batch.runs.worker import Work
+from ser_batch.scoring.reference import (
+    LEAST_RECORDINGS,
+    Reference,
+    embeddings_of,
+    given_reference,
+    no_reference,
+    now,
+    read_reference,
+    reference_file,
+)
+from ser_batch.scoring.worker import Opened, ScoreWork
+from ser_batch.storage.lock import claimed, refuse_other
+from ser_batch.storage.paths import remove_tree, source
+
+MOST_RECORDINGS = 200
+MOST_SEGMENTS = 10
+# of all recordings together; a mean of so many does not move any more (heads are trained on means of 240)
+ENOUGH_SEGMENTS = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleWork(Work):
+    """What a worker does with a recording of the sample."""
+
+    folder: Path
+    scoring: ScoreWork
+    size: int
+    most_segments: int
+
+    @property
+    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
+        """One row per segment."""
+        return {MAIN: _schema(self.size)}
+
+    def prepare(self) -> None:
+        """Load the model."""
+        self.scoring.prepare()
+
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield at most `most_segments`, by channel and number; nothing where none has enough speech."""
+        opened = self.scoring.open(recording)
+        only = frozenset(evenly(list(self._spoken(opened)), self.most_segments))
+        if not only:
+            return
+        found = {
+            (segment.channel, segment.index): segment.features
+            for segment in self.scoring.segments(opened, only)
+            if segment.features is not None and segment.rms_dbfs is not None
+        }
+        features = [found[key] for key in sorted(found)]
+        if features:
+            is_heard = self.scoring.judge(opened).strangeness(features) <= 1
+            for (channel, index), own, heard in zip(sorted(found), features, is_heard.tolist(), strict=True):
+                row = {"path": recording.path, "content_hash": content_hash, "channel": channel, "segment": index}
+                row |= {"end_s": opened.activity.duration_s, "is_heard": heard}
+                yield MAIN, row | {"n_tokens": own.n_tokens, "embedding": own.values}
+
+    def _spoken(self, opened: Opened) -> Iterator[tuple[int, int]]:
+        """Yield channel and number of the segments with enough speech to be scored, and any at all."""
+        from ser_batch.segments.boundaries import intervals, labels_by_channel  # loaded by workers only
+
+        segmentation, activity = self.scoring.segmentation, opened.activity
+        labels = labels_by_channel(opened.recording, segmentation, opened.sound.n_channels)
+        for channel in sorted(opened.roles.keys() - opened.copies):
+            for interval in intervals(channel, labels[channel], segmentation, activity):
+                end_s = activity.duration_s if interval.end_s is None else interval.end_s
+                ratio = activity.speech_ratio(channel, interval.start_s, end_s)
+                if ratio > 0 and ratio >= self.scoring.min_speech:
+                    yield channel, interval.index
+                if segmentation.mode == "windows" and end_s >= activity.duration_s:
+                    break  # windows go on for ever
+
+
+def evenly(keys: Sequence[tuple[int, int]], most: int) -> Sequence[tuple[int, int]]:
+    """Return at most so many of some keys, as far apart as they can be."""
+    n = min(most, len(keys))
+    return [keys[(2 * number + 1) * len(keys) // (2 * n)] for number in range(n)]
+
+
+def sample(recordings: Sequence[Recording]) -> list[Recording]:
+    """Return at most `MOST_RECORDINGS` recordings, chosen and ordered by a hash of their path."""
+    return sorted(recordings, key=lambda recording: _hash(recording.path))[:MOST_RECORDINGS]
+
+
+def _hash(path: str) -> bytes:
+    return hashlib.sha256(path.encode()).digest()
+
+
+def archive_reference(
+    recordings: Sequence[Recording],
+    scoring: ScoreWork,
+    spec: EncoderSpec,
+    options: ScoreOptions,
+    *,
+    cluster: Cluster | None,
+    progress: Progress | None,
+) -> tuple[Reference, pa.Table | None]:
+    """Encode a sample of the archive.
+
+    Parameters
+    ----------
+    recordings
+        All that are to be scored, in any order.
+    scoring
+        How they are; its folder has to be claimed.
+    spec
+        The encoder.
+    options, cluster, progress
+        How the work is done.
+
+    Returns
+    -------
+    reference : Reference
+    sampled : pyarrow.Table, optional
+        The segments of the sample, for `ScoreWork.sampled`.
+    """
+    chosen = sample(recordings)
+    nothing = no_reference(spec, options.segments, n_sampled=len(chosen))
+    if len(chosen) < LEAST_RECORDINGS:
+        return nothing, None
+    folder = sample_folder(scoring.folder)
+    most_segments = min(MOST_SEGMENTS, math.ceil(ENOUGH_SEGMENTS / len(chosen)))
+    work = SampleWork(folder, scoring, spec.embedding_size, most_segments)
+    try:
+        with claimed(folder):
+            store = Store(folder, {}, overwrite=True)
+            run_recordings(work, store, chosen, options, title="reference", cluster=cluster, progress=progress)
+            tables = [pq.ParquetFile(source(part)).read() for part in store.parts()]
+    finally:
+        remove_tree(folder)
+    sampled = pa.concat_tables([_schema(spec.embedding_size).empty_table(), *tables])
+    embedding, is_heard = embeddings_of(sampled).astype(np.float64), sampled["is_heard"].to_numpy()
+    path = sampled["path"].to_numpy()
+    # in the order of the sample: sums of floats depend on it
+    of_recordings = [embedding[is_heard & (path == recording.path)] for recording in chosen]
+    own = [values for values in of_recordings if len(values)]
+    if len(own) < LEAST_RECORDINGS:
+        return nothing, sampled
+    n_segments = sum(map(len, own))
+    sums = np.zeros(spec.embedding_size)
+    for values in own:
+        sums += values.sum(axis=0)
+    reference = Reference(
+        kind="archive",
+        encoder=spec.digest(),
+        segments=options.segments,
+        embedding=tuple((sums / n_segments).tolist()),
+        n_recordings=len(own),
+        n_segments=n_segments,
+        n_sampled=len(chosen),
+        created=now(),
+    )
+    return reference, sampled
+
+
+def _schema(size: int) -> pa.Schema:
+    """Return the columns of the sample, for embeddings of `size` numbers."""
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("content_hash", pa.string()),
+            ("channel", pa.int16()),
+            ("segment", pa.int32()),
+            ("end_s", pa.float64()),  # of the recording
+            ("is_heard", pa.bool_()),  # in domain, and so part of the reference
+            ("n_tokens", pa.int32()),
+            ("embedding", pa.list_(pa.float32(), size)),
+        ]
+    )
+
+
+def sample_folder(folder: Path) -> Path:
+    """Return where the sample of a store is worked on; it is removed when that is done."""
+    return folder / "_meta" / "reference"
+
+
+@dataclasses.dataclass(frozen=True)
+class UsedReference:
+    """The reference of a run.
+
+    Parameters
+    ----------
+    reference
+        What it is.
+    file
+        Where it is stored.
+    given
+        What ``--reference`` said.
+    is_stored
+        Whether an earlier run into the same output stored it.
+    """
+
+    reference: Reference
+    file: Path
+    given: str | None
+    is_stored: bool
+
+
+def chosen_prior(model: Bundle, options: ScoreOptions) -> Mapping[str, float]:
+    """Return the shares of labels that are expected; empty for balanced.
+
+    Raises
+    ------
+    UsageError
+        ``--prior`` does not fit the labels of the model.
+    """
+    wanted = options.wanted_prior
+    if wanted is None:
+        return {} if options.segments in ("clip", "labels") else model.prior
+    check_prior(wanted, model.labels)
+    return wanted
+
+
+def shares_of(model: Bundle, prior: Mapping[str, float]) -> dict[str, float]:
+    """Return the share that a prior expects of each label."""
+    return dict(zip(model.labels, np.exp(log_prior_of(model.labels, prior)).tolist(), strict=True))
+
+
+def given_by(model: Bundle, options: ScoreOptions) -> Reference | None:
+    """Return the reference that was asked for; None where it is that of the archive, or the model takes none.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, or the model takes no reference.
+    InputError
+        See `read_reference`.
+    """
+    if options.reference is None or (options.reference == "none" and not model.is_head_model):
+        return None
+    if not model.is_head_model:
+        raise UsageError(
+            f"--reference {options.reference}: the model {model.folder} takes no reference, only heads on embeddings "
+            "do (train --recipe head); leave out --reference, or choose another --model"
+        )
+    return given_reference(options.reference, encoder_spec(model), options.segments)
+
+
+def encoder_spec(model: Bundle) -> EncoderSpec:
+    """Return the encoder of a model on embeddings."""
+    assert isinstance(model.feature_spec, EncoderSpec)
+    return model.feature_spec
+
+
+def chosen_reference(
+    recordings: Sequence[Recording],
+    work: ScoreWork,
+    identity: Mapping[str, Any],
+    model: Bundle,
+    options: ScoreOptions,
+    given: Reference | None,
+    *,
+    cluster: Cluster | None,
+    progress: Progress | None,
+) -> tuple[UsedReference, pa.Table | None]:
+    """Return the reference of a run with heads: the given one, that of the first run into this output, or a new one.
+
+    Parameters
+    ----------
+    recordings, work
+        What is scored, and how; its folder has to be claimed.
+    identity
+        Of the run, as far as it is known.
+    model, options, given
+        The model, the options, and what `given_by` gave.
+    cluster, progress
+        How the work is done.
+
+    Returns
+    -------
+    reference : UsedReference
+    sampled : pyarrow.Table, optional
+        What a new one was made of, see `sampling.archive_reference`.
+
+    Raises
+    ------
+    OutputError
+        The output belongs to another run; nobody waits for a reference then.
+    InputError
+        The stored reference is altered.
+    """
+    spec, file = encoder_spec(model), reference_file(options.out)
+    if given is not None:
+        return UsedReference(given, file, options.reference, is_stored=False), None
+    found = run_settings(work.folder, options)
+    if found is not None:
+        refuse_other(work.folder, {name: value for name, value in found.items() if name != "reference"}, identity)
+        with contextlib.suppress(FileNotFoundError):  # then it is made again, and refused if it is another one
+            return UsedReference(read_reference(file, spec), file, None, is_stored=True), None
+    made, sampled = archive_reference(recordings, work, spec, options, cluster=cluster, progress=progress)
+    return UsedReference(made, file, None, is_stored=False), sampled
+
+
+def run_settings(folder: Path, options: ScoreOptions) -> dict[str, Any] | None:
+    """Return the settings of the run that this one goes on with; None where it begins."""
+    run_file = folder / "_meta" / "run.json"
+    if options.overwrite or not run_file.is_file():
+        return None
+    settings: dict[str, Any] = json.loads(run_file.read_text(encoding="utf-8"))
+    return settings
+
+
+def reference_warnings(used: UsedReference | None, n_recordings: int) -> Iterator[str]:
+    """Yield what to tell of a reference that would be another one by now."""
+    if used is None or not used.is_stored or used.reference.kind != "none":
+        return
+    if n_recordings >= LEAST_RECORDINGS and n_recordings > used.reference.n_sampled:
+        yield (
+            f"scored without a reference of the archive, as in the first run into this output; {n_recordings} "
+            "recordings are enough for one. Add --overwrite to make it and to score all recordings with it"
+        )

@@ -1,0 +1,267 @@
+"""The third stage: recordings to predictions, one row a segment, and tables of calls and labels beside them."""
+
+import dataclasses
+import importlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.option_values import prior_text
+from ser_batch.config.options import ScoreOptions
+from ser_batch.corpus.manifest import Recording, Reject
+from ser_batch.corpus.walk import utf8, walk
+from ser_batch.errors import OutputError
+from ser_batch.model.folder import Bundle, find_model
+from ser_batch.runs.cluster import connected
+from ser_batch.runs.progress import Progress
+from ser_batch.runs.run import labelled, named_corpus, nothing_done, run_recordings
+from ser_batch.runs.store import Store
+from ser_batch.scoring.archive import (
+    UsedReference,
+    chosen_prior,
+    chosen_reference,
+    given_by,
+    reference_warnings,
+    run_settings,
+    sample_folder,
+    shares_of,
+)
+from ser_batch.scoring.call_summary import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
+from ser_batch.scoring.reference import kept_for_workers, reference_file, remove_samples, write_reference
+from ser_batch.scoring.tables import write_tables
+from ser_batch.scoring.worker import CALLS, ScoreWork
+from ser_batch.storage.lock import claimed
+from ser_batch.storage.paths import remove_tree
+
+if TYPE_CHECKING:
+    import polars as pl  # workers unpickle their work from this package, and need none of it
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreSummary:
+    """What `score` did.
+
+    Parameters
+    ----------
+    out
+        preds.parquet; the side tables lie beside it.
+    model
+        The one used.
+    reference
+        What is known of the archive; None for models that take no reference.
+    prior
+        Share that each label was expected to have.
+    n_done, n_already, n_vanished
+        Recordings scored by this call, scored before, and no longer there.
+    n_left, n_older
+        Recordings not done because of ``--limit``, and without rows because of ``--since``.
+    n_recordings, n_calls, n_segments, audio_s
+        Of all tables: recordings, recordings and channels, segments, seconds of sound.
+    done_s
+        Seconds of sound that this call scored.
+    report
+        The frame of preds.report.parquet.
+    rejects
+        Recordings that could not be used.
+    warnings
+        Sentences to tell.
+    passed_over
+        Other files seen by the walk, by suffix.
+    seconds
+        Time this call took.
+    """
+
+    out: Path
+    model: Bundle
+    reference: UsedReference | None
+    prior: Mapping[str, float]
+    n_done: int
+    n_already: int
+    n_vanished: int
+    n_left: int
+    n_older: int
+    n_recordings: int
+    n_calls: int
+    n_segments: int
+    audio_s: float
+    done_s: float
+    report: "pl.DataFrame"
+    rejects: tuple[Reject, ...]
+    warnings: tuple[str, ...]
+    passed_over: Mapping[str, int]
+    seconds: float
+
+
+def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progress | None = None) -> ScoreSummary:
+    """Score a folder of recordings; go on where an earlier call stopped.
+
+    Parameters
+    ----------
+    audio
+        A folder, walked to any depth, or one recording.
+    options
+        Those of ``ser-batch score``. ``out`` that ends in .parquet is one file with side tables of the same stem
+        beside it, and a folder ``<stem>.parts`` that remembers what is done; another name is a folder of parts.
+    progress
+        Shows how far it is; None is a bar on a terminal and plain lines elsewhere, on stderr.
+
+    Raises
+    ------
+    UsageError
+        `audio` or the model is not there, or options do not go together.
+    InputError
+        Nothing could be scored, or the labels file cannot be used.
+    BundleError
+        The model folder is incomplete or altered.
+    OutputError
+        The output cannot be written, belongs to another run, or another run is writing it.
+    """
+    options = options or ScoreOptions()
+    started = time.monotonic()
+    segmentation = options.segmentation
+    model = find_model(options.model)
+    if isinstance(model.feature_spec, FeatureSpec):
+        segmentation.check_window(model.feature_spec)
+    prior, given = chosen_prior(model, options), given_by(model, options)
+    manifest = walk(audio, corpus=options.corpus)
+    recordings, warnings, _ = labelled(manifest.recordings, options)
+    identity = {
+        "root": utf8(manifest.root),
+        "model_id": model.model_id,
+        "segmentation": segmentation.decisive(),
+        "channel_roles": options.channel_roles,
+        "roles": options.roles,
+        "min_confidence": options.min_confidence,
+        "min_speech": options.least_speech,
+        "prior": prior_text(prior),
+        **options.reading_identity,
+        "corpus": named_corpus(options),
+    }
+    one_file = options.out.suffix == ".parquet"
+    if one_file and options.out.is_dir():
+        raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
+    folder = options.out.with_suffix(".parts") if one_file else options.out
+    with connected(options) as cluster, claimed(folder):
+        work = ScoreWork(
+            folder.absolute(),  # workers have a working directory of their own
+            model.folder.resolve(),
+            model.labels,
+            model.model_id,
+            segmentation,
+            options.role_of_channel,
+            options.wanted_roles,
+            options.min_confidence,
+            options.least_speech,
+            options.wanted_raw_format,
+            options.max_duration,
+            prior,
+        )
+        remove_tree(sample_folder(folder))  # of a run that was killed
+        remove_samples(folder)
+        reference: UsedReference | None = None
+        sampled: pa.Table | None = None
+        if model.is_head_model:
+            reference, sampled = chosen_reference(
+                recordings, work, identity, model, options, given, cluster=cluster, progress=progress
+            )
+            identity["reference"] = reference.reference.identity()
+            work = dataclasses.replace(work, archive=reference.reference.embedding)
+            if run_settings(folder, options) is None:
+                write_reference(reference.file, reference.reference)
+        elif options.overwrite:
+            reference_file(options.out).unlink(missing_ok=True)
+        store = Store(folder, identity, overwrite=options.overwrite)
+        if reference is not None and not reference.file.is_file():
+            write_reference(reference.file, reference.reference)
+        plan = store.plan(
+            recordings,
+            work,
+            there={recording.path for recording in manifest.recordings},
+            prune=options.prune,
+            since_ns=options.since_ns,
+            limit=options.limit,
+            timeout_s=options.timeout,
+        )
+        # Polars makes the tables at the end, Altair the charts of their page; loading them takes a second, which there
+        # is while workers work.
+        # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
+        libraries = ("polars", "altair") if plan.todo else ("polars",)
+        threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
+        with kept_for_workers(work.folder, sampled) as file:
+            run_recordings(
+                dataclasses.replace(work, sampled=file),
+                store,
+                plan.todo,
+                options,
+                title="score",
+                cluster=cluster,
+                progress=progress,
+            )
+        held = store.finish(manifest.rejects)
+        if not held.n_rows and not store.parts(CALLS):
+            raise nothing_done(audio, "scored", store, held, plan)
+        tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
+        return ScoreSummary(
+            out=options.out,
+            model=model,
+            reference=reference,
+            prior=shares_of(model, prior),
+            n_done=len(plan.todo),
+            n_already=plan.n_done,
+            n_vanished=plan.n_vanished,
+            n_left=plan.n_left,
+            n_older=plan.n_older,
+            n_recordings=held.n_recordings,
+            n_calls=len(tables.calls),
+            n_segments=held.n_rows,
+            audio_s=held.audio_s,
+            done_s=held.new_audio_s,
+            report=tables.report,
+            rejects=held.rejects,
+            warnings=(
+                *warnings,
+                *reference_warnings(reference, len(recordings)),
+                *_warnings(tables.calls, model, held.n_without_rows),
+            ),
+            passed_over=manifest.passed_over,
+            seconds=time.monotonic() - started,
+        )
+
+
+def _is_timed(recordings: Sequence[Recording], options: ScoreOptions) -> bool:
+    """Whether labels have times, so that truth is a matter of segments and not of calls."""
+    return options.segmentation.follows_labels or any(
+        label.start_s is not None for recording in recordings for label in recording.labels
+    )
+
+
+def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iterator[str]:
+    if n_without_rows:
+        yield (
+            f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
+            "(a mono recording has channel 0 and no role)"
+        )
+    n = calls.filter(calls["status"] == STATUS_NO_SPEECH)["path"].n_unique()
+    if n:
+        yield f"{n} recordings have a channel without enough speech to be scored (status {STATUS_NO_SPEECH})"
+    n = calls.filter(calls["status"] == STATUS_SAME_SOUND)["path"].n_unique()
+    if n:
+        yield f"{n} recordings have one sound on several channels, which is scored once (status {STATUS_SAME_SOUND})"
+    n = calls.filter(calls["status"] == STATUS_UNLIKE)["path"].n_unique()
+    if n:
+        yield (
+            f"{n} recordings have a channel unlike anything the model was trained on, such as music or tones; it "
+            f"is not labelled (status {STATUS_UNLIKE})"
+        )
+    n = calls.filter(calls["status"] == STATUS_LOW_RATE)["path"].n_unique()
+    if n:
+        yield (
+            f"{n} recordings are sampled below the {model.lowest_rate} Hz that the model was trained with: it hears "
+            "nothing in the upper bands, so expect worse figures; a model trained on features of "
+            "`featurize --preset telephone` suits them"
+        )

@@ -1,0 +1,100 @@
+"""The tables that users read, made of the parts; made again only where something has changed."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ser_batch import __version__
+from ser_batch.runs.store import Store, StoreSummary
+from ser_batch.scoring.worker import CALLS
+from ser_batch.storage.atomic import make_folder, remove_temporaries_of, write_json
+from ser_batch.storage.paths import source
+from ser_batch.tables.parquet import merge_parts, rows_table, write_table
+from ser_batch.tables.schemas import REJECTS, REPORT, calls_schema, predictions_schema
+
+if TYPE_CHECKING:
+    import polars as pl  # workers unpickle their work from this package, and need none of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """What the closing lines tell of the tables.
+
+    Parameters
+    ----------
+    calls
+        path, channel and status of each recording and channel.
+    report
+        The frame of preds.report.parquet.
+    """
+
+    calls: "pl.DataFrame"
+    report: "pl.DataFrame"
+
+
+def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str, ...], *, timed: bool) -> Tables:
+    """Merge the parts into the tables that users read, and their page, unless they are made of these very parts.
+
+    Parameters
+    ----------
+    store, held
+        The parts, and what they hold.
+    out
+        Of the run; a file, or the folder of the parts.
+    labels
+        Of the model.
+    timed
+        Whether truth is counted by segment.
+    """
+    import polars as pl
+
+    from ser_batch.report.pages import write_page
+    from ser_batch.report.predictions import page_file, predictions_report, side_tables
+
+    is_file = out.suffix == ".parquet"
+    make_folder(out.parent if is_file else out / "_tables")
+    side = side_tables(out)
+    page = page_file(out)
+    files = {**({"": out} if is_file else {}), **side, "page": page}
+    if is_file:  # of a folder, the store has swept all that is in it
+        for file in files.values():
+            remove_temporaries_of(file)
+    record_file = store.folder / "_meta" / "tables.json"
+    made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
+    columns = ["path", "channel", "status"]
+    if _read(record_file) == {**made_of, "bytes": _sizes(files)}:
+        return Tables(pl.read_parquet(source(side[CALLS]), columns=columns), pl.read_parquet(source(side["report"])))
+    if is_file:
+        merge_parts(store.parts(), out, predictions_schema(labels))
+    merge_parts(store.parts(CALLS), side[CALLS], calls_schema(labels))
+    calls = pl.read_parquet(source(side[CALLS]), columns=[*columns, "role", "predicted", "emotion"])
+    wanted = ["role", "predicted", "abstained", "confidence", "emotion"]
+    none = pl.DataFrame(predictions_schema(labels).empty_table()).select(wanted)  # a run may find nothing but silence
+    segments = pl.concat([none, *(pl.read_parquet(source(part), columns=wanted) for part in store.parts())])
+    sure = segments.filter(pl.col("abstained").ne_missing(True))
+    report = predictions_report(sure, calls, labels, timed=timed)
+    write_table(side["report"], rows_table(report.to_dicts(), REPORT))
+    write_table(side["rejects"], rows_table([dataclasses.asdict(reject) for reject in held.rejects], REJECTS))
+    write_page(out, page)
+    write_json(record_file, {**made_of, "bytes": _sizes(files)})
+    return Tables(calls.select(columns), report)
+
+
+def _digest(held: StoreSummary) -> str:
+    return hashlib.sha256(repr(held.rejects).encode()).hexdigest()[:16]
+
+
+def _sizes(files: Mapping[str, Path]) -> dict[str, int | None]:
+    """Return the bytes of each table; None where it is not there."""
+    return {name: file.stat().st_size if file.is_file() else None for name, file in files.items()}
+
+
+def _read(record: Path) -> Any:
+    """Return what the tables were made of; None where that is not known."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,290 @@
+"""What a worker of score does with a recording: segments to predictions, and sums over its channels."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ser_batch.config.option_values import RawFormat
+from ser_batch.config.segmentation import Segmentation
+from ser_batch.corpus.manifest import Recording, emotion_of
+from ser_batch.errors import BundleError
+from ser_batch.model.folder import Bundle, load_model
+from ser_batch.network.heads import log_prior_of
+from ser_batch.runs.part_writer import MAIN, Rows
+from ser_batch.runs.worker import Work
+from ser_batch.scoring.call_summary import CallSums
+from ser_batch.scoring.reference import Besides, read_encoded
+from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Judge, judge, load_applied
+from ser_batch.tables.schemas import calls_schema, predictions_schema
+
+if TYPE_CHECKING:
+    from ser_batch.audio.sound import Sound
+    from ser_batch.segments.segmenter import Segment
+    from ser_batch.vad.activity import Activity
+
+CALLS = "calls"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A recording that is to be scored.
+
+    Parameters
+    ----------
+    recording, sound, activity
+        What it is, and where it has speech.
+    roles
+        Role of each channel to score.
+    copies
+        Those of them whose very sound a lower one has; they are not cut.
+    is_low_rate
+        Whether it is sampled below what the model was trained with.
+    """
+
+    recording: Recording
+    sound: "Sound"
+    activity: "Activity"
+    roles: Mapping[int, str | None]
+    copies: frozenset[int]
+    is_low_rate: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreWork(Work):
+    """What a worker of score does with a recording."""
+
+    folder: Path
+    model: Path
+    labels: tuple[str, ...]
+    model_id: str
+    segmentation: Segmentation
+    role_of_channel: Mapping[int, str]
+    wanted_roles: frozenset[str]
+    min_confidence: float = 0.0
+    min_speech: float = 0.0
+    raw_format: RawFormat | None = None
+    max_duration_s: float = math.inf
+    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # mean embedding of the archive, for heads
+    archive: tuple[float, ...] | None = None
+    # segments that are encoded already, because the archive's reference is made of them
+    sampled: Path | None = None
+
+    @property
+    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
+        """Segments, and one row a recording and channel."""
+        return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
+
+    @property
+    def cuts_at_labels(self) -> bool:
+        """Whether segments follow the labels file."""
+        return self.segmentation.follows_labels
+
+    @property
+    def joins_labels(self) -> bool:
+        """Truth is part of the rows, and predictions are quick to make anew."""
+        return False
+
+    def prepare(self) -> None:
+        """Load the model, and what decodes and computes."""
+        from ser_batch.segments.segmenter import segments  # noqa: F401 - loaded by workers only
+
+        loaded, _ = self.loaded()
+        if loaded.takes_embeddings:
+            _front_end(loaded)
+
+    def loaded(self) -> tuple[Bundle, Applied]:
+        """Return the model, loaded once per process."""
+        return _model(self.model, self.model_id)
+
+    def judge(self, opened: Opened) -> Judge[Any]:
+        """Return what applies the model to a recording."""
+        loaded, applied = self.loaded()
+        archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
+        # without the upper bands everything is unlike; that much is known already, and told as what it is
+        tells_domain = not opened.is_low_rate
+        log_prior = log_prior_of(self.labels, self.prior)
+        is_call = self.segmentation.mode in ("windows", "turns")
+        return judge(loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, tells_domain=tells_domain)
+
+    def open(self, recording: Recording) -> Opened:
+        """Find the channels of a recording that are scored, and their speech."""
+        from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
+
+        loaded, _ = self.loaded()
+        activity = activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
+        sound = activity.sound
+        assert sound is not None  # `scan` has opened it
+        roles: dict[int, str | None] = {}
+        for channel in channels_of(recording, self.segmentation, sound.n_channels):
+            # the one channel of a mono recording is nobody's, or everybody's
+            role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
+            if not self.wanted_roles or role in self.wanted_roles:
+                roles[channel] = role
+        # a label names the channel that somebody listened to
+        copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
+        return Opened(recording, sound, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
+
+    def segments(self, opened: Opened, only: Container[tuple[int, int]] | None = None) -> "Iterator[Segment[Any]]":
+        """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
+        from ser_batch.segments.segmenter import segments  # loaded by workers only
+
+        loaded, _ = self.loaded()
+        cut = segments(
+            opened.recording,
+            _front_end(loaded),
+            self.segmentation,
+            raw_format=self.raw_format,
+            max_duration_s=self.max_duration_s,
+            activity=opened.activity,
+            left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
+            least_speech=self.min_speech,
+            only=only,
+        )
+        return (segment for _, segment in cut)
+
+    def rows(self, recording: Recording, content_hash: str) -> Rows:
+        """Yield rows of the predictions a batch at a time, the calls last."""
+        opened = self.open(recording)
+        activity = opened.activity
+        calls = {
+            channel: CallSums(self.labels, duration_s=activity.duration_s, role=role, is_low_rate=opened.is_low_rate)
+            for channel, role in opened.roles.items()
+        }
+        says = self.judge(opened)
+        batch: list[Segment[Any]] = []
+        enough = says.first_batch
+        encoded = {} if self.sampled is None else read_encoded(self.sampled).get((recording.path, content_hash), {})
+        for segment in self.segments(opened, Besides(encoded)):
+            place = segment.channel, segment.index
+            is_known = place in encoded and segment.features is None
+            batch.append(dataclasses.replace(segment, features=encoded[place]) if is_known else segment)
+            if len(batch) == enough:
+                yield from self._predictions(recording, content_hash, batch, says, calls)
+                batch, enough = [], SEGMENTS_A_BATCH
+        if batch:
+            yield from self._predictions(recording, content_hash, batch, says, calls)
+        for channel, call in sorted(calls.items()):
+            known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
+            sums = call.row(
+                speech_s=activity.speech_s(channel),
+                overlap_s=activity.overlap_s(channel),
+                is_silent=channel in activity.silent,
+                is_same_sound=channel in opened.copies,
+            )
+            yield CALLS, known | {"model_id": self.model_id, **sums}
+
+    def _predictions(
+        self,
+        recording: Recording,
+        content_hash: str,
+        batch: "Sequence[Segment[Any]]",
+        says: Judge[Any],
+        calls: Mapping[int, CallSums],
+    ) -> Rows:
+        """Predict a batch; silent segments and those with too little speech keep their row without a prediction."""
+        computed = {
+            i: segment.features
+            for i, segment in enumerate(batch)
+            if segment.rms_dbfs is not None and segment.features is not None
+        }
+        heard, features = list(computed), list(computed.values())
+        strangeness, probabilities = np.zeros(0), np.empty((0, len(self.labels)))
+        try:
+            if heard:
+                strangeness = says.strangeness(features)
+                probabilities = says.probabilities([batch[i].channel for i in heard], features, strangeness)
+        except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
+            raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
+        strangeness_of = dict(zip(heard, strangeness.tolist(), strict=True))
+        columns_of = _prediction_columns(probabilities, self.labels, strangeness > 1, self.min_confidence)
+        scored = dict(zip(heard, columns_of, strict=True))
+        for i, segment in enumerate(batch):
+            truth = emotion_of(recording, segment.label)
+            row: dict[str, Any] = {
+                "path": recording.path,
+                "content_hash": content_hash,
+                "channel": segment.channel,
+                "role": calls[segment.channel].role,
+                "segment": segment.index,
+                "start_s": segment.start_s,
+                "end_s": segment.end_s,
+                "speech_ratio": segment.speech_ratio,
+                "rms_dbfs": segment.rms_dbfs,
+                "clipped_ratio": segment.clipped_ratio,
+                "model_id": self.model_id,
+                "emotion": truth,
+            }
+            own, columns = scored.get(i, (None, {}))
+            calls[segment.channel].add(
+                start_s=segment.start_s,
+                end_s=segment.end_s,
+                speech_ratio=segment.speech_ratio,
+                probabilities=own,
+                predicted=None if columns.get("abstained") else columns.get("predicted"),
+                truth=truth,
+                strangeness=strangeness_of.get(i, 0.0),
+            )
+            yield MAIN, row | columns
+
+
+def _prediction_columns(
+    probabilities: npt.NDArray[np.float64],
+    labels: Sequence[str],
+    is_unlike: npt.NDArray[np.bool_],
+    min_confidence: float,
+) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
+    """Yield the probabilities of each segment, and what its prediction columns hold.
+
+    The model abstains from a segment that is unlike anything it was trained on, however sure it is of it.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, axis=1)
+    margin = ranked[:, 0] - (ranked[:, 1] if len(labels) > 1 else 0.0)
+    logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
+    entropy = -(probabilities * logs).sum(axis=1)
+    abstained = (ranked[:, 0] < min_confidence) | is_unlike
+    columns = zip(
+        order[:, 0].tolist(),
+        ranked[:, 0].tolist(),
+        entropy.tolist(),
+        margin.tolist(),
+        abstained.tolist(),
+        strict=True,
+    )
+    names = [f"p_{label}" for label in labels]
+    for own, (best, confidence, nats, lead, abstains) in zip(probabilities, columns, strict=True):
+        yield (
+            own,
+            {
+                "predicted": labels[best],
+                "abstained": abstains,
+                "confidence": confidence,
+                "entropy": nats,
+                "margin": lead,
+                **dict(zip(names, own.tolist(), strict=True)),
+            },
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _model(folder: Path, model_id: str) -> tuple[Bundle, Applied]:
+    """Load the model once a process; `model_id` is the one that the run was started with."""
+    loaded = load_model(folder)
+    if loaded.model_id != model_id:
+        raise BundleError(f"{folder}: became another model while it was used; run the same command again")
+    return loaded, load_applied(loaded)
+
+
+def _front_end(loaded: Bundle) -> Any:
+    """Return what computes the features that the model takes."""
+    from ser_batch.segments.front_ends import front_end  # loaded by workers only
+
+    return front_end(loaded.feature_spec, loaded.encoder_place() if loaded.takes_embeddings else None)

@@ -1,0 +1,1 @@
+"""Where segments begin and end; a recording to segments with their features."""

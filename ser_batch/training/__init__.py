@@ -1,0 +1,1 @@
+"""Stage 2: load, split, fit, evaluate, write a model folder."""

@@ -1,0 +1,186 @@
+"""What a network is fine-tuned from: the model of --init, checked, and what has to be said of it."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+
+from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec
+from ser_batch.config.options import HEAD_RECIPE, RecipeName, TrainOptions
+from ser_batch.errors import BundleError, InputError, UsageError
+from ser_batch.model.folder import Bundle, find_model, shipped_models
+from ser_batch.network import numpy_inference
+from ser_batch.network.cmvn import Scaler
+from ser_batch.network.heads import Heads
+from ser_batch.network.recipes import RECIPES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """A trained model that the networks of all folds start from.
+
+    Parameters
+    ----------
+    name
+        Of a shipped model, or of the model's folder.
+    model
+        The model.
+    network
+        Its network, with the weights of each layer, or its heads.
+    """
+
+    name: str
+    model: Bundle
+    network: numpy_inference.Network | Heads
+
+    @property
+    def recipe(self) -> RecipeName:
+        """How its network is built."""
+        return cast(RecipeName, self.model.values["recipe"])  # looked at by `load_start`
+
+    @property
+    def scaler(self) -> Scaler:
+        """What its network's MFCCs are scaled by.
+
+        The new network keeps it: the first layer's weights and all statistics of batch normalisation are those of
+        numbers in this scale. A scaler fitted anew would hide how the new recordings differ, and on few of them it
+        would be a rough one. No held-out row of the new table has a part in it.
+        """
+        return self.model.scaler
+
+    def begin(self, network: Any, member: int, labels: Sequence[str]) -> None:
+        """Give a new network, built with one member, the weights to start from; see `training.start_from`."""
+        from ser_batch.network import architectures
+
+        assert isinstance(self.network, numpy_inference.Network)
+        try:
+            architectures.start_from(
+                network, self.network.layer_weights, member=member, labels=labels, known=self.model.labels
+            )
+        except ValueError as error:
+            raise BundleError(
+                f"{self.model.folder}: {error}; a network of the recipe {self.recipe} is built otherwise by this "
+                "version. Train that model again, or leave --init out"
+            ) from error
+
+    def begin_heads(self, network: Any, labels: Sequence[str]) -> None:
+        """Give new heads the weights to start from; see `head_training.start_from`."""
+        from ser_batch.network import head_training
+
+        assert isinstance(self.network, Heads)
+        try:
+            head_training.start_from(network, self.network, labels=labels, known=self.model.labels)
+        except ValueError as error:
+            raise BundleError(
+                f"{self.model.folder}: {error}; this version builds heads otherwise. Train that model again, or leave "
+                "--init out"
+            ) from error
+
+    def check_spec(self, spec: AnyFeatureSpec) -> None:
+        """Refuse features that the network does not know.
+
+        Raises
+        ------
+        InputError
+            Naming the fields that differ, and how to featurize again.
+        """
+        learned = self.model.feature_spec
+        if learned.digest() == spec.digest():
+            return
+        own, given = learned.to_dict(), spec.to_dict()
+        if isinstance(learned, EncoderSpec):
+            what = f"embeddings of {spec.encoder}" if isinstance(spec, EncoderSpec) else "MFCCs"
+            raise InputError(
+                f"the features are {what}, --init {self.name} learned from embeddings of {learned.encoder} (SHA-256 "
+                f"{learned.sha256[:16]}); featurize again: ser-batch featurize AUDIO --features {learned.encoder} "
+                "--out OTHER, with the labels as before"
+            )
+        differing = [
+            f"{name} is {given.get(name)!r} and was {own[name]!r}" for name in own if given.get(name) != own[name]
+        ]
+        preset = next((name for name, known in PRESETS.items() if known == learned), None)
+        way_out = (
+            f"featurize again: ser-batch featurize AUDIO --preset {preset} --out OTHER, with the labels as before"
+            if preset
+            else "no preset of this version computes what it learned from, so choose another --init"
+        )
+        raise InputError(
+            f"the features are of another spec than --init {self.name} learned from: {'; '.join(differing)}; {way_out}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what bundle.json keeps of it, and of what it started from itself."""
+        values = self.model.values
+        kept = {name: values.get(name) for name in ("model_id", "recipe", "labels", "licence", "training")}
+        return kept | ({"init": values["init"]} if values.get("init") else {})
+
+    def heard_before(self, rows: pl.DataFrame) -> tuple[str, ...]:
+        """Return the corpora and datasets of rows that the model, or one that it started from, learned from.
+
+        Which recordings these were is not known, so it goes by names: of datasets, of corpora, of what licences are of.
+        """
+        heard: set[str] = set()
+        licences: set[str] = set()
+        record: dict[str, Any] | None = self.record()
+        while record:
+            optimization = record["training"] or {}
+            heard.update(optimization.get("datasets", ()), optimization.get("corpora", ()))
+            licences.add((record["licence"] or "").lower())
+            record = record.get("init")
+        corpora, datasets = (set(rows[column].drop_nulls()) for column in ("corpus", "dataset"))
+        # as a word: RESD is not ESD
+        licensed = {
+            corpus
+            for corpus in corpora
+            if any(re.search(rf"(?<!\w){re.escape(corpus)}(?!\w)", licence) for licence in licences)
+        }
+        return tuple(sorted((corpora | datasets) & heard | licensed))
+
+
+def load_start(options: TrainOptions) -> Start | None:
+    """Load what `options.init` names; None where it names nothing.
+
+    Raises
+    ------
+    UsageError
+        There is no such model, it is no network, it is of another recipe or normalization than asked for, or would be
+        overwritten.
+    BundleError
+        The model is damaged.
+    """
+    if options.init is None:
+        return None
+    model = find_model(options.init, option="--init")
+    if model.folder.resolve() == options.out.resolve():
+        raise UsageError(f"--init {options.init}: the new model would take its place; choose another --out")
+    recipe = model.values.get("recipe")
+    recipes = (*RECIPES, HEAD_RECIPE)
+    if model.estimator != "cnn" or recipe not in recipes:
+        raise UsageError(
+            f"--init {options.init}: a model of {recipe or model.estimator}; expected a network of the recipe "
+            f"{' or '.join(recipes)}"
+        )
+    if options.recipe not in (None, recipe):
+        raise UsageError(
+            f"--init {options.init} is a network of the recipe {recipe}, --recipe says {options.recipe}; leave "
+            "--recipe out, or name another model"
+        )
+    if options.normalize not in (None, model.normalize):
+        raise UsageError(
+            f"--init {options.init} is normalized by {model.normalize}, --normalize says {options.normalize}; leave "
+            "--normalize out, or name another model"
+        )
+    shipped = [name for name, folder in shipped_models().items() if folder == model.folder]
+    network = model.head_model().heads if model.is_head_model else model.network()
+    return Start(shipped[0] if shipped else Path(model.folder).resolve().name, model, network)
+
+
+def with_inherited(licence: str, start: Start | None) -> str:
+    """Return the licence of a model whose own corpora have `licence`: what it started from is still in it."""
+    inherited = str(start.model.values.get("licence") or "") if start else ""
+    if licence in inherited:
+        return inherited
+    return licence if inherited in licence else f"{inherited}; {licence}"

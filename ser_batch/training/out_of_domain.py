@@ -1,0 +1,172 @@
+"""Fit what tells segments unlike the training data."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ser_batch.config.features import EncoderSpec
+from ser_batch.model.prediction import summary_features
+from ser_batch.network.out_of_domain import Domain, Familiar
+from ser_batch.segments.front_ends import front_end
+from ser_batch.sounds.kinds import KINDS, sound
+from ser_batch.tables.features import Features, corpora
+from ser_batch.tables.mfcc_array import chunks
+from ser_batch.training.multi_corpus import even_weights
+from ser_batch.training.tasks import Numbers, Part
+
+# of held-out segments
+SHARE_WITHIN = 0.995
+# beyond those: a few corpora do not span all microphones and lines that speech comes through (docs/results.md)
+MARGIN = 1.25
+# in units of an MFCC; what never changes, in digital silence, has no deviation
+_LEAST_DEVIATION = 0.001
+Floats = npt.NDArray[np.float64]
+
+
+def familiar_with(data: Features, final: Part, parts: Sequence[Part]) -> Familiar | None:
+    """Return what a model is familiar with; None where nothing is held out that could tell how far new speech lies.
+
+    Parameters
+    ----------
+    data
+        The table.
+    final
+        What the model is trained on. Corpora count the same in its mean and deviation.
+    parts
+        The trainings with held-out rows. The limit is `MARGIN` times the distance that `SHARE_WITHIN` of these are
+        within, each tried by the part that does not know it: under ``--split corpus`` a limit for speech of other
+        corpora, else for other speakers.
+    """
+    if not parts:
+        return None
+    rows = np.arange(len(data.rows))
+    statistics = np.concatenate([summary_features(data.mfcc[chunk], data.n_frames[chunk]) for chunk in chunks(rows)])
+    of_corpus = np.unique(corpora(data.rows).to_numpy(), return_inverse=True)[1]
+    distances, weights = [], []
+    for part in parts:
+        mean, scale = _moments(statistics, of_corpus, part.train)
+        off = (statistics[part.test] - mean) / scale
+        distances.append(np.sqrt((off**2).mean(axis=1)))
+        weights.append(even_weights(of_corpus[part.test]))
+    limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
+    mean, scale = _moments(statistics, of_corpus, final.train)
+    return Familiar(_rounded(mean), _rounded(scale), round(limit, 3))
+
+
+def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
+    weights = even_weights(of_corpus[rows])
+    own = statistics[rows].astype(np.float64)
+    mean = np.average(own, axis=0, weights=weights)
+    variance = np.average((own - mean) ** 2, axis=0, weights=weights)
+    return mean, np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
+
+
+def _quantile(values: Floats, weights: Floats, share: float) -> float:
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(int(np.searchsorted(reached, share)), len(values) - 1)])
+
+
+def _rounded(values: Floats) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values)
+
+
+# as long as the windows of score
+SOUND_S = 4.04
+SOUNDS_PER_KIND = 16
+SEED = 1
+# speech that is looked at, shared evenly by the corpora: more changes nothing
+MOST_ROWS = 3000
+# of the way from typical speech to typical sounds: a segment farther along is out of domain
+LIMIT = 0.55
+# how far the covariance is shrunk to a multiple of the identity: between .3 and .97, speech of corpora that were left
+# out and real music stay farthest apart at .5 to .7
+SHRINKAGE = 0.6
+# of an embedding; what never changes has no deviation
+_LEAST_SCALE = 1e-4
+_DIGITS = 6
+
+
+def domain_of(data: Features, rows: Numbers) -> Domain:
+    """Learn to tell speech from other sounds.
+
+    It is a linear discriminant with a shrunk covariance. Corpora count the same.
+
+    Parameters
+    ----------
+    data
+        Embeddings; the encoder is found where `data` says, or among those that ship.
+    rows
+        Numbers of the rows that are trained on, at least two.
+
+    Raises
+    ------
+    InputError
+        The features are MFCCs.
+    UsageError
+        The encoder is not there.
+    EncoderError
+        It is incomplete or altered, or not the one of `data`.
+    """
+    speech = data.embedding[_sample(corpora(data.rows).to_numpy()[rows], rows)]
+    return between(speech, sounds_of(data))
+
+
+def sounds_of(data: Features) -> npt.NDArray[np.float32]:
+    """Return embeddings of sounds that are not speech, by the encoder of `data`, shape (n, d).
+
+    Raises
+    ------
+    UsageError
+        The encoder is not there.
+    EncoderError
+        It is incomplete or altered, or not the one of `data`.
+    """
+    spec = data.encoder_spec
+    return sounds_embedding(spec, data.encoder_folder or spec.encoder)
+
+
+def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) -> Domain:
+    """Return the domain that separates embeddings of speech from those of sounds, shapes (n, d) and (m, d)."""
+    groups = [group.astype(np.float64) for group in (speech, sounds)]
+    means = [group.mean(axis=0) for group in groups]
+    scale = np.maximum(np.sqrt(np.mean([group.var(axis=0) for group in groups], axis=0)), _LEAST_SCALE)
+    covariance = np.mean(
+        [_covariance((group - mean) / scale) for group, mean in zip(groups, means, strict=True)], axis=0
+    )
+    shrunk = (1 - SHRINKAGE) * covariance
+    shrunk[np.diag_indices_from(shrunk)] += SHRINKAGE * np.trace(covariance) / len(covariance)
+    direction = np.linalg.solve(shrunk, (means[1] - means[0]) / scale) / scale
+    typical, strange = (float(np.median(group @ direction)) for group in groups)
+    direction /= LIMIT * (strange - typical)
+    rounded = np.array([float(f"{weight:.{_DIGITS}g}") for weight in direction])
+    return Domain(tuple(rounded.tolist()), round(-float(np.median(groups[0] @ rounded)), _DIGITS))
+
+
+@functools.lru_cache(maxsize=2)
+def sounds_embedding(spec: EncoderSpec, encoder_place: str) -> npt.NDArray[np.float32]:
+    """Return embeddings of sounds of all kinds, shape (n, d), always the same ones; computed once per process."""
+    front = front_end(spec, encoder_place)
+    out = []
+    for number, kind in enumerate(KINDS):
+        for i in range(SOUNDS_PER_KIND):
+            generator = np.random.default_rng((SEED, number, i))
+            segment = front.segment(spec.sampling_rate)
+            segment.feed(sound(kind, generator, seconds=SOUND_S, sampling_rate=spec.sampling_rate))
+            out.append(segment.finish().values)
+    return np.stack(out)
+
+
+def _covariance(centered: Floats) -> Floats:
+    # in float32, twice as fast; it is shrunk anyway
+    single = centered.astype(np.float32)
+    return (single.T @ single / np.float32(len(single))).astype(np.float64)
+
+
+def _sample(of_corpus: npt.NDArray[np.object_], rows: Numbers) -> Numbers:
+    """Return some `MOST_ROWS` rows, spread evenly over the table: of each corpus as many, some twice if it has few."""
+    own = [rows[of_corpus == name] for name in sorted(set(of_corpus.tolist()))]
+    n_each = min(MOST_ROWS // len(own), max(len(numbers) for numbers in own))
+    return np.concatenate([numbers[np.linspace(0, len(numbers) - 1, n_each).astype(np.int64)] for numbers in own])

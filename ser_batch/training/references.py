@@ -1,0 +1,85 @@
+"""Reference speech: the mean embedding that heads subtract, of an archive or of a channel."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ser_batch.network.heads import ARCHIVE, ChannelMean
+from ser_batch.tables.features import corpora
+
+Array = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
+_RECORDING = ("dataset", "path", "channel")
+
+
+def group_numbers(rows: pl.DataFrame, reference: str) -> Numbers:
+    """Return a number for the archive or the channel of each row, shape (rows,), from 0.
+
+    An archive is a corpus; a channel is a speaker, and where none is known a channel of a recording. Each variant is an
+    archive and a channel of its own: a telephone line is a part of how all its speech sounds.
+    """
+    if reference == ARCHIVE:
+        own = pl.struct(corpora(rows), rows["variant"], eager=True)
+    else:
+        recording = pl.struct(*_RECORDING).rank("dense").cast(pl.Int64)
+        nobody = pl.when(pl.col("speaker").is_null()).then(recording)
+        own = rows.select(pl.struct("speaker", "variant", nobody=nobody, corpus=corpora(rows))).to_series()
+    return own.rank("dense").cast(pl.Int64).to_numpy() - 1
+
+
+def mean_references(embedding: Array, group: Numbers) -> Array:
+    """Return the mean embedding of each row's group, shape (rows, d)."""
+    out = np.empty_like(embedding)
+    for rows in members_of(group):
+        out[rows] = embedding[rows].mean(axis=0, dtype=np.float64)
+    return out
+
+
+def members_of(group: Numbers) -> list[Numbers]:
+    """Return the rows of each group, groups by their number."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
+
+
+def channel_mean(embedding: Array, group: Numbers) -> ChannelMean:
+    """Return the mean embedding and the size of each row's channel, given as numbers of groups, shape (rows,)."""
+    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
+    return ChannelMean(mean_references(embedding, group), counts[inverse].astype(np.int64))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DrawnReferences:
+    """References of the groups of a training part, drawn anew each epoch.
+
+    Parameters
+    ----------
+    embedding
+        Scaled embeddings of all rows of the table, shape (rows, d).
+    members
+        Row numbers of each group: those that are neutral speech, and the others.
+    shares
+        Least and most share of neutral speech in a reference.
+    sizes
+        Segments that a reference is the mean of, one of these numbers each time.
+    """
+
+    embedding: Array
+    members: tuple[tuple[Numbers, Numbers], ...]
+    shares: tuple[float, float]
+    sizes: tuple[int, ...]
+
+    def draw(self, generator: np.random.Generator) -> tuple[Array, Array]:
+        """Return a reference for each group, shape (groups, d), and its share of neutral speech, shape (groups,)."""
+        means, shares = zip(*(self._of(*sides, generator) for sides in self.members), strict=True)
+        return np.stack(means), np.array(shares, dtype=np.float32)
+
+    def _of(self, neutral: Numbers, other: Numbers, generator: np.random.Generator) -> tuple[Array, float]:
+        size = int(generator.choice(self.sizes))
+        # a speaker who is never neutral, or never anything else, has the share there is
+        low, high = self.shares if len(neutral) and len(other) else (float(len(neutral) > 0),) * 2
+        n_neutral = round(generator.uniform(low, high) * size)
+        sides = ((neutral, n_neutral), (other, size - n_neutral))
+        drawn = np.concatenate([generator.choice(rows, n, replace=len(rows) < n) for rows, n in sides if n])
+        return np.asarray(self.embedding[drawn].mean(axis=0), dtype=np.float32), n_neutral / size

@@ -1,0 +1,352 @@
+"""Load, split, fit every fold, write: the whole stage."""
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ser_batch.config.features import FeatureSpec, canonical_json
+from ser_batch.config.option_values import holds_out_corpora
+from ser_batch.config.options import HEAD_RECIPE, TrainOptions
+from ser_batch.config.variants import CLEAN
+from ser_batch.errors import BundleError, InputError, OutputError
+from ser_batch.model.folder import BUNDLE_FILE, Bundle, load_model
+from ser_batch.network.recipes import HEAD, RECIPES
+from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
+from ser_batch.tables.schemas import KEY
+from ser_batch.training.batches import n_nameless, segment_numbers, voices_of
+from ser_batch.training.checkpoints import Checkpoints, claimed
+from ser_batch.training.finetune import Start, load_start
+from ser_batch.training.fit import run_part
+from ser_batch.training.heads import with_temperatures
+from ser_batch.training.model_folder import write_model
+from ser_batch.training.multi_corpus import Corpora, check_votes, corpora_of, target_shares
+from ser_batch.training.out_of_domain import sounds_of
+from ser_batch.training.tasks import Part, Plan, Run, Say, Settings, make_plan, usable_rows
+from ser_batch.training.temperature import fitted_temperature, temperature_across_corpora
+
+DEFAULT_FEATURES = Path("features")
+# what an identity without them stands for
+_LEFT_OUT: Mapping[str, Any] = {"init": None, "soft_labels": False, "normalize": "none"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSummary:
+    """What `train` did.
+
+    Parameters
+    ----------
+    out
+        The model folder.
+    model_id
+        Of the model.
+    report
+        A `report.classification` frame of the held-out rows; None for ``--split none``.
+    models
+        The frame of summary.parquet; None for ``--split none``.
+    metrics
+        accuracy, uar, macro_f1, weighted_f1, more figures and their meaning in words; empty for ``--split none``.
+    n_train, n_test
+        Segments, of the hold-out or of all folds together, variants not counted.
+    shared_speakers
+        How many speakers stand on both sides of the split (the most of any fold).
+    warnings
+        Sentences to tell.
+    seconds
+        Time it took.
+    is_new
+        False where the folder held this very model already.
+    """
+
+    out: Path
+    model_id: str
+    report: pl.DataFrame | None
+    models: pl.DataFrame | None
+    metrics: Mapping[str, Any]
+    n_train: int
+    n_test: int
+    shared_speakers: int
+    warnings: tuple[str, ...]
+    seconds: float
+    is_new: bool
+
+
+def train(
+    features: Sequence[Path] = (),
+    options: TrainOptions | None = None,
+    *,
+    say: Say | None = None,
+) -> TrainSummary:
+    """Train and evaluate a model.
+
+    Parameters
+    ----------
+    features
+        Features folders; none stands for ``features`` in the working directory.
+    options
+        Those of ``ser-batch train``.
+    say
+        Gets a line of progress an epoch; by default they go to stderr.
+
+    Raises
+    ------
+    UsageError
+        What `init` names cannot be started from.
+    InputError
+        The features cannot be used: other specs, one label, too few speakers.
+    OutputError
+        The model folder belongs to another training, or cannot be written.
+    """
+    options = options or TrainOptions()
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    started = time.monotonic()
+    folders = tuple(features) or (DEFAULT_FEATURES,)
+    start = load_start(options)
+    if start is not None:
+        options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.normalize)
+    options = options.for_features(read_features_spec(folders[0]).spec)  # before anything is read that takes time
+    data = load_features(folders, wanted=_wanted(options), scratch=options.out.parent)
+    if start is not None:
+        start.check_spec(data.spec)
+    usable = usable_rows(data, options)
+    labels = sorted(set(data.rows["emotion"].gather(usable.train)))
+    if len(labels) < 2:
+        raise InputError(f"all {len(usable.train)} rows are labelled {labels[0]!r}; training needs 2 labels or more")
+    if options.soft_labels:
+        check_votes(data, labels, usable.train)
+    shares = target_shares(data, labels, soft_labels=options.soft_labels)
+    several = corpora_of(data, shares, usable.train)
+    if several is not None and options.estimator == "cnn":
+        several.check(labels, "")
+    identity = _identity(data, options, start)
+    before = _trained_before(options, identity)
+    plan = make_plan(data, usable, labels, options)
+    for part in plan.parts if options.estimator == "cnn" else ():  # before any of them is trained
+        of_part = corpora_of(data, shares, part.train)
+        if of_part is not None:
+            of_part.check(labels, f"fold {part.fold}: ")
+    is_new = before is None
+    if before is None:
+        with claimed(options.out):
+            # another run of the same command may have ended since
+            before = _trained_before(options, identity)
+            before = before or _train(data, labels, plan, options, start, identity, started, say)
+    metrics = before.values["metrics"]
+    segments = segment_numbers(data)
+    return TrainSummary(
+        out=options.out,
+        model_id=before.model_id,
+        report=_held_out_report(options.out) if metrics else None,
+        models=pl.read_parquet(options.out / "summary.parquet") if metrics else None,
+        metrics=metrics,
+        n_train=len(np.unique(segments[plan.final.train])),
+        n_test=sum(len(np.unique(segments[part.test])) for part in plan.parts if part.seed == options.seed),
+        shared_speakers=plan.n_shared_speakers,
+        warnings=tuple(_warnings(data, options, plan, start, several)),
+        seconds=time.monotonic() - started,
+        is_new=is_new,
+    )
+
+
+def _wanted(options: TrainOptions) -> dict[str, set[str]]:
+    """Return the columns and values of the rows that are read at all."""
+    wanted = {}
+    if options.wanted_train_variants is not None:
+        wanted["variant"] = {*options.wanted_train_variants, *options.wanted_conditions}
+    if "both" not in (options.vocal_channel, options.test_vocal_channel):
+        wanted["vocal_channel"] = {options.vocal_channel, options.test_vocal_channel}
+    return wanted
+
+
+def _train(
+    data: Features,
+    labels: Sequence[str],
+    plan: Plan,
+    options: TrainOptions,
+    start: Start | None,
+    identity: Mapping[str, Any],
+    started: float,
+    say: Say,
+) -> Bundle:
+    """Fit the model on every fold, and the baselines; then the one to keep, and write it all."""
+    is_mfcc = isinstance(data.spec, FeatureSpec)
+
+    def fit(part: Part, name: str) -> Run:
+        is_own = name == options.model_name
+        kind = options.kind if is_own else name
+        names = [f"fold {part.fold}" if plan.is_cross_validation else "", "" if is_own else kind]
+        names.append(f"seed {part.seed}" if options.seeds > 1 else "")
+        prefix = "".join(f"{name}: " for name in names if name)
+        if part.fold is None:
+            prefix = "all rows: "
+        if kind not in (options.kind, "robust"):
+            clean = np.intersect1d(part.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
+            part = dataclasses.replace(part, train=clean if len(clean) else part.train)
+        return run_part(data, labels, part, kind, own_settings if is_own else plain, say=say, prefix=prefix)
+
+    if not is_mfcc:
+        say("encoding sounds that are not speech")
+        sounds_of(data)  # kept for all folds, and refused before the first if the encoder is not there
+    checkpoints = Checkpoints(options.out, identity, say)
+    n_folds = len({part.fold for part in plan.parts})
+    # a baseline is what the same rows give without
+    plain = Settings(epochs=options.epochs, checkpoints=checkpoints, has_other_folds=n_folds > 1)
+    own_settings = dataclasses.replace(
+        plain,
+        start=start,
+        soft_labels=options.soft_labels,
+        voices=voices_of(data, options.wanted_normalize) if is_mfcc else None,
+        voices_alone=voices_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
+    )
+    wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
+    runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
+    calibrates = options.estimator == "cnn" and holds_out_corpora(options.split)
+    runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
+    if calibrates and options.kind != HEAD_RECIPE:
+        runs = {name: _calibrated_elsewhere(data, labels, of_model) for name, of_model in runs.items()}
+    own = runs[options.model_name]
+    if plan.is_cross_validation:
+        final = fit(plan.final, options.model_name)
+        # nothing is set apart of all rows; what the folds set apart was never heard by the networks that scored it
+        developed = [np.concatenate(arrays) for arrays in zip(*(run.development for run in own), strict=True)]
+        final = dataclasses.replace(final, temperature=fitted_temperature(*developed)) if developed else final
+    else:
+        final = own[0]
+    if options.kind == HEAD_RECIPE:
+        if plan.is_cross_validation:
+            final = with_temperatures(final, [run.heads for run in own if run.heads is not None], labels)
+    elif calibrates:
+        final = dataclasses.replace(final, temperature=temperature_across_corpora(data, labels, own))
+    written = write_model(data, labels, plan, runs, final, options, start, identity, started)
+    checkpoints.remove()
+    return written
+
+
+def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> list[Run]:
+    """Return runs that hold a corpus out, each with the temperature of the others of its seed.
+
+    None of those has the corpus that it is tried on among its held-out rows. A run without others keeps what it has.
+    """
+    out = []
+    for run in runs:
+        if run.scaler is None:  # a classical model has no temperature
+            return list(runs)
+        others = [other for other in runs if other.part.seed == run.part.seed and other.part.fold != run.part.fold]
+        temperature = temperature_across_corpora(data, labels, others) if others else run.temperature
+        out.append(dataclasses.replace(run, temperature=temperature))
+    return out
+
+
+def _calibrated_by_others(runs: Sequence[Run], labels: Sequence[str]) -> list[Run]:
+    """Return runs of heads, each with the temperatures of the other folds of its seed, where there are any."""
+    out = []
+    for run in runs:
+        others = [one.heads for one in runs if one.part.seed == run.part.seed and one.part.fold != run.part.fold]
+        out.append(with_temperatures(run, [heads for heads in others if heads is not None], labels))
+    return out
+
+
+def _identity(data: Features, options: TrainOptions, start: Start | None) -> dict[str, Any]:
+    """Return all that decides the model: the data's hash and the settings."""
+    # what decides only where there are several corpora, or votes are learned, is left out of other data's hashes
+    names = corpora(data.rows)
+    also = [names] if names.n_unique() > 1 else []
+    also += data.rows.select(vote_columns(data.rows).values()).get_columns() if options.soft_labels else []
+    keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker", *also).write_csv()
+    digest = hashlib.sha256(keyed.encode())
+    for values in data.chunks_of_values():
+        digest.update(values.tobytes())
+    is_cnn = options.estimator == "cnn"
+    epochs = None
+    if is_cnn and options.kind == HEAD_RECIPE:
+        epochs = options.epochs or HEAD.epochs
+    elif is_cnn:
+        recipe = RECIPES[options.kind]
+        epochs = options.epochs or (recipe.tuning if start else recipe).epochs
+    identity = {
+        "estimator": options.estimator,
+        "recipe": options.kind if is_cnn else None,
+        "epochs": epochs,
+        "split": options.split,
+        "vocal_channel": options.vocal_channel,
+        "test_vocal_channel": options.test_vocal_channel,
+        "train_variants": options.wanted_train_variants,
+        "conditions": options.wanted_conditions,
+        "baselines": options.wanted_baselines,
+        "seed": options.seed,
+        "seeds": options.seeds,
+        "data_hash": digest.hexdigest(),
+        "feature_spec": data.spec.to_dict(),
+        "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
+    }
+    # not there at all without --init, --soft-labels and --normalize, so that such models keep their ids
+    identity |= {"soft_labels": True} if options.soft_labels else {}
+    identity |= {"normalize": options.wanted_normalize} if options.wanted_normalize != "none" else {}
+    return identity | ({"init": start.record()} if start else {})
+
+
+def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> Bundle | None:
+    """Return the model in the output if it is this very one; refuse another."""
+    out = options.out
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / BUNDLE_FILE).is_file():
+        raise OutputError(f"{out}: holds something else than a model of ser-batch; choose another --out")
+    if options.overwrite:
+        return None
+    try:
+        found = load_model(out)
+    except BundleError as error:
+        raise OutputError(f"{error}. To replace the model in {out}, give --overwrite") from error
+    then, now = (_LEFT_OUT | json.loads(canonical_json(dict(values))) for values in (found.values, identity))
+    for values in (then, now):
+        values["init"] = values["init"] and values["init"]["model_id"]  # which stands for all the rest of it
+    differing = [name for name in now if then.get(name) != now[name]]
+    if differing:
+        what = "; ".join(f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in differing)
+        raise OutputError(
+            f"{out}: holds another model: {what}. Choose another --out, or give --overwrite to replace it"
+        )
+    return found
+
+
+def _held_out_report(folder: Path) -> pl.DataFrame:
+    """Return the rows of report.parquet that people look at first: the first condition, all rows."""
+    report = pl.read_parquet(folder / "report.parquet")
+    return report.filter(subset="all", condition=report["condition"][0])
+
+
+def _warnings(
+    data: Features, options: TrainOptions, plan: Plan, start: Start | None, several: Corpora | None
+) -> Iterator[str]:
+    if data.n_unlabelled:
+        yield f"{data.n_unlabelled} rows have no emotion and were left out"
+    if data.n_copies:
+        yield (
+            f"{data.n_copies} recordings stand in more than one features folder; no split has one of them on both sides"
+        )
+    for name, has in zip(several.names, several.has, strict=True) if several and options.estimator == "cnn" else ():
+        if has.sum() == 1:
+            yield f"all rows of the corpus {name} have the same label, so they tell it from nothing and are not learned"
+    if options.normalize == "speaker" and (n := n_nameless(data)):
+        yield f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
+    if plan.n_left_out:
+        yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
+    if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:
+        yield (
+            "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
+            "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
+        )
+    heard = start.heard_before(data.rows) if start else ()
+    if start and heard and plan.parts:
+        yield (
+            f"{start.name} learned from {' and '.join(heard)} too, and may have heard what is held out here; the "
+            "figures are not figures for new speakers"
+        )

@@ -1,0 +1,143 @@
+"""A recording to its speech: decoded once, in blocks."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.resampling import Resampler, channel_samples
+from ser_batch.audio.sound import Samples, Sound
+from ser_batch.config.option_values import RawFormat
+from ser_batch.corpus.manifest import Recording
+from ser_batch.vad.activity import Activity
+from ser_batch.vad.frames import FRAME_SAMPLES, VAD_RATE, Features, decibels, features, speech
+
+# features are computed of so many frames at a time whatever the blocks: 7.5 s, which stays in the processor's cache
+_BATCH_SAMPLES = 250 * FRAME_SAMPLES
+# a channel is a copy of another one if their difference is this share of its power: 40 dB below
+_COPY_SHARE = 1e-4
+# and it is none as soon as a batch this loud differs by more than this share of it, 20 dB below
+_LOUD_POWER, _OTHER_SHARE = 1e-6, 1e-2
+
+
+class _Ear:
+    """Listens to one channel."""
+
+    def __init__(self, sampling_rate: int) -> None:
+        self._resampler = Resampler(sampling_rate, VAD_RATE)
+        self._waiting: list[Samples] = []
+        self._n_waiting = 0
+        self._features: list[Features] = []
+        self.is_silent = True
+
+    def feed(self, samples: Samples, *, last: bool) -> Iterator[Samples]:
+        """Take the next samples of the source, shape (n,); yield the batches that are full, and the rest at the end."""
+        self.is_silent = self.is_silent and not samples.any()
+        resampled = self._resampler.feed(samples, last=last)
+        self._waiting.append(resampled)
+        self._n_waiting += len(resampled)
+        while self._n_waiting >= _BATCH_SAMPLES or (last and self._n_waiting):
+            waiting = np.concatenate(self._waiting)
+            batch = waiting[:_BATCH_SAMPLES]
+            self._waiting = [waiting[len(batch) :]]
+            self._n_waiting -= len(batch)
+            whole = np.pad(batch, (0, -len(batch) % FRAME_SAMPLES))
+            self._features.append(features(np.ascontiguousarray(whole)))
+            yield batch
+
+    def finish(self) -> Features:
+        """Return the features of all frames."""
+        return Features.join(self._features)
+
+
+class _Pair:
+    """Whether a channel is a copy of a lower one, as far as is heard."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self._power = self._difference = 0.0
+
+    def feed(self, lower: Samples, own: Samples) -> None:
+        """Compare a batch of both, shape (n,) each."""
+        apart = own - lower
+        power, difference = float(np.dot(own, own)), float(np.dot(apart, apart))
+        self._power += power
+        self._difference += difference
+        loudest = max(power, float(np.dot(lower, lower)))
+        self.is_open = not (loudest > _LOUD_POWER * len(own) and difference > _OTHER_SHARE * loudest)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the two are the same, both not silent."""
+        return self.is_open and self._power > 0 and self._difference <= _COPY_SHARE * self._power
+
+
+def scan(
+    recording: Recording,
+    channels: Callable[[int], Iterable[int]] = range,
+    *,
+    raw_format: RawFormat | None = None,
+    max_duration_s: float = math.inf,
+) -> Activity:
+    """Find the speech of a recording; memory holds a block and a few numbers for each frame.
+
+    Parameters
+    ----------
+    recording
+        To open.
+    channels
+        Which channels are wanted: gets the number that the recording has, gives the table's channel numbers, -1 for
+        the mean of all. Where one of several is wanted all of them are listened to, because overlap and copies are
+        between channels.
+    raw_format
+        What it holds, if it has no header.
+    max_duration_s
+        Longer ones are refused; seconds.
+
+    Raises
+    ------
+    RecordingError
+        It cannot be decoded, lasts too long, or `channels` raises it.
+    """
+    with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
+        sound = reader.sound
+        wanted = set(channels(sound.n_channels))
+        numbers = [channel for channel in wanted if channel < 0]
+        if len(numbers) < len(wanted):
+            numbers += range(sound.n_channels)
+        ears = {channel: _Ear(sound.sampling_rate) for channel in numbers}
+        pairs = {pair: _Pair() for pair in itertools.combinations(sorted(n for n in numbers if n >= 0), 2)}
+        # one block is held back, because the resampler wants to be told of the last one
+        blocks = reader.blocks()
+        block = next(blocks)
+        for following in itertools.chain(blocks, (None,)):
+            feeds = [ear.feed(channel_samples(block, number), last=following is None) for number, ear in ears.items()]
+            for batches in zip(*feeds, strict=True):
+                _compare(dict(zip(ears, batches, strict=True)), pairs)
+            if following is not None:
+                block = following
+        return _activity(sound, reader.n_samples / sound.sampling_rate, ears, pairs)
+
+
+def _compare(batches: dict[int, Samples], pairs: dict[tuple[int, int], _Pair]) -> None:
+    for (lower, channel), pair in pairs.items():
+        if pair.is_open:
+            pair.feed(batches[lower], batches[channel])
+
+
+def _activity(sound: Sound, duration_s: float, ears: dict[int, _Ear], pairs: dict[tuple[int, int], _Pair]) -> Activity:
+    copies: dict[int, int] = {}
+    for (lower, channel), pair in pairs.items():  # by the lower one: the lowest there is counts
+        if pair.is_copy and lower not in copies:
+            copies.setdefault(channel, lower)
+    known = {channel: ear.finish() for channel, ear in ears.items()}
+    return Activity(
+        frames={channel: speech(own) for channel, own in known.items()},
+        duration_s=duration_s,
+        copies=copies,
+        silent=frozenset(channel for channel, ear in ears.items() if ear.is_silent),
+        levels={channel: decibels(own.power).astype(np.float16) for channel, own in known.items()},
+        sound=sound,
+    )
