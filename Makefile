@@ -54,7 +54,7 @@ format: $(INSTALLED)  ## Let ruff write the code
 docs: $(INSTALLED)  ## Write docs/cli.md anew, from the commands
 	$(BIN)/python tests/make_docs.py
 
-vega: $(INSTALLED)  ## Bundle anew the JavaScript of the charts
+vega: $(INSTALLED)  ## Model anew the JavaScript of the charts
 	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt

@@ -218,7 +218,7 @@ def train(
     features: Path | str | Sequence[Path | str] = DEFAULT_FEATURES,
     *,
     out: Path | str = "model",
-    estimator: Estimator = "cnn",
+    estimator: Estimator = "network",
     recipe: RecipeName | None = None,
     init: Path | str | None = None,
     split: Path | str = "stratified",
@@ -397,7 +397,7 @@ def score(
         `audio` or the model is not there, or options do not go together.
     InputError
         Nothing could be scored, `reference` is of another encoder, or with `strict` anything was rejected.
-    BundleError
+    ModelError
         The model folder is incomplete or altered.
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.

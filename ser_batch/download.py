@@ -104,15 +104,15 @@ class _Transfer:
     def __call__(self, url: str, output_file: str, _pooch: object) -> None:
         """Fetch `url` and put it in place of `output_file`, as pooch expects of a downloader."""
         failures = 0
-        most_bytes = self._bytes_here()
+        max_bytes = self._bytes_here()
         with requests.Session() as session:
             complete = False
             while not complete:
                 try:
                     complete = self._go_on(session, url)
                 except requests.RequestException as error:
-                    if self._bytes_here() - most_bytes >= _NEW_START_BYTES:
-                        most_bytes = self._bytes_here()
+                    if self._bytes_here() - max_bytes >= _NEW_START_BYTES:
+                        max_bytes = self._bytes_here()
                         failures = 0
                     if failures == _MAX_RETRIES or not self.answered:
                         raise self._give_up(url, error) from error

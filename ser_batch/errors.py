@@ -8,7 +8,7 @@
     ├── InputError          there is nothing to work on, or a labels file or table that cannot be used
     ├── RecordingError      one recording cannot be used; it becomes a row of rejects.parquet
     ├── OutputError         the output cannot be written, or belongs to another run
-    ├── BundleError         a model folder is incomplete, altered or of another version
+    ├── ModelError         a model folder is incomplete, altered or of another version
     ├── EncoderError        an encoder folder is incomplete or altered, or weights that no encoder can be made of
     └── DownloadError       an archive cannot be fetched or is not what it should be
 """
@@ -31,9 +31,9 @@ def printable(text: object) -> str:
 def did_you_mean(value: object, known: Iterable[str], before: str = "; ") -> str:
     """Return what to append to a message about a value that is not known; nothing where none is like it.
 
-    >>> did_you_mean("telefone", ("ravdess", "telephone"))
+    >>> did_you_mean("telefone", ("wideband", "telephone"))
     '; did you mean telephone?'
-    >>> did_you_mean("x", ("ravdess", "telephone"))
+    >>> did_you_mean("x", ("wideband", "telephone"))
     ''
     """
     import difflib  # only where something is wrong
@@ -109,7 +109,7 @@ class OutputError(SerBatchError):
     """The output cannot be written, or belongs to a run with other settings."""
 
 
-class BundleError(SerBatchError):
+class ModelError(SerBatchError):
     """A model folder is incomplete, altered, or of a version this program does not read."""
 
 

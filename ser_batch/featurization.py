@@ -15,7 +15,7 @@ from ser_batch.config.option_values import RawFormat
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
-from ser_batch.corpus.manifest import SAID_BY_LABELS, LabelRow, Recording, Reject, metadata_of
+from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording, Reject, metadata_of
 from ser_batch.corpus.object_store import fetched
 from ser_batch.corpus.walk import utf8, walk
 from ser_batch.errors import SerBatchError, UsageError
@@ -45,8 +45,8 @@ class FeaturizeSummary:
     out
         The features folder.
     n_done
-        Recordings featurized by this call; `n_already` were done before, `n_vanished` are no longer there.
-    n_left, n_older
+        Recordings featurized by this call; `n_up_to_date` were done before, `n_missing` are no longer there.
+    n_beyond_limit, n_before_since
         Recordings not done because of ``--limit``, and without rows because of ``--since``.
     n_recordings, n_segments, audio_s
         Of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts
@@ -55,7 +55,7 @@ class FeaturizeSummary:
         Rows each segment of a recording has.
     rejects
         All recordings that could not be used.
-    passed_over
+    skipped_files
         Other files seen by the walk, by suffix.
     warnings
         Sentences about the labels file and the names.
@@ -69,16 +69,16 @@ class FeaturizeSummary:
 
     out: Path
     n_done: int
-    n_already: int
-    n_vanished: int
-    n_left: int
-    n_older: int
+    n_up_to_date: int
+    n_missing: int
+    n_beyond_limit: int
+    n_before_since: int
     n_recordings: int
     n_segments: int
     n_variants: int
     audio_s: float
     rejects: tuple[Reject, ...]
-    passed_over: Mapping[str, int]
+    skipped_files: Mapping[str, int]
     warnings: tuple[str, ...]
     emotions: Mapping[str | None, int]
     seconds: float
@@ -122,7 +122,7 @@ def featurize(
         "root": utf8(manifest.root),
         "dataset": dataset,
         "feature_spec": spec.to_dict(),
-        "segmentation": segmentation.decisive(),
+        "segmentation": segmentation.identity(),
         "variants": dataclasses.asdict(options.wanted_variants),
         **options.reading_identity,
         "corpus": named_corpus(options),
@@ -175,16 +175,16 @@ def featurize(
         return FeaturizeSummary(
             out=options.out,
             n_done=len(plan.todo),
-            n_already=plan.n_done,
-            n_vanished=plan.n_vanished,
-            n_left=plan.n_left,
-            n_older=plan.n_older,
+            n_up_to_date=plan.n_done,
+            n_missing=plan.n_missing,
+            n_beyond_limit=plan.n_beyond_limit,
+            n_before_since=plan.n_before_since,
             n_recordings=held.n_recordings,
             n_segments=held.n_rows,
             n_variants=len(options.wanted_variants.names),
             audio_s=held.audio_s,
             rejects=held.rejects,
-            passed_over=manifest.passed_over,
+            skipped_files=manifest.skipped_files,
             warnings=(*warnings, *_without_rows(held.n_without_rows)),
             emotions=_emotions(options),
             seconds=time.monotonic() - started,
@@ -243,7 +243,7 @@ def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
         places = {
             name: table[name].to_pylist() for name in ("path", "n_channels", "channel", "segment", "start_s", "end_s")
         }
-        names = [name for name in table.column_names if name in SAID_BY_LABELS or name.startswith(LABEL_PREFIX)]
+        names = [name for name in table.column_names if name in LABEL_COLUMNS or name.startswith(LABEL_PREFIX)]
         columns = {name: table[name].to_pylist() for name in names}
         for i, (path, n_channels, channel, segment, *times_s) in enumerate(zip(*places.values(), strict=True)):
             if path in changed:

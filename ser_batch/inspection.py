@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_batch.errors import InputError, UsageError, did_you_mean
-from ser_batch.model.folder import BUNDLE_FILE, Bundle, find_model, load_model, shipped_models
+from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, shipped_models
 from ser_batch.report.predictions import side_tables
 from ser_batch.tables.mfcc_array import read_arrays
 
@@ -56,7 +56,7 @@ class Inspection:
     columns
         Frame of name and dtype, as docs/tables.md has it.
     spec
-        How it came about: of spec.json, bundle.json, or what a scoring run was started with.
+        How it came about: of spec.json, model.json, or what a scoring run was started with.
     figures
         Numbers by name, with their unit in it.
     counts
@@ -98,7 +98,7 @@ def inspect(source: Path, *, n_first: int = 5) -> Inspection:
         It is not there, or nothing of ours.
     InputError
         A file is broken, or a Parquet table is not one of ours.
-    BundleError
+    ModelError
         The model folder is incomplete or altered.
     """
     if n_first < 0:
@@ -108,34 +108,34 @@ def inspect(source: Path, *, n_first: int = 5) -> Inspection:
             return _of_model(str(source), find_model(str(source)))
         hint = did_you_mean(str(source), shipped_models())
         raise UsageError(f"{source}: no such file or folder; expected {_WHAT_CAN_BE}{hint}")
-    if (source / BUNDLE_FILE).is_file():
+    if (source / MODEL_FILE).is_file():
         return _of_model(str(source), load_model(source))
     if source.is_file():
         return _of_table(source, [source], n_first)
     parts = sorted(source.glob("part-*.parquet"))
     if not parts:
         raise UsageError(
-            f"{source}: holds neither bundle.json nor part-*.parquet; expected {_WHAT_CAN_BE}. Of recordings, "
+            f"{source}: holds neither model.json nor part-*.parquet; expected {_WHAT_CAN_BE}. Of recordings, "
             "`ser-batch featurize` makes features and `ser-batch score` predictions, which can be inspected"
         )
     return _of_table(source, parts, n_first)
 
 
-def _of_model(path: str, model: Bundle) -> Inspection:
+def _of_model(path: str, model: Model) -> Inspection:
     """Look at a checked model folder."""
     files = sorted(file for file in model.folder.iterdir() if file.is_file())
     tables = [file for file in files if file.suffix == ".parquet"]
     values, training = model.values, model.values.get("training", {})
     names = (
         "estimator", "recipe", "labels", "normalize", "feature_spec", "segmentation", "split", "cross_validated",
-        "train_variants", "conditions", "seed", "seeds", "epochs", "temperature", "licence", "created", "versions",
+        "train_variants", "conditions", "seed", "seeds", "epochs", "temperature", "license", "created", "versions",
     )  # fmt: skip
     metrics = values["metrics"]
     figures = {name: value for name, value in metrics.items() if _is_number(value)}
-    figures |= {f"uar_on_{name}": held_out["uar"] for name, held_out in model.elsewhere.items()}
+    figures |= {f"uar_on_{name}": held_out["uar"] for name, held_out in model.cross_corpus.items()}
     figures |= {f"training_{name}": value for name, value in training.items() if _is_number(value)}
     notes = (
-        [str(metrics.get("meaning", ""))]
+        [str(metrics.get("description", ""))]
         if metrics
         else ["nothing was held out when it was trained, so it has no figures"]
     )
@@ -298,7 +298,7 @@ _COUNTED = (
     "emotion", "predicted", "abstained", "status", "model_id", "stage", "error", "fold", "seed", "estimator",
     "condition", "subset", "label",
 )  # fmt: skip
-_MOST_VALUES = 100
+_MAX_VALUES = 100
 
 
 def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[str, Any], dict[str, dict[Any, int]]]:
@@ -346,7 +346,7 @@ def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[
     counts = {
         name: dict(frame.iter_rows())
         for name, frame in zip(counted, found, strict=False)
-        if 0 < len(frame) <= _MOST_VALUES and frame[name].null_count() < len(frame)
+        if 0 < len(frame) <= _MAX_VALUES and frame[name].null_count() < len(frame)
     }
     figures: dict[str, Any] = {}
     for frame in found[len(queries) :]:

@@ -199,7 +199,7 @@ class SegmentMfcc:
     def __init__(self, kernel: MfccKernel) -> None:
         self._kernel = kernel
         spec = kernel.spec
-        self._pending = np.zeros(spec.n_fft // 2, dtype=np.float32)  # centred frames: zeros before the first
+        self._pending = np.zeros(spec.n_fft // 2, dtype=np.float32)  # centered frames: zeros before the first
         self._kept: list[Array] = []
         self._n_kept = self._n_samples = self._n_done = 0
         self._peak_db = -np.inf

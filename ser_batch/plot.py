@@ -15,7 +15,7 @@ from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording
 from ser_batch.corpus.walk import walk
 from ser_batch.errors import InputError, UsageError, printable
-from ser_batch.model.folder import Bundle, find_model
+from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.part_writer import MAIN
 from ser_batch.scoring.worker import ScoreWork
 from ser_batch.storage.atomic import atomic_path, make_folder
@@ -65,7 +65,7 @@ class Look:
     mfcc: Columns
     silence: Columns
     predictions: Columns
-    model: Bundle
+    model: Model
 
     @property
     def silence_s(self) -> float:
@@ -181,7 +181,7 @@ def _column(times_s: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) ->
     return np.asarray(np.minimum((times_s * (n / edges[-1])).astype(np.int64), n - 1), dtype=np.int64)
 
 
-def _shown_spec(model: Bundle) -> FeatureSpec:
+def _shown_spec(model: Model) -> FeatureSpec:
     """Return how MFCCs are computed for the picture: as the model gets them, or for all rates if it gets embeddings."""
     return PRESETS["telephone"] if model.takes_embeddings else model.spec
 
@@ -215,7 +215,7 @@ def _mfcc(recording: Recording, spec: FeatureSpec, segmentation: Segmentation, d
     }
 
 
-def _predictions(recording: Recording, model: Bundle, segmentation: Segmentation, duration_s: float) -> Columns:
+def _predictions(recording: Recording, model: Model, segmentation: Segmentation, duration_s: float) -> Columns:
     """Return what `score` says of each window where it knows no archive; of many, the mean over neighbours."""
     work = ScoreWork(
         Path(),
@@ -375,7 +375,7 @@ def specification(seen: Look) -> dict[str, Any]:
     of = seen.n_channels
     channel = "mono" if of == 1 else f"mean of {of} channels" if seen.channel < 0 else f"channel {seen.channel} of {of}"
     panels = [
-        panel(wave, "Waveform, full scale 1; silence is grey", WAVE_HEIGHT),
+        panel(wave, "Waveform, full scale 1; silence is gray", WAVE_HEIGHT),
         panel(mfcc, "MFCCs, each in deviations from its own mean: blue below, orange above", MFCC_HEIGHT),
         *(
             panel(

@@ -215,10 +215,10 @@ def tone(hz: Sequence[float], n: int, dbfs: float) -> Samples:
     return np.asarray(wave * ramp, dtype=np.float32)
 
 
-def noise(n: int, dbfs: float, colour: str, random: np.random.Generator) -> Samples:
+def noise(n: int, dbfs: float, color: str, random: np.random.Generator) -> Samples:
     """Return white noise, or pink noise, whose power falls by 3 dB an octave above 50 Hz."""
     wave = random.standard_normal(n)
-    if colour == "pink":
+    if color == "pink":
         spectrum = np.fft.rfft(wave)
         spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(n, 1 / RATE), 50))
         wave = np.fft.irfft(spectrum, n)
@@ -381,13 +381,13 @@ def _closing(line: list[_Part], at: int, random: np.random.Generator, *, plain: 
 def _change_channel(samples: Samples, level_dbfs: float, random: np.random.Generator) -> dict[str, Any]:
     """Change a channel's samples, shape (n,), in place: a bed of noise, and perhaps another level from some moment."""
     snr_db = SNRS_DB[random.integers(len(SNRS_DB))]
-    colour = None
+    color = None
     if snr_db is not None:
-        colour = str(random.choice(["white", "pink"]))
-        samples += noise(len(samples), level_dbfs - snr_db, colour, random)
+        color = str(random.choice(["white", "pink"]))
+        samples += noise(len(samples), level_dbfs - snr_db, color, random)
     if random.random() < 0.3:
         samples[random.integers(len(samples)) :] *= np.float32(10 ** (random.choice([-10, -6, 6]) / 20))
-    return {"noise": colour, "snr_db": snr_db}
+    return {"noise": color, "snr_db": snr_db}
 
 
 def _stretches(line: Sequence[_Part], n: int) -> Iterator[dict[str, Any]]:
@@ -428,7 +428,7 @@ TRUTH = {
     "kind": pl.String,
     "clip": pl.String,  # the name of the clip
     "encoding": pl.String,  # what the call went through, a name in ENCODINGS
-    "noise": pl.String,  # colour of the noise under all of the channel, null for none
+    "noise": pl.String,  # color of the noise under all of the channel, null for none
     "snr_db": pl.Float64,  # level of its speech over that noise
 }
 

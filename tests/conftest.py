@@ -64,12 +64,12 @@ def small_features(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of the recipe seed trained on them for three epochs."""
+    """A network of the recipe published trained on them for three epochs."""
     from ser_batch.config.options import TrainOptions
     from ser_batch.training.run import train
 
     out = tmp_path_factory.mktemp("model") / "model"
-    train([small_features], TrainOptions(out=out, recipe="seed", epochs=3), say=lambda line: None)
+    train([small_features], TrainOptions(out=out, recipe="published", epochs=3), say=lambda line: None)
     return out
 
 
@@ -173,7 +173,7 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
     values = {
         "schema_version": 1,
         "description": "Heads on embeddings of whisper-tiny.en",
-        "estimator": "cnn",
+        "estimator": "network",
         "recipe": "head",
         "normalize": "none",
         "epochs": 1,
@@ -192,7 +192,7 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "prior": {"neutral": 0.5},
         "training": {"n_rows": 8, "n_recordings": 8, "n_speakers": 1, "datasets": ["voices"]},
         "metrics": {},
-        "licence": "",
+        "license": "",
     }
     save_model(folder, values, network, "{model_id}\n")
     return folder

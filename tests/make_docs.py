@@ -25,7 +25,7 @@ Made of the program by `make docs`; `ser-batch COMMAND --help` says the same.
 
 Results go to files, a short summary to stdout, progress, warnings and errors to stderr. On a terminal the progress is a
 bar and tables are drawn; elsewhere both are plain lines, which stay as they are. Control characters in names are shown
-escaped. `NO_COLOR=1` takes the colours out.
+escaped. `NO_COLOR=1` takes the colors out.
 
 These options stand after any command. The object of `--json` is one line, the only one on stdout; its keys are listed
 with each command, names are as in the tables, and a number that is not finite is null.
@@ -87,7 +87,7 @@ def section(name: str, command: click.Command) -> str:
     if own:
         lines += [*option_table(own, context), ""]
     lines += ["| key of `--json` | |", "|---|---|"]
-    lines += [f"| `{key}` | {cell(meaning)} |" for key, meaning in RESULT_KEYS[name].items()]
+    lines += [f"| `{key}` | {cell(description)} |" for key, description in RESULT_KEYS[name].items()]
     return "\n".join(lines)
 
 

@@ -112,7 +112,7 @@ def test_help_loads_nothing_heavy(arguments):
 MAKE_FEATURIZE_WORK = """
 from ser_batch.config.features import PRESETS
 from ser_batch.featurization import FeaturizeWork
-work = FeaturizeWork(folder / "out", "d", PRESETS["ravdess"], Segmentation())
+work = FeaturizeWork(folder / "out", "d", PRESETS["wideband"], Segmentation())
 """
 MAKE_SCORE_WORK = """
 from ser_batch.model.folder import find_model

@@ -379,11 +379,11 @@ def test_labels_as_spreadsheets_write_them_are_read(content, root, tmp_path):
 
 def test_labels_of_recordings_that_are_not_there_are_told_without_steering_the_terminal(root, tmp_path):
     labels = tmp_path / "labels.csv"
-    labels.write_text("path,emotion,colour\ngood.wav,sad,red\ngone\x1b[31m.wav,calm,blue\n")
+    labels.write_text("path,emotion,color\ngood.wav,sad,red\ngone\x1b[31m.wav,calm,blue\n")
 
     result = featurize(root, "--out", tmp_path / "out", "--labels", labels)
 
-    check_told(result, 0, r"1 row paths name no recording.*gone\\x1b\[31m\.wav", "columns not used: colour")
+    check_told(result, 0, r"1 row paths name no recording.*gone\\x1b\[31m\.wav", "columns not used: color")
 
 
 # ---- once in a process of its own, with workers ----

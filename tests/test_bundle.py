@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ser_batch import __file__
-from ser_batch.errors import BundleError, UsageError
+from ser_batch.errors import ModelError, UsageError
 from ser_batch.model.folder import DEFAULT_MODEL, find_model, load_model, shipped_models
 from ser_batch.model.prediction import tempered
 from ser_batch.network import numpy_inference
@@ -27,7 +27,7 @@ def model(small_model, tmp_path):
 
 
 def change(folder, **values):
-    path = folder / "bundle.json"
+    path = folder / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -45,10 +45,10 @@ def test_times_and_versions_are_not_part_of_the_id(model):
     load_model(model).predictor()
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "network.keras"])
+@pytest.mark.parametrize("name", ["model.json", "network.keras"])
 def test_a_missing_file_is_named(model, name):
     (model / name).unlink()
-    with pytest.raises(BundleError, match=name):
+    with pytest.raises(ModelError, match=name):
         load_model(model)
 
 
@@ -57,21 +57,21 @@ def test_an_altered_network_is_refused(model):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BundleError, match=r"network\.keras: altered"):
+    with pytest.raises(ModelError, match=r"network\.keras: altered"):
         load_model(model)
 
 
 def test_the_network_of_another_model_is_refused(model):
     labels = load_model(model).labels
     change(model, labels=[*labels[:-1], "tired"])
-    with pytest.raises(BundleError, match="saved together"):
+    with pytest.raises(ModelError, match="saved together"):
         load_model(model).predictor()
 
 
 def test_an_altered_feature_spec_is_refused(model):
     spec = load_model(model).spec.to_dict() | {"top_db": 60.0}
     change(model, feature_spec=spec)
-    with pytest.raises(BundleError, match="feature_spec was altered"):
+    with pytest.raises(ModelError, match="feature_spec was altered"):
         load_model(model)
 
 
@@ -87,7 +87,7 @@ def test_an_altered_feature_spec_is_refused(model):
 )
 def test_a_bundle_json_that_cannot_be_used_is_refused(model, values, message):
     change(model, **values)
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(ModelError, match=message):
         load_model(model)
 
 
@@ -114,12 +114,12 @@ def test_a_bundle_json_that_cannot_be_used_is_refused(model, values, message):
         ("temperature", 0),
         ("temperature", True),
         ("temperature", 10**400),
-        ("familiar", {"mean": [0.0] * 80, "scale": [1.0] * 80}),
-        ("familiar", {"mean": [0.0] * 80, "scale": [1.0] * 79, "limit": 1.0}),
+        ("mfcc_domain", {"mean": [0.0] * 80, "scale": [1.0] * 80}),
+        ("mfcc_domain", {"mean": [0.0] * 80, "scale": [1.0] * 79, "limit": 1.0}),
         ("files", ["network.keras"]),
         ("files", {"network.keras": "../../etc/passwd"}),
         ("normalize", "everything"),
-        ("licence", None),
+        ("license", None),
         ("training", None),
         ("training.lowest_sampling_rate", 0),
         ("training.datasets", "ravdess"),
@@ -128,19 +128,19 @@ def test_a_bundle_json_that_cannot_be_used_is_refused(model, values, message):
         ("metrics.meaning", 3),
         ("metrics.held_out_corpora", {"x": {"uar": 0.5}}),
         ("metrics.intervals", {"uar": [0.1]}),
-        ("recipe", ["seed"]),
+        ("recipe", ["published"]),
         ("init_name", "x"),
     ],
 )
 def test_a_field_of_a_wrong_type_or_range_is_named_with_its_file(model, field, value):
-    values = json.loads((model / "bundle.json").read_text())
+    values = json.loads((model / "model.json").read_text())
     *tables, name = field.split(".")
     place = values
     for table in tables:
         place = place[table]
     place[name] = value
     change(model, **values)
-    with pytest.raises(BundleError, match=rf"bundle\.json: (.*{field}\b)") as caught:
+    with pytest.raises(ModelError, match=rf"model\.json: (.*{field}\b)") as caught:
         load_model(model)
     assert str(caught.value).isprintable()
 
@@ -148,19 +148,19 @@ def test_a_field_of_a_wrong_type_or_range_is_named_with_its_file(model, field, v
 @pytest.mark.parametrize(
     "field",
     [
-        *("licence", "training", "metrics", "training.datasets", "metrics.accuracy"),
+        *("license", "training", "metrics", "training.datasets", "metrics.accuracy"),
         *("split", "seed", "created", "versions", "recipe", "epochs"),
     ],
 )
 def test_a_field_that_is_not_there_is_named(model, field):
-    values = json.loads((model / "bundle.json").read_text())
+    values = json.loads((model / "model.json").read_text())
     *tables, name = field.split(".")
     place = values
     for table in tables:
         place = place[table]
     del place[name]
-    (model / "bundle.json").write_text(json.dumps(values))
-    with pytest.raises(BundleError, match=f"no {field}"):
+    (model / "model.json").write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=f"no {field}"):
         load_model(model)
 
 
@@ -168,15 +168,15 @@ def test_a_field_that_is_not_there_is_named(model, field):
     "text", ['{"seconds": NaN}', '{"seconds": 1e999}', '{"x": "\\ud800"}', '{"x": ' + "[" * 99_999]
 )
 def test_what_json_cannot_write_again_is_refused(model, text):
-    (model / "bundle.json").write_text(text)
-    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read as JSON"):
+    (model / "model.json").write_text(text)
+    with pytest.raises(ModelError, match=r"model\.json: cannot be read as JSON"):
         load_model(model)
 
 
 def test_a_bundle_json_without_end_is_not_read(model):
-    with (model / "bundle.json").open("r+b") as file:
+    with (model / "model.json").open("r+b") as file:
         file.truncate(10**12)
-    with pytest.raises(BundleError, match="at most 16000000"):
+    with pytest.raises(ModelError, match="at most 16000000"):
         load_model(model)
 
 
@@ -193,7 +193,7 @@ def test_a_zip_bomb_is_not_unpacked(model, monkeypatch):
     packed(model, model__weights__h5=bytes(200_000_001))
     assert (model / "network.keras").stat().st_size < 1_000_000
     tracemalloc.start()
-    with pytest.raises(BundleError, match=r"network\.keras: .*200000001 bytes, expected at most 200000000"):
+    with pytest.raises(ModelError, match=r"network\.keras: .*200000001 bytes, expected at most 200000000"):
         numpy_inference.load_network(model / "network.keras")
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
@@ -227,7 +227,7 @@ def hdf5(**options):
 def test_weights_are_what_the_file_itself_holds_and_no_more_than_it_holds(model, options, said):
     packed(model, model__weights__h5=hdf5(**options))
     tracemalloc.start()
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(ModelError, match=said):
         numpy_inference.load_network(model / "network.keras")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
@@ -238,12 +238,12 @@ def test_weights_are_what_the_file_itself_holds_and_no_more_than_it_holds(model,
 )
 def test_a_configuration_that_is_none_is_told(model, text):
     packed(model, config__json=text)
-    with pytest.raises(BundleError, match=r"network\.keras: cannot be read"):
+    with pytest.raises(ModelError, match=r"network\.keras: cannot be read"):
         numpy_inference.load_network(model / "network.keras")
 
 
 def test_names_in_files_are_no_paths(model):
-    values = json.loads((model / "bundle.json").read_text())
+    values = json.loads((model / "model.json").read_text())
     change(model, files=values["files"] | {"../../../etc/passwd": "0" * 64, "/etc/passwd": "0" * 64})
     load_model(model)  # only the fixed names are opened
 
@@ -256,8 +256,8 @@ def test_nothing_in_the_package_lets_keras_load_or_pickle_anything():
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 1}', "null"])
 def test_json_that_is_no_bundle_is_refused(model, text):
-    (model / "bundle.json").write_text(text)
-    with pytest.raises(BundleError, match=r"bundle\.json"):
+    (model / "model.json").write_text(text)
+    with pytest.raises(ModelError, match=r"model\.json"):
         load_model(model)
 
 
@@ -275,7 +275,7 @@ def test_the_shipped_models_are_whole_and_small_and_say_their_licence(root):
     free = ("commercial use allowed", "ODbL 1.0")
     terms = {"open": free, "fast": free, "research": ("not for commercial use", "CC BY-NC-SA")}
     assert set(shipped_models()) == set(terms)
-    licence = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
+    license = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
     for name, folder in shipped_models().items():
         loaded = load_model(folder)
         if loaded.is_head_model:
@@ -283,31 +283,31 @@ def test_the_shipped_models_are_whole_and_small_and_say_their_licence(root):
         else:
             loaded.predictor()
         use, terms_of = terms[name]
-        assert use in loaded.values["licence"]
-        assert terms_of.replace(" ", "-") in licence
+        assert use in loaded.values["license"]
+        assert terms_of.replace(" ", "-") in license
         assert (folder / "network.keras").stat().st_size < 10_000_000
         card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
         assert loaded.model_id in card
         assert terms_of in card
         assert 0.3 < loaded.values["metrics"]["uar"] < 0.9
-        assert "never heard" in loaded.values["metrics"]["meaning"]
+        assert "never heard" in loaded.values["metrics"]["description"]
 
 
 def test_the_default_model_may_be_used_commercially_and_is_measured_on_a_corpus_never_heard():
     model = find_model(DEFAULT_MODEL)
-    assert "not for commercial use" not in model.values["licence"]
+    assert "not for commercial use" not in model.values["license"]
     assert "ravdess" not in model.values["training"]["corpora"]
     assert not {"ravdess", "nemo"} & set(model.values["training"]["corpora"])
-    assert model.elsewhere["ravdess"]["uar"] > 0.6
+    assert model.cross_corpus["ravdess"]["uar"] > 0.6
     assert model.regimes["mostly_neutral"]["accuracy"] > 0.75
-    assert (model.is_head_model, model.better_supported) == (True, None)
+    assert (model.is_head_model, model.recommended_model) == (True, None)
     assert model.domain is not None
     assert model.prior == {"neutral": 0.35}
 
 
 def test_a_model_of_one_corpus_is_told_that_the_default_one_travels_better(small_model):
-    assert find_model("research").better_supported is None
-    assert load_model(small_model).better_supported == DEFAULT_MODEL
+    assert find_model("research").recommended_model is None
+    assert load_model(small_model).recommended_model == DEFAULT_MODEL
 
 
 def test_scaled_padding_is_zero():

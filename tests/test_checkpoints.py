@@ -57,7 +57,7 @@ def leftovers(folder):
 
 
 def test_a_network_with_dropout_ends_the_same_to_the_bit(small_features, small_model, tmp_path):
-    options = TrainOptions(out=tmp_path / "model", recipe="seed", epochs=3)
+    options = TrainOptions(out=tmp_path / "model", recipe="published", epochs=3)
     # the epoch in which it broke off is done again
     assert run(small_features, options, [2]) == [2, 2]
     assert load_model(tmp_path / "model").model_id == load_model(small_model).model_id
@@ -68,7 +68,7 @@ def test_a_network_with_dropout_ends_the_same_to_the_bit(small_features, small_m
 
 
 MEMBERS_AND_FOLDS = {
-    "recipe": "robust", "epochs": 3, "split": "speaker:2", "baselines": "seed", "train_variants": "clean",
+    "recipe": "robust", "epochs": 3, "split": "speaker:2", "baselines": "published", "train_variants": "clean",
 }  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_members_and_folds_go_on_where_they_were(break_after, undisturbed, small
 
 @pytest.mark.usefixtures("small_networks")
 def test_a_second_training_into_one_place_is_refused_and_leftovers_are_removed(small_variants, tmp_path):
-    options = TrainOptions(out=tmp_path / "model", recipe="seed", epochs=1, split="speaker")
+    options = TrainOptions(out=tmp_path / "model", recipe="published", epochs=1, split="speaker")
     leftover = tmp_path / f".model{TEMPORARY_MARK}1-abcd"
     leftover.mkdir()
     refused = []
@@ -117,7 +117,7 @@ def test_a_second_training_into_one_place_is_refused_and_leftovers_are_removed(s
 @pytest.mark.usefixtures("small_networks")
 def test_another_training_into_the_same_place_begins_anew(small_variants, tmp_path):
     def options(seed):
-        return TrainOptions(out=tmp_path / "model", recipe="seed", epochs=3, seed=seed, split="speaker")
+        return TrainOptions(out=tmp_path / "model", recipe="published", epochs=3, seed=seed, split="speaker")
 
     with pytest.raises(BrokenOffError):
         train([small_variants], options(0), say=breaks_after(3)[0])
@@ -130,9 +130,9 @@ def test_another_training_into_the_same_place_begins_anew(small_variants, tmp_pa
 
 def test_what_other_versions_began_is_begun_anew_and_told(tmp_path):
     told = []
-    begun = Checkpoints(tmp_path / "model", {"a": 1}, told.append)
-    begun.prepare()
-    settings = begun.folder / "training.json"
+    resume_from = Checkpoints(tmp_path / "model", {"a": 1}, told.append)
+    resume_from.prepare()
+    settings = resume_from.folder / "training.json"
     settings.write_text(settings.read_text().replace('"numpy":"', '"numpy":"0.'))
 
     Checkpoints(tmp_path / "model", {"a": 1}, told.append)
@@ -142,7 +142,7 @@ def test_what_other_versions_began_is_begun_anew_and_told(tmp_path):
         f"{tmp_path / 'model'}: the training that was begun there is not gone on with, "
         f"numpy was 0.{version} and is {version}"
     ]
-    assert not begun.folder.exists()
+    assert not resume_from.folder.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"versions": 1}'])

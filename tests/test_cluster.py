@@ -66,7 +66,7 @@ class FatefulWork(Work):
             (self.folder / "_meta" / "lock.json").unlink()
 
 
-def begun(folder: Path, name: str) -> list[int]:
+def resume_from(folder: Path, name: str) -> list[int]:
     """The processes of the cluster whose child began a recording."""
     file = (folder / name).with_suffix(".begun")
     return [int(pid) for pid in file.read_text().split()] if file.exists() else []
@@ -114,7 +114,7 @@ def test_featurize_on_dask_gives_the_very_same_table(dask, small_corpus, small_f
     # six shards for three workers
     assert len(list(out.glob("part-*.parquet"))) == 6
     again = featurize(small_corpus, FeaturizeOptions(out=out, jobs=1))
-    assert (again.n_done, again.n_already) == (0, 120)
+    assert (again.n_done, again.n_up_to_date) == (0, 120)
 
 
 def test_score_on_dask_gives_the_very_same_tables(dask, small_corpus, tmp_path):
@@ -138,9 +138,9 @@ def test_the_shard_of_a_killed_worker_is_done_by_another_one(dask, tmp_path):
     recordings = recordings_of(tmp_path, contents)
 
     def kill_its_worker() -> None:
-        wait_until(lambda: begun(tmp_path, "8"))
-        os.kill(begun(tmp_path, "8")[0], signal.SIGKILL)
-        wait_until(lambda: len(begun(tmp_path, "8")) == 2)
+        wait_until(lambda: resume_from(tmp_path, "8"))
+        os.kill(resume_from(tmp_path, "8")[0], signal.SIGKILL)
+        wait_until(lambda: len(resume_from(tmp_path, "8")) == 2)
         (tmp_path / "go").touch()
 
     killer = threading.Thread(target=kill_its_worker)
@@ -151,7 +151,7 @@ def test_the_shard_of_a_killed_worker_is_done_by_another_one(dask, tmp_path):
 
     assert (summary.n_rows, summary.n_recordings, summary.rejects) == (50, 10, ())
     assert counts(tmp_path / "out") == {name: int(content.split()[0]) for name, content in contents.items()}
-    first, second = begun(tmp_path, "8")
+    first, second = resume_from(tmp_path, "8")
     assert first != second
 
 
@@ -160,10 +160,10 @@ def test_a_worker_that_joins_late_is_given_work(dask, tmp_path):
     workers: set[int] = set()
 
     def join() -> None:
-        wait_until(lambda: sum(bool(begun(tmp_path, f"{number}")) for number in range(8)) >= 3)
-        workers.update(pid for number in range(8) for pid in begun(tmp_path, f"{number}"))
+        wait_until(lambda: sum(bool(resume_from(tmp_path, f"{number}")) for number in range(8)) >= 3)
+        workers.update(pid for number in range(8) for pid in resume_from(tmp_path, f"{number}"))
         late = dask.worker("--no-nanny")
-        wait_until(lambda: any(late.pid in begun(tmp_path, f"{number}") for number in range(8)))
+        wait_until(lambda: any(late.pid in resume_from(tmp_path, f"{number}") for number in range(8)))
         workers.add(late.pid)
         (tmp_path / "go").touch()
 
@@ -192,7 +192,7 @@ def test_what_ends_processes_or_even_workers_is_rejected_and_no_other(dask, tmp_
     ]
     assert "exit status 3" in b.message
     assert "2 workers" in d.message
-    assert len(set(begun(tmp_path, "b"))) == 1  # by one and the same worker, which lives on
+    assert len(set(resume_from(tmp_path, "b"))) == 1  # by one and the same worker, which lives on
     with connected(RunOptions(backend="dask", scheduler=dask.address)) as cluster:
         again = do(tmp_path / "out", recordings_of(tmp_path, contents), cluster, timeout_s=3)
     assert again.rejects == summary.rejects
@@ -203,7 +203,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_the_same_command_goes_on(tmp_
     with dask_cluster(tmp_path, n_workers=1) as dask:
 
         def end() -> None:
-            wait_until(lambda: begun(tmp_path, "b"))
+            wait_until(lambda: resume_from(tmp_path, "b"))
             dask.close()
 
         ender = threading.Thread(target=end)
@@ -291,9 +291,9 @@ def test_a_worker_of_another_version_or_without_the_files_says_so(remote, tmp_pa
     with pytest.raises(SerBatchError, match=r"does not see .*out as the run does; choose an --out that all"):
         dataclasses.replace(remote, claim="{}")()
     (recording, *_) = remote.shard.recordings
-    elsewhere = dataclasses.replace(recording, file=b"/nowhere/at/all/a")
+    cross_corpus = dataclasses.replace(recording, file=b"/nowhere/at/all/a")
     with pytest.raises(SerBatchError, match=r"sees none of the folders.*/nowhere/at/all; put AUDIO"):
-        dataclasses.replace(remote, shard=Shard("part-000001", (elsewhere,)))()
+        dataclasses.replace(remote, shard=Shard("part-000001", (cross_corpus,)))()
     assert not counts(tmp_path / "out")
 
 
@@ -315,10 +315,10 @@ def test_what_an_earlier_worker_has_done_of_a_shard_is_not_done_again(remote, tm
     names = sorted(path.stem for path in (tmp_path / "out").glob("_meta/ledger/*"))
     assert names == ["part-000001-0000-0001", "part-000001-0001-0002", "part-000001-0002-0003"]
     assert remote() == summary
-    assert len(begun(tmp_path, "a")) == 2  # once beside b, once after it
+    assert len(resume_from(tmp_path, "a")) == 2  # once beside b, once after it
     (tmp_path / "out/_meta/ledger/part-000001-0002-0003.json").unlink()
     assert remote() == summary
-    assert [len(begun(tmp_path, name)) for name in "abc"] == [2, 2, 2]
+    assert [len(resume_from(tmp_path, name)) for name in "abc"] == [2, 2, 2]
 
 
 # ---- lost workers, without any ----

@@ -37,7 +37,7 @@ specs = st.builds(
 
 
 def test_the_presets_are_the_documented_numbers():
-    ravdess, telephone = PRESETS["ravdess"], PRESETS["telephone"]
+    ravdess, telephone = PRESETS["wideband"], PRESETS["telephone"]
     assert ravdess == FeatureSpec()
     assert ravdess.to_dict() == {
         "sampling_rate": 22050,
@@ -168,7 +168,7 @@ def test_channel_numbers_are_the_tables(channels, mono, stereo, four):
         ({"channels": "0,0"}, "channels '0,0'"),
         ({"channels": "0,00"}, "channels '0,00'"),
         ({"channels": "²"}, "channels '²'"),
-        # as a damaged spec.json or bundle.json may have them
+        # as a damaged spec.json or model.json may have them
         ({"window_s": "4"}, "window '4'"),
         ({"channels": 3}, "channels 3"),
     ],
@@ -180,10 +180,10 @@ def test_segmentation_refuses_what_cannot_be(values, told):
 
 
 def test_a_window_must_fit_the_frames_of_a_segment():
-    Segmentation(mode="windows").check_window(PRESETS["ravdess"])
-    Segmentation(mode="clip", window_s=60.0).check_window(PRESETS["ravdess"])  # not used there
+    Segmentation(mode="windows").check_window(PRESETS["wideband"])
+    Segmentation(mode="clip", window_s=60.0).check_window(PRESETS["wideband"])  # not used there
     with pytest.raises(UsageError, match=r"4\.05 s does not fit the 174 frames.*--window 4\.04 or less"):
-        Segmentation(mode="windows", window_s=4.05).check_window(PRESETS["ravdess"])
+        Segmentation(mode="windows", window_s=4.05).check_window(PRESETS["wideband"])
 
 
 @given(specs)
@@ -250,7 +250,7 @@ def test_a_network_trains_on_all_variants_if_its_recipe_is_robust_and_whatever_i
     assert TrainOptions().kind == "robust"
     assert TrainOptions(estimator="svm").kind == "svm"
     assert TrainOptions().wanted_train_variants is None
-    for options in ({"recipe": "seed"}, {"estimator": "logistic"}):
+    for options in ({"recipe": "published"}, {"estimator": "logistic"}):
         assert TrainOptions(**options).wanted_train_variants == ("clean",)
         assert TrainOptions(**options, train_variants="all").wanted_train_variants is None
     assert TrainOptions(train_variants="g711, clean").wanted_train_variants == ("g711", "clean")
@@ -388,7 +388,7 @@ def test_one_featurize_table_and_one_features_folder_are_fine_too(read):
         ("[train]\nout = 5\n", "out is 5; expected Path"),
         ("[train]\noverwrite = 1\n", "overwrite is 1; expected bool"),
         ('[train]\noverwrite = "true"\n', "overwrite is 'true'; expected bool"),
-        ('[train]\nestimator = "gbm"\n', "estimator is 'gbm'; expected 'cnn' or 'svm'"),
+        ('[train]\nestimator = "gbm"\n', "estimator is 'gbm'; expected 'network' or 'svm'"),
         ("[train]\nfeatures = 1\n", "features is 1"),
         ('[train]\nfeatures = ["f", 1]\n', "features is ['f', 1]"),
         ('[score]\naudio = "a"\nwindow = "4"\n', "window is '4'; expected float"),
@@ -462,7 +462,7 @@ def test_set_overrides_a_key_in_every_table_of_that_name(read):
     )
     _, first, second, train, score = (options for _, options in job.steps)
     assert job.steps[0][0] == Path("there")
-    assert first.out == second.out == Path("elsewhere")
+    assert first.out == second.out == Path("cross_corpus")
     assert first.jobs == second.jobs == 1
     assert (first.name, second.name) == (None, "second")
     assert train.epochs == 2

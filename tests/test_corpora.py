@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.options import CorpusName, FeaturizeOptions, ScoreOptions
-from ser_batch.corpus.known_corpora import CORPORA, SOURCES, licence_of, parse_name, sources_of
+from ser_batch.corpus.known_corpora import CORPORA, SOURCES, license_of, parse_name, sources_of
 from ser_batch.corpus.labels import is_label, join_labels
 from ser_batch.corpus.manifest import Metadata
 from ser_batch.corpus.publisher_tables import PUBLISHER_TABLES
@@ -440,13 +440,13 @@ def test_without_a_forced_corpus_nothing_is_told_of_other_names(tmp_path, corpus
     assert name_warnings(manifest.recordings, corpus=corpus) == ()
 
 
-# --- licences -------------------------------------------------------------------------------------------------------
+# --- licenses -------------------------------------------------------------------------------------------------------
 
 
 def test_a_model_inherits_every_licence():
-    assert licence_of(["ravdess"]) == "CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)"
-    assert licence_of([]) == licence_of(["my-calls"]) == ""
-    both = licence_of(["ravdess", "my-calls", "crema-d", "crema-d"])
+    assert license_of(["ravdess"]) == "CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)"
+    assert license_of([]) == license_of(["my-calls"]) == ""
+    both = license_of(["ravdess", "my-calls", "crema-d", "crema-d"])
     assert both.startswith("all of these hold: ODbL 1.0 (CREMA-D; ")
     assert both.endswith("; CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)")
     assert both.count("CREMA-D") == 1
@@ -455,7 +455,7 @@ def test_a_model_inherits_every_licence():
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_terms_and_attribution_of_each_corpus(name):
     source = SOURCES[name]
-    terms = licence_of([name])
+    terms = license_of([name])
     assert ("not for commercial use" in terms) == (not source.commercial)
     # what a model started from is found again by these names
     assert name in terms.lower()

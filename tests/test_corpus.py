@@ -53,7 +53,7 @@ def test_every_suffix_counts_in_any_case_and_the_others_are_counted(tmp_path):
     touch(tmp_path, "a.TXT", "b/b.txt", "README", "b/c.wav.part", ".wav")
     manifest = walk(tmp_path)
     assert len(manifest.recordings) == 3 * len(AUDIO_SUFFIXES)
-    assert manifest.passed_over == {".txt": 2, "no suffix": 2, ".part": 1}
+    assert manifest.skipped_files == {".txt": 2, "no suffix": 2, ".part": 1}
     assert {".wav", ".flac", ".mp3", ".ogg"} <= AUDIO_SUFFIXES
 
 
@@ -99,7 +99,7 @@ def test_links_that_lead_nowhere_become_rejects_only_if_they_look_like_recording
     assert [(reject.path, reject.stage) for reject in manifest.rejects] == [("gone.wav", "walk"), ("self.wav", "walk")]
     assert manifest.rejects[0].error == "FileNotFoundError"
     assert "gone.wav" in manifest.rejects[0].message
-    assert manifest.passed_over == {".txt": 1}
+    assert manifest.skipped_files == {".txt": 1}
 
 
 def test_what_is_named_like_a_recording_but_is_no_file_is_passed_over(tmp_path):
@@ -107,7 +107,7 @@ def test_what_is_named_like_a_recording_but_is_no_file_is_passed_over(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
     manifest = walk(tmp_path)
     assert paths(manifest) == ["a.wav", "folder.wav/b.wav"]
-    assert manifest.passed_over == {"not a regular file": 1}
+    assert manifest.skipped_files == {"not a regular file": 1}
 
 
 def test_one_file_is_a_corpus_of_one(tmp_path):
@@ -282,7 +282,7 @@ def test_all_real_recordings_are_understood(shared):
     said = [recording.metadata for recording in manifest.recordings]
     assert len(said) == 2036
     assert manifest.rejects == ()
-    assert manifest.passed_over == {".md": 1}
+    assert manifest.skipped_files == {".md": 1}
     assert all(metadata.corpus == "ravdess" and metadata.modality == "audio" for metadata in said)
     assert len({metadata.speaker for metadata in said}) == 20
     assert Counter(sex for _, sex in {(metadata.actor, metadata.sex) for metadata in said}) == {

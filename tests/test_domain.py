@@ -13,7 +13,7 @@ from ser_batch.audio.resampling import Resampler
 from ser_batch.config.features import EncoderSpec, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.encoder.model import load_encoder, shipped_encoders
-from ser_batch.errors import BundleError, InputError, UsageError
+from ser_batch.errors import InputError, ModelError, UsageError
 from ser_batch.model.folder import load_model
 from ser_batch.network.out_of_domain import Domain
 from ser_batch.sounds import telephone
@@ -118,24 +118,24 @@ def features(groups, spec=SPEC):
 def test_typical_speech_is_0_and_what_is_farther_than_the_limit_is_out():
     speech, sounds = drawn(300, 0, 1), drawn(200, 3, 2)
     domain = between(speech, sounds)
-    assert np.median(domain.strangeness(speech)) == pytest.approx(0, abs=1e-4)
-    assert np.median(domain.strangeness(sounds)) == pytest.approx(1 / learning.LIMIT, rel=1e-4)
-    assert (domain.strangeness(drawn(500, 0, 3)) <= 1).all()
-    assert (domain.strangeness(drawn(500, 3, 4)) > 1).all()
+    assert np.median(domain.ood_score(speech)) == pytest.approx(0, abs=1e-4)
+    assert np.median(domain.ood_score(sounds)) == pytest.approx(1 / learning.LIMIT, rel=1e-4)
+    assert (domain.ood_score(drawn(500, 0, 3)) <= 1).all()
+    assert (domain.ood_score(drawn(500, 3, 4)) > 1).all()
 
 
 def test_other_speech_is_inside_however_unlike_the_training_data_it_is():
     """A distance would refuse it: it is ten deviations away, though not towards the sounds."""
-    to_sounds, elsewhere = np.zeros(SIZE), np.zeros(SIZE)
-    to_sounds[0], elsewhere[1] = 8, 10
+    to_sounds, cross_corpus = np.zeros(SIZE), np.zeros(SIZE)
+    to_sounds[0], cross_corpus[1] = 8, 10
     domain = between(drawn(300, 0, 1), drawn(200, to_sounds, 2))
-    assert (domain.strangeness(drawn(200, elsewhere, 3)) <= 1).all()
+    assert (domain.ood_score(drawn(200, cross_corpus, 3)) <= 1).all()
 
 
 def test_a_number_that_never_changes_tells_nothing():
     speech, sounds = drawn(50, 0, 1), drawn(50, 3, 2)
     speech[:, 0] = sounds[:, 0] = 7
-    assert np.isfinite(between(speech, sounds).strangeness(speech)).all()
+    assert np.isfinite(between(speech, sounds).ood_score(speech)).all()
 
 
 def test_each_corpus_counts_the_same_however_small_it_is(monkeypatch):
@@ -144,7 +144,7 @@ def test_each_corpus_counts_the_same_however_small_it_is(monkeypatch):
     monkeypatch.setattr(learning, "sounds_embedding", lambda spec, place: drawn(100, 9, 3))
     monkeypatch.setattr(learning, "between", lambda speech, sounds: seen.update(speech=speech))
     domain_of(features([("large", large), ("small", small)]), np.arange(2020))
-    assert len(seen["speech"]) <= learning.MOST_ROWS
+    assert len(seen["speech"]) <= learning.MAX_ROWS
     assert seen["speech"].mean() == pytest.approx(2.5, abs=0.2)
 
 
@@ -200,8 +200,8 @@ def spoken(folder, n, embed):
 def test_music_of_kinds_never_heard_is_refused_and_speech_of_another_corpus_is_not(shared, embed, made):
     noises = np.concatenate([values for kind, values in made.items() if kind not in MUSIC])
     domain = between(spoken(shared / "emodb", 40, embed), noises)
-    assert (domain.strangeness(spoken(shared / "ravdess", 20, embed)) <= 1).all()
-    assert (domain.strangeness(np.concatenate([made[kind] for kind in MUSIC])) > 1).all()
+    assert (domain.ood_score(spoken(shared / "ravdess", 20, embed)) <= 1).all()
+    assert (domain.ood_score(np.concatenate([made[kind] for kind in MUSIC])) > 1).all()
 
 
 def test_the_sounds_are_those_of_the_encoder_and_made_once(embed, monkeypatch):
@@ -226,12 +226,12 @@ def test_the_sounds_are_those_of_the_encoder_and_made_once(embed, monkeypatch):
 
 @pytest.fixture
 def kept(small_heads, tmp_path):
-    """A model folder whose bundle.json is given a domain."""
+    """A model folder whose model.json is given a domain."""
     folder = tmp_path / "model"
     shutil.copytree(small_heads, folder)
 
     def keep(values):
-        path = folder / "bundle.json"
+        path = folder / "model.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"domain": values}))
         return load_model(folder)
 
@@ -263,7 +263,7 @@ def test_a_model_keeps_its_domain(kept, small_heads):
 )
 def test_a_domain_that_cannot_be_is_named_with_its_file(kept, small_heads, change):
     values = {"direction": [0.0] * load_model(small_heads).n_numbers, "offset": 0.0} | change
-    with pytest.raises(BundleError, match=r"bundle\.json: domain"):
+    with pytest.raises(ModelError, match=r"model\.json: domain"):
         kept(values)
-    with pytest.raises(BundleError, match=r"bundle\.json: domain"):
+    with pytest.raises(ModelError, match=r"model\.json: domain"):
         kept([1.0])

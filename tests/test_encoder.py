@@ -25,7 +25,7 @@ from ser_batch.encoder.model import (
     read_encoder_spec,
     shipped_encoders,
 )
-from ser_batch.encoder.pooling import LEAST_TOKENS, SegmentEncoder, level_speech
+from ser_batch.encoder.pooling import MIN_TOKENS, SegmentEncoder, level_speech
 from ser_batch.errors import EncoderError, UsageError
 
 NAME = "whisper-tiny.en"
@@ -180,11 +180,11 @@ def test_no_level_is_too_low_or_high(encoder, scale):
     assert 10 * np.log10(np.square(leveled, dtype=np.float64).mean()) == pytest.approx(-23, abs=0.1)
 
 
-@pytest.mark.parametrize("n_speech", [LEAST_TOKENS - 1, LEAST_TOKENS])
+@pytest.mark.parametrize("n_speech", [MIN_TOKENS - 1, MIN_TOKENS])
 def test_fewer_than_three_tokens_of_speech_are_taken_with_all_others(encoder, n_speech):
     samples = np.concatenate((tone(n_speech * 0.02), np.zeros(20 * TOKEN, dtype=np.float32)))
     found = embed(Counting(encoder.spec), samples)
-    n = n_speech if n_speech >= LEAST_TOKENS else n_speech + 20
+    n = n_speech if n_speech >= MIN_TOKENS else n_speech + 20
     assert found.n_tokens == n_speech
     assert found.values[1] == np.float32((n - 1) / 2)  # the mean of the tokens' numbers
 
@@ -331,7 +331,7 @@ def test_what_is_no_graph_is_refused(folder, content):
 
 def test_another_encoder_than_a_model_was_made_with_is_refused(folder):
     own = read_encoder_spec(folder)
-    moved = msgspec.structs.replace(own, source="elsewhere", license="MIT-0", encoder="renamed")
+    moved = msgspec.structs.replace(own, source="cross_corpus", license="MIT-0", encoder="renamed")
     load_encoder(folder, expected=moved)  # what says nothing about the numbers may differ
     with pytest.raises(EncoderError, match=r"another encoder than expected: level_dbfs -23.0, expected -20.0; name"):
         load_encoder(folder, expected=msgspec.structs.replace(own, level_dbfs=-20.0))

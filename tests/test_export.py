@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from ser_batch.cli.commands import cli
 from ser_batch.cli.summaries import RESULT_KEYS, export_result
 from ser_batch.config.options import TrainOptions
-from ser_batch.errors import BundleError, SerBatchError
+from ser_batch.errors import ModelError, SerBatchError
 from ser_batch.model import export
 from ser_batch.model.folder import find_model, load_model
-from ser_batch.network.cmvn import Heard
+from ser_batch.network.cmvn import FrameStats
 from ser_batch.tables.features import load_features
 from ser_batch.training.run import train
 
@@ -47,21 +47,21 @@ def test_a_model_normalized_by_voice_takes_the_voice(open_graph, segments):
     session, said = open_graph
     mfcc, n_frames = segments
     model = find_model("fast")
-    heard = Heard.of(mfcc, n_frames, model.spec.n_mels)
-    mean, variance = heard.moments()
+    stats = FrameStats.of(mfcc, n_frames, model.spec.n_mels)
+    mean, variance = stats.moments()
     fed = {
         "mfcc": mfcc,
         "n_frames": n_frames.astype(np.int32),
         "voice_mean": mean.astype(np.float32),
         "voice_scale": np.sqrt(variance).astype(np.float32),
-        "voice_frames": heard.n_frames.astype(np.float32),
+        "voice_frames": stats.n_frames.astype(np.float32),
     }
     assert [tensor.name for tensor in session.get_inputs()] == list(fed)
     assert "takes: mfcc (n, 174, 40), n_frames (n), voice_mean (n, 40)" in said
     assert "ODbL" in said
     predict = model.predictor()
     (own,) = session.run(None, fed)
-    assert np.abs(own - predict(mfcc, n_frames, heard)).max() < 1e-4
+    assert np.abs(own - predict(mfcc, n_frames, stats)).max() < 1e-4
     # nothing heard: the scaler of what was trained on, whatever the mean and scale are
     (unheard,) = session.run(None, fed | {"voice_frames": np.zeros(len(mfcc), dtype=np.float32)})
     assert np.abs(unheard - predict(mfcc, n_frames)).max() < 1e-4
@@ -74,7 +74,7 @@ def test_the_file_says_what_it_is(open_graph):
     model = find_model("fast")
     assert json.loads(values["labels"]) == list(model.labels)
     assert values["model_id"] == model.model_id
-    assert values["licence"] == model.values["licence"]
+    assert values["license"] == model.values["license"]
     assert values["feature_spec_hash"] == model.spec.digest()
     assert json.loads(values["feature_spec"]) == model.values["feature_spec"]
     assert values["normalize"] == "speaker"
@@ -117,9 +117,9 @@ def test_what_a_graph_is_tried_on_is_like_what_it_will_get(small_robust):
     for model, n_inputs in ((find_model("fast"), 5), (load_model(small_robust), 2)):
         cases = list(export._cases(model))
         assert [len(inputs["mfcc"]) for inputs, _ in cases] == [48, 48, 1]
-        for inputs, heard in cases:
+        for inputs, stats in cases:
             assert len(inputs) == n_inputs
-            assert (heard is None) == (n_inputs == 2)
+            assert (stats is None) == (n_inputs == 2)
             n_frames = inputs["n_frames"]
             assert n_frames.min() >= 1
             assert n_frames.max() <= 174
@@ -154,9 +154,9 @@ def test_a_classical_model_is_refused(small_features, tmp_path):
 
 def test_an_altered_model_is_refused(small_model, tmp_path):
     model = shutil.copytree(small_model, tmp_path / "model")
-    values = json.loads((model / "bundle.json").read_text())
-    (model / "bundle.json").write_text(json.dumps(values | {"temperature": 2.0}))
-    with pytest.raises(BundleError, match="not those that were saved together"):
+    values = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(values | {"temperature": 2.0}))
+    with pytest.raises(ModelError, match="not those that were saved together"):
         export.export(load_model(model), tmp_path / "model.onnx")
 
 

@@ -10,13 +10,13 @@ import soundfile
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.options import ScoreOptions, TrainOptions
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.model.folder import DEFAULT_MODEL, Bundle, load_model
+from ser_batch.model.folder import DEFAULT_MODEL, Model, load_model
 from ser_batch.scoring.call_summary import CallSums
 from ser_batch.scoring.run import score
 from ser_batch.tables.features import Features
-from ser_batch.training.out_of_domain import familiar_with
+from ser_batch.training.out_of_domain import fit_mfcc_domain
 from ser_batch.training.run import train
-from ser_batch.training.tasks import Part
+from ser_batch.training.tasks import FoldTask
 
 N_MFCC = 3
 
@@ -34,34 +34,34 @@ def made(groups, frames=30):
 
 
 def part(train_rows, test_rows):
-    return Part("fold", 0, np.asarray(train_rows), np.asarray(test_rows), by_speaker=False, spares=True)
+    return FoldTask("fold", 0, np.asarray(train_rows), np.asarray(test_rows), by_speaker=False, has_dev_split=True)
 
 
 def test_distance_is_about_1_for_what_was_trained_on_and_grows_with_what_differs():
     data = made([("a", 400, 0, 1), ("a", 100, 0, 1), ("music", 50, 0, 3), ("louder", 50, 2, 1)])
     known, held_out = np.arange(400), np.arange(400, 500)
-    familiar = familiar_with(data, part(known, []), [part(known, held_out)])
+    mfcc_domain = fit_mfcc_domain(data, part(known, []), [part(known, held_out)])
     of = {
-        name: familiar.distance(data.mfcc[rows], data.n_frames[rows])
+        name: mfcc_domain.distance(data.mfcc[rows], data.n_frames[rows])
         for name, rows in {"known": known, "held out": held_out, "rest": np.arange(500, 600)}.items()
     }
     assert of["known"].mean() == pytest.approx(1, abs=0.1)
-    assert (of["held out"] <= familiar.limit).mean() >= 0.99
-    assert (of["rest"] > familiar.limit).all()
+    assert (of["held out"] <= mfcc_domain.limit).mean() >= 0.99
+    assert (of["rest"] > mfcc_domain.limit).all()
 
 
 def test_each_corpus_counts_the_same_however_small_it_is():
     data = made([("large", 900, 0, 1), ("small", 20, 4, 1)])
     everything = part(np.arange(920), [])
-    familiar = familiar_with(data, everything, [part(np.arange(0, 920, 2), np.arange(1, 920, 2))])
-    np.testing.assert_allclose(familiar.mean[:N_MFCC], 2, atol=0.2)
+    mfcc_domain = fit_mfcc_domain(data, everything, [part(np.arange(0, 920, 2), np.arange(1, 920, 2))])
+    np.testing.assert_allclose(mfcc_domain.mean[:N_MFCC], 2, atol=0.2)
 
 
 def test_the_limit_is_one_for_corpora_that_were_left_out():
     data = made([("a", 200, 0, 1), ("b", 200, 1, 1)])
     a, b = np.arange(200), np.arange(200, 400)
-    within = familiar_with(data, part(np.arange(400), []), [part(np.r_[a[:100], b[:100]], np.r_[a[100:], b[100:]])])
-    across = familiar_with(data, part(np.arange(400), []), [part(a, b), part(b, a)])
+    within = fit_mfcc_domain(data, part(np.arange(400), []), [part(np.r_[a[:100], b[:100]], np.r_[a[100:], b[100:]])])
+    across = fit_mfcc_domain(data, part(np.arange(400), []), [part(a, b), part(b, a)])
     assert across.limit > 2 * within.limit
     assert across.mean == within.mean
 
@@ -70,8 +70,8 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
     train(
         [small_features], TrainOptions(out=tmp_path / "model", estimator="logistic", split="none"), say=lambda _: None
     )
-    assert load_model(tmp_path / "model").familiar is None
-    assert "familiar" not in json.loads((tmp_path / "model" / "bundle.json").read_text())
+    assert load_model(tmp_path / "model").mfcc_domain is None
+    assert "mfcc_domain" not in json.loads((tmp_path / "model" / "model.json").read_text())
 
 
 # --- scored -------------------------------------------------------------------------------------------------------
@@ -79,13 +79,13 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
 
 def test_a_call_that_is_unlike_anything_has_probabilities_but_no_label_and_no_priority():
     call = CallSums(("angry", "calm"), duration_s=8.0)
-    for start_s, strangeness in ((0.0, 1.4), (4.0, 0.8)):
+    for start_s, ood_score in ((0.0, 1.4), (4.0, 0.8)):
         call.add(
             start_s=start_s, end_s=start_s + 4, speech_ratio=1.0, probabilities=np.array([0.9, 0.1]),
-            predicted=None if strangeness > 1 else "angry", truth=None, strangeness=strangeness,
+            predicted=None if ood_score > 1 else "angry", truth=None, ood_score=ood_score,
         )  # fmt: skip
     row = call.row()
-    assert row["status"] == "unlike"
+    assert row["status"] == "out_of_domain"
     assert row["p_angry"] == pytest.approx(0.9)
     assert "predicted" not in row
     assert "priority" not in row
@@ -106,7 +106,7 @@ def music(seconds, rate):
 @pytest.fixture(scope="module")
 def scored(small_corpus, small_robust, tmp_path_factory):
     """Music and speech, scored by a model that knows what it is familiar with."""
-    folder = tmp_path_factory.mktemp("familiar")
+    folder = tmp_path_factory.mktemp("mfcc_domain")
     (folder / "calls").mkdir()
     voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:6]])[::2]
     soundfile.write(folder / "calls" / "speech.wav", voice, 8000)
@@ -122,14 +122,14 @@ def test_music_is_abstained_from_and_speech_is_not(scored):
     assert segments.filter(path="music.wav")["p_happy"].is_not_null().all()
     assert not segments.filter(path="speech.wav")["abstained"].any()
     calls = pl.read_parquet(out.with_suffix(".calls.parquet"))
-    assert dict(calls.select("path", "status").rows()) == {"music.wav": "unlike", "speech.wav": "ok"}
+    assert dict(calls.select("path", "status").rows()) == {"music.wav": "out_of_domain", "speech.wav": "ok"}
     assert calls.filter(path="music.wav").select("predicted", "priority").row(0) == (None, None)
     assert any("1 recordings have a channel unlike anything" in warning for warning in summary.warnings)
 
 
 def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_path, monkeypatch):
     """Speech behind music is scored as speech alone, by a model that is normalized by voice."""
-    monkeypatch.setattr(Bundle, "normalize", "recording")
+    monkeypatch.setattr(Model, "normalize", "recording")
     voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:8]])[::2]
     voice = voice[: 16160 * (len(voice) // 16160)]  # whole hops
     found = {}
@@ -157,5 +157,5 @@ def test_real_calls_are_like_speech_and_music_is_not(shared, tmp_path):
         ScoreOptions(out=tmp_path / "preds.parquet", model=DEFAULT_MODEL, jobs=1, min_speech=0.1),
     )
     calls = pl.read_parquet(tmp_path / "preds.calls.parquet")
-    assert dict(calls.select("path", "status").rows()).pop("music.wav") == "unlike"
+    assert dict(calls.select("path", "status").rows()).pop("music.wav") == "out_of_domain"
     assert set(calls.filter(pl.col("path") != "music.wav")["status"]) == {"ok"}

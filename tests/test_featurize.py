@@ -251,7 +251,7 @@ def test_a_clip_is_the_beginning_of_the_whole_recordings_mfccs(tmp_path):
 
 def test_spec_json_says_how_it_was_made_and_its_hash_is_of_the_numbers_alone(corpus, features, tmp_path):
     run(corpus, tmp_path / "clips", name="other")
-    run(corpus, tmp_path / "wide", preset="ravdess")
+    run(corpus, tmp_path / "wide", preset="wideband")
 
     windows, clips, wide = (
         json.loads((out / "spec.json").read_text()) for out in (features, tmp_path / "clips", tmp_path / "wide")
@@ -304,7 +304,7 @@ def test_a_hop_longer_than_the_window_leaves_gaps(tmp_path):
 def test_no_window_begins_where_only_the_rounding_up_of_the_resampler_reaches(tmp_path):
     file = write(tmp_path / "a.wav", noise(16_001))  # 2.000125 s; the next window would begin at sample 16001
 
-    found = cut(file, PRESETS["ravdess"], Segmentation(mode="windows", window_s=1.0, hop_s=2.0001))
+    found = cut(file, PRESETS["wideband"], Segmentation(mode="windows", window_s=1.0, hop_s=2.0001))
 
     assert places(found) == [(0.0, 1.0)]
 
@@ -523,7 +523,7 @@ def test_nothing_is_left_out_of_the_level_where_a_segment_begins_just_before_a_b
     file = write(tmp_path / "a.wav", samples)
     label = LabelRow(emotion="sad", start_s=29.999, end_s=30.002)
 
-    (segment,) = cut(file, PRESETS["ravdess"], Segmentation(mode="labels"), label)
+    (segment,) = cut(file, PRESETS["wideband"], Segmentation(mode="labels"), label)
 
     own = samples[round(29.999 * 8000) : round(30.002 * 8000)]
     assert segment.rms_dbfs == pytest.approx(10 * np.log10(np.mean(own.astype(np.float64) ** 2)), abs=1e-3)
@@ -599,7 +599,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_table(damage, corpus, featu
     summary = run(corpus, out, segments="windows", shard_size=2)
 
     assert summary.n_done > 0
-    assert (summary.n_already == 0) == (damage is remove_all_ledger_entries)  # the rest is not done again
+    assert (summary.n_up_to_date == 0) == (damage is remove_all_ledger_entries)  # the rest is not done again
     assert table(out).equals(table(features))
     assert rejects_of(out) == rejects_of(features)
     assert not list(out.rglob(f"*{TEMPORARY_MARK}*"))
@@ -613,7 +613,7 @@ def test_the_same_command_again_reads_no_recording(corpus, features, tmp_path, m
 
     summary = run(corpus, out, segments="windows")
 
-    assert (summary.n_done, summary.n_already, summary.n_vanished) == (0, 7, 0)
+    assert (summary.n_done, summary.n_up_to_date, summary.n_missing) == (0, 7, 0)
     assert (summary.n_recordings, summary.n_segments) == (7, table(features).num_rows)
     assert {part.name: part.read_bytes() for part in out.glob("part-*")} == parts
 
@@ -639,7 +639,7 @@ def test_added_recordings_are_done_and_no_others(small, tmp_path):
 
     summary = run(small, tmp_path / "out")
 
-    assert (summary.n_done, summary.n_already) == (1, 5)
+    assert (summary.n_done, summary.n_up_to_date) == (1, 5)
     assert table(tmp_path / "out").equals(fresh(small))
 
 
@@ -651,7 +651,7 @@ def test_changed_recordings_are_done_again_even_at_the_same_size(small, tmp_path
 
     summary = run(small, tmp_path / "out")
 
-    assert (summary.n_done, summary.n_already) == (1, 4)
+    assert (summary.n_done, summary.n_up_to_date) == (1, 4)
     assert table(tmp_path / "out").equals(fresh(small))
 
 
@@ -662,7 +662,7 @@ def test_a_recording_that_was_only_touched_is_not_done_again(small, tmp_path):
 
     summary = run(small, tmp_path / "out")
 
-    assert (summary.n_done, summary.n_already) == (0, 5)
+    assert (summary.n_done, summary.n_up_to_date) == (0, 5)
     assert {name: parts[name] for name in parts if name.startswith("part-")}.items() <= files_of(
         tmp_path / "out"
     ).items()
@@ -714,7 +714,7 @@ def test_rows_of_vanished_recordings_stay_until_they_are_pruned(small, tmp_path)
 
     kept = run(small, tmp_path / "out")
 
-    assert (kept.n_done, kept.n_vanished) == (1, 2)
+    assert (kept.n_done, kept.n_missing) == (1, 2)
     assert rows_of(tmp_path / "out", "path") == [(f"{name}.wav",) for name in (0, 1, 2, 3, "renamed")]
     assert table(tmp_path / "out").slice(0, 4).equals(before)
     assert [reject["path"] for reject in rejects_of(tmp_path / "out")] == ["text.wav"]
@@ -743,7 +743,7 @@ def test_a_changed_labels_file_is_joined_anew_without_decoding(segments_, tmp_pa
         summary = run(root, tmp_path / "out", **options)
 
     after = table(tmp_path / "out")
-    assert (summary.n_done, summary.n_already) == (0, 2)
+    assert (summary.n_done, summary.n_up_to_date) == (0, 2)
     assert after.equals(fresh(root, **options))
     assert after.drop_columns(["emotion", "speaker"]).equals(before.drop_columns(["emotion", "speaker"]))
     assert set(rows_of(tmp_path / "out", "path", "emotion", "speaker")) == {
@@ -763,7 +763,7 @@ def test_labels_that_cut_otherwise_are_decoded_again(tmp_path):
 
     summary = run(root, tmp_path / "out", **options)
 
-    assert (summary.n_done, summary.n_already) == (1, 1)
+    assert (summary.n_done, summary.n_up_to_date) == (1, 1)
     assert table(tmp_path / "out").equals(fresh(root, **options))
 
 
@@ -783,15 +783,15 @@ def test_labels_no_longer_given_leave_what_the_names_say(tmp_path):
 @pytest.mark.parametrize(
     ("change", "differs"),
     [
-        ({"root": "elsewhere"}, "root was .*audio'.* and is .*elsewhere'"),
-        ({"preset": "ravdess"}, "feature_spec.sampling_rate was 8000 and is 22050"),
+        ({"root": "cross_corpus"}, "root was .*audio'.* and is .*elsewhere'"),
+        ({"preset": "wideband"}, "feature_spec.sampling_rate was 8000 and is 22050"),
         ({"name": "other"}, "dataset was 'audio' and is 'other'"),
         ({"segments": "windows"}, "segmentation.mode was 'clip' and is 'windows'"),
         ({"channels": "split"}, "segmentation.channels was 'mix' and is 'split'"),
     ],
 )
 def test_another_run_into_the_same_folder_is_refused_with_what_differs(change, differs, small, tmp_path):
-    shutil.copytree(small, tmp_path / "elsewhere")
+    shutil.copytree(small, tmp_path / "cross_corpus")
     root, options = tmp_path / change.get("root", "audio"), {key: change[key] for key in change if key != "root"}
     before = files_of(tmp_path / "out")
 
@@ -808,7 +808,7 @@ def test_another_run_into_the_same_folder_is_refused_with_what_differs(change, d
 def test_options_that_change_no_value_are_no_other_run(small, tmp_path):
     summary = run(small, tmp_path / "out", shard_size=1, jobs=2, strict=True)
 
-    assert (summary.n_done, summary.n_already) == (0, 5)
+    assert (summary.n_done, summary.n_up_to_date) == (0, 5)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -885,7 +885,7 @@ def test_a_label_row_that_is_gone_takes_its_segment_along(small, tmp_path):
     run(small, tmp_path / "labelled", segments="labels", labels=labels)
     labels.write_text(header + "1.wav,happy,0,0.1\n")
     summary = run(small, tmp_path / "labelled", segments="labels", labels=labels)
-    assert summary.n_vanished == 0
+    assert summary.n_missing == 0
     assert table(tmp_path / "labelled")["path"].to_pylist() == ["1.wav"]
 
 

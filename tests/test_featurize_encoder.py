@@ -94,7 +94,7 @@ def copy(tmp_path):
 
 
 def test_the_table_has_the_columns_of_its_front_end_only_and_opens_as_an_array(features):
-    of_mfcc = features_schema(PRESETS["ravdess"]).names
+    of_mfcc = features_schema(PRESETS["wideband"]).names
 
     frame = pl.scan_parquet(features / "*.parquet").collect()
 
@@ -262,7 +262,7 @@ def test_again_does_nothing_and_new_labels_decode_nothing(corpus, features, tmp_
     shutil.copytree(features, out)
     before = files_of(out)
     summary = run(corpus, out)
-    assert (summary.n_done, summary.n_already) == (0, 4)
+    assert (summary.n_done, summary.n_up_to_date) == (0, 4)
     after = files_of(out)
     parts = [name for name in before if name.startswith("part-") or "ledger" in name]
     assert len(parts) > 1
@@ -284,7 +284,7 @@ def test_limit_since_and_prune(tmp_path):
     os.utime(root / "2.wav", (0, 0))
     assert (run(root, out, since="2020-01-01", limit=1).n_done, run(root, out, since="2020-01-01").n_done) == (1, 1)
     (root / "0.wav").unlink()
-    assert run(root, out, since="2020-01-01", prune=True).n_vanished == 1
+    assert run(root, out, since="2020-01-01", prune=True).n_missing == 1
     assert frame_of(out)["path"].to_list() == ["1.wav"]
     assert run(root, out).n_done == 1
     assert frame_of(out)["path"].to_list() == ["1.wav", "2.wav"]
@@ -367,7 +367,7 @@ from ser_batch.runs.ledger import Shard
 folder = Path({str(tmp_path)!r})
 (folder / "out" / "_meta" / "ledger").mkdir(parents=True)
 if {made_of!r} == "mfcc":
-    work = FeaturizeWork(folder / "out", "d", PRESETS["ravdess"], Segmentation())
+    work = FeaturizeWork(folder / "out", "d", PRESETS["wideband"], Segmentation())
 else:
     spec = encoder.read_spec(encoder.find({made_of!r}))
     work = FeaturizeWork(folder / "out", "d", spec, Segmentation(), encoder_place={made_of!r})

@@ -35,7 +35,7 @@ from ser_batch.config.option_values import RawFormat
 from ser_batch.corpus.known_corpora import CORPORA, parse_name
 from ser_batch.corpus.labels import OUR_LABELS, join_labels
 from ser_batch.corpus.manifest import Metadata, Recording
-from ser_batch.errors import BundleError, InputError, RecordingError, SerBatchError, UsageError
+from ser_batch.errors import InputError, ModelError, RecordingError, SerBatchError, UsageError
 from ser_batch.model.folder import load_model, model_id_of, network_contents
 from ser_batch.network.keras_file import read_saved
 from ser_batch.report.pages import write_page
@@ -387,7 +387,7 @@ FIGURES = {"uar": 0.5, "accuracy": 0.5, "macro_f1": 0.5, "weighted_f1": 0.5, "ec
 TOLD = {
     "schema_version": 1,
     "description": "A network.",
-    "recipe": "seed",
+    "recipe": "published",
     "epochs": 1,
     "seed": 0,
     "split": "speaker",
@@ -396,7 +396,7 @@ TOLD = {
     "feature_spec_hash": SPEC.digest(),
     "scaler": {"mean": [0.0] * 4, "scale": [1.0] * 4},
     "temperature": 1.5,
-    "familiar": {"mean": [0.0] * 8, "scale": [1.0] * 8, "limit": 3.0},
+    "mfcc_domain": {"mean": [0.0] * 8, "scale": [1.0] * 8, "limit": 3.0},
     "training": {
         "n_rows": 9,
         "n_recordings": 9,
@@ -407,14 +407,15 @@ TOLD = {
     },
     "metrics": {
         **FIGURES,
-        "meaning": "Measured.",
+        "description": "Measured.",
         "seeds": [0, 1],
         "intervals": {"uar": [0.4, 0.6]},
         "conditions": {"clean": FIGURES},
         "held_out_corpora": {"d": {**FIGURES, "labels": list(LABELS), "conditions": {"clean": 0.5}}},
     },
-    "licence": "",
-    "init": {"model_id": "0", "labels": ["sad"], "licence": None, "training": {"datasets": ["e"]}, "recipe": "seed"},
+    "license": "",
+    "init": {"model_id": "0", "labels": ["sad"], "license": None, "training": {"datasets": ["e"]},
+             "recipe": "published"},
     "init_name": "other",
     "versions": {"numpy": "2"},
     "created": "today",
@@ -474,7 +475,7 @@ def write_model(folder: Path, values: dict, content: bytes, name: str, *, conten
             complete["model_id"] = model_id_of(contents, json.loads(canonical_json(complete)))
         except ValueError:
             complete["model_id"] = "0" * 16
-    (folder / "bundle.json").write_text(json.dumps(complete), encoding="utf-8")
+    (folder / "model.json").write_text(json.dumps(complete), encoding="utf-8")
 
 
 def use(folder: Path, capsys) -> bool:
@@ -482,15 +483,15 @@ def use(folder: Path, capsys) -> bool:
     try:
         model = load_model(folder)
         predict = model.predictor()
-    except BundleError as error:
+    except ModelError as error:
         check_told(error, folder.name)
         return False
-    _ = model.spec, model.lowest_rate, model.elsewhere, model.normalize
+    _ = model.spec, model.lowest_rate, model.cross_corpus, model.normalize
     mfcc = np.zeros((2, model.spec.n_frames, model.spec.n_mfcc), dtype=np.float32)
     probabilities = predict(mfcc, np.array([model.spec.n_frames, 1]))
     assert probabilities.shape == (2, len(model.labels))
-    if model.familiar is not None:
-        model.familiar.distance(mfcc, np.array([model.spec.n_frames, 1]))
+    if model.mfcc_domain is not None:
+        model.mfcc_domain.distance(mfcc, np.array([model.spec.n_frames, 1]))
     _print_model(model, Output())
     assert capsys.readouterr().out.replace("\n", "").isprintable()
     write_page(folder, folder / "page.html")
@@ -524,7 +525,7 @@ def replaced(values: object, path: list[int], new: object, *, drop: bool) -> obj
 
 
 EDIT = st.tuples(st.lists(st.integers(0, 200), min_size=1, max_size=4), JSON, st.booleans())
-NETWORK = {**TOLD, "estimator": "cnn", "model_id": "", "files": {}}
+NETWORK = {**TOLD, "estimator": "network", "model_id": "", "files": {}}
 
 
 def test_bundle_json(tmp_path, capsys, monkeypatch):
@@ -546,7 +547,7 @@ def test_bundle_json(tmp_path, capsys, monkeypatch):
         except (TypeError, ValueError):
             return  # what JSON does not write
         if changes:
-            file = tmp_path / "bundle.json"
+            file = tmp_path / "model.json"
             file.write_bytes(changed(file.read_bytes(), changes))
         use(tmp_path, capsys)
 

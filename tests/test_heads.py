@@ -12,7 +12,7 @@ from ser_batch.config.features import EncoderSpec
 from ser_batch.config.options import TrainOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.encoder.model import SPEC_FILE, load_encoder, read_encoder_spec, shipped_encoders
-from ser_batch.errors import BundleError, EncoderError, InputError, UsageError
+from ser_batch.errors import EncoderError, InputError, ModelError, UsageError
 from ser_batch.model.folder import load_model
 from ser_batch.network import heads, optimization
 from ser_batch.network.cmvn import Scaler
@@ -27,7 +27,7 @@ from ser_batch.training.heads import EmbeddedSegments, fit_embedding_scaler, wit
 from ser_batch.training.multi_corpus import corpora_of, target_shares
 from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers
 from ser_batch.training.run import train
-from ser_batch.training.tasks import HeadsTried, Part, Run, label_numbers
+from ser_batch.training.tasks import FoldTask, HeadsTried, Run, label_numbers
 
 SPEC = EncoderSpec(encoder="toy", source="none", revision="1", license="MIT", sha256="0" * 64, outputs=(1,), width=6)
 SIZE = SPEC.embedding_size
@@ -97,7 +97,7 @@ def run(folders, out, **options):
 
 
 def values_of(out):
-    return json.loads((out / "bundle.json").read_text())
+    return json.loads((out / "model.json").read_text())
 
 
 def drawn_layers(generator, hidden=4):
@@ -212,7 +212,7 @@ def test_weights_that_are_no_heads_are_refused(change, told, model, monkeypatch,
     monkeypatch.setattr(heads, "read_saved", lambda _: ({"layers": []}, layers))
     assert heads.load_heads(tmp_path, model.heads.scaler, len(LABELS))[0].members.keys() == set(heads.REFERENCES)
     change(layers)
-    with pytest.raises(BundleError, match=told):
+    with pytest.raises(ModelError, match=told):
         heads.load_heads(tmp_path, model.heads.scaler, len(LABELS))
 
 
@@ -348,7 +348,7 @@ def tried(model, right, n=20):
 
 def test_temperatures_are_those_of_what_others_say(model):
     nothing = np.empty(0, dtype=np.int64)
-    part = Part("a", 0, nothing, nothing, by_speaker=True, spares=True)
+    part = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
     probabilities = np.empty((0, 3)), nothing
     before = Run(part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0))
     after = with_temperatures(before, [tried(model, 0.5)], LABELS)
@@ -448,9 +448,9 @@ def test_a_model_that_was_altered_is_refused(small, tmp_path):
         ({"recipe": "robust"}, "recipe is 'robust', and feature_spec that of embeddings"),
         ({"feature_spec": {"encoder": "toy"}}, "feature_spec: encoder: Object missing required field"),
     ):
-        write_json(tmp_path / "model" / "bundle.json", values | change)
-        with pytest.raises(BundleError, match=told):
+        write_json(tmp_path / "model" / "model.json", values | change)
+        with pytest.raises(ModelError, match=told):
             load_model(tmp_path / "model")
-    write_json(tmp_path / "model" / "bundle.json", values | {"temperature": 0.5})
-    with pytest.raises(BundleError, match="not those that were saved together"):
+    write_json(tmp_path / "model" / "model.json", values | {"temperature": 0.5})
+    with pytest.raises(ModelError, match="not those that were saved together"):
         load_model(tmp_path / "model").head_model()

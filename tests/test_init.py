@@ -15,8 +15,8 @@ from ser_batch.cli.commands import cli
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.job import read_job
 from ser_batch.config.options import TrainOptions
-from ser_batch.errors import BundleError, InputError, JobError, OutputError, UsageError
-from ser_batch.model.folder import Bundle, load_model, shipped_models
+from ser_batch.errors import InputError, JobError, ModelError, OutputError, UsageError
+from ser_batch.model.folder import Model, load_model, shipped_models
 from ser_batch.network import architectures, numpy_inference, optimization
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables.features import load_features
@@ -31,7 +31,7 @@ def run(features, out, **options):
 
 
 def values_of(model):
-    return json.loads((model / "bundle.json").read_text())
+    return json.loads((model / "model.json").read_text())
 
 
 def network_of(model):
@@ -51,15 +51,15 @@ def randomised(name, n_labels, members):
 
 @pytest.fixture(scope="module")
 def plain():
-    """An untrained network of the recipe seed and four labels."""
-    return architectures.build("seed", 174, 40, 4)
+    """An untrained network of the recipe published and four labels."""
+    return architectures.build("published", 174, 40, 4)
 
 
-@pytest.mark.parametrize(("name", "members"), [("seed", 1), ("robust", 2)])
+@pytest.mark.parametrize(("name", "members"), [("published", 1), ("robust", 2)])
 def test_each_member_starts_from_its_own_and_with_the_columns_of_the_labels_that_both_know(name, members, plain):
     weights = randomised(name, 3, members)
     known, labels = ("angry", "calm", "sad"), ("annoyed", "calm", "angry", "zealous")
-    network = plain if name == "seed" else architectures.build(name, 174, 40, len(labels))
+    network = plain if name == "published" else architectures.build(name, 174, 40, len(labels))
     for member in range(1, members + 2):  # one more than there are: the first again
         architectures.start_from(network, weights, member=member, labels=labels, known=known)
         of = f"{(member - 1) % members + 1}_"
@@ -84,7 +84,7 @@ def test_each_member_starts_from_its_own_and_with_the_columns_of_the_labels_that
     ],
 )
 def test_weights_of_a_network_that_is_built_otherwise_are_refused(change, told, plain):
-    weights = randomised("seed", 2, 1)
+    weights = randomised("published", 2, 1)
     change(weights)
     with pytest.raises(ValueError, match=told):
         architectures.start_from(plain, weights, member=1, labels=tuple("abcd"), known=("a", "b"))
@@ -139,12 +139,12 @@ def tuned(calls, small_model, tmp_path_factory):
 def test_own_labels_of_forty_stretches_by_ten_callers_are_learned_from_a_trained_network(tuned, small_model):
     values, before = values_of(tuned), values_of(small_model)
     assert values["labels"] == ["calm", "impatient", "pleased"]
-    assert values["recipe"] == before["recipe"] == "seed"
+    assert values["recipe"] == before["recipe"] == "published"
     assert values["scaler"] == before["scaler"]
     rows = pl.read_parquet(tuned / "predictions.parquet")
     assert rows["speaker"].n_unique() == 2
     assert len(rows) == 8
-    assert values["metrics"]["meaning"] == (
+    assert values["metrics"]["description"] == (
         "Measured on a speaker hold-out: 0 of 10 speakers stand on both sides, so these are speakers never heard in "
         "training."
     )
@@ -156,8 +156,8 @@ def test_own_labels_of_forty_stretches_by_ten_callers_are_learned_from_a_trained
 def test_it_is_recorded_what_it_started_from_and_the_licence_is_inherited(tuned, small_model):
     values, before = values_of(tuned), values_of(small_model)
     assert values["init_name"] == small_model.name
-    assert values["init"] == {name: before[name] for name in ("model_id", "recipe", "labels", "licence", "training")}
-    assert values["licence"] == before["licence"] == LICENCE
+    assert values["init"] == {name: before[name] for name in ("model_id", "recipe", "labels", "license", "training")}
+    assert values["license"] == before["license"] == LICENCE
     card = (tuned / "MODEL_CARD.md").read_text()
     assert f"Started from the model {small_model.name} ({before['model_id']})" in card
     assert f"{before['training']['n_recordings']} recordings" in card
@@ -170,8 +170,8 @@ def test_the_same_command_again_does_nothing_also_where_the_first_model_was_move
     moved = shutil.copytree(small_model, tmp_path / "moved")
     again = run(calls, tuned, init=str(moved), split="speaker", epochs=2)
     assert not again.is_new
-    elsewhere = run(calls, tmp_path / "model", init=str(moved), split="speaker", epochs=2)
-    assert elsewhere.model_id == again.model_id
+    cross_corpus = run(calls, tmp_path / "model", init=str(moved), split="speaker", epochs=2)
+    assert cross_corpus.model_id == again.model_id
 
 
 @pytest.mark.parametrize("options", [{}, {"init": "other"}])
@@ -183,7 +183,7 @@ def test_a_model_that_started_elsewhere_is_another_one(options, calls, tuned, sm
     was = values_of(tuned)["init"]["model_id"]
     now = "'0123456789abcdef'" if options else "None"
     with pytest.raises(OutputError, match=f"init was '{was}' and is {now}.*--overwrite"):
-        run(calls, tuned, **options, recipe="seed", split="speaker", epochs=2)
+        run(calls, tuned, **options, recipe="published", split="speaker", epochs=2)
 
 
 def test_a_model_without_a_start_is_not_one_with_it(small_features, small_model, tmp_path):
@@ -195,8 +195,8 @@ def test_a_model_without_a_start_is_not_one_with_it(small_features, small_model,
 def test_without_a_rate_only_the_statistics_move_and_the_figures_say_that_all_was_heard(
     small_features, small_model, tmp_path, monkeypatch
 ):
-    still = dataclasses.replace(RECIPES["seed"], learning_rate=1e-12)
-    monkeypatch.setitem(RECIPES, "seed", still)
+    still = dataclasses.replace(RECIPES["published"], learning_rate=1e-12)
+    monkeypatch.setitem(RECIPES, "published", still)
     summary = run(small_features, tmp_path / "model", init=str(small_model), split="speaker", epochs=1)
     moved = 0
     before, after = network_of(small_model), network_of(summary.out)
@@ -215,7 +215,7 @@ def test_without_a_rate_only_the_statistics_move_and_the_figures_say_that_all_wa
     # as far off as the statistics have moved in the six steps of an epoch
     np.testing.assert_allclose(rows.select(pl.col("^p_.*$")).to_numpy(), expected, atol=0.05)
     model_id = load_model(small_model).model_id
-    assert summary.metrics["meaning"] == (
+    assert summary.metrics["description"] == (
         "Measured on a speaker hold-out: 0 of 4 speakers stand on both sides; but it started from the model "
         f"{model_id}, which learned from audio and ravdess too and may have heard what is held out here, so it is not "
         "a figure for new speakers."
@@ -245,30 +245,30 @@ def test_the_recipe_of_the_first_model_decides_epochs_variants_and_network(calls
         on_epoch(1, {"loss": 1.0, "accuracy": 0.5})
 
     monkeypatch.setattr(optimization, "fit", fit)
-    run(calls, tmp_path / "model", init=str(small_model), split="speaker", baselines="seed")
+    run(calls, tmp_path / "model", init=str(small_model), split="speaker", baselines="published")
     # the baseline is the same network from the beginning
-    assert fitted == [("seed", RECIPES["seed"].tuning, 50, 32), ("seed", RECIPES["seed"], 100, 32)]
+    assert fitted == [("published", RECIPES["published"].tuning, 50, 32), ("published", RECIPES["published"], 100, 32)]
     assert values_of(tmp_path / "model")["epochs"] == 50
     summary = pl.read_parquet(tmp_path / "model" / "summary.parquet")
-    assert summary["estimator"].unique(maintain_order=True).to_list() == ["tuned", "seed"]
+    assert summary["estimator"].unique(maintain_order=True).to_list() == ["tuned", "published"]
 
 
-# --- what was heard before, whose licence -------------------------------------------------------------------------
+# --- what was heard before, whose license -------------------------------------------------------------------------
 
 
 def start_with(values):
     network = numpy_inference.Network.__new__(numpy_inference.Network)
-    return Start("name", Bundle(Path("name"), {"labels": ["a"], "recipe": "seed", **values}), network)
+    return Start("name", Model(Path("name"), {"labels": ["a"], "recipe": "published", **values}), network)
 
 
 @pytest.mark.parametrize(
     ("values", "heard"),
     [
-        ({"training": {"datasets": ["calls_2023"]}, "licence": ""}, ()),
-        ({"training": {"datasets": ["calls"]}, "licence": ""}, ("calls",)),
-        ({"training": {"datasets": ["x"], "corpora": {"ravdess": {"n_rows": 1}}}, "licence": ""}, ("ravdess",)),
-        ({"training": {"datasets": ["x"]}, "licence": LICENCE}, ("ravdess",)),
-        ({"init": {"training": {"datasets": ["calls"]}, "licence": LICENCE}}, ("calls", "ravdess")),
+        ({"training": {"datasets": ["calls_2023"]}, "license": ""}, ()),
+        ({"training": {"datasets": ["calls"]}, "license": ""}, ("calls",)),
+        ({"training": {"datasets": ["x"], "corpora": {"ravdess": {"n_rows": 1}}}, "license": ""}, ("ravdess",)),
+        ({"training": {"datasets": ["x"]}, "license": LICENCE}, ("ravdess",)),
+        ({"init": {"training": {"datasets": ["calls"]}, "license": LICENCE}}, ("calls", "ravdess")),
         ({}, ()),
     ],
 )
@@ -288,7 +288,7 @@ def test_what_a_model_and_those_before_it_learned_from_is_found_by_name(values, 
     ],
 )
 def test_a_licence_is_inherited_and_said_once(own, inherited, both):
-    assert with_inherited(own, start_with({"licence": inherited})) == both
+    assert with_inherited(own, start_with({"license": inherited})) == both
     assert with_inherited(own, None) == own
 
 
@@ -299,7 +299,7 @@ def test_a_licence_is_inherited_and_said_once(own, inherited, both):
     ("options", "told"),
     [
         ({"init": "nothing"}, r"--init nothing: no such folder; expected one, or .*research"),
-        ({"recipe": "robust"}, r"is a network of the recipe seed, --recipe says robust; leave --recipe out"),
+        ({"recipe": "robust"}, r"is a network of the recipe published, --recipe says robust; leave --recipe out"),
         ({"out": None}, r"the new model would take its place; choose another --out"),
     ],
 )
@@ -319,12 +319,12 @@ def test_only_a_network_starts_from_another_model(estimator):
 
 def test_a_classical_model_is_no_start(small_features, tmp_path):
     run(small_features, tmp_path / "classical", estimator="logistic")
-    with pytest.raises(UsageError, match=r"a model of logistic; expected a network of the recipe seed or robust"):
+    with pytest.raises(UsageError, match=r"a model of logistic; expected a network of the recipe published or robust"):
         run(small_features, tmp_path / "model", init=str(tmp_path / "classical"))
 
 
 def test_features_of_another_spec_are_refused_by_field_with_the_command(small_variants, small_model, tmp_path):
-    told = r"sampling_rate is 8000 and was 22050; .*featurize again: ser-batch featurize AUDIO --preset ravdess"
+    told = r"sampling_rate is 8000 and was 22050; .*featurize again: ser-batch featurize AUDIO --preset wideband"
     with pytest.raises(InputError, match=told):
         run(small_variants, tmp_path / "model", init=str(small_model))
     assert not any(tmp_path.iterdir())
@@ -341,15 +341,15 @@ def test_a_spec_of_no_preset_has_no_command(small_model):
 def test_a_network_that_is_built_otherwise_is_a_bundle_error(small_model, plain):
     start = load_start(TrainOptions(init=str(small_model)))
     del start.network.layer_weights["1_2_convolution"]
-    with pytest.raises(BundleError, match=r"its layer 1_2_convolution is missing.*leave --init out"):
+    with pytest.raises(ModelError, match=r"its layer 1_2_convolution is missing.*leave --init out"):
         start.begin(plain, 1, start.model.labels)
 
 
 def test_a_damaged_model_is_no_start(small_model, tmp_path):
     model = shutil.copytree(small_model, tmp_path / "damaged")
     changed = values_of(model) | {"temperature": 2.0}
-    (model / "bundle.json").write_text(json.dumps(changed))
-    with pytest.raises(BundleError, match="not those that were saved together"):
+    (model / "model.json").write_text(json.dumps(changed))
+    with pytest.raises(ModelError, match="not those that were saved together"):
         load_start(TrainOptions(init=str(model), out=tmp_path / "model"))
 
 
@@ -358,6 +358,6 @@ def test_a_job_names_what_to_start_from_and_recipes_are_still_checked(tmp_path):
     job.write_text('[train]\ninit = "research"\n')
     ((_, options),) = read_job(job).steps
     assert (options.init, options.recipe) == ("research", None)
-    assert read_job(job, ("train.recipe=seed",)).steps[0][1].recipe == "seed"
-    with pytest.raises(JobError, match="recipe is 'best'; expected 'robust' or 'seed'"):
+    assert read_job(job, ("train.recipe=published",)).steps[0][1].recipe == "published"
+    with pytest.raises(JobError, match="recipe is 'best'; expected 'robust' or 'published'"):
         read_job(job, ("train.recipe=best",))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.options import ScoreOptions
-from ser_batch.errors import BundleError, InputError, UsageError
+from ser_batch.errors import InputError, ModelError, UsageError
 from ser_batch.inspection import inspect
 from ser_batch.scoring.run import score
 from ser_batch.tables.parquet import rows_table, write_table
@@ -124,16 +124,16 @@ def test_tables_of_a_model(small_model, name, kind):
 
 def test_a_model(small_model, tmp_path):
     found = inspect(small_model)
-    values = json.loads((small_model / "bundle.json").read_text(encoding="utf-8"))
+    values = json.loads((small_model / "model.json").read_text(encoding="utf-8"))
     assert (found.kind, found.n_rows, found.schema_version) == ("model", None, None)
     assert found.spec["model_id"] == values["model_id"]
     assert found.spec["labels"] == values["labels"]
     assert found.figures["uar"] == values["metrics"]["uar"]
     assert sum(found.counts["emotion"].values()) == found.figures["training_n_rows"]
-    assert found.notes == (values["metrics"]["meaning"],)
+    assert found.notes == (values["metrics"]["description"],)
     shutil.copytree(small_model, tmp_path / "model")
     (tmp_path / "model" / "network.keras").write_bytes(b"another")
-    with pytest.raises(BundleError, match="altered"):
+    with pytest.raises(ModelError, match="altered"):
         inspect(tmp_path / "model")
 
 

@@ -40,7 +40,7 @@ def run(job: Path, *overrides: str) -> str:
 
 def test_all_jobs_are_tested():
     assert {job.name for job in JOBS} == {
-        "demo.toml", "ravdess-seed.toml", "ravdess-robust.toml", "nightly-calls.toml", "three-corpora.toml",
+        "demo.toml", "ravdess-published.toml", "ravdess-robust.toml", "nightly-calls.toml", "three-corpora.toml",
         "open-model.toml", "fast-model.toml", "research-model.toml", "crema-d-speakers.toml", "ravdess-heads.toml",
         "dask-cluster.toml",
     }  # fmt: skip
@@ -64,8 +64,8 @@ def test_demo(folder, root):
     run(root / "jobs/demo.toml", "train.epochs=1", "featurize.jobs=1", "score.jobs=1")
 
 
-def test_ravdess_seed(folder, root):
-    output = run(root / "jobs/ravdess-seed.toml", "train.epochs=1", "featurize.jobs=1")
+def test_ravdess_published(folder, root):
+    output = run(root / "jobs/ravdess-published.toml", "train.epochs=1", "featurize.jobs=1")
     assert "weighted_avg" in output
     assert pl.read_parquet("features/*.parquet")["dataset"].unique().to_list() == ["ravdess"]
 
@@ -77,7 +77,7 @@ def test_ravdess_robust(folder, root):
             recording.unlink()
     run(root / "jobs/ravdess-robust.toml", "train.epochs=1", "featurize.jobs=1", "train.conditions=clean,g711")
     summary = pl.read_parquet("model-robust/summary.parquet")
-    assert set(summary["estimator"]) == {"robust", "majority", "logistic", "forest", "svm", "seed"}
+    assert set(summary["estimator"]) == {"robust", "majority", "logistic", "forest", "svm", "published"}
     assert set(summary["condition"]) == {"clean", "g711"}
     assert summary.filter(subset="all")["n"].n_unique() == 1
 
@@ -115,11 +115,11 @@ def as_other_corpora():
 def test_models_that_may_be_used_are_tried_on_corpora_they_never_heard(name, recipe, folder, root):
     as_other_corpora()
     run(root / f"jobs/{name}-model.toml", *SHORT)
-    model = json.loads(Path(f"model-{name}/bundle.json").read_text())
+    model = json.loads(Path(f"model-{name}/model.json").read_text())
     assert model["recipe"] == recipe
     assert set(model["metrics"]["held_out_corpora"]) == {"ravdess", "nemo"}
-    assert "commercial use allowed" in model["licence"]
-    assert "RAVDESS" not in model["licence"]
+    assert "commercial use allowed" in model["license"]
+    assert "RAVDESS" not in model["license"]
     assert model["training"]["datasets"] == ["crema-d", "emodb"]
     assert "| ravdess |" in Path(f"model-{name}/MODEL_CARD.md").read_text()
 
@@ -129,11 +129,11 @@ def test_each_corpus_is_held_out(folder, root):
     as_other_corpora()
     output = run(root / "jobs/research-model.toml", *SHORT)
     assert "corpora never heard" in output
-    model = json.loads(Path("model-research/bundle.json").read_text())
+    model = json.loads(Path("model-research/model.json").read_text())
     assert set(model["metrics"]["held_out_corpora"]) == {"ravdess", "crema-d", "emodb", "nemo"}
-    assert "not for commercial use" in model["licence"]
+    assert "not for commercial use" in model["license"]
     run(root / "jobs/three-corpora.toml", *SHORT)  # with the same features
-    three = json.loads(Path("model-three/bundle.json").read_text())
+    three = json.loads(Path("model-three/model.json").read_text())
     assert set(three["metrics"]["held_out_corpora"]) == {"ravdess", "crema-d", "emodb"}
 
 

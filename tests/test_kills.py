@@ -109,7 +109,7 @@ def test_score_survives_kills(n_kills, small_corpus, small_model, tmp_path):
 
 @few_and_many
 def test_train_survives_kills(n_kills, small_features, small_model, tmp_path):
-    arguments = ["train", small_features, "--out", tmp_path / "model", "--recipe", "seed", "--epochs", 3]
+    arguments = ["train", small_features, "--out", tmp_path / "model", "--recipe", "published", "--epochs", 3]
     seconds = completed([*arguments[:3], tmp_path / "whole", *arguments[4:]])
     killed(arguments, tmp_path / "model", n_kills=n_kills, seconds=seconds, seed=3)
     whole, broken = (load_model(tmp_path / name) for name in ("whole", "model"))

@@ -242,7 +242,7 @@ def test_changed_votes_are_joined_anew_without_decoding(audio, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(soundfile, "SoundFile", None)
         summary = run(audio, out, changed)
-    assert (summary.n_done, summary.n_already) == (0, 3)
+    assert (summary.n_done, summary.n_up_to_date) == (0, 3)
     assert columns_of(out, "emotion", "sex", "statement", "p_angry", "p_sad") == {
         HAPPY: ("sad", "male", "Don't forget a jacket", 0.0, 1.0),
         "call.wav": (None, None, None, None, None),

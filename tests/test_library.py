@@ -25,7 +25,7 @@ def three(small_corpus, tmp_path_factory):
     """What the three functions gave, one after the other."""
     folder = tmp_path_factory.mktemp("library")
     features = featurize(str(small_corpus), out=folder / "features", jobs=1, progress=False)
-    model = train(features.path, out=str(folder / "model"), recipe="seed", epochs=1, progress=False)
+    model = train(features.path, out=str(folder / "model"), recipe="published", epochs=1, progress=False)
     audio = folder / "calls"
     audio.mkdir()
     first = next(small_corpus.rglob("*.wav"))
@@ -89,7 +89,7 @@ def test_strict_raises_and_keeps_what_could_be_done(three):
 
 
 def test_progress_is_shown_where_it_is_wanted(small_features, tmp_path, capsys):
-    options = {"recipe": "seed", "epochs": 1}
+    options = {"recipe": "published", "epochs": 1}
     train(small_features, out=tmp_path / "quiet", progress=False, **options)
     assert capsys.readouterr().err == ""
     train(small_features, out=tmp_path / "loud", **options)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_batch.config.features import FeatureSpec
-from ser_batch.errors import BundleError
+from ser_batch.errors import ModelError
 from ser_batch.model.folder import shipped_models
 from ser_batch.network import architectures, numpy_inference, optimization
 from ser_batch.network.augmentation import N_WARPS, augmented, masked, warp_matrices
@@ -22,7 +22,7 @@ from ser_batch.network.numpy_inference import convolution
 from ser_batch.network.recipes import RECIPES, Augmentation
 
 
-@pytest.fixture(scope="module", params=["seed", "robust"])
+@pytest.fixture(scope="module", params=["published", "robust"])
 def model(request):
     optimization.set_seed(0)
     return architectures.build(request.param, 174, 40, 8)
@@ -160,7 +160,7 @@ def test_an_epoch_has_each_segment_once_and_its_rest_stands_elsewhere_in_the_nex
 
 
 def test_a_batch_hangs_on_seed_epoch_and_number_only():
-    recipe = RECIPES["seed"]
+    recipe = RECIPES["published"]
     epochs = batches(recipe, seed=5, epochs=3)
     assert batches(recipe, seed=5, epochs=2) == epochs[:2]
     assert batches(recipe, seed=6, epochs=2) != epochs[:2]
@@ -198,11 +198,11 @@ def test_one_network_is_joined_to_itself():
     assert architectures.join("robust", [model]) is model
 
 
-@pytest.mark.parametrize(("name", "members"), [("seed", 1), ("robust", 1), ("robust", 2)])
+@pytest.mark.parametrize(("name", "members"), [("published", 1), ("robust", 1), ("robust", 2)])
 def test_a_configuration_does_not_hang_on_what_was_built_before(name, members):
     configuration = architectures.build(name, 60, 13, 3, members=members).get_config()
     keras.layers.Dense(3)
-    architectures.build("seed", 60, 13, 3)
+    architectures.build("published", 60, 13, 3)
     assert json.dumps(architectures.build(name, 60, 13, 3, members=members).get_config()) == json.dumps(configuration)
 
 
@@ -221,8 +221,8 @@ def with_random_statistics(model):
 @pytest.mark.parametrize(
     ("name", "members", "shape"),
     [
-        ("seed", 1, (174, 40, 8)),
-        ("seed", 1, (173, 13, 2)),
+        ("published", 1, (174, 40, 8)),
+        ("published", 1, (173, 13, 2)),
         ("robust", 1, (174, 40, 8)),
         ("robust", 1, (173, 13, 2)),
         ("robust", 2, (171, 13, 3)),
@@ -281,7 +281,7 @@ def test_a_stride_that_would_fill_the_memory_is_refused(tmp_path):
     convolved = keras.layers.Conv1D(4, 2, strides=10**9, padding="same", use_bias=False)(inputs)
     optimization.save(ended(inputs, convolved), tmp_path / "network.keras")
     tracemalloc.start()
-    with pytest.raises(BundleError, match="8000000000 numbers at a time"):
+    with pytest.raises(ModelError, match="8000000000 numbers at a time"):
         numpy_inference.load_network(tmp_path / "network.keras")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
@@ -370,7 +370,7 @@ def saved(layer, folder):
 
 def test_code_in_a_network_file_is_refused(tmp_path):
     path = saved(keras.layers.Lambda(lambda x: x * 2), tmp_path)
-    with pytest.raises(BundleError, match=r"network\.keras: .*'Lambda' is unknown"):
+    with pytest.raises(ModelError, match=r"network\.keras: .*'Lambda' is unknown"):
         numpy_inference.load_network(path)
 
 
@@ -389,7 +389,7 @@ def test_code_in_a_network_file_is_refused(tmp_path):
     ],
 )
 def test_a_setting_that_numpy_would_get_wrong_is_refused(layer, tmp_path):
-    with pytest.raises(BundleError, match=r"network\.keras: .* is unknown; upgrade"):
+    with pytest.raises(ModelError, match=r"network\.keras: .* is unknown; upgrade"):
         numpy_inference.load_network(saved(layer, tmp_path))
 
 
@@ -397,7 +397,7 @@ def test_a_setting_that_numpy_would_get_wrong_is_refused(layer, tmp_path):
 def test_a_broken_network_file_is_a_bundle_error(content, tmp_path):
     path = tmp_path / "network.keras"
     path.write_bytes(content)
-    with pytest.raises(BundleError, match="train again"):
+    with pytest.raises(ModelError, match="train again"):
         numpy_inference.load_network(path)
 
 
@@ -405,7 +405,7 @@ def test_a_network_file_without_weights_is_a_bundle_error(model, tmp_path):
     optimization.save(model, tmp_path / "network.keras")
     with zipfile.ZipFile(tmp_path / "network.keras") as whole, zipfile.ZipFile(tmp_path / "cut.keras", "w") as cut:
         cut.writestr("config.json", whole.read("config.json"))
-    with pytest.raises(BundleError, match="train again"):
+    with pytest.raises(ModelError, match="train again"):
         numpy_inference.load_network(tmp_path / "cut.keras")
 
 
@@ -504,14 +504,14 @@ def test_warps_are_the_identity_at_no_warp():
     np.testing.assert_allclose(warp_matrices(SMALL, 0.12)[N_WARPS // 2], np.eye(SMALL.n_mfcc), atol=1e-6)
 
 
-@pytest.mark.parametrize("centre", [12, 25, 40])
-def test_a_warp_moves_a_peak_of_the_spectrum_along_the_mel_axis(centre):
+@pytest.mark.parametrize("center", [12, 25, 40])
+def test_a_warp_moves_a_peak_of_the_spectrum_along_the_mel_axis(center):
     spec = dataclasses.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
-    log_mel = np.exp(-0.5 * ((np.arange(spec.n_mels) - centre) / 2.5) ** 2)
+    log_mel = np.exp(-0.5 * ((np.arange(spec.n_mels) - center) / 2.5) ** 2)
     warped = scipy.fft.dct(log_mel, norm="ortho") @ warp_matrices(spec, 0.2)
     bands = np.arange(spec.n_mels)
     for warp, peak in zip(np.linspace(-0.2, 0.2, N_WARPS), scipy.fft.idct(warped, norm="ortho", axis=1), strict=True):
-        assert (bands * peak).sum() / peak.sum() == pytest.approx(centre / (1 + warp), abs=0.1)
+        assert (bands * peak).sum() / peak.sum() == pytest.approx(center / (1 + warp), abs=0.1)
         assert peak.max() == pytest.approx(1, abs=0.1)
 
 

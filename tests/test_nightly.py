@@ -99,7 +99,7 @@ def test_a_night_with_nothing_new_leaves_the_tables_as_they_are(night):
     audio, out = night
     before = times(out)
     again = run(audio, out)
-    assert (again.n_done, again.n_already, len(again.rejects)) == (0, 4, 1)
+    assert (again.n_done, again.n_up_to_date, len(again.rejects)) == (0, 4, 1)
     assert times(out) == before
     assert (again.n_segments, again.n_calls, again.done_s) == (3, 3, 0.0)
     assert again.audio_s == pytest.approx(3.0)
@@ -168,7 +168,7 @@ def test_what_is_new_changed_or_gone_leads_to_the_tables_of_a_fresh_run(night):
     (audio / "b.wav").unlink()
     (audio / "broken.wav").unlink()
     gone = run(audio, out)
-    assert (gone.n_done, gone.n_vanished, len(tables(out)["segments"])) == (0, 2, 4)
+    assert (gone.n_done, gone.n_missing, len(tables(out)["segments"])) == (0, 2, 4)
     assert run(audio, out, prune=True).n_done == 0
     check_as_if_made_at_once(audio, out)
 
@@ -190,7 +190,7 @@ def test_only_recordings_modified_since_are_done_and_rows_of_older_ones_stay(nig
     write(audio, "old.wav", age_h=30)
     write(audio, "new.wav", age_h=2)
     tonight = run(audio, out, since="24h")
-    assert (tonight.n_done, tonight.n_already, tonight.n_older, tonight.n_left) == (1, 4, 1, 0)
+    assert (tonight.n_done, tonight.n_up_to_date, tonight.n_before_since, tonight.n_beyond_limit) == (1, 4, 1, 0)
     assert set(tables(out)["segments"]["path"]) == {"a.wav", "b.wav", "c.wav", "new.wav"}
     assert run(audio, out).n_done == 1
     check_as_if_made_at_once(audio, out)
@@ -253,7 +253,7 @@ def test_a_limit_does_the_rest_next_time(night):
     seen = []
     for _ in range(3):
         summary = run(audio, out, limit=2)
-        seen.append((summary.n_done, summary.n_already, summary.n_left))
+        seen.append((summary.n_done, summary.n_up_to_date, summary.n_beyond_limit))
     assert seen == [(2, 3, 2), (2, 5, 0), (0, 7, 0)]
     check_as_if_made_at_once(audio, out)
     assert not tables(out)["segments"].filter(path="a.wav").equals(before)
@@ -263,11 +263,11 @@ def test_a_changed_recording_beyond_the_limit_keeps_its_rows(night):
     audio, out = night
     before = tables(out)["segments"]
     write(audio, "a.wav", "c.wav", seed=1)
-    assert run(audio, out, limit=1).n_left == 1
+    assert run(audio, out, limit=1).n_beyond_limit == 1
     after = tables(out)["segments"]
     same = {path: after.filter(path=path).equals(before.filter(path=path)) for path in ("a.wav", "b.wav", "c.wav")}
     assert same == {"a.wav": False, "b.wav": True, "c.wav": True}
-    assert run(audio, out, limit=1).n_left == 0
+    assert run(audio, out, limit=1).n_beyond_limit == 0
     check_as_if_made_at_once(audio, out)
 
 
@@ -276,7 +276,7 @@ def test_since_comes_before_the_limit(night):
     write(audio, "1.wav", "2.wav", age_h=30)
     write(audio, "3.wav", "4.wav", age_h=1)
     summary = run(audio, out, since="24h", limit=1)
-    assert (summary.n_done, summary.n_left, summary.n_older) == (1, 1, 2)
+    assert (summary.n_done, summary.n_beyond_limit, summary.n_before_since) == (1, 1, 2)
     assert "3.wav" in set(tables(out)["segments"]["path"])
 
 
@@ -298,7 +298,13 @@ def entry(of: Recording, **changes):
 def planned(recordings, done, **options):
     work = FeaturizeWork(Path(), "d", FeaturizeOptions().spec, FeaturizeOptions(segments="windows").segmentation)
     plan = plan_run(recordings, done, work, **({"since_ns": None, "limit": None} | options))
-    return [r.path for r in plan.todo], [r.path for r in plan.relabel], plan.n_done, plan.n_left, plan.n_older
+    return (
+        [r.path for r in plan.todo],
+        [r.path for r in plan.relabel],
+        plan.n_done,
+        plan.n_beyond_limit,
+        plan.n_before_since,
+    )
 
 
 def test_what_can_not_be_read_does_not_take_every_turn():
@@ -345,7 +351,7 @@ def test_featurize_takes_both(tmp_path):
 
     def done(**options):
         summary = featurize(tmp_path / "calls", FeaturizeOptions(out=tmp_path / "features", jobs=1, **options))
-        return summary.n_done, summary.n_already, summary.n_left, summary.n_older
+        return summary.n_done, summary.n_up_to_date, summary.n_beyond_limit, summary.n_before_since
 
     assert done(since="24h", limit=2) == (2, 0, 1, 1)
     assert done(since="24h", limit=2) == (1, 2, 0, 1)

@@ -1,4 +1,4 @@
-"""What commands print: JSON for programs, less or more of it, drawn on a terminal only, colours where wanted."""
+"""What commands print: JSON for programs, less or more of it, drawn on a terminal only, colors where wanted."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from ser_batch.cli import app
 from ser_batch.cli.app import commands_of
 from ser_batch.cli.commands import cli
-from ser_batch.cli.console import Output, coloured
+from ser_batch.cli.console import Output, colored
 from ser_batch.cli.summaries import RESULT_KEYS
 from ser_batch.download import RELEASES, DownloadSummary
 
@@ -59,7 +59,7 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
     names = [*first, *(name for name in commands if name not in first)]
     shorter = {
         "synth": ["--actors", "2"],
-        "train": ["--epochs", "1", "--recipe", "seed"],
+        "train": ["--epochs", "1", "--recipe", "published"],
         "featurize": ["--jobs", "1"],
         "score": ["--jobs", "1"],
         "run": ["--set", "train.epochs=1", "--set", "featurize.jobs=1"],
@@ -101,7 +101,7 @@ def test_the_object_of_score_says_what_the_lines_say(folder):
     told = json.loads(out)
     assert told["n_segments"] == 5
     assert told["n_rejected"] == 1
-    assert (told["n_done"], told["n_already"]) == (0, 6)
+    assert (told["n_done"], told["n_up_to_date"]) == (0, 6)
     assert f"preds.parquet: {told['n_segments']} segments of {told['n_recordings']} recordings" in lines
     assert told["model"]["model_id"] in lines
     assert all(Path(told[name]).is_file() for name in ("out", "calls", "report", "page", "rejects"))
@@ -187,12 +187,12 @@ def test_json_takes_any_value():
 def test_colours_obey_no_color(monkeypatch):
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
-    assert coloured("warning", "yellow") == "\x1b[33mwarning\x1b[0m"
+    assert colored("warning", "yellow") == "\x1b[33mwarning\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
-    assert coloured("warning", "yellow") == "warning"
+    assert colored("warning", "yellow") == "warning"
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
-    assert coloured("warning", "yellow") == "warning"
+    assert colored("warning", "yellow") == "warning"
 
 
 def on_a_terminal(*arguments, **variables):

@@ -74,7 +74,7 @@ def call_rows(n_calls: int, n_windows: int, labels: list[str]) -> tuple[list[dic
             calls.append(
                 {
                     **key, **mean, **peaks, "duration_s": 2.02 * n_windows + 2.02, "speech_s": 60.0 - i % 50,
-                    "n_segments": n_windows, "status": "ok" if i % 3 else "low_rate",
+                    "n_segments": n_windows, "status": "ok" if i % 3 else "low_sampling_rate",
                     "predicted": labels[i % len(labels)], "priority": 0.9 - 0.8 * i / n_calls - 0.01 * channel,
                 }
             )  # fmt: skip
@@ -144,17 +144,26 @@ def write_model(folder: Path) -> Path:
     )
     for name, table in tables.items():
         write_frame(table, folder / f"{name}.parquet")
-    figures = {"accuracy": 0.7, "uar": 0.7, "macro_f1": 0.7, "weighted_f1": 0.7, "n": n, "ece": 0.1, "meaning": HOSTILE}
+    figures = {
+        "accuracy": 0.7,
+        "uar": 0.7,
+        "macro_f1": 0.7,
+        "weighted_f1": 0.7,
+        "n": n,
+        "ece": 0.1,
+        "description": HOSTILE,
+    }
     figures["regimes"] = regimes_metrics(tables["regimes"])
     values = {
-        "model_id": "m", "description": HOSTILE, "labels": labels, "estimator": "cnn", "recipe": "robust", "epochs": 2,
-        "split": "speaker", "seed": 0, "feature_spec": {"n_mfcc": 40}, "versions": {"numpy": "2"}, "licence": HOSTILE,
+        "model_id": "m", "description": HOSTILE, "labels": labels, "estimator": "network", "recipe": "robust",
+        "epochs": 2,
+        "split": "speaker", "seed": 0, "feature_spec": {"n_mfcc": 40}, "versions": {"numpy": "2"}, "license": HOSTILE,
         "created": "today", "metrics": figures,
         "training": {
             "n_rows": n, "n_recordings": n, "n_speakers": 12, "datasets": [HOSTILE], "rows_by_emotion": {HOSTILE: n},
         },
     }  # fmt: skip
-    (folder / "bundle.json").write_text(json.dumps(values), encoding="utf-8")
+    (folder / "model.json").write_text(json.dumps(values), encoding="utf-8")
     write_page(folder, folder / "model.html")
     return folder / "model.html"
 
@@ -234,7 +243,7 @@ def test_charts_are_drawn_and_nothing_is_asked_for(kind, width, scheme, visit, p
     assert page.said == []
     assert page.asked_for == [pages[kind].as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    # a chart has the colours of the page, whatever they are
+    # a chart has the colors of the page, whatever they are
     label = page.locator(".chart svg .role-axis-label text").first
     soft = page.locator(".soft").first
     assert label.evaluate("text => getComputedStyle(text).fill") == soft.evaluate("p => getComputedStyle(p).color")

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 from test_report import BUNDLE, model_page
 
-from ser_batch.errors import BundleError
+from ser_batch.errors import ModelError
 from ser_batch.inspection import inspect
 from ser_batch.model.schema import check_told
 from ser_batch.network.heads import log_prior_of
@@ -146,9 +146,9 @@ def test_a_model_is_told_what_is_known_in_each_regime(rows):
 
 
 def test_every_judged_segment_has_a_row(rows):
-    unlike = everything(rows) % 3 == 0
+    out_of_domain = everything(rows) % 3 == 0
     predictions = regime_predictions(
-        rows, everything(rows), Asked(), LABELS, log_prior=PRIOR, calm=NOBODY, is_out_of_domain=unlike
+        rows, everything(rows), Asked(), LABELS, log_prior=PRIOR, calm=NOBODY, is_out_of_domain=out_of_domain
     )
     composed = predictions.filter(regime="mostly_neutral")
     calls = composed_calls(rows, everything(rows))
@@ -156,7 +156,7 @@ def test_every_judged_segment_has_a_row(rows):
     numbers = np.concatenate([call.rows for call in calls])
     assert composed["emotion"].to_list() == rows["emotion"][numbers].to_list()
     assert composed["condition"].to_list() == rows["variant"][numbers].to_list()
-    assert composed["is_out_of_domain"].to_list() == unlike[numbers].tolist()
+    assert composed["is_out_of_domain"].to_list() == out_of_domain[numbers].tolist()
     assert composed["predicted"].to_list() == np.where(numbers % 8 < 2, "sad", "angry").tolist()
     others = predictions.filter(pl.col("regime") != "mostly_neutral")
     assert others["call"].null_count() == len(others) == 3 * (len(rows) - 60)
@@ -223,7 +223,9 @@ def test_without_speakers_or_speech_there_are_fewer_regimes():
 # --- figures ------------------------------------------------------------------------------------------------------
 
 
-def judged(regime: str, corpus: str, *pairs: tuple, condition="clean", confidence=0.6, unlike=None) -> pl.DataFrame:
+def judged(
+    regime: str, corpus: str, *pairs: tuple, condition="clean", confidence=0.6, out_of_domain=None
+) -> pl.DataFrame:
     """Predictions: pairs of emotion and predicted label."""
     truth, predicted = (list(side) for side in zip(*pairs, strict=True))
     left = (1 - confidence) / (len(LABELS) - 1)
@@ -232,7 +234,7 @@ def judged(regime: str, corpus: str, *pairs: tuple, condition="clean", confidenc
             "corpus": corpus, "condition": condition, "regime": regime, "call": None,
             "emotion": truth, "predicted": predicted,
             **{f"p_{label}": [confidence if one == label else left for one in predicted] for label in LABELS},
-            "is_out_of_domain": unlike or [None] * len(truth),
+            "is_out_of_domain": out_of_domain or [None] * len(truth),
         },
         schema_overrides={"call": pl.String, "is_out_of_domain": pl.Boolean},
     )  # fmt: skip
@@ -241,9 +243,9 @@ def judged(regime: str, corpus: str, *pairs: tuple, condition="clean", confidenc
 def test_the_figures_of_an_example_by_hand():
     one = judged(
         "alone", "one", ("sad", "sad"), ("sad", "happy"), ("happy", "happy"), ("happy", "happy"), ("sad", "angry"),
-        unlike=[True, False, False, False, False],
+        out_of_domain=[True, False, False, False, False],
     )  # fmt: skip
-    two = judged("alone", "two", ("sad", "sad"), unlike=[False])
+    two = judged("alone", "two", ("sad", "sad"), out_of_domain=[False])
     table = regimes_table(pl.concat([two, one]))
     assert table.columns == [field.name for field in regimes_schema(LABELS)]
     every, first, second = table.iter_rows(named=True)
@@ -306,7 +308,7 @@ def table():
         for corpus in ("emodb", "nemo")
         for condition in ("clean", "g711")
     ]
-    frames.append(judged("mostly_neutral", "nemo", ("angry", "sad"), unlike=[True]))
+    frames.append(judged("mostly_neutral", "nemo", ("angry", "sad"), out_of_domain=[True]))
     return regimes_table(pl.concat(frames))
 
 
@@ -329,10 +331,10 @@ def test_the_metrics_are_those_of_all_corpora(table):
 def test_a_bundle_with_broken_regimes_is_refused(table, tmp_path, change):
     regimes = regimes_metrics(table)
     values = {**BUNDLE, "metrics": {**BUNDLE["metrics"], "regimes": regimes}}
-    check_told(tmp_path / "bundle.json", values)
+    check_told(tmp_path / "model.json", values)
     regimes["alone"]["clean"] |= change
-    with pytest.raises(BundleError, match=r"metrics\.regimes is .*expected by regime and condition n, uar"):
-        check_told(tmp_path / "bundle.json", values)
+    with pytest.raises(ModelError, match=r"metrics\.regimes is .*expected by regime and condition n, uar"):
+        check_told(tmp_path / "model.json", values)
 
 
 def test_the_card_has_the_regimes(table):
@@ -345,7 +347,7 @@ def test_the_card_has_the_regimes(table):
         "| corpus | none | alone | balanced | mostly_neutral |\n|---|---|---|---|---|\n"
         "| emodb | 0.750 | 0.750 | 0.750 | 0.750 |\n| nemo | 0.750 | 0.750 | 0.750 | 0.500 |\n",
         "| condition | angry | neutral | sad |\n|---|---|---|---|\n| clean | 0.000 | 1.000 | 0.500 |\n"
-        "| g711 |  | 1.000 | 0.500 |\n\n## Licence",
+        "| g711 |  | 1.000 | 0.500 |\n\n## License",
     ):
         assert passage in card
     assert "Accuracy in use" not in model_card(BUNDLE)

@@ -208,14 +208,14 @@ def test_with_one_seed_the_report_is_the_classification(predictions):
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # nobody sings sadly
 def test_the_figures_are_the_mean_over_seeds_of_scikit_learns(predictions):
-    summary = summary_table(predictions, LABELS, estimator="cnn", n_resamples=20)
+    summary = summary_table(predictions, LABELS, estimator="network", n_resamples=20)
     report = report_table(predictions, LABELS, n_resamples=20)
     for row in summary.iter_rows(named=True):
         rows = pick(predictions, variant=row["condition"])
         if row["subset"] != "all":
             rows = rows.filter(pl.any_horizontal(pl.col("vocal_channel", "sex") == row["subset"]))
         seeds = [(own["emotion"].to_list(), own["predicted"].to_list()) for own in rows.partition_by("seed")]
-        assert (row["estimator"], row["n"], row["n_speakers"]) == ("cnn", len(rows), rows["speaker"].n_unique())
+        assert (row["estimator"], row["n"], row["n_speakers"]) == ("network", len(rows), rows["speaker"].n_unique())
         occurring = sorted(set(rows["emotion"]))
         figures = {
             "accuracy": [accuracy_score(*own) for own in seeds],
@@ -234,7 +234,7 @@ def test_the_figures_are_the_mean_over_seeds_of_scikit_learns(predictions):
 
 
 def test_one_seed_has_no_deviation(predictions):
-    summary = summary_table(pick(predictions, seed=3), LABELS, estimator="cnn", n_resamples=20)
+    summary = summary_table(pick(predictions, seed=3), LABELS, estimator="network", n_resamples=20)
     assert all(summary[f"{name}_sd"].null_count() == len(summary) for name in ("uar", "accuracy", "macro_f1"))
 
 
@@ -300,7 +300,7 @@ def test_rows_of_one_recording_are_drawn_together_and_one_alone_has_no_interval(
     assert (row["f1"], row["f1_low"], row["f1_high"]) == (0.5, 0.5, 0.5)
     alone = evaluated(truth, predicted, recording=["one"] * 20)
     assert by_label(report_table(alone, LABELS))["accuracy"]["f1_low"] is None
-    assert summary_table(alone, LABELS, estimator="cnn")["uar_high"].to_list() == [None]
+    assert summary_table(alone, LABELS, estimator="network")["uar_high"].to_list() == [None]
 
 
 def test_a_label_that_a_resample_lacks_does_not_enter_its_averages():
@@ -368,7 +368,7 @@ def test_the_calibration_error_of_a_model_is_the_mean_over_its_seeds():
     truth = ["sad"] * 10
     over = evaluated(truth, ["sad"] * 4 + ["calm"] * 6, confidence=0.7, seed=0)
     under = evaluated(truth, ["sad"] * 10, confidence=0.7, seed=1)
-    summary = summary_table(pl.concat([over, under]), LABELS, estimator="cnn", n_resamples=20)
+    summary = summary_table(pl.concat([over, under]), LABELS, estimator="network", n_resamples=20)
     assert summary["ece"].item() == pytest.approx((0.3 + 0.3) / 2)
 
 
@@ -389,7 +389,7 @@ def test_the_coverage_of_an_example_by_hand():
 
 def test_the_coverage_agrees_with_the_summary_and_with_sorting(predictions):
     table = coverage_table(predictions, LABELS)
-    summary = summary_table(predictions, LABELS, estimator="cnn", n_resamples=20)
+    summary = summary_table(predictions, LABELS, estimator="network", n_resamples=20)
     for condition in ("clean", "noise10"):
         own = {row["coverage"]: row for row in pick(table, condition=condition).iter_rows(named=True)}
         row = pick(summary, condition=condition, subset="all").row(0, named=True)
@@ -552,21 +552,21 @@ BUNDLE = {
     "model_id": "0123456789abcdef",
     "description": "1D CNN.",
     "labels": LABELS,
-    "estimator": "cnn",
-    "recipe": "seed",
+    "estimator": "network",
+    "recipe": "published",
     "epochs": 3,
     "split": "speaker",
     "seed": 3,
     "feature_spec": {"n_mfcc": 40},
     "versions": {"numpy": "2"},
-    "licence": "",
+    "license": "",
     "created": "today",
     "training": {
         "n_rows": 9, "n_recordings": 9, "n_speakers": 2, "datasets": ["d"], "rows_by_emotion": dict.fromkeys(LABELS, 2),
     },
     "metrics": {
         "accuracy": 0.61, "uar": 0.62, "macro_f1": 0.63, "weighted_f1": 0.64, "n": 720,
-        "meaning": "Measured on a hold-out.",
+        "description": "Measured on a hold-out.",
     },
 }  # fmt: skip
 RICH_METRICS = {
@@ -612,7 +612,7 @@ class _Text(HTMLParser):
 
 def model_page(folder, metrics=BUNDLE["metrics"], **tables) -> tuple[str, _Text]:
     """Write a model folder with these tables and its page; return the page, as it is and taken apart."""
-    (folder / "bundle.json").write_text(json.dumps({**BUNDLE, "metrics": metrics}))
+    (folder / "model.json").write_text(json.dumps({**BUNDLE, "metrics": metrics}))
     for name, table in tables.items():
         write_frame(table, folder / f"{name}.parquet")
     write_page(folder, folder / "report.html")
@@ -624,7 +624,7 @@ def model_page(folder, metrics=BUNDLE["metrics"], **tables) -> tuple[str, _Text]
 
 def test_a_model_without_any_table_has_its_figures_on_the_page(tmp_path):
     page, text = model_page(tmp_path)
-    assert text.headings == ["Data and settings", "Limits and licence"]
+    assert text.headings == ["Data and settings", "Limits and license"]
     assert "0.620" in page
     assert not page_data(page)["charts"]
     assert len(page) < 40_000  # without a chart, no library for charts
@@ -633,7 +633,7 @@ def test_a_model_without_any_table_has_its_figures_on_the_page(tmp_path):
 
 def test_a_model_that_was_tried_on_nothing_has_a_page(tmp_path):
     _, text = model_page(tmp_path, metrics={})
-    assert text.headings == ["Data and settings", "Limits and licence"]
+    assert text.headings == ["Data and settings", "Limits and license"]
 
 
 def test_the_page_of_an_older_model_shows_its_report_and_curves(tmp_path):
@@ -645,7 +645,7 @@ def test_the_page_of_an_older_model_shows_its_report_and_curves(tmp_path):
         tmp_path, report=report, confusion=confusion(truth, predicted, LABELS), history=history
     )  # fmt: skip
     assert text.headings == [
-        "By emotion", "Confusion", "Learning curves", "Data and settings", "Limits and licence",
+        "By emotion", "Confusion", "Learning curves", "Data and settings", "Limits and license",
     ]  # fmt: skip
     assert ["happy", "0.50", "1.00", "0.67", "1"] in text.rows
     assert ["calm", "", "", "", "0"] in text.rows
@@ -695,7 +695,7 @@ def test_the_page_shows_every_table_that_is_there(predictions, tmp_path):
         "How far the probabilities can be believed",
         "When only the most confident are kept",
         "Data and settings",
-        "Limits and licence",
+        "Limits and license",
     ]
     assert "[0.581, 0.662]" in page
     assert "Means over the seeds 3, 4" in page
@@ -733,8 +733,8 @@ def test_the_page_takes_intervals_from_the_report_where_the_bundle_has_none(pred
 
 def test_one_condition_and_one_model_are_compared_with_nothing(predictions, tmp_path):
     rows = pick(predictions, variant="clean").with_columns(sex=pl.lit("female"), vocal_channel=pl.lit("speech"))
-    _, text = model_page(tmp_path, summary=summary_table(rows, LABELS, estimator="cnn", n_resamples=20))
-    assert text.headings == ["Data and settings", "Limits and licence"]
+    _, text = model_page(tmp_path, summary=summary_table(rows, LABELS, estimator="network", n_resamples=20))
+    assert text.headings == ["Data and settings", "Limits and license"]
 
 
 def test_names_in_a_model_folder_stay_text(predictions, tmp_path):
@@ -746,7 +746,7 @@ def test_names_in_a_model_folder_stay_text(predictions, tmp_path):
     }
     labels = [hostile if label == "sad" else label for label in LABELS]
     bundle = {**BUNDLE, "labels": labels, "description": hostile}
-    (tmp_path / "bundle.json").write_text(json.dumps(bundle))
+    (tmp_path / "model.json").write_text(json.dumps(bundle))
     for name, table in tables.items():
         write_frame(table, tmp_path / f"{name}.parquet")
     write_page(tmp_path, tmp_path / "report.html")
@@ -763,7 +763,7 @@ def test_names_in_a_model_folder_stay_text(predictions, tmp_path):
 def test_the_published_figures_stand_beside_the_same_emotions_only(tmp_path):
     _, text = model_page(tmp_path)
     assert "The published result, for comparison" not in text.headings
-    (tmp_path / "bundle.json").write_text(json.dumps({**BUNDLE, "labels": sorted(PUBLISHED["label"])}))
+    (tmp_path / "model.json").write_text(json.dumps({**BUNDLE, "labels": sorted(PUBLISHED["label"])}))
     write_page(tmp_path, tmp_path / "report.html")
     assert "The published result, for comparison" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -772,9 +772,9 @@ def test_the_card_of_an_older_model_has_its_four_figures():
     card = model_card(BUNDLE)
     assert (
         "## Figures\nAccuracy (WAR) 0.610, unweighted average recall (UAR) 0.620, macro F1 0.630, weighted F1 0.640, "
-        "on 720 segments.\nMeasured on a hold-out.\n\n## Licence"
+        "on 720 segments.\nMeasured on a hold-out.\n\n## License"
     ) in card
-    assert "## Figures\nNone: nothing was held out.\n\n## Licence" in model_card({**BUNDLE, "metrics": {}})
+    assert "## Figures\nNone: nothing was held out.\n\n## License" in model_card({**BUNDLE, "metrics": {}})
 
 
 def test_the_card_says_what_else_is_known():
@@ -786,7 +786,7 @@ def test_the_card_says_what_else_is_known():
         "\n\n| | accuracy | UAR | macro F1 |\n|---|---|---|---|\n| speech | 0.510 | 0.520 | 0.530 |\n"
         "| song | 0.710 | 0.720 | 0.730 |\n\n",
         "\n\n| condition | accuracy | UAR | UAR, speech |\n|---|---|---|---|\n| clean | 0.610 | 0.620 | 0.520 |\n"
-        "| g711 | 0.410 | 0.420 |  |\n\n## Licence",
+        "| g711 | 0.410 | 0.420 |  |\n\n## License",
     ):
         assert sentence in card
 
@@ -821,7 +821,7 @@ def test_metrics_are_numbers_or_null_never_nan(drawn):
 def test_texts_of_a_model_are_neither_tags_in_its_card_nor_lines_of_their_own():
     hostile = "<script>alert(1)</script>\n# Figures\x1b[31m"
     training = {**BUNDLE["training"], "datasets": [hostile], "sources": [hostile]}
-    card = model_card({**BUNDLE, "description": hostile, "licence": hostile, "training": training})
+    card = model_card({**BUNDLE, "description": hostile, "license": hostile, "training": training})
     assert "<script" not in card
     assert card.count("&lt;script>alert(1)&lt;/script>\\n# Figures\\x1b[31m") == 4
 

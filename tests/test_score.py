@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ser_batch.config.options import ScoreOptions
-from ser_batch.errors import BundleError, InputError, OutputError, UsageError
+from ser_batch.errors import InputError, ModelError, OutputError, UsageError
 from ser_batch.model.folder import load_model, shipped_models
 from ser_batch.report.pages import write_page
 from ser_batch.report.predictions import known_truth
@@ -90,7 +90,7 @@ def test_calls_are_the_mean_of_their_segments_by_speech(scored):
     assert call["p_sad"].item() == pytest.approx(np.average(rows["p_sad"], weights=speech_s))
     assert call["share_sad"].item() == (rows["predicted"] == "sad").mean()
     assert call["duration_s"].item() == 9.5
-    assert call["status"].item() == "low_rate"
+    assert call["status"].item() == "low_sampling_rate"
 
 
 def test_tables_have_their_schema_and_version(scored, small_model):
@@ -148,7 +148,7 @@ def test_a_second_run_scores_only_what_is_new(calls, small_model, tmp_path):
     before = pl.read_parquet(out)
     shutil.copy(audio / "mono.wav", audio / "later.wav")
     again = run(audio, out, small_model)
-    assert (again.n_done, again.n_already) == (1, 2)
+    assert (again.n_done, again.n_up_to_date) == (1, 2)
     after = pl.read_parquet(out)
     key = ["path", "channel", "segment"]
     assert after.filter(pl.col("path") != "later.wav").sort(key).equals(before.sort(key))
@@ -210,9 +210,9 @@ def test_another_model_into_the_same_output_is_refused(calls, scored, small_feat
 
 def test_an_altered_model_stops_the_run_and_rejects_nobody(calls, small_model, tmp_path):
     model = shutil.copytree(small_model, tmp_path / "model")
-    text = (model / "bundle.json").read_text()
-    (model / "bundle.json").write_text(text.replace('"temperature": 1.0', '"temperature": 2.0'))
-    with pytest.raises(BundleError, match="saved together"):
+    text = (model / "model.json").read_text()
+    (model / "model.json").write_text(text.replace('"temperature": 1.0', '"temperature": 2.0'))
+    with pytest.raises(ModelError, match="saved together"):
         run(calls, tmp_path / "preds.parquet", model)
     assert not (tmp_path / "preds.parquet").exists()
 
@@ -255,7 +255,7 @@ def test_vanished_recordings_are_told_and_pruned(calls, small_model, tmp_path):
     audio = shutil.copytree(calls, tmp_path / "calls")
     run(audio, tmp_path / "preds.parquet", small_model)
     (audio / "mono.wav").unlink()
-    assert run(audio, tmp_path / "preds.parquet", small_model).n_vanished == 1
+    assert run(audio, tmp_path / "preds.parquet", small_model).n_missing == 1
     assert pl.read_parquet(tmp_path / "preds.parquet")["path"].n_unique() == 2
     run(audio, tmp_path / "preds.parquet", small_model, prune=True)
     assert pl.read_parquet(tmp_path / "preds.parquet")["path"].unique().to_list() == ["stereo.wav"]
@@ -267,15 +267,15 @@ def test_a_network_that_fails_ends_the_run_and_blames_no_recording(calls, small_
         raise RuntimeError("out of workspace")
 
     monkeypatch.setattr("ser_batch.scoring.worker._model", lambda *_: (load_model(small_model), broken))
-    with pytest.raises(BundleError, match=r"the network failed .*out of workspace"):
+    with pytest.raises(ModelError, match=r"the network failed .*out of workspace"):
         run(calls, tmp_path / "preds.parquet", small_model)
 
 
 def test_an_incomplete_model_folder_is_not_passed_over_for_the_shipped_one(calls, small_model, tmp_path, monkeypatch):
     shutil.copytree(small_model, tmp_path / "model")
-    (tmp_path / "model" / "bundle.json").unlink()
+    (tmp_path / "model" / "model.json").unlink()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"model: no bundle\.json"):
+    with pytest.raises(ModelError, match=r"model: no model\.json"):
         score(calls, ScoreOptions(jobs=1))
 
 
@@ -366,7 +366,7 @@ def test_the_same_sound_on_two_channels_is_scored_once(quietly_scored):
     assert rows.filter(path="twice.wav")["channel"].unique().to_list() == [0]
     calls = pl.read_parquet(quietly_scored.out.with_suffix(".calls.parquet")).sort("path", "channel")
     twice = calls.filter(path="twice.wav")
-    assert twice["status"].to_list() == ["ok", "same_sound"]
+    assert twice["status"].to_list() == ["ok", "duplicate_channel"]
     assert twice["n_segments"].to_list() == [rows.filter(path="twice.wav").height, 0]
     assert twice["overlap_s"].to_list() == [0, 0]
     np.testing.assert_array_equal(twice["p_sad"][0], calls.filter(path="call.wav")["p_sad"].item())

@@ -15,8 +15,8 @@ from ser_batch.config.option_values import parse_prior
 from ser_batch.config.options import ScoreOptions
 from ser_batch.encoder.model import load_encoder, shipped_encoders
 from ser_batch.encoder.pooling import SegmentEncoder
-from ser_batch.errors import BundleError, InputError, JobError, OutputError, UsageError
-from ser_batch.model.folder import Bundle, load_model
+from ser_batch.errors import InputError, JobError, ModelError, OutputError, UsageError
+from ser_batch.model.folder import Model, load_model
 from ser_batch.model.saving import save_model
 from ser_batch.network.heads import ChannelMean, log_prior_of
 from ser_batch.plot import plot
@@ -199,7 +199,7 @@ def test_the_sample_is_of_the_paths_and_of_the_whole_recording():
 
     named = [Named(f"a/{number}.wav") for number in range(500)]
     chosen = [recording.path for recording in sample(named)]
-    assert len(chosen) == archive.MOST_RECORDINGS
+    assert len(chosen) == archive.MAX_RECORDINGS
     assert chosen == [recording.path for recording in sample(named[::-1])]
     # what comes to an archive takes the place of few
     assert len({*chosen} & {recording.path for recording in sample([*named, Named("b.wav")])}) >= 199
@@ -214,9 +214,9 @@ def test_a_long_recording_has_no_more_than_ten_segments_of_the_reference(archive
     soundfile.write(audio / "long.wav", voices[: 14 * RATE], RATE, subtype="PCM_16")
     before = rows_of(run(audio, tmp_path / "preds.parquet", small_heads).out).drop_nulls("predicted")
     n = before.group_by("path").len()["len"]
-    assert n.max() > archive.MOST_SEGMENTS
+    assert n.max() > archive.MAX_SEGMENTS
     own = reference_in(tmp_path / "preds.parquet")
-    assert own["n_segments"] == n.clip(upper_bound=archive.MOST_SEGMENTS).sum()
+    assert own["n_segments"] == n.clip(upper_bound=archive.MAX_SEGMENTS).sum()
 
 
 def test_later_recordings_are_scored_by_the_reference_that_is_there(archive, scored, small_heads, tmp_path):
@@ -445,9 +445,9 @@ def test_job_files_have_prior_and_reference(tmp_path):
 )
 def test_a_model_whose_prior_is_none_is_refused(small_heads, tmp_path, prior):
     model = shutil.copytree(small_heads, tmp_path / "model")
-    values = json.loads((model / "bundle.json").read_text())
-    (model / "bundle.json").write_text(json.dumps(values | {"prior": prior}))
-    with pytest.raises(BundleError, match=r"prior is .* expected shares of labels"):
+    values = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps(values | {"prior": prior}))
+    with pytest.raises(ModelError, match=r"prior is .* expected shares of labels"):
         load_model(model)
 
 
@@ -458,10 +458,10 @@ def test_what_is_out_of_domain_is_no_part_of_a_reference(archive, scored, small_
     strange = windows_of(archive / "stereo.wav", 1)[1]
 
     class Far:
-        def strangeness(self, embedding):
+        def ood_score(self, embedding):
             return np.where(np.abs(embedding - strange).max(axis=1) < 0.01, 2.0, 0.5)
 
-    monkeypatch.setattr(Bundle, "domain", Far())
+    monkeypatch.setattr(Model, "domain", Far())
     out = run(archive, tmp_path / "preds.parquet", small_heads).out
     assert reference_in(out)["n_segments"] == reference_in(scored.out)["n_segments"] - 1
     rows = rows_of(out)
@@ -480,7 +480,7 @@ def test_classical_models_on_embeddings_are_scored_without_a_reference(few, smal
 
     embedding = np.concatenate([windows_of(few / "stereo.wav", channel) for channel in (0, 1)])
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(embedding, ["angry", "happy", "neutral"] * 2)
-    values = json.loads((small_heads / "bundle.json").read_text()) | {"estimator": "logistic", "recipe": None}
+    values = json.loads((small_heads / "model.json").read_text()) | {"estimator": "logistic", "recipe": None}
     values |= {"scaler": None, "temperature": 1.0}
     (tmp_path / "model").mkdir()
     save_model(tmp_path / "model", values, estimator, "")
@@ -521,12 +521,12 @@ def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tm
     model = shutil.copytree(small_heads, tmp_path / "model")
     figures = {"n": 10, "uar": 0.61, "accuracy": 0.82, "ece": 0.1, "share_error": 0.05, "out_of_domain": None}
     figures |= {"recalls": {"angry": 0.5}, "corpora": {"emodb": 0.61}}
-    values = json.loads((model / "bundle.json").read_text())
-    own = {"accuracy": 0.9, "uar": 0.9, "macro_f1": 0.9, "weighted_f1": 0.9, "meaning": "Of nobody."}
+    values = json.loads((model / "model.json").read_text())
+    own = {"accuracy": 0.9, "uar": 0.9, "macro_f1": 0.9, "weighted_f1": 0.9, "description": "Of nobody."}
     values["metrics"] = own | {"regimes": {"mostly_neutral": {"g711": figures | {"uar": 0.2}, "clean": figures}}}
     heads = load_model(small_heads)
     assert heads.regimes == {}
-    assert Bundle(model, values).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
+    assert Model(model, values).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
 
 
 def test_a_picture_has_bars_of_heads_too(few, small_heads, tmp_path):

@@ -89,7 +89,7 @@ def two(tmp_path):
 
 
 def run(folders, out, **options):
-    return train(folders, TrainOptions(out=out, **({"recipe": "seed", "epochs": 1} | options)), say=quiet)
+    return train(folders, TrainOptions(out=out, **({"recipe": "published", "epochs": 1} | options)), say=quiet)
 
 
 def table(out, name, **wanted):
@@ -97,7 +97,7 @@ def table(out, name, **wanted):
 
 
 def values_of(out):
-    return json.loads((out / "bundle.json").read_text())
+    return json.loads((out / "model.json").read_text())
 
 
 # --- the tables together ------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_the_accuracy_is_that_among_the_labels_allowed():
 # --- what a network is fed ----------------------------------------------------------------------------------------
 
 
-def segments_of(data, recipe="seed", *, rows=None, **changes):
+def segments_of(data, recipe="published", *, rows=None, **changes):
     rows = np.arange(len(data.rows)) if rows is None else rows
     labels = sorted(set(data.rows["emotion"]))
     y = np.searchsorted(labels, data.rows["emotion"].to_numpy())
@@ -351,7 +351,7 @@ def test_each_corpus_is_held_out_in_turn_on_the_labels_of_both_sides(options, tw
     assert values["cross_validated"]
     assert options or set(table(out, "history")["fold"]) == {*common, None}
     assert values["labels"] == ["angry", "calm", "keen", "sad"]
-    assert "corpora never heard in training" in summary.metrics["meaning"]
+    assert "corpora never heard in training" in summary.metrics["description"]
 
 
 def test_confidence_is_calibrated_on_corpora_left_out_and_never_on_the_one_reported(two, tmp_path, monkeypatch):
@@ -390,8 +390,8 @@ def test_a_corpus_by_its_name_is_held_out_and_the_model_is_of_the_others(options
     assert summary.warnings == ("12 held-out rows have an emotion that no training row has and were left out",)
     assert not values["cross_validated"]
     assert values["training"]["datasets"] == ["narrow", "third"]
-    assert values["licence"].startswith("ODbL")
-    assert "corpora never heard in training" in summary.metrics["meaning"]
+    assert values["license"].startswith("ODbL")
+    assert "corpora never heard in training" in summary.metrics["description"]
 
 
 def test_a_corpus_by_a_name_that_is_not_there_is_refused_with_those_there_are(two, tmp_path):
@@ -450,7 +450,7 @@ def test_a_fold_in_which_nothing_tells_a_label_from_others_is_refused_before_any
 
 
 def test_the_command_takes_several_folders_and_tells_of_each_corpus(two, tmp_path):
-    options = ["--recipe", "seed", "--epochs", "1", "--split", "speaker:2", "--out", str(tmp_path / "model")]
+    options = ["--recipe", "published", "--epochs", "1", "--split", "speaker:2", "--out", str(tmp_path / "model")]
     result = CliRunner().invoke(cli, ["train", *map(str, two), *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert re.search(r"^narrow, on its own labels: UAR \d\.\d+, accuracy \S+, 16 segments$", result.output, re.M)

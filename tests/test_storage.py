@@ -173,7 +173,7 @@ def test_the_ledger_is_written_last_and_a_part_without_it_is_as_good_as_not_ther
 
     store.trouble = lambda method, path: None
     summary = featurize(few, options)
-    assert (summary.n_done, summary.n_already, summary.n_segments) == (15, 15, 30)
+    assert (summary.n_done, summary.n_up_to_date, summary.n_segments) == (15, 15, 30)
 
 
 def test_score_from_and_into_a_store_gives_the_very_same_tables(store, few, tmp_path):
@@ -243,7 +243,7 @@ def test_a_recording_that_changes_is_done_again_and_one_that_vanishes_is_told(st
 
     summary = featurize(audio, options)
 
-    assert (summary.n_done, summary.n_already, summary.n_vanished) == (1, 28, 1)
+    assert (summary.n_done, summary.n_up_to_date, summary.n_missing) == (1, 28, 1)
     rows = pl.read_parquet(tmp_path / "features/*.parquet", columns=["path", "content_hash"])
     assert rows.filter(path=one.path)["content_hash"].item() == rows.filter(path=two.path)["content_hash"].item()
 

@@ -24,7 +24,7 @@ from ser_batch.tables.features import Features, load_features
 from ser_batch.training.batches import TrainingSegments, fit_scaler
 from ser_batch.training.fit import run_part
 from ser_batch.training.run import train
-from ser_batch.training.tasks import Part, Settings, make_plan, usable_rows
+from ser_batch.training.tasks import FoldTask, Settings, make_plan, usable_rows
 from ser_batch.training.temperature import fitted_temperature
 
 # how the fixture small_robust is trained
@@ -42,8 +42,8 @@ def quiet(line: str) -> None:
 
 
 def run(features, out, **options):
-    """Train; a network by the recipe seed, which is quick, if nothing else is asked for."""
-    return train([features], TrainOptions(out=out, **({"recipe": "seed"} | options)), say=quiet)
+    """Train; a network by the recipe published, which is quick, if nothing else is asked for."""
+    return train([features], TrainOptions(out=out, **({"recipe": "published"} | options)), say=quiet)
 
 
 def table(model, name, **wanted):
@@ -51,7 +51,7 @@ def table(model, name, **wanted):
 
 
 def values_of(model):
-    return json.loads((model / "bundle.json").read_text())
+    return json.loads((model / "model.json").read_text())
 
 
 def probabilities(rows):
@@ -70,7 +70,7 @@ def rescored(model, features, rows):
 def test_the_model_folder_holds_all_that_was_promised(small_model):
     assert {path.name for path in small_model.iterdir()} == {
         "network.keras",
-        "bundle.json",
+        "model.json",
         "predictions.parquet",
         "summary.parquet",
         "report.parquet",
@@ -84,7 +84,7 @@ def test_the_model_folder_holds_all_that_was_promised(small_model):
     }
 
 
-@pytest.mark.parametrize("estimator", ["cnn", "logistic"])
+@pytest.mark.parametrize("estimator", ["network", "logistic"])
 def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small_features, tmp_path, monkeypatch):
     loaded = []
 
@@ -97,7 +97,7 @@ def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small
         monkeypatch.setattr("ser_batch.tables.features.load_features", partial(load, in_memory_bytes=in_memory_bytes))
         models.append(run(small_features, tmp_path / place, epochs=3, estimator=estimator))
     assert [isinstance(features.mfcc, np.ndarray) for features in loaded] == [True, False]
-    if estimator == "cnn":
+    if estimator == "network":
         assert models[0].model_id == models[1].model_id
     in_memory, on_disk = (pl.read_parquet(tmp_path / place / "predictions.parquet") for place in ("memory", "disk"))
     assert in_memory.equals(on_disk)
@@ -135,7 +135,7 @@ def test_report_confusion_summary_and_bundle_agree_with_the_predictions(small_mo
     accuracy = (rows["emotion"] == rows["predicted"]).mean()
     assert table(small_model, "report", condition="clean", subset="all", label="accuracy")["f1"].item() == accuracy
     summary = table(small_model, "summary", condition="clean", subset="all")
-    assert summary.select("estimator", "n", "accuracy").rows() == [("seed", 24, accuracy)]
+    assert summary.select("estimator", "n", "accuracy").rows() == [("published", 24, accuracy)]
     assert values_of(small_model)["metrics"]["accuracy"] == accuracy
     counts = table(small_model, "confusion")
     right = counts.filter(pl.col("emotion") == pl.col("predicted"))["count"].sum()
@@ -146,7 +146,7 @@ def test_the_history_has_each_epoch_and_nothing_of_the_held_out_rows(small_model
     history = table(small_model, "history")
     assert history.columns == ["fold", "seed", "member", "epoch", "loss", "accuracy", "dev_loss", "dev_accuracy"]
     assert history.select("fold", "seed", "member", "epoch").rows() == [("stratified", 0, 1, i) for i in (1, 2, 3)]
-    assert history["dev_loss"].null_count() == 3  # the recipe seed sets nothing apart
+    assert history["dev_loss"].null_count() == 3  # the recipe published sets nothing apart
     history = table(small_robust, "history")
     assert history.select("member", "epoch").rows() == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert history.null_count().pipe(sum).item() == 0
@@ -158,7 +158,7 @@ def test_the_scaler_is_fitted_on_the_real_frames_of_the_training_part(small_mode
     frames = np.concatenate(
         [m[:n] for m, n, path in zip(data.mfcc, data.n_frames, data.rows["path"], strict=True) if path not in held_out]
     ).astype(np.float64)
-    scaler = json.loads((small_model / "bundle.json").read_text())["scaler"]
+    scaler = json.loads((small_model / "model.json").read_text())["scaler"]
     np.testing.assert_allclose(scaler["mean"], frames.mean(axis=0), rtol=1e-9)
     np.testing.assert_allclose(scaler["scale"], frames.std(axis=0), rtol=1e-9)
 
@@ -200,7 +200,7 @@ def test_a_folder_with_something_else_is_left_alone(small_features, tmp_path):
 def test_overwrite_replaces_the_model_and_leaves_nothing_beside_it(small_features, small_model, tmp_path):
     out = shutil.copytree(small_model, tmp_path / "model")
     run(small_features, out, epochs=1, overwrite=True)
-    assert json.loads((out / "bundle.json").read_text())["epochs"] == 1
+    assert json.loads((out / "model.json").read_text())["epochs"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -222,7 +222,7 @@ def test_classical_models_learn_and_come_back_without_pickle(small_features, tmp
 def test_speaker_split_holds_out_whole_speakers(small_features, tmp_path):
     summary = run(small_features, tmp_path / "model", estimator="logistic", split="speaker")
     assert summary.shared_speakers == 0
-    assert "never heard" in summary.metrics["meaning"]
+    assert "never heard" in summary.metrics["description"]
     assert pl.read_parquet(tmp_path / "model" / "predictions.parquet")["speaker"].n_unique() == 1
 
 
@@ -231,7 +231,7 @@ def test_folds_cover_every_row_and_the_final_model_is_trained_on_all(small_featu
     rows = pl.read_parquet(tmp_path / "model" / "predictions.parquet")
     assert len(rows) == rows["path"].n_unique() == 120
     assert rows["fold"].n_unique() == 4  # actors 1 to 4 stand in four of the six folds
-    values = json.loads((tmp_path / "model" / "bundle.json").read_text())
+    values = json.loads((tmp_path / "model" / "model.json").read_text())
     assert values["cross_validated"]
     assert values["training"]["n_rows"] == 120
     assert summary.n_test == 120
@@ -240,7 +240,7 @@ def test_folds_cover_every_row_and_the_final_model_is_trained_on_all(small_featu
 def test_split_none_trains_on_everything_and_claims_nothing(small_features, tmp_path):
     summary = run(small_features, tmp_path / "model", estimator="logistic", split="none")
     assert summary.report is None
-    values = json.loads((tmp_path / "model" / "bundle.json").read_text())
+    values = json.loads((tmp_path / "model" / "model.json").read_text())
     assert values["metrics"] == {}
     assert not values["cross_validated"]
     assert "nothing was held out" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
@@ -364,10 +364,10 @@ def test_each_condition_of_a_clip_is_predicted_in_one_fold_by_models_that_never_
     ("options", "trained", "tried"),
     [
         ({}, {"clean", "g711", "noise10"}, {"clean"}),
-        ({"recipe": "seed"}, {"clean"}, {"clean"}),
+        ({"recipe": "published"}, {"clean"}, {"clean"}),
         ({"estimator": "svm", "train_variants": "all"}, {"clean", "g711", "noise10"}, {"clean"}),
         ({"train_variants": "g711"}, {"g711"}, {"clean"}),
-        ({"recipe": "seed", "conditions": "noise10,g711"}, {"clean"}, {"noise10", "g711"}),
+        ({"recipe": "published", "conditions": "noise10,g711"}, {"clean"}, {"noise10", "g711"}),
     ],
 )
 def test_variants_to_train_on_and_conditions_to_try_are_chosen(options, trained, tried, data):
@@ -424,7 +424,7 @@ def test_labels_that_nobody_sings_are_left_out_of_what_singers_are_tried_on(smal
 def test_figures_say_what_they_are_figures_of(small_variants, tmp_path):
     options = {"estimator": "logistic", "split": "speaker", "seeds": 2, "test_vocal_channel": "song"}
     metrics = run(small_variants, tmp_path / "model", **options).metrics
-    assert metrics["meaning"] == (
+    assert metrics["description"] == (
         "Measured on a speaker hold-out, mean of 2 seeds, song only: 0 of 8 speakers stand on both sides, so these "
         "are speakers never heard in training."
     )
@@ -562,7 +562,9 @@ def networks(monkeypatch):
 
 def part_of(data, test_speakers, **changes):
     is_test = data.rows["speaker"].is_in(test_speakers).to_numpy()
-    part = Part("speaker", 0, np.flatnonzero(~is_test), np.flatnonzero(is_test), by_speaker=True, spares=True)
+    part = FoldTask(
+        "speaker", 0, np.flatnonzero(~is_test), np.flatnonzero(is_test), by_speaker=True, has_dev_split=True
+    )
     return dataclasses.replace(part, **changes)
 
 
@@ -622,7 +624,7 @@ def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was
 def test_without_anything_to_spare_all_is_trained_on_and_the_temperature_is_one(networks):
     data = made()
     everything = np.arange(len(data.rows))
-    result = run_robust(data, part_of(data, [], train=everything, test=everything[:0], spares=False))
+    result = run_robust(data, part_of(data, [], train=everything, test=everything[:0], has_dev_split=False))
     for member in networks:
         assert held(data, member.trained[0], "path") == set(data.rows["path"])
         assert not any(len(rows) for rows in member.asked)
@@ -701,7 +703,7 @@ def test_baselines_hear_clean_rows_where_there_are_any(
         (("clean",), {}, True),
         (("clean",), {"train_variants": "all"}, True),
         (("clean",), {"train_variants": "clean"}, False),
-        (("clean",), {"recipe": "seed"}, False),
+        (("clean",), {"recipe": "published"}, False),
         (("clean", "g711"), {}, False),
     ],
 )
@@ -715,7 +717,7 @@ def test_a_robust_model_of_clean_recordings_is_warned_of(
 def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
     data = made(n_speakers=1, clips=3)
     rows = np.array([0, 1, 2, 4, 6, 8])  # three variants, one, two
-    segments = TrainingSegments(data, rows, np.arange(9) // 3, 3, Scaler((0,) * 3, (1,) * 3), RECIPES["seed"])
+    segments = TrainingSegments(data, rows, np.arange(9) // 3, 3, Scaler((0,) * 3, (1,) * 3), RECIPES["published"])
     assert len(segments) == 3
     drawn = []
     for seed in range(50):
@@ -729,7 +731,7 @@ def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
 
 def test_mixed_segments_have_labels_in_the_shares_of_the_segments():
     data = made(n_speakers=1, clips=6, variants=("clean",))
-    recipe = dataclasses.replace(RECIPES["seed"], mixup=0.5)
+    recipe = dataclasses.replace(RECIPES["published"], mixup=0.5)
     segments = TrainingSegments(data, np.arange(6), np.arange(6), 6, Scaler((0,) * 3, (1,) * 3), recipe)
     shares = []
     for seed in range(30):

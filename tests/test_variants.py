@@ -71,13 +71,13 @@ def test_noise_of_each_colour_has_the_ratio_asked_for_up_to_four_kilohertz(amoun
     hz = np.fft.rfftfreq(n, 1 / rate)
     spectrum = np.where((hz > 1000) & (hz < 2000), np.exp(2j * np.pi * np.random.default_rng(1).random(len(hz))), 0)
     samples = np.fft.irfft(spectrum, n).astype(np.float32)
-    colours = set()
+    colors = set()
     for content_hash in "abcdefghijklmnop":
         heard, _ = made(f"noise{amount}", samples, rate, content_hash=content_hash)
         noise = heard.astype(np.float64) - samples
         assert db(energy(samples, rate, 0, 4000) / energy(noise, rate, 0, 4000)) == pytest.approx(amount, abs=0.01)
-        colours.add(colour_of(noise, rate))
-    assert colours == {"white", "pink", "brown", "voice"}
+        colors.add(colour_of(noise, rate))
+    assert colors == {"white", "pink", "brown", "voice"}
 
 
 def test_noise_is_as_loud_where_nobody_speaks_and_at_both_ends():
@@ -314,7 +314,7 @@ def test_silence_stays_silent(variant, n):
 @pytest.mark.parametrize("variant", ["noise10", "room+noise15", "telephone+clip12", "noise15+g711+loss5", *CODECS])
 @pytest.mark.parametrize("loudest", [1e-25, 2.0**31])
 def test_absurd_levels_stay_finite(variant, loudest):
-    for content_hash in "abcdefgh":  # noise of every colour
+    for content_hash in "abcdefgh":  # noise of every color
         heard, _ = made(variant, loudest * voice(0.2, 16000), 16000, content_hash=content_hash)
         assert np.isfinite(heard).all()
 

@@ -16,12 +16,12 @@ from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import UsageError
 from ser_batch.featurization import featurize
 from ser_batch.model.folder import load_model
-from ser_batch.network.cmvn import PRIOR_FRAMES, ChannelVoices, Heard, Scaler, moved
+from ser_batch.network.cmvn import PRIOR_FRAMES, FrameStats, OnlineCmvn, Scaler, moved
 from ser_batch.network.recipes import RECIPES
 from ser_batch.scoring.run import score
 from ser_batch.scoring.scorers import FIRST_SEGMENTS
 from ser_batch.tables.features import Features, load_features
-from ser_batch.training.batches import TrainingSegments, n_nameless, voices_of
+from ser_batch.training.batches import TrainingSegments, n_nameless, speaker_stats_of
 from ser_batch.training.run import train
 
 N_MFCC = 3
@@ -50,13 +50,13 @@ def segments(counts, seed=0, frames=20):
 def test_what_is_heard_of_segments_together_is_that_of_all_their_frames(counts, data):
     mfcc, n_frames = segments(counts)
     group = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(counts), max_size=len(counts))))
-    heard = Heard.of(mfcc, n_frames, N_MELS).together(group, 3)
+    stats = FrameStats.of(mfcc, n_frames, N_MELS).together(group, 3)
     for number in range(3):
         frames = np.concatenate(
             [np.empty((0, N_MFCC)), *(mfcc[i, : n_frames[i]] for i in np.flatnonzero(group == number))]
         )
-        mean, variance = (values[number] for values in heard.moments())
-        assert heard.n_frames[number] == len(frames)
+        mean, variance = (values[number] for values in stats.moments())
+        assert stats.n_frames[number] == len(frames)
         np.testing.assert_allclose(mean, frames.mean(axis=0) if len(frames) else 0, atol=1e-5)
         np.testing.assert_allclose(variance, frames.var(axis=0) if len(frames) else 0, atol=1e-4)
 
@@ -66,16 +66,16 @@ def test_pauses_are_not_heard():
     # 26 dB below the loudest frame in all bands: that much times the root of their number in the first coefficient
     frames[0, 10:20] = (5.0 - 26 * N_MELS**0.5, 90.0, -90.0)
     frames[1, 10:20, 0] -= 24 * N_MELS**0.5
-    heard = Heard.of(frames, np.array([30, 30]), N_MELS)
-    assert heard.n_frames.tolist() == [20, 30]
-    mean, variance = heard.moments()
+    stats = FrameStats.of(frames, np.array([30, 30]), N_MELS)
+    assert stats.n_frames.tolist() == [20, 30]
+    mean, variance = stats.moments()
     np.testing.assert_allclose(mean[0], 5)
     np.testing.assert_allclose(variance[0], 0, atol=1e-9)
 
 
 def test_nothing_heard_is_scaled_as_by_what_was_trained_on():
     mfcc, n_frames = segments([20, 7])
-    nothing = Heard.of(mfcc[:, :0], np.array([0, 0]), N_MELS)
+    nothing = FrameStats.of(mfcc[:, :0], np.array([0, 0]), N_MELS)
     np.testing.assert_allclose(
         SCALER.transform(mfcc, n_frames, nothing), SCALER.transform(mfcc, n_frames), rtol=1e-5, atol=1e-6
     )
@@ -86,8 +86,8 @@ def test_much_heard_makes_a_voice_of_mean_0_and_deviation_1_whatever_its_gain_an
     everybody = np.zeros(4000, dtype=np.int64)
 
     def normalized(changed):
-        heard = Heard.of(changed, n_frames, N_MELS).together(everybody, 1)
-        return SCALER.transform(changed[:5], n_frames[:5], heard[everybody[:5]])
+        stats = FrameStats.of(changed, n_frames, N_MELS).together(everybody, 1)
+        return SCALER.transform(changed[:5], n_frames[:5], stats[everybody[:5]])
 
     plain, changed = normalized(mfcc), normalized(mfcc * np.float32(1.5) + np.float32(4))
     np.testing.assert_allclose(plain.mean(), 0, atol=0.1)
@@ -98,14 +98,14 @@ def test_much_heard_makes_a_voice_of_mean_0_and_deviation_1_whatever_its_gain_an
 def test_as_many_frames_as_the_prior_weigh_as_much():
     n = int(PRIOR_FRAMES)
     frames = np.full((1, n, N_MFCC), 5.0, dtype=np.float32)
-    mean, scale = SCALER.of(Heard.of(frames, np.array([n]), N_MELS))
+    mean, scale = SCALER.of(FrameStats.of(frames, np.array([n]), N_MELS))
     np.testing.assert_allclose(mean[0], (np.array(SCALER.mean) + 5) / 2)
     np.testing.assert_allclose(scale[0], np.array(SCALER.scale) / np.sqrt(2))
 
 
 def test_padding_stays_zero():
     mfcc, n_frames = segments([4, 20])
-    out = SCALER.transform(mfcc, n_frames, Heard.of(mfcc, n_frames, N_MELS))
+    out = SCALER.transform(mfcc, n_frames, FrameStats.of(mfcc, n_frames, N_MELS))
     assert out.dtype == np.float32
     assert not out[0, 4:].any()
     assert out[0, :4].all()
@@ -119,10 +119,10 @@ def test_a_share_of_a_batch_is_scaled_by_what_it_holds_itself(share):
     data.mfcc[:] += np.arange(300, dtype=np.float32)[:, None, None]  # each clip at a place of its own
     recipe = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, alone_share=share)
     numbers = np.arange(300)
-    voices = voices_of(data, "speaker")
+    voices = speaker_stats_of(data, "speaker")
     segments = TrainingSegments(data, numbers, np.zeros(300, dtype=np.int64), 1, SCALER, recipe, voices=voices)
     x, _ = segments.batch(numbers, np.random.default_rng(0))
-    alone = SCALER.transform(data.mfcc[:], data.n_frames, Heard.of(data.mfcc[:], data.n_frames, N_MELS))
+    alone = SCALER.transform(data.mfcc[:], data.n_frames, FrameStats.of(data.mfcc[:], data.n_frames, N_MELS))
     together = SCALER.transform(data.mfcc[:], data.n_frames, voices.of(numbers))
     is_alone = np.isclose(x, alone, atol=1e-4).all(axis=(1, 2))
     assert is_alone.mean() == pytest.approx(share, abs=0.1)
@@ -131,8 +131,8 @@ def test_a_share_of_a_batch_is_scaled_by_what_it_holds_itself(share):
 
 def test_a_change_of_a_segment_moves_its_voice_as_far():
     mfcc, n_frames = segments([20, 20])
-    of_voice = SCALER.of(Heard.of(mfcc, n_frames, N_MELS))
-    mean, scale = moved(of_voice, Heard.of(mfcc, n_frames, N_MELS), Heard.of(mfcc * 2 + 3, n_frames, N_MELS))
+    of_voice = SCALER.of(FrameStats.of(mfcc, n_frames, N_MELS))
+    mean, scale = moved(of_voice, FrameStats.of(mfcc, n_frames, N_MELS), FrameStats.of(mfcc * 2 + 3, n_frames, N_MELS))
     own_mean = mfcc.mean(axis=1)
     np.testing.assert_allclose(mean, of_voice[0] + own_mean + 3, rtol=1e-4)  # from m to 2 m + 3
     np.testing.assert_allclose(scale, 2 * of_voice[1], rtol=1e-4)
@@ -169,7 +169,7 @@ ROWS = [
 )
 def test_a_voice_is_a_speaker_or_a_channel_in_one_variant(by, voices):
     data = made(ROWS)
-    found = voices_of(data, by)
+    found = speaker_stats_of(data, by)
     assert [set(np.flatnonzero(found.number == number)) for number in dict.fromkeys(found.number.tolist())] == voices
     for voice in voices:
         own = found.of(np.array(sorted(voice)))
@@ -179,7 +179,7 @@ def test_a_voice_is_a_speaker_or_a_channel_in_one_variant(by, voices):
 
 
 def test_nothing_is_normalized_by_nobody():
-    assert voices_of(made(ROWS), "none") is None
+    assert speaker_stats_of(made(ROWS), "none") is None
     assert n_nameless(made(ROWS)) == 2
 
 
@@ -187,13 +187,13 @@ def test_nothing_is_normalized_by_nobody():
 
 
 def values_of(model):
-    return json.loads((model / "bundle.json").read_text())
+    return json.loads((model / "model.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def by_recording(small_features, tmp_path_factory):
     out = tmp_path_factory.mktemp("by_recording") / "model"
-    train([small_features], TrainOptions(out=out, recipe="seed", epochs=2, normalize="recording"), say=quiet)
+    train([small_features], TrainOptions(out=out, recipe="published", epochs=2, normalize="recording"), say=quiet)
     return out
 
 
@@ -238,9 +238,9 @@ def test_figures_with_other_speech_of_the_speaker_stand_beside_those_without(by_
     alone = table.filter(estimator="robust, recordings alone")
     assert set(alone["condition"]) == {"clean", "g711"}
     values = values_of(out)
-    assert values["metrics"]["recordings_alone"]["uar"] == alone.filter(condition="clean", subset="all")["uar"].item()
+    assert values["metrics"]["per_recording"]["uar"] == alone.filter(condition="clean", subset="all")["uar"].item()
     assert values["metrics"]["uar"] == table.filter(estimator="robust", condition="clean", subset="all")["uar"].item()
-    assert "other speech of the same speakers was heard, without its labels" in values["metrics"]["meaning"]
+    assert "other speech of the same speakers was heard, without its labels" in values["metrics"]["description"]
     assert "With each recording alone, nothing else of its speaker heard" in (out / "MODEL_CARD.md").read_text()
     assert "recordings alone" in (out / "report.html").read_text()
     assert summary.warnings == ()
@@ -254,9 +254,9 @@ def test_the_figures_are_those_of_the_model_with_these_voices(by_speaker, small_
     places = own.select(key).join(data.rows.select(key).with_row_index(), on=key, how="left", maintain_order="left")
     rows = places["index"].to_numpy()
     model = load_model(out)
-    p = model.predictor()(data.mfcc[rows], data.n_frames[rows], voices_of(data, "speaker").of(rows))
+    p = model.predictor()(data.mfcc[rows], data.n_frames[rows], speaker_stats_of(data, "speaker").of(rows))
     np.testing.assert_allclose(p, own.select(f"p_{label}" for label in model.labels).to_numpy(), atol=1e-5)
-    alone = model.predictor()(data.mfcc[rows], data.n_frames[rows], voices_of(data, "recording").of(rows))
+    alone = model.predictor()(data.mfcc[rows], data.n_frames[rows], speaker_stats_of(data, "recording").of(rows))
     accuracy = (np.asarray(model.labels)[alone.argmax(axis=1)] == own["emotion"].to_numpy()).mean()
     table = pl.read_parquet(out / "summary.parquet")
     row = table.filter(estimator="robust, recordings alone", condition="g711", subset="all")
@@ -274,7 +274,7 @@ def test_speakers_that_are_not_known_are_counted(small_corpus, tmp_path):
     featurize(
         small_corpus, FeaturizeOptions(out=tmp_path / "f", corpus="none", labels=labels_file(small_corpus), jobs=1)
     )
-    options = TrainOptions(out=tmp_path / "m", recipe="seed", epochs=1, normalize="speaker")
+    options = TrainOptions(out=tmp_path / "m", recipe="published", epochs=1, normalize="speaker")
     summary = train([tmp_path / "f"], options, say=quiet)
     n = pl.read_parquet(tmp_path / "f" / "*.parquet")["path"].n_unique()
     assert (
@@ -310,10 +310,10 @@ def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp
 
 def test_a_channel_is_heard_from_its_beginning_to_the_end_of_each_batch():
     mfcc, n_frames = segments([20] * 6)
-    voices = ChannelVoices()
-    first = voices.hear([0, 1, 0], Heard.of(mfcc[:3], n_frames[:3], N_MELS))
+    voices = OnlineCmvn()
+    first = voices.hear([0, 1, 0], FrameStats.of(mfcc[:3], n_frames[:3], N_MELS))
     assert first.n_frames.tolist() == [40, 20, 40]
-    second = voices.hear([1, 1, 0], Heard.of(mfcc[3:], n_frames[3:], N_MELS))
+    second = voices.hear([1, 1, 0], FrameStats.of(mfcc[3:], n_frames[3:], N_MELS))
     assert second.n_frames.tolist() == [60, 60, 60]
     np.testing.assert_allclose(second.sums[0], mfcc[[1, 3, 4]].astype(np.float64).sum(axis=(0, 1)))
 
@@ -335,8 +335,8 @@ def test_calls_are_scored_by_what_is_heard_of_each_channel(small_corpus, by_reco
     mfcc, n_frames = parts["mfcc"].to_numpy(), parts["n_frames"].cast(pl.Int64).to_numpy()
     model = load_model(by_recording)
     everything = np.zeros(len(parts), dtype=np.int64)
-    heard = Heard.of(mfcc, n_frames, model.spec.n_mels).together(everything, 1)[everything]
-    expected = model.predictor()(mfcc, n_frames, heard)
+    stats = FrameStats.of(mfcc, n_frames, model.spec.n_mels).together(everything, 1)[everything]
+    expected = model.predictor()(mfcc, n_frames, stats)
     np.testing.assert_allclose(found.select(f"p_{label}" for label in model.labels).to_numpy(), expected, atol=1e-5)
     without = model.predictor()(mfcc, n_frames)
     assert np.abs(without - expected).max() > 1e-3

@@ -134,7 +134,7 @@ class Run:
         paths = [path for part in self.out.glob("part-*") for path in pq.read_table(part)["path"].to_pylist()]
         return {path: paths.count(path) for path in sorted(set(paths))}
 
-    def begun(self, name: str) -> int:
+    def resume_from(self, name: str) -> int:
         """How often a recording was begun."""
         file = (self.folder / name).with_suffix(".begun")
         return len(file.read_text()) if file.exists() else 0
@@ -215,7 +215,7 @@ def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(tmp_path
 
     assert (summary.n_rows, summary.n_recordings, summary.rejects) == (10, 4, ())
     assert run.counts == {"a": 1, "b": 2, "c": 3, "d": 4}
-    assert [run.begun(name) for name in "abcd"] == [1, 1, 1, 1]
+    assert [run.resume_from(name) for name in "abcd"] == [1, 1, 1, 1]
 
 
 def test_where_every_recording_ends_its_worker_the_machine_is_at_fault(run, tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def test_a_recording_that_takes_too_long_is_rejected_at_once_even_where_it_hangs
     (reject,) = summary.rejects
     assert (reject.path, reject.stage, reject.error) == ("b", "worker", "TimedOut")
     assert reject.message == "b: was given up after 2 s; give a longer --timeout, or replace or remove the file"
-    assert run.begun("b") == 1
+    assert run.resume_from("b") == 1
     run(recordings_of(tmp_path, contents), timeout_s=1.5)
     assert run.plan.todo == ()
 
@@ -312,7 +312,7 @@ def test_a_file_that_is_gone_before_it_is_read_is_rejected_and_forgotten_by_the_
     assert [(reject.path, reject.message[:24]) for reject in summary.rejects] == [("b", "b: is no longer there, t")]
     assert run.counts == {"a": 600, "c": 7}
     summary = run(recordings_of(tmp_path, {"a": "600", "c": "7"}), jobs=1)
-    assert (summary.rejects, summary.n_recordings, run.plan.n_vanished) == ((), 2, 0)
+    assert (summary.rejects, summary.n_recordings, run.plan.n_missing) == ((), 2, 0)
 
 
 def test_a_file_that_has_changed_since_the_walk_is_done_as_it_is_and_known_next_time(run, tmp_path):
@@ -447,7 +447,7 @@ def test_of_many_that_begin_together_one_at_a_time_holds_an_output(tmp_path):
     assert held >= 4
 
 
-@pytest.mark.parametrize("who", ["nobody", "gone", "alive", "elsewhere"])
+@pytest.mark.parametrize("who", ["nobody", "gone", "alive", "cross_corpus"])
 def test_without_locks_of_the_file_system_the_record_decides(who, tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -459,12 +459,12 @@ def test_without_locks_of_the_file_system_the_record_decides(who, tmp_path, monk
     record = {
         "gone": {"pid": gone.pid, "host": socket.gethostname()},
         "alive": {"pid": os.getpid(), "host": socket.gethostname()},
-        "elsewhere": {"pid": gone.pid, "host": "another.example"},
+        "cross_corpus": {"pid": gone.pid, "host": "another.example"},
     }.get(who)
     if record is not None:
         file.write_text(json.dumps(record | {"started": "2026-03-01T00:00:00+00:00"}))
 
-    if who in ("alive", "elsewhere"):
+    if who in ("alive", "cross_corpus"):
         refused = rf"process {record['pid']} on {record['host']}.*remove {file}"
         with pytest.raises(OutputError, match=refused), locked(file, tmp_path):
             pass

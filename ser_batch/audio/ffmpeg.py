@@ -73,10 +73,10 @@ class AvSource:
             Stage ``decode``: broken data, or NaN or infinite samples.
         """
         waiting: list[Samples] = []
-        n_waiting, n_left = 0, self.sound.n_samples
+        n_waiting, n_beyond_limit = 0, self.sound.n_samples
         for frame in self._frames():
-            samples = _samples(frame)[:n_left]
-            n_left -= len(samples)
+            samples = _samples(frame)[:n_beyond_limit]
+            n_beyond_limit -= len(samples)
             waiting.append(samples)
             n_waiting += len(samples)
             while n_waiting >= block_samples:

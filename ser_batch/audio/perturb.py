@@ -88,12 +88,12 @@ def _noise(samples: Samples, rate: int, change: Change, generator: np.random.Gen
     n_fft = scipy.fft.next_fast_len(len(samples), real=True)
     spectrum = scipy.fft.rfft(samples, n_fft)
     frequencies_hz = np.fft.rfftfreq(n_fft, 1 / rate).astype(np.float32)
-    colour = generator.integers(4)
-    if colour == 3:
+    color = generator.integers(4)
+    if color == 3:
         shape = np.sqrt(_smooth(np.abs(spectrum) ** 2, round(50 * n_fft / rate)))  # no harmonics: 100 Hz wide
     else:
         # power falls with 1, 1/f or 1/f**2 above 50 Hz
-        shape = np.maximum(frequencies_hz, 50) ** np.float32(-colour / 2)
+        shape = np.maximum(frequencies_hz, 50) ** np.float32(-color / 2)
     # white noise has such a spectrum; it goes round without a seam, so what is left of it is as loud at its ends
     white = generator.standard_normal(2 * len(shape), dtype=np.float32).view(np.complex64)
     noise = scipy.fft.irfft(shape * white, n_fft)[: len(samples)]

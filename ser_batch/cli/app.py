@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ser_batch import __version__
-from ser_batch.cli.console import Output, coloured, output_options
+from ser_batch.cli.console import Output, colored, output_options
 from ser_batch.errors import SerBatchError, did_you_mean, printable
 
 _EXAMPLE = "\b\nExample:\n"
@@ -76,7 +76,7 @@ class Group(click.Group):
             error.message = "\n".join(lines)  # type: ignore[misc]  # the type of error and its usage line are kept
             raise
         except SerBatchError as error:
-            click.echo(f"{coloured('ser-batch', 'red')}: {error}", err=True)
+            click.echo(f"{colored('ser-batch', 'red')}: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo(
@@ -146,7 +146,7 @@ def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete
     return [CompletionItem(name) for name in (*RELEASES, *CHECKPOINTS) if name.startswith(incomplete)]
 
 
-def tell_fault(error: Exception) -> None:
+def report_crash(error: Exception) -> None:
     """Print what nobody expected, to stderr: where it happened, or with ``--verbose`` all of it."""
     import traceback
 
@@ -154,7 +154,7 @@ def tell_fault(error: Exception) -> None:
         traceback.print_exception(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     click.echo(
-        f"{coloured('ser-batch', 'red')}: a fault in the program: {type(error).__name__}: {printable(error)} "
+        f"{colored('ser-batch', 'red')}: a fault in the program: {type(error).__name__}: {printable(error)} "
         f"({printable(frame.filename)}, line {frame.lineno}). Please report it with what --verbose shows and the "
         "output of `ser-batch --version`",
         err=True,

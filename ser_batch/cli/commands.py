@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ser_batch.cli import console, steps
-from ser_batch.cli.app import Group, complete_downloads, complete_models, print_versions, tell_fault
+from ser_batch.cli.app import Group, complete_downloads, complete_models, print_versions, report_crash
 from ser_batch.cli.console import Output
 from ser_batch.cli.params import PLACE, run_options
 from ser_batch.errors import printable
@@ -47,8 +47,8 @@ def cli() -> None:
 )
 @click.option(
     "--preset",
-    type=click.Choice(["ravdess", "telephone"]),
-    default="ravdess",
+    type=click.Choice(["wideband", "telephone"]),
+    default="wideband",
     show_default=True,
     help="How MFCCs are computed: at 22050 Hz, or at 8000 Hz. Encoders have a sampling rate of their own.",
 )
@@ -87,16 +87,16 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option("--out", type=_PATH, default="model", show_default=True, help="The model folder.")
 @click.option(
     "--estimator",
-    type=click.Choice(["cnn", "svm", "forest", "logistic"]),
-    default="cnn",
+    type=click.Choice(["network", "svm", "forest", "logistic"]),
+    default="network",
     show_default=True,
     help="A network, or a classical model on embeddings or on the mean and deviation of MFCCs.",
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["robust", "seed", "head"]),
-    help="How the network is built and trained. seed: the published method, a CNN on MFCCs. robust: another CNN. head: "
-    "small heads on the embeddings of an encoder.  [default: head for embeddings, else robust; or that of --init]",
+    type=click.Choice(["robust", "published", "head"]),
+    help="How the network is built and trained. published: the published method, a CNN on MFCCs. robust: another CNN. "
+    "head: small heads on the embeddings of an encoder.  [default: head for embeddings, else robust; or that of --init]",
 )
 @click.option(
     "--init",
@@ -121,7 +121,7 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--train-variants",
     metavar="all|clean,...",
-    help="Variants to train on.  [default: clean for the recipe seed and classical models, else all]",
+    help="Variants to train on.  [default: clean for the recipe published and classical models, else all]",
 )
 @click.option(
     "--conditions",
@@ -133,8 +133,8 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--baselines",
     metavar="majority,svm,...",
-    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, seed, robust, "
-    "head.  [default: none]",
+    help="Models to fit on the same folds, for the table of models: majority, logistic, svm, forest, published, "
+    "robust, head.  [default: none]",
 )
 @click.option(
     "--soft-labels",
@@ -150,7 +150,8 @@ def featurize(audio: Path, **options: Any) -> None:
 @click.option(
     "--epochs",
     type=int,
-    help="Passes over the training data.  [default: that of the recipe: robust 200, seed 100, head 14; --init 50, 14]",
+    help="Passes over the training data.  [default: that of the recipe: robust 200, published 100, head 14; "
+    "--init 50, 14]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, shuffling and splits.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="How many seeds to repeat it with, and average.")
@@ -338,7 +339,7 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
 
     \b
     Example:
-      ser-batch run jobs/ravdess-seed.toml --set train.epochs=2
+      ser-batch run jobs/ravdess-published.toml --set train.epochs=2
     """
     from ser_batch.config.job import read_job
 
@@ -464,5 +465,5 @@ def main() -> None:
     try:
         cli(prog_name="ser-batch")
     except Exception as error:  # click has told of everything that may happen; this is a fault, and says where
-        tell_fault(error)
+        report_crash(error)
         raise SystemExit(1) from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ser_batch.encoder.convert import ConvertSummary
     from ser_batch.featurization import FeaturizeSummary
     from ser_batch.model.export import ExportSummary
-    from ser_batch.model.folder import Bundle
+    from ser_batch.model.folder import Model
     from ser_batch.plot import Look
     from ser_batch.runs.progress import Progress
     from ser_batch.scoring.run import ScoreSummary
@@ -101,7 +101,7 @@ class Output:
 
     def warning(self, text: object, kind: str = "warning") -> None:
         """Print a warning to stderr, whatever was asked for."""
-        click.echo(f"{coloured(kind, 'yellow')}: {printable(text)}", err=True)
+        click.echo(f"{colored(kind, 'yellow')}: {printable(text)}", err=True)
 
     def remark(self, text: str) -> None:
         """Print what need not be acted upon to stderr."""
@@ -185,11 +185,11 @@ def output_options() -> list[click.Option]:
     ]
 
 
-def coloured(text: str, colour: str) -> str:
-    """Return a word in a colour, for `click.echo`, which takes it out again where it prints to no terminal."""
+def colored(text: str, color: str) -> str:
+    """Return a word in a color, for `click.echo`, which takes it out again where it prints to no terminal."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
-    return click.style(text, fg=colour)
+    return click.style(text, fg=color)
 
 
 def _nothing(*_progress: object) -> None:
@@ -265,7 +265,7 @@ def print_featurize(summary: "FeaturizeSummary", output: Output) -> None:
     """Print what featurize did."""
     for warning in summary.warnings:
         output.warning(warning)
-    _print_passed_over(summary.passed_over, output)
+    _print_passed_over(summary.skipped_files, output)
     _print_rejects(summary.rejects, output)
     n_segments = summary.n_segments // summary.n_variants  # each has a row for every variant
     in_variants = f" in {summary.n_variants} variants" if summary.n_variants > 1 else ""
@@ -301,7 +301,7 @@ def print_train(summary: "TrainSummary", output: Output) -> None:
                 f"{figures['n']} segments"
             )
         output.line()
-        output.line(printable(summary.metrics["meaning"]))
+        output.line(printable(summary.metrics["description"]))
     how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "was trained already, nothing to do"
     output.line(
         f"{printable(summary.out)}: model {summary.model_id}, {summary.n_train} segments for training, "
@@ -316,7 +316,7 @@ def print_score(summary: "ScoreSummary", output: Output) -> None:
 
     for warning in summary.warnings:
         output.warning(warning)
-    _print_passed_over(summary.passed_over, output)
+    _print_passed_over(summary.skipped_files, output)
     _print_rejects(summary.rejects, output)
     _print_model(summary.model, output)
     _print_reference(summary, output)
@@ -340,8 +340,8 @@ def print_plot(seen: "Look", out: "Path", output: Output) -> None:
         f"{seen.silence_s:.1f} s of them silence"
     )
     output.line(f"model: {printable(seen.model.folder)} ({seen.model.model_id})")
-    if seen.model.values["licence"]:
-        output.line(f"license: {seen.model.values['licence']}")
+    if seen.model.values["license"]:
+        output.line(f"license: {seen.model.values['license']}")
 
 
 def print_export(summary: "ExportSummary", output: Output) -> None:
@@ -354,8 +354,8 @@ def print_export(summary: "ExportSummary", output: Output) -> None:
         f"checked: {summary.n_checked} segments with onnxruntime, largest difference from score "
         f"{summary.largest_difference:.1e}"
     )
-    if summary.model.values["licence"]:
-        output.line(f"license: {summary.model.values['licence']}")
+    if summary.model.values["license"]:
+        output.line(f"license: {summary.model.values['license']}")
 
 
 def _print_figures(report: "pl.DataFrame", columns: "list[str] | tuple[str, ...]", output: Output) -> None:
@@ -390,7 +390,7 @@ def _cell(value: float | None, digits: int = 2) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.{digits}f}"
 
 
-def _print_model(model: "Bundle", output: Output) -> None:
+def _print_model(model: "Model", output: Output) -> None:
     """Print which model it was, what it is worth on recordings from elsewhere, and on what terms it may be used."""
     from ser_batch.report.regimes import MOSTLY_NEUTRAL
 
@@ -398,28 +398,28 @@ def _print_model(model: "Bundle", output: Output) -> None:
     metrics = model.values["metrics"]
     calls = model.regimes.get(MOSTLY_NEUTRAL)
     if calls:
-        unseen = f"unseen corpora ({', '.join(map(printable, model.elsewhere))})"
+        unseen = f"unseen corpora ({', '.join(map(printable, model.cross_corpus))})"
         figures = f"UAR {calls['uar']:.2f} (chance {1 / calls['n_labels']:.2f}), accuracy {calls['accuracy']:.2f}"
         output.line(
             f"accuracy: {figures} on mostly neutral speech composed from "
-            f"{unseen if model.elsewhere else 'held-out recordings'}. Expect less on real calls"
+            f"{unseen if model.cross_corpus else 'held-out recordings'}. Expect less on real calls"
         )
-        if not model.elsewhere:
-            output.line(printable(metrics["meaning"]))
-    elif model.elsewhere:
+        if not model.cross_corpus:
+            output.line(printable(metrics["description"]))
+    elif model.cross_corpus:
         of_each = ", ".join(
             f"{printable(name)} {figures['uar']:.2f} (chance {1 / len(figures['labels']):.2f})"
-            for name, figures in model.elsewhere.items()
+            for name, figures in model.cross_corpus.items()
         )
         output.line(f"accuracy: UAR on unseen corpora: {of_each}. Expect less on real calls")
     elif metrics:
-        meaning = printable(metrics["meaning"])
-        output.line(f"accuracy: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {meaning}")
+        description = printable(metrics["description"])
+        output.line(f"accuracy: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {description}")
     else:
         output.line("accuracy: not known, nothing was held out when the model was trained")
-    if model.values["licence"]:
-        output.line(f"license: {printable(model.values['licence'])}")
-    better = model.better_supported
+    if model.values["license"]:
+        output.line(f"license: {printable(model.values['license'])}")
+    better = model.recommended_model
     if better:
         output.line(
             f"better supported for recordings made elsewhere: --model {better}, measured on corpora never heard"
@@ -428,7 +428,7 @@ def _print_model(model: "Bundle", output: Output) -> None:
 
 def _print_reference(summary: "ScoreSummary", output: Output) -> None:
     """Print what voices were compared with, and how often each label was expected."""
-    from ser_batch.scoring.reference import LEAST_RECORDINGS
+    from ser_batch.scoring.reference import MIN_RECORDINGS
 
     used = summary.reference
     if used is not None:
@@ -442,7 +442,7 @@ def _print_reference(summary: "ScoreSummary", output: Output) -> None:
             output.line("reference: each segment's own channel; none of the archive, as --reference said")
         else:
             output.line(
-                f"reference: each segment's own channel; none of the archive, which had fewer than {LEAST_RECORDINGS} "
+                f"reference: each segment's own channel; none of the archive, which had fewer than {MIN_RECORDINGS} "
                 f"recordings with speech, {made}"
             )
     shares = summary.prior
@@ -452,10 +452,10 @@ def _print_reference(summary: "ScoreSummary", output: Output) -> None:
         output.line("prior: " + ", ".join(f"{printable(label)} {share:.2f}" for label, share in shares.items()))
 
 
-def _print_passed_over(passed_over: Mapping[str, int], output: Output) -> None:
-    if passed_over:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(passed_over.items()))
-        output.remark(f"passed over: {sum(passed_over.values())} other files ({kinds})")
+def _print_passed_over(skipped_files: Mapping[str, int], output: Output) -> None:
+    if skipped_files:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped_files.items()))
+        output.remark(f"passed over: {sum(skipped_files.values())} other files ({kinds})")
 
 
 def _print_rejects(rejects: "tuple[Reject, ...]", output: Output) -> None:
@@ -468,13 +468,13 @@ def _print_rejects(rejects: "tuple[Reject, ...]", output: Output) -> None:
 
 def _print_last(summary: "FeaturizeSummary | ScoreSummary", output: Output, *, speed: str = "") -> None:
     """Print what is not done and the closing line."""
-    if summary.n_vanished:
-        output.line(f"vanished: {summary.n_vanished} recordings are gone; --prune drops their rows")
-    if summary.n_older:
-        output.line(f"older: {summary.n_older} recordings are not done, they were modified before --since")
-    if summary.n_left:
-        output.line(f"left: {summary.n_left} recordings beyond --limit; the same command goes on with them")
-    already = f", {summary.n_already} were done already" if summary.n_already else ""
+    if summary.n_missing:
+        output.line(f"vanished: {summary.n_missing} recordings are gone; --prune drops their rows")
+    if summary.n_before_since:
+        output.line(f"older: {summary.n_before_since} recordings are not done, they were modified before --since")
+    if summary.n_beyond_limit:
+        output.line(f"left: {summary.n_beyond_limit} recordings beyond --limit; the same command goes on with them")
+    already = f", {summary.n_up_to_date} were done already" if summary.n_up_to_date else ""
     output.line(
         f"done: {summary.n_done} recordings in {summary.seconds:.1f} s{speed}{already}; "
         f"{summary.audio_s / 3600:.2f} h of audio in all, {len(summary.rejects)} rejected"

@@ -24,13 +24,13 @@ _RUN_KEYS = {
     "n_segments": "segments in the output",
     "audio_s": "sound of all recordings in the output, s",
     "n_done": "recordings done by this call",
-    "n_already": "recordings done before",
-    "n_vanished": "recordings that are gone, whose rows are still there",
-    "n_older": "recordings not done because of `--since`",
-    "n_left": "recordings not done because of `--limit`",
+    "n_up_to_date": "recordings done before",
+    "n_missing": "recordings that are gone, whose rows are still there",
+    "n_before_since": "recordings not done because of `--since`",
+    "n_beyond_limit": "recordings not done because of `--limit`",
     "n_rejected": "recordings that could not be used",
     "rejects": "the table of them",
-    "passed_over": "other files seen, counted by suffix",
+    "skipped_files": "other files seen, counted by suffix",
     "warnings": "list of sentences",
     "seconds": "time this call took, s",
 }
@@ -52,8 +52,8 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "n_train": "segments for training, variants not counted",
         "n_test": "segments held out, of all folds together",
         "shared_speakers": "speakers on both sides of the split, the most of any fold",
-        "metrics": "`metrics` of bundle.json: `accuracy`, `uar`, `macro_f1`, `weighted_f1`, `ece`, `meaning` and more; "
-        "empty with `--split none`",
+        "metrics": "`metrics` of model.json: `accuracy`, `uar`, `macro_f1`, `weighted_f1`, `ece`, `description` and "
+        "more; empty with `--split none`",
         "report": "list of the rows of report.parquet for all held-out rows in the first condition; null with "
         "`--split none`",
         "models": "list of the rows of summary.parquet; null with `--split none`",
@@ -68,10 +68,10 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "n_calls": "recordings and channels in the table of calls",
         "done_s": "sound that this call scored, s",
         "labels": "list of the rows of the table of labels for all roles together",
-        "model": "`path`, `model_id`, `labels`, `licence`, `uar` and `accuracy` (null where nothing was held out), "
-        "`elsewhere` (UAR by corpus never heard), `regimes` (`uar`, `accuracy` and `n_labels` on held-out recordings, "
-        "by regime), "
-        "`better_supported` (null, or the name of a model)",
+        "model": "`path`, `model_id`, `labels`, `license`, `uar` and `accuracy` (null where nothing was held out), "
+        "`cross_corpus` (UAR by corpus never heard), `regimes` (`uar`, `accuracy` and `n_labels` on held-out "
+        "recordings, by regime), "
+        "`recommended_model` (null, or the name of a model)",
         "reference": "null for models that take none; else `file`, `kind` (`archive` or `none`), `n_recordings`, "
         "`n_segments` and `created`, when it was made",
         "prior": "expected share of each label",
@@ -92,7 +92,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "labels": "list of the labels, in the order of the probabilities",
         "n_checked": "segments compared with what score computes",
         "largest_difference": "of their probabilities",
-        "licence": "terms of the model",
+        "license": "terms of the model",
     },
     "plot": {
         "out": "the picture",
@@ -103,7 +103,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "silence_s": "silence in it that the picture shows, s",
         "model": "the model's folder",
         "model_id": "the model",
-        "licence": "terms of the model",
+        "license": "terms of the model",
     },
     "run": {"steps": "list of the objects of what was run, each with `command` before its own keys"},
     "download": {
@@ -127,7 +127,7 @@ RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
         "n_bytes": "their bytes, or of a model all files",
         "n_rows": "rows",
         "columns": "list of `name`, `dtype` as in docs/tables.md",
-        "spec": "how it came about: of spec.json, bundle.json, or what a score was run with",
+        "spec": "how it came about: of spec.json, model.json, or what a score was run with",
         "figures": "numbers by name, with their unit in it",
         "counts": "rows by value, of columns with up to 100 of them; `null` counts rows without one. `rejected at`: "
         "rejects by stage; `status` of predictions: rows of the table of calls",
@@ -166,7 +166,7 @@ def export_result(summary: "ExportSummary") -> dict[str, Any]:
         "labels": list(summary.model.labels),
         "n_checked": summary.n_checked,
         "largest_difference": summary.largest_difference,
-        "licence": summary.model.values["licence"],
+        "license": summary.model.values["license"],
     }
 
 
@@ -181,7 +181,7 @@ def plot_result(seen: "Look", out: "Path") -> dict[str, Any]:
         "silence_s": seen.silence_s,
         "model": seen.model.folder,
         "model_id": seen.model.model_id,
-        "licence": seen.model.values["licence"],
+        "license": seen.model.values["license"],
     }
 
 
@@ -220,12 +220,12 @@ def score_result(summary: "ScoreSummary") -> dict[str, Any]:
             "path": model.folder,
             "model_id": model.model_id,
             "labels": model.labels,
-            "licence": model.values["licence"],
+            "license": model.values["license"],
             "uar": metrics.get("uar"),
             "accuracy": metrics.get("accuracy"),
-            "elsewhere": {name: figures["uar"] for name, figures in model.elsewhere.items()},
+            "cross_corpus": {name: figures["uar"] for name, figures in model.cross_corpus.items()},
             "regimes": {name: dict(figures) for name, figures in model.regimes.items()},
-            "better_supported": model.better_supported,
+            "recommended_model": model.recommended_model,
         },
         "reference": _reference(summary),
         "prior": dict(summary.prior),
@@ -279,16 +279,16 @@ def _run(summary: "FeaturizeSummary | ScoreSummary", *, n_segments: int) -> dict
         "n_segments": n_segments,
         "audio_s": summary.audio_s,
         "n_done": summary.n_done,
-        "n_already": summary.n_already,
-        "n_vanished": summary.n_vanished,
-        "n_older": summary.n_older,
-        "n_left": summary.n_left,
+        "n_up_to_date": summary.n_up_to_date,
+        "n_missing": summary.n_missing,
+        "n_before_since": summary.n_before_since,
+        "n_beyond_limit": summary.n_beyond_limit,
         "n_rejected": len(summary.rejects),
     }
 
 
 def _told(summary: "FeaturizeSummary | ScoreSummary") -> dict[str, Any]:
-    return {"passed_over": summary.passed_over, "warnings": summary.warnings, "seconds": summary.seconds}
+    return {"skipped_files": summary.skipped_files, "warnings": summary.warnings, "seconds": summary.seconds}
 
 
 _VALUES_SHOWN = 12

@@ -35,7 +35,7 @@ class FeatureSpec:
     n_mfcc
         Coefficients kept of the orthonormal DCT-II.
     n_fft, win_length, hop_length
-        FFT size, periodic Hann window and step, in samples; frames are centred, zeros pad both ends.
+        FFT size, periodic Hann window and step, in samples; frames are centered, zeros pad both ends.
     n_mels
         Slaney mel bands, area-normalised.
     top_db
@@ -100,7 +100,7 @@ class FeatureSpec:
         return self.max_samples / self.sampling_rate
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, as they are written to spec.json and bundle.json."""
+        """Return all fields, as they are written to spec.json and model.json."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -125,7 +125,7 @@ class FeatureSpec:
 
 
 PRESETS: dict[str, FeatureSpec] = {
-    "ravdess": FeatureSpec(),
+    "wideband": FeatureSpec(),
     "telephone": FeatureSpec(
         sampling_rate=8000, n_fft=1024, win_length=743, hop_length=186, n_mels=64, top_db=60.0, level="peak"
     ),

@@ -13,8 +13,8 @@ from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError, did_you_mean
 from ser_batch.storage.paths import is_remote
 
-RecipeName = Literal["robust", "seed", "head"]
-Estimator = Literal["cnn", "svm", "forest", "logistic"]
+RecipeName = Literal["robust", "published", "head"]
+Estimator = Literal["network", "svm", "forest", "logistic"]
 VocalChannel = Literal["both", "speech", "song"]
 Normalize = Literal["none", "recording", "speaker"]
 # who does the work: processes of this machine, or the workers of a cluster
@@ -25,13 +25,13 @@ CorpusName = Literal[
     "enterface", "cafe", "nemo", "emovo", "shemo", "esd",
 ]  # fmt: skip
 # what stands beside a model in the table of models: networks by their recipe, the others by their name
-BASELINES = ("majority", "logistic", "svm", "forest", "seed", "robust", "head")
+BASELINES = ("majority", "logistic", "svm", "forest", "published", "robust", "head")
 # of MFCCs, and of embeddings
 DEFAULT_RECIPE: RecipeName = "robust"
 HEAD_RECIPE: RecipeName = "head"
 # the front end that is no encoder
 MFCC = "mfcc"
-DEFAULT_PRESET = "ravdess"
+DEFAULT_PRESET = "wideband"
 # no call lasts a day; what says that it does would keep a worker for hours
 DEFAULT_MAX_DURATION_S = 86_400.0
 
@@ -254,7 +254,7 @@ class TrainOptions:
     """
 
     out: Path = Path("model")
-    estimator: Estimator = "cnn"
+    estimator: Estimator = "network"
     recipe: RecipeName | None = None
     init: str | None = None
     split: str = "stratified"
@@ -285,17 +285,17 @@ class TrainOptions:
             value, known = getattr(self, name), typing.get_args(choices)
             if value not in known and not is_open:
                 raise UsageError(f"{name} {value!r}; expected one of {', '.join(known)}{did_you_mean(value, known)}")
-        if self.init is not None and self.estimator != "cnn":
+        if self.init is not None and self.estimator != "network":
             raise UsageError(
                 f"--init {self.init} with --estimator {self.estimator}; only a network can start from another one, "
                 "leave one of the two out"
             )
-        if self.soft_labels and self.estimator != "cnn":
+        if self.soft_labels and self.estimator != "network":
             raise UsageError(
                 f"--soft-labels with --estimator {self.estimator}; only a network learns from votes, leave one of the "
                 "two out"
             )
-        if self.normalize not in (None, "none") and self.estimator != "cnn":
+        if self.normalize not in (None, "none") and self.estimator != "network":
             raise UsageError(
                 f"--normalize {self.normalize} with --estimator {self.estimator}; nothing would be left of the mean "
                 "and deviation that such a model goes by, leave one of the two out"
@@ -324,7 +324,7 @@ class TrainOptions:
         """
         is_encoder = isinstance(spec, EncoderSpec)
         recipe = self.recipe or (HEAD_RECIPE if is_encoder else DEFAULT_RECIPE)
-        networks = (recipe, *self.wanted_baselines) if self.estimator == "cnn" else self.wanted_baselines
+        networks = (recipe, *self.wanted_baselines) if self.estimator == "network" else self.wanted_baselines
         for name in networks:
             if name in typing.get_args(RecipeName) and is_encoder != (name == HEAD_RECIPE):
                 found, made = ("embeddings", "MFCCs") if is_encoder else ("MFCCs", "embeddings")
@@ -339,12 +339,12 @@ class TrainOptions:
                 f"--normalize {self.normalize} with embeddings: heads have references of their own, of the archive and "
                 "of the channel; leave --normalize out"
             )
-        return dataclasses.replace(self, recipe=recipe) if self.estimator == "cnn" else self
+        return dataclasses.replace(self, recipe=recipe) if self.estimator == "network" else self
 
     @property
     def kind(self) -> str:
         """What is trained: the recipe of the network, else the estimator."""
-        return (self.recipe or DEFAULT_RECIPE) if self.estimator == "cnn" else self.estimator
+        return (self.recipe or DEFAULT_RECIPE) if self.estimator == "network" else self.estimator
 
     @property
     def model_name(self) -> str:
@@ -409,7 +409,7 @@ class ScoreOptions(RunOptions):
             )
 
     @property
-    def least_speech(self) -> float:
+    def min_speech_ratio(self) -> float:
         """The share of speech that a segment needs to be scored: where the user chose the segments, all are."""
         return self.min_speech if self.segments in ("windows", "turns") else 0.0
 

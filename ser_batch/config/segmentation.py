@@ -86,14 +86,14 @@ class Segmentation:
                 f"choose --window {math.floor(spec.max_window_s * 100) / 100:g} or less"
             )
 
-    def decisive(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return the fields that change a value: window and hop only where they are used."""
         fields = self.to_dict()
         unused = {"windows": (), "turns": ("hop_s",)}.get(self.mode, ("window_s", "hop_s"))
         return {name: value for name, value in fields.items() if name not in unused}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as they are written to spec.json and bundle.json."""
+        """Return the fields as they are written to spec.json and model.json."""
         return dataclasses.asdict(self)
 
     @classmethod

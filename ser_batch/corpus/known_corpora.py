@@ -7,7 +7,7 @@ from ser_batch.corpus.filenames import REPETITIONS, Corpus, Source, sexes
 from ser_batch.corpus.manifest import Metadata
 from ser_batch.corpus.publisher_tables import PUBLISHER_TABLES
 
-# Livingstone & Russo 2018, https://doi.org/10.1371/journal.pone.0196391; licence: https://zenodo.org/records/1188976.
+# Livingstone & Russo 2018, https://doi.org/10.1371/journal.pone.0196391; license: https://zenodo.org/records/1188976.
 # Modality, vocal channel, emotion, intensity, statement, repetition, actor; odd actors are male
 RAVDESS = Corpus(
     name="ravdess",
@@ -48,7 +48,7 @@ _CREMA_D_WOMEN = (
     *(1037, 1043, 1046, 1047, 1049, 1052, 1053, 1054, 1055, 1056, 1058, 1060, 1061, 1063, 1072, 1073, 1074, 1075),
     *(1076, 1078, 1079, 1082, 1084, 1089, 1091),
 )
-# Cao et al. 2014, https://doi.org/10.1109/TAFFC.2014.2336244; licence, sexes (VideoDemographics.csv) and sentences:
+# Cao et al. 2014, https://doi.org/10.1109/TAFFC.2014.2336244; license, sexes (VideoDemographics.csv) and sentences:
 # https://github.com/CheyneyComputerScience/CREMA-D. Actor, sentence, emotion, level; one name ends in X for XX
 CREMA_D = Corpus(
     name="crema-d",
@@ -232,7 +232,7 @@ ESD = Corpus(
     },
     speakers=sexes(unknown=(f"{speaker:04d}" for speaker in range(1, 21))),
 )
-# Burkhardt et al. 2005, https://doi.org/10.21437/Interspeech.2005-446; texts, sexes and licence as published by
+# Burkhardt et al. 2005, https://doi.org/10.21437/Interspeech.2005-446; texts, sexes and license as published by
 # https://github.com/audeering/emodb. Speaker, text, the German word for the emotion, version
 EMODB = Corpus(
     name="emodb",
@@ -569,7 +569,7 @@ def parse_name(name: str, *, folder: str = "", corpus: str = "auto") -> Metadata
     return next((said for one in _IN_ORDER if (said := one.parse(name, folder, is_asked_for=False)) is not None), None)
 
 
-def licence_of(corpora: Iterable[str]) -> str:
+def license_of(corpora: Iterable[str]) -> str:
     """Return the licenses that a model trained on some corpora inherits, in words; empty where none is known.
 
     Corpora that are not known here are the user's own.

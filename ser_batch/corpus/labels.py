@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.corpus.known_corpora import CORPORA
-from ser_batch.corpus.manifest import SAID_BY_LABELS, LabelRow, Recording
+from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording
 from ser_batch.corpus.publisher_tables import LabelTable, RecordingsByName, delimiter_of, publisher_table
 from ser_batch.errors import InputError
 from ser_batch.tables.schemas import LABEL_PREFIX
@@ -101,9 +101,9 @@ RESERVED_LABELS = frozenset({"accuracy", "macro_avg", "weighted_avg"})
 # those of the corpora that are known by name
 OUR_LABELS = sorted({label for corpus in CORPORA.values() for label in corpus.meanings["emotion"].values() if label})
 _EXPECTED_LABEL = f"a lower-case word such as angry (a-z, 0-9, _), and none of {', '.join(sorted(RESERVED_LABELS))}"
-_LABEL_COLUMNS = ("path", *SAID_BY_LABELS, "channel", "start_s", "end_s")
+_LABEL_COLUMNS = ("path", *LABEL_COLUMNS, "channel", "start_s", "end_s")
 # the table's channels are 16-bit integers; and no recording lasts decades
-_MOST_CHANNELS, _LONGEST_S = 2**15, 1e9
+_MAX_CHANNELS, _LONGEST_S = 2**15, 1e9
 # what a column of text may hold, and how to say so; other columns hold any text
 _TEXTS = {
     "sex": (re.compile("male|female"), "male or female"),
@@ -249,7 +249,7 @@ def _label_row(
     if None in row:
         raise InputError(f"{where}: more cells than the header has columns; quote a path that holds a comma")
     path = _text(row.get("path"))
-    said = {name: _text(row.get(name)) for name in SAID_BY_LABELS}
+    said = {name: _text(row.get(name)) for name in LABEL_COLUMNS}
     if path is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
     path = str(row["path"]) if str(row["path"]) in known else path
@@ -260,7 +260,7 @@ def _label_row(
         if text is not None and pattern.fullmatch(text) is None:
             raise InputError(f"{where}: {name} {text!r}; expected {expected}")
     channel = _number(where, "channel", row.get("channel"))
-    if channel is not None and (not -1 <= channel < _MOST_CHANNELS or channel != int(channel)):
+    if channel is not None and (not -1 <= channel < _MAX_CHANNELS or channel != int(channel)):
         raise InputError(f"{where}: channel {channel:g}; expected -1 (the mean), 0, 1, ...")
     start_s, end_s = (_number(where, name, row.get(name)) for name in ("start_s", "end_s"))
     if (start_s is None) != (end_s is None):

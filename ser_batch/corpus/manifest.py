@@ -97,18 +97,18 @@ class Manifest:
         The audio files.
     rejects
         Entries that look like recordings but cannot be reached.
-    passed_over
+    skipped_files
         How many other files there were, by suffix (lower case).
     """
 
     root: Path
     recordings: tuple[Recording, ...]
     rejects: tuple[Reject, ...]
-    passed_over: Mapping[str, int]
+    skipped_files: Mapping[str, int]
 
 
 # columns of a labels file that say the same as a name does
-SAID_BY_LABELS = ("emotion", "speaker", "sex", "intensity", "statement", "corpus")
+LABEL_COLUMNS = ("emotion", "speaker", "sex", "intensity", "statement", "corpus")
 
 
 def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelRow | None:
@@ -124,13 +124,13 @@ def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelR
     start_s, end_s
         Of the stretch, in seconds.
     """
-    best, most_s = None, (end_s - start_s) / 2 - 1e-6  # half of it, and what is lost in rounding
+    best, max_s = None, (end_s - start_s) / 2 - 1e-6  # half of it, and what is lost in rounding
     for label in labels:
         if label.start_s is None or label.end_s is None:
             continue
         shared_s = min(label.end_s, end_s) - max(label.start_s, start_s)
-        if shared_s > most_s:
-            best, most_s = label, shared_s
+        if shared_s > max_s:
+            best, max_s = label, shared_s
     return best or next((label for label in labels if label.start_s is None), None)
 
 
@@ -151,5 +151,5 @@ def metadata_of(recording: Recording, label: LabelRow | None) -> dict[str, Any]:
     """Return the metadata columns of a segment: what the label row says, else what the name says."""
     said = {field.name: getattr(recording.metadata, field.name) for field in dataclasses.fields(Metadata)}
     if label is not None:
-        said |= {name: value for name in SAID_BY_LABELS if (value := getattr(label, name))}
+        said |= {name: value for name in LABEL_COLUMNS if (value := getattr(label, name))}
     return said | {"emotion": emotion_of(recording, label)}

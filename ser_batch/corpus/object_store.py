@@ -46,14 +46,14 @@ def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifes
     if not found:
         raise UsageError(f"{audio}: nothing is there; expected recordings")
     root = remote.parent if list(found) == [remote.path] else remote
-    passed_over: Counter[str] = Counter()
+    skipped_files: Counter[str] = Counter()
     recordings: list[Recording] = []
     for key, info in sorted(found.items()):
         *_, folder, name = key.split("/")
         stem, dot, end = name.rpartition(".")
         suffix = (dot + end).lower() if stem else ""
         if suffix not in suffixes:
-            passed_over[printable(suffix) or "no suffix"] += 1
+            skipped_files[printable(suffix) or "no suffix"] += 1
             continue
         recordings.append(
             Recording(
@@ -67,8 +67,8 @@ def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifes
             )
         )
     if not recordings:
-        raise InputError(f"{audio}: no recordings found; it holds {sum(passed_over.values())} other files")
-    return Manifest(root, tuple(recordings), (), dict(passed_over))
+        raise InputError(f"{audio}: no recordings found; it holds {sum(skipped_files.values())} other files")
+    return Manifest(root, tuple(recordings), (), dict(skipped_files))
 
 
 def is_in_store(recording: Recording) -> bool:

@@ -50,7 +50,7 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
     root = os.fsencode(audio.parent.resolve() if single else audio.resolve())
     recordings: list[Recording] = []
     rejects: list[Reject] = []
-    passed_over: Counter[str] = Counter()
+    skipped_files: Counter[str] = Counter()
     seen: set[str] = set()
     below = root.rstrip(b"/") + b"/"
     for file in [os.path.join(root, os.fsencode(audio.name))] if single else _files(root, rejects):  # noqa: PTH118 - pathlib knows no bytes
@@ -59,7 +59,7 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
         stem, dot, end = os.path.basename(file).rpartition(b".")  # noqa: PTH119 - as above
         suffix = os.fsdecode(dot + end).lower() if stem else ""
         if suffix not in AUDIO_SUFFIXES:
-            passed_over[printable(suffix) or "no suffix"] += 1
+            skipped_files[printable(suffix) or "no suffix"] += 1
             continue
         try:
             status = os.stat(file)  # noqa: PTH116 - as above
@@ -67,7 +67,7 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
             rejects.append(Reject(path, "walk", type(error).__name__, f"{printable(path)}: {error.strerror}"))
             continue
         if not stat.S_ISREG(status.st_mode):
-            passed_over["not a regular file"] += 1
+            skipped_files["not a regular file"] += 1
             continue
         if path in seen:
             rejects.append(
@@ -86,12 +86,12 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
             Recording(path=path, file=file, size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=metadata)
         )
     if not recordings and not rejects:
-        others = f"; it holds {sum(passed_over.values())} other files" if passed_over else ""
+        others = f"; it holds {sum(skipped_files.values())} other files" if skipped_files else ""
         raise InputError(
             f"{audio}: no recordings found{others}; expected files that end in "
             f"{' '.join(sorted(AUDIO_SUFFIXES))}, at any depth"
         )
-    return Manifest(Path(os.fsdecode(root)), tuple(recordings), tuple(rejects), dict(passed_over))
+    return Manifest(Path(os.fsdecode(root)), tuple(recordings), tuple(rejects), dict(skipped_files))
 
 
 def name_warnings(recordings: Iterable[Recording], *, corpus: str) -> tuple[str, ...]:

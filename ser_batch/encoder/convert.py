@@ -25,7 +25,7 @@ CONFIG_FILE = "config.json"
 SAFETENSORS_FILE = "model.safetensors"
 CTRANSLATE2_FILE = "model.bin"
 _PICKLED = ("pytorch_model.bin", "*.pt", "*.pth")
-_MOST_OUTPUTS = 4
+_MAX_OUTPUTS = 4
 _EXPECTED = (
     f"a folder with {CONFIG_FILE} and {SAFETENSORS_FILE} (Hugging Face) or {CTRANSLATE2_FILE} (CTranslate2), or such a "
     f"{CTRANSLATE2_FILE} itself"
@@ -61,7 +61,7 @@ def default_outputs(n_blocks: int) -> tuple[int, ...]:
     ((1, 2, 3), (2, 3, 4, 5), (4, 6, 8, 10), (11, 16, 22, 27))
     """
     first, last = max(1, round(n_blocks / 3)), max(1, n_blocks - max(1, round(n_blocks / 6)))
-    n = min(_MOST_OUTPUTS, last - first + 1)
+    n = min(_MAX_OUTPUTS, last - first + 1)
     return tuple(round(output) for output in np.linspace(first, last, max(n, 1)))
 
 

@@ -17,7 +17,7 @@ from ser_batch.config.features import EncoderSpec, FeatureSpec
 from ser_batch.mfcc import mel_filterbank
 
 Array = npt.NDArray[np.float32]
-_LEAST_POWER = np.float32(1e-10)
+_MIN_POWER = np.float32(1e-10)
 _RANGE = np.float32(8.0)  # decades below the loudest point that are kept
 
 
@@ -46,7 +46,7 @@ def log_mel(samples: Array, spec: EncoderSpec) -> Array:
     power = np.square(spectrum.real)
     power += np.square(spectrum.imag)
     mel = power @ filters
-    np.log10(np.maximum(mel, _LEAST_POWER, out=mel), out=mel)
+    np.log10(np.maximum(mel, _MIN_POWER, out=mel), out=mel)
     np.maximum(mel, mel.max() - _RANGE, out=mel)
     mel += np.float32(4.0)
     mel *= np.float32(0.25)

@@ -10,7 +10,7 @@ from ser_batch.config.features import EncoderSpec
 
 Array = npt.NDArray[np.float32]
 # a mean and a deviation of fewer tokens say nothing: all tokens are taken then
-LEAST_TOKENS = 3
+MIN_TOKENS = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class SegmentEncoder:
         """End the segment and return its embedding; without any sample, that of one silent token."""
         if self._n_pending or not self._n_blocks:
             self._encode()
-        moments = self._speech if self._speech.n_tokens >= LEAST_TOKENS else self._all
+        moments = self._speech if self._speech.n_tokens >= MIN_TOKENS else self._all
         return Embedding(moments.values(), self._speech.n_tokens)
 
     def _encode(self) -> None:
@@ -79,9 +79,9 @@ class SegmentEncoder:
         self._pending, self._n_pending = [], 0
         self._n_blocks += 1
         leveled, is_speech = level_speech(samples, self._encoder.spec)
-        if not is_speech.any() and self._speech.n_tokens >= LEAST_TOKENS:
+        if not is_speech.any() and self._speech.n_tokens >= MIN_TOKENS:
             return  # digital silence that nothing will be taken of
-        if self._speech.n_tokens + is_speech.sum() < LEAST_TOKENS:
+        if self._speech.n_tokens + is_speech.sum() < MIN_TOKENS:
             # all tokens may be needed
             tokens = self._encoder.tokens(leveled)
             self._all.add(tokens)

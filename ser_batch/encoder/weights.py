@@ -14,7 +14,7 @@ from ser_batch.errors import EncoderError
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 # a Whisper has at most 32 blocks of width 1280
-_MOST_BLOCKS = 100
+_MAX_BLOCKS = 100
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -65,7 +65,7 @@ def check_weights(arrays: Arrays, source: Path, *, n_heads: int) -> EncoderWeigh
     width, n_mels, _ = kernel.shape
     blocks = {int(found[1]) for name in arrays if (found := re.match(r"layers\.(\d+)\.", name))}
     n_blocks = max(blocks, default=-1) + 1
-    if not 1 <= n_blocks <= _MOST_BLOCKS or len(blocks) != n_blocks:
+    if not 1 <= n_blocks <= _MAX_BLOCKS or len(blocks) != n_blocks:
         raise EncoderError(f"{source}: blocks {sorted(blocks)[:9]}; expected all from 0 on; fetch the file again")
     if n_heads < 1 or width % n_heads:
         raise EncoderError(

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.errors import BundleError, SerBatchError, UsageError
+from ser_batch.errors import ModelError, SerBatchError, UsageError
 from ser_batch.mfcc import kernel
-from ser_batch.model.folder import Bundle
+from ser_batch.model.folder import Model
 from ser_batch.model.saving import versions
-from ser_batch.network.cmvn import Heard
+from ser_batch.network.cmvn import FrameStats
 from ser_batch.storage.atomic import atomic_path, make_folder
 
 # what probabilities of the graph may differ from those of score by
@@ -41,17 +41,17 @@ class ExportSummary:
     """
 
     out: Path
-    model: Bundle
+    model: Model
     inputs: Mapping[str, tuple[str | int, ...]]
     n_checked: int
     largest_difference: float
 
 
-def export(model: Bundle, out: Path) -> ExportSummary:
+def export(model: Model, out: Path) -> ExportSummary:
     """Write a network as an ONNX file: MFCCs and numbers of real frames in, probabilities out.
 
     The scaler, the mean over the ensemble and the temperature are in the graph. Its metadata hold the labels in the
-    order of the probabilities, the feature spec, the model's id and licence.
+    order of the probabilities, the feature spec, the model's id and license.
 
     Parameters
     ----------
@@ -66,22 +66,22 @@ def export(model: Bundle, out: Path) -> ExportSummary:
         The model is no network, or the packages of the extra ``onnx`` are missing.
     SerBatchError
         The graph gives other probabilities.
-    BundleError
+    ModelError
         The model folder is altered.
     OutputError
         `out` cannot be written.
     """
-    if model.estimator != "cnn":
+    if model.estimator != "network":
         raise UsageError(
             f"{model.folder}: a model of {model.estimator}; expected a network: only those are exported as ONNX. Train "
-            "one with --estimator cnn"
+            "one with --estimator network"
         )
     if model.is_head_model:
         raise UsageError(
             f"{model.folder}: heads on embeddings; expected a network on MFCCs, such as --model fast: only those are "
             "exported as ONNX. The encoder of embeddings is an ONNX file already (docs/encoders.md)"
         )
-    predictor = model.predictor()  # also checks that network and bundle.json belong together
+    predictor = model.predictor()  # also checks that network and model.json belong together
     for package in _PACKAGES:
         try:
             importlib.import_module(package)
@@ -100,7 +100,7 @@ def export(model: Bundle, out: Path) -> ExportSummary:
             by_voice=by_voice,
         )
     except ValueError as error:
-        raise BundleError(f"{model.folder}: its network cannot be built anew: {error}; train it again") from error
+        raise ModelError(f"{model.folder}: its network cannot be built anew: {error}; train it again") from error
     graph.producer_name = "ser-batch"
     graph.producer_version = versions()["ser-batch"]
     graph.doc_string = str(model.values.get("description", ""))
@@ -108,8 +108,8 @@ def export(model: Bundle, out: Path) -> ExportSummary:
         graph.metadata_props.add(key=name, value=value)
     contents = graph.SerializeToString()
     largest, n_checked = 0.0, 0
-    for inputs, heard in _cases(model):
-        own = predictor(inputs["mfcc"], inputs["n_frames"].astype(np.int64), heard)
+    for inputs, stats in _cases(model):
+        own = predictor(inputs["mfcc"], inputs["n_frames"].astype(np.int64), stats)
         largest = max(largest, _difference(contents, inputs, own))
         n_checked += len(own)
     if not largest <= LARGEST_DIFFERENCE:
@@ -127,12 +127,12 @@ def export(model: Bundle, out: Path) -> ExportSummary:
     return ExportSummary(out, model, shapes, n_checked, largest)
 
 
-def metadata(model: Bundle) -> dict[str, str]:
+def metadata(model: Model) -> dict[str, str]:
     """Return what stands in an exported file beside the graph; lists and tables are JSON."""
     return {
         "labels": json.dumps(model.labels),
         "model_id": model.model_id,
-        "licence": str(model.values.get("licence", "")),
+        "license": str(model.values.get("license", "")),
         "feature_spec": json.dumps(model.values["feature_spec"]),
         "feature_spec_hash": str(model.values["feature_spec_hash"]),
         "normalize": model.normalize,
@@ -156,7 +156,7 @@ def _difference(contents: bytes, inputs: Inputs, expected: npt.NDArray[np.float6
     return float(np.abs(found - expected).max())
 
 
-def _cases(model: Bundle) -> Iterator[tuple[Inputs, Heard | None]]:
+def _cases(model: Model) -> Iterator[tuple[Inputs, FrameStats | None]]:
     """Yield what a graph is tried on, and what is heard of their voices: numbers drawn, made-up sounds, one segment."""
     spec = model.spec
     generator = np.random.default_rng(0)
@@ -174,18 +174,20 @@ def _cases(model: Bundle) -> Iterator[tuple[Inputs, Heard | None]]:
     for mfcc, n_frames in ((drawn, n_drawn), (made, n_made), (made[:1], n_made[:1])):
         mfcc[np.arange(spec.n_frames) >= n_frames[:, None]] = 0
         inputs: Inputs = {"mfcc": mfcc, "n_frames": n_frames.astype(np.int32)}
-        heard = None
+        stats = None
         if model.normalize != "none":
-            heard = Heard.of(mfcc, n_frames, spec.n_mels)
+            stats = FrameStats.of(mfcc, n_frames, spec.n_mels)
             is_strange = np.arange(len(mfcc)) % 4 == 1  # nothing was heard of these
-            heard = heard.replaced(is_strange, Heard(*(np.zeros_like(part) for part in dataclasses.astuple(heard))))
-            mean, variance = heard.moments()
+            stats = stats.replaced(
+                is_strange, FrameStats(*(np.zeros_like(part) for part in dataclasses.astuple(stats)))
+            )
+            mean, variance = stats.moments()
             inputs |= {
                 "voice_mean": mean.astype(np.float32),
                 "voice_scale": np.sqrt(variance).astype(np.float32),
-                "voice_frames": heard.n_frames.astype(np.float32),
+                "voice_frames": stats.n_frames.astype(np.float32),
             }
-        yield inputs, heard
+        yield inputs, stats
 
 
 def _sound(generator: np.random.Generator, rate: int) -> npt.NDArray[np.float32]:

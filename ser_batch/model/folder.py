@@ -15,13 +15,13 @@ from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec, 
 from ser_batch.config.option_values import MAX_SAMPLING_RATE
 from ser_batch.config.options import HEAD_RECIPE, Normalize
 from ser_batch.config.variants import CLEAN
-from ser_batch.errors import BundleError, EncoderError, UsageError, did_you_mean
+from ser_batch.errors import EncoderError, ModelError, UsageError, did_you_mean
 from ser_batch.model.prediction import Predictor, summary_features, tempered
 from ser_batch.model.schema import check_archive, check_used, read_values
 from ser_batch.model.sklearn_check import check_estimator
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
-from ser_batch.network.out_of_domain import Domain, Familiar
+from ser_batch.network.out_of_domain import Domain, DomainModel
 
 if TYPE_CHECKING:
     from ser_batch.network import numpy_inference
@@ -40,19 +40,19 @@ def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
 
 
 def model_id_of(contents: bytes, values: Mapping[str, Any]) -> str:
-    """Return 16 hex digits of what identifies a network or estimator, and of a bundle.json with or without them."""
+    """Return 16 hex digits of what identifies a network or estimator, and of a model.json with or without them."""
     kept = {name: value for name, value in values.items() if name not in _NOT_IN_ID}
     return hashlib.sha256(contents + canonical_json(kept).encode()).hexdigest()[:16]
 
 
-BUNDLE_FILE = "bundle.json"
+MODEL_FILE = "model.json"
 CARD_FILE = "MODEL_CARD.md"
 # in the model folder: an encoder that does not ship with ser-batch
 ENCODER_FOLDER = "encoder"
 TELEPHONE_RATE = 8000
 TELEPHONE_VARIANTS = {"telephone", "g711", "gsm"}
 MODEL_FILES = {
-    "cnn": "network.keras",
+    "network": "network.keras",
     "svm": "estimator.skops",
     "forest": "estimator.skops",
     "logistic": "estimator.skops",
@@ -68,7 +68,7 @@ _TRUSTED = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Bundle:
+class Model:
     """A checked model folder.
 
     Parameters
@@ -76,7 +76,7 @@ class Bundle:
     folder
         Where it lies.
     values
-        bundle.json as it stands.
+        model.json as it stands.
     """
 
     folder: Path
@@ -89,7 +89,7 @@ class Bundle:
 
     @property
     def estimator(self) -> str:
-        """``cnn``, ``svm``, ``forest`` or ``logistic``."""
+        """``network``, ``svm``, ``forest`` or ``logistic``."""
         return str(self.values["estimator"])
 
     @property
@@ -161,7 +161,7 @@ class Bundle:
         return cast(Normalize, self.values.get("normalize", "none"))
 
     @property
-    def elsewhere(self) -> Mapping[str, Mapping[str, Any]]:
+    def cross_corpus(self) -> Mapping[str, Mapping[str, Any]]:
         """The figures on corpora that were left out, by their name; empty where none was."""
         return cast("Mapping[str, Mapping[str, Any]]", self.values["metrics"].get("held_out_corpora", {}))
 
@@ -177,18 +177,18 @@ class Bundle:
         return found
 
     @property
-    def better_supported(self) -> str | None:
+    def recommended_model(self) -> str | None:
         """Name of a model in the package that is measured on corpora left out, where this one is not."""
         default = shipped_models().get(DEFAULT_MODEL)
-        if self.elsewhere or default is None:
+        if self.cross_corpus or default is None:
             return None
-        return DEFAULT_MODEL if load_model(default).elsewhere else None
+        return DEFAULT_MODEL if load_model(default).cross_corpus else None
 
     @property
-    def familiar(self) -> Familiar | None:
+    def mfcc_domain(self) -> DomainModel | None:
         """What was trained on, for telling what is unlike it; None for models that do not know."""
-        values = self.values.get("familiar")
-        return Familiar(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
+        values = self.values.get("mfcc_domain")
+        return DomainModel(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
 
     @property
     def domain(self) -> Domain | None:
@@ -212,11 +212,11 @@ class Bundle:
 
         Raises
         ------
-        BundleError
-            Network and bundle.json do not belong together.
+        ModelError
+            Network and model.json do not belong together.
         """
         path = self.folder / MODEL_FILES[self.estimator]
-        if self.estimator == "cnn":
+        if self.estimator == "network":
             network, scaler = self.network(), self.scaler
             temperature = float(self.values["temperature"])
             return lambda mfcc, n_frames, heard=None: tempered(
@@ -232,10 +232,10 @@ class Bundle:
             check_estimator(estimator, self.n_numbers)
             tried = estimator.predict_proba(np.zeros((1, self.n_numbers), dtype=np.float32))
             self._check_tried(np.asarray(tried))
-        except BundleError:
+        except ModelError:
             raise
         except Exception as error:  # skops raises whatever its parts do on a broken file
-            raise BundleError(f"{path}: cannot be read as a skops file ({error}); train again") from error
+            raise ModelError(f"{path}: cannot be read as a skops file ({error}); train again") from error
         if isinstance(self.feature_spec, EncoderSpec):
             return lambda embedding, _n_frames, _heard=None: np.asarray(
                 estimator.predict_proba(embedding), dtype=np.float64
@@ -249,15 +249,15 @@ class Bundle:
 
         Raises
         ------
-        BundleError
-            Heads and bundle.json do not belong together.
+        ModelError
+            Heads and model.json do not belong together.
         """
-        path = self.folder / MODEL_FILES["cnn"]
+        path = self.folder / MODEL_FILES["network"]
         heads, configuration, weights = load_heads(path, self.scaler, len(self.labels))
         self._check_id(network_contents(configuration, weights))
         for reference in REFERENCES:
             if reference not in heads.members:
-                raise BundleError(f"{path}: has no heads with the reference {reference}; copy the folder again")
+                raise ModelError(f"{path}: has no heads with the reference {reference}; copy the folder again")
         names = ("temperature", "temperature_without_reference", "temperature_of_calls")
         return HeadModel(heads, self.labels, *(float(self.values[name]) for name in names))
 
@@ -271,18 +271,18 @@ class Bundle:
 
         Raises
         ------
-        BundleError
-            Network and bundle.json do not belong together.
+        ModelError
+            Network and model.json do not belong together.
         """
         from ser_batch.network import numpy_inference
 
-        path = self.folder / MODEL_FILES["cnn"]
+        path = self.folder / MODEL_FILES["network"]
         network = numpy_inference.load_network(path)
         self._check_id(network_contents(network.configuration, network.weights))
         try:
             tried = network.predict(np.zeros((1, self.spec.n_frames, self.spec.n_mfcc), dtype=np.float32))
         except Exception as error:  # whatever NumPy raises on weights that do not go together
-            raise BundleError(f"{path}: the network fails ({error}); train again") from error
+            raise ModelError(f"{path}: the network fails ({error}); train again") from error
         self._check_tried(tried)
         return network
 
@@ -291,52 +291,52 @@ class Bundle:
         expected = (1, len(self.labels))
         is_right = probabilities.shape == expected and probabilities.dtype.kind == "f"
         if not (is_right and np.isfinite(probabilities).all() and abs(probabilities.sum() - 1) < 1e-3):
-            raise BundleError(
+            raise ModelError(
                 f"{self.folder / MODEL_FILES[self.estimator]}: gives no probabilities of the {len(self.labels)} labels "
-                f"in {BUNDLE_FILE} (but numbers of shape {probabilities.shape}); copy the whole folder again, or train "
+                f"in {MODEL_FILE} (but numbers of shape {probabilities.shape}); copy the whole folder again, or train "
                 "again"
             )
 
     def _check_id(self, contents: bytes) -> None:
         if model_id_of(contents, self.values) != self.model_id:
-            raise BundleError(
-                f"{self.folder}: {BUNDLE_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
+            raise ModelError(
+                f"{self.folder}: {MODEL_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
                 "together; copy the whole folder again, or train again"
             )
 
 
-def load_model(folder: Path) -> Bundle:
-    """Check a model folder and read its bundle.json; the network itself is read by `Bundle.predictor`.
+def load_model(folder: Path) -> Model:
+    """Check a model folder and read its model.json; the network itself is read by `Model.predictor`.
 
     Raises
     ------
-    BundleError
-        A file is missing or altered, a field of bundle.json is of a wrong type or range, or the folder was written by
+    ModelError
+        A file is missing or altered, a field of model.json is of a wrong type or range, or the folder was written by
         a newer version.
     """
-    path = folder / BUNDLE_FILE
+    path = folder / MODEL_FILE
     try:
         values = read_values(path)
     except FileNotFoundError:
-        raise BundleError(f"{folder}: no {BUNDLE_FILE}; expected a folder made by `ser-batch train`") from None
+        raise ModelError(f"{folder}: no {MODEL_FILE}; expected a folder made by `ser-batch train`") from None
     missing = [name for name in _REQUIRED if name not in values]
     if missing:
-        raise BundleError(f"{path}: no {missing[0]}; it is not complete, copy the folder again or train again")
+        raise ModelError(f"{path}: no {missing[0]}; it is not complete, copy the folder again or train again")
     if values["schema_version"] != 1 or isinstance(values["schema_version"], bool):
-        raise BundleError(
+        raise ModelError(
             f"{path}: schema version {values['schema_version']!r}, this program reads 1; upgrade ser-batch"
         )
     if not isinstance(values["estimator"], str) or values["estimator"] not in MODEL_FILES:
-        raise BundleError(f"{path}: estimator {values['estimator']!r}; expected one of {', '.join(MODEL_FILES)}")
+        raise ModelError(f"{path}: estimator {values['estimator']!r}; expected one of {', '.join(MODEL_FILES)}")
     check_used(path, values, MODEL_FILES[values["estimator"]])
     _check_file(folder, MODEL_FILES[values["estimator"]], values["files"])
-    bundle = Bundle(folder, values)
+    model = Model(folder, values)
     try:
-        if bundle.feature_spec.digest() != values["feature_spec_hash"]:
-            raise BundleError(f"{path}: feature_spec was altered after training; copy the folder again")
+        if model.feature_spec.digest() != values["feature_spec_hash"]:
+            raise ModelError(f"{path}: feature_spec was altered after training; copy the folder again")
     except (UsageError, TypeError) as error:
-        raise BundleError(f"{path}: {error}; upgrade ser-batch, or train again") from error
-    return bundle
+        raise ModelError(f"{path}: {error}; upgrade ser-batch, or train again") from error
+    return model
 
 
 _REQUIRED = (
@@ -351,27 +351,27 @@ _REQUIRED = (
     "files",
     "metrics",
     "training",
-    "licence",
+    "license",
 )
 
 
 def _check_file(folder: Path, name: str, hashes: Mapping[str, str]) -> None:
     path = folder / name
     if not path.is_file():
-        raise BundleError(f"{path}: missing; copy the whole folder again, or train again")
+        raise ModelError(f"{path}: missing; copy the whole folder again, or train again")
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != hashes[name]:
-        raise BundleError(f"{path}: altered since it was saved; copy the whole folder again, or train again")
+        raise ModelError(f"{path}: altered since it was saved; copy the whole folder again, or train again")
 
 
 def shipped_models() -> dict[str, Path]:
     """Return the models in the package, by name."""
     root = Path(str(importlib.resources.files("ser_batch") / "models"))
-    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{BUNDLE_FILE}"))}
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MODEL_FILE}"))}
 
 
-def find_model(model: str | None, *, option: str = "--model") -> Bundle:
+def find_model(model: str | None, *, option: str = "--model") -> Model:
     """Return the model that scoring uses.
 
     Parameters

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.network.cmvn import Heard
+from ser_batch.network.cmvn import FrameStats
 
 Array = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -16,7 +16,7 @@ class Predictor(Protocol):
     """What turns MFCCs into probabilities."""
 
     def __call__(
-        self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64], heard: Heard | None = None, /
+        self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64], stats: FrameStats | None = None, /
     ) -> Probabilities:
         """Return probabilities of segments, shape (n, n_labels).
 

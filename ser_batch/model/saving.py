@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ser_batch.config.features import canonical_json
-from ser_batch.model.folder import BUNDLE_FILE, CARD_FILE, MODEL_FILES, Bundle, model_id_of, network_contents
+from ser_batch.model.folder import CARD_FILE, MODEL_FILE, MODEL_FILES, Model, model_id_of, network_contents
 from ser_batch.storage.atomic import atomic_path, write_json, write_text
 
 
-def save_model(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Bundle:
-    """Write a model folder's network or estimator, bundle.json and card.
+def save_model(folder: Path, values: Mapping[str, Any], model: Any, card: str) -> Model:
+    """Write a model folder's network or estimator, model.json and card.
 
     Parameters
     ----------
     folder
-        Exists; bundle.json is written last.
+        Exists; model.json is written last.
     values
-        bundle.json without model_id, created, versions and files.
+        model.json without model_id, created, versions and files.
     model
         A Keras network, or a scikit-learn estimator.
     card
@@ -29,7 +29,7 @@ def save_model(folder: Path, values: Mapping[str, Any], model: Any, card: str) -
     """
     path = folder / MODEL_FILES[values["estimator"]]
     with atomic_path(path) as temporary:
-        if values["estimator"] == "cnn":
+        if values["estimator"] == "network":
             from ser_batch.network import optimization
 
             named = temporary.with_name(temporary.name + ".keras")  # Keras goes by the suffix
@@ -51,8 +51,8 @@ def save_model(folder: Path, values: Mapping[str, Any], model: Any, card: str) -
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
     }
     write_text(folder / CARD_FILE, card.replace("{model_id}", model_id))
-    write_json(folder / BUNDLE_FILE, complete)
-    return Bundle(folder, complete)
+    write_json(folder / MODEL_FILE, complete)
+    return Model(folder, complete)
 
 
 def versions() -> dict[str, str]:

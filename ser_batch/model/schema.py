@@ -11,7 +11,7 @@ from ser_batch.config.features import EncoderSpec
 from ser_batch.config.option_values import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE, are_shares
 from ser_batch.config.options import HEAD_RECIPE, Normalize
 from ser_batch.corpus.labels import is_label
-from ser_batch.errors import BundleError, UsageError, shortened
+from ser_batch.errors import ModelError, UsageError, shortened
 
 Check = Callable[[Any], bool]
 
@@ -72,9 +72,9 @@ def fields(required: Mapping[str, Check] | None = None, optional: Mapping[str, C
 # a model of many corpora has some 20 kB
 MAX_JSON_BYTES = 16_000_000
 _HEX_16, _HEX_64 = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}")
-_MOST_LABELS = 1000
+_MAX_LABELS = 1000
 # of a domain: embeddings are some units large, and so is what tells speech from other sounds
-_MOST_WEIGHT = 1e6
+_MAX_WEIGHT = 1e6
 # what no model of ours comes near; beyond, a single segment would fill the memory
 _SPEC_RANGES = {
     "sampling_rate": (MIN_SAMPLING_RATE, MAX_SAMPLING_RATE),
@@ -98,7 +98,7 @@ def _are_some_names(value: Any) -> bool:
     return _NAMES(value) and bool(value)
 
 
-def _is_elsewhere(value: Any) -> bool:
+def _is_cross_corpus(value: Any) -> bool:
     more = {"labels": _are_some_names, "conditions": table_of(_FIGURE), "n": is_count}
     return _FIGURES(value) and fields(more)(value)
 
@@ -118,7 +118,7 @@ _METRICS: dict[str, tuple[Check, str]] = {
     "uar": (is_share, "a number from 0 to 1"),
     "macro_f1": (_FIGURE, "a number from 0 to 1, or null"),
     "weighted_f1": (_FIGURE, "a number from 0 to 1, or null"),
-    "meaning": (is_text, "text"),
+    "description": (is_text, "text"),
 }
 _MORE_METRICS: dict[str, tuple[Check, str]] = {
     "n": (is_count, "a whole number"),
@@ -131,8 +131,8 @@ _MORE_METRICS: dict[str, tuple[Check, str]] = {
     ),
     "conditions": (table_of(_FIGURES), "by condition uar and accuracy"),
     "corpora": (table_of(_FIGURES), "by corpus uar and accuracy"),
-    "held_out_corpora": (table_of(_is_elsewhere), "by corpus uar, accuracy, n, labels and conditions"),
-    "recordings_alone": (_FIGURES, "uar and accuracy"),
+    "held_out_corpora": (table_of(_is_cross_corpus), "by corpus uar, accuracy, n, labels and conditions"),
+    "per_recording": (_FIGURES, "uar and accuracy"),
     "regimes": (
         table_of(table_of(_REGIME)),
         "by regime and condition n, uar, accuracy, ece, share_error, out_of_domain, recalls and corpora",
@@ -154,7 +154,7 @@ _MORE_TRAINING: dict[str, tuple[Check, str]] = {
     "corpora": (table_of(fields({"n_rows": is_count, "labels": _NAMES})), "by corpus n_rows and labels"),
 }
 # of the page and of what commands print
-_TEXTS = ("model_id", "estimator", "description", "licence")
+_TEXTS = ("model_id", "estimator", "description", "license")
 _SETTINGS: dict[str, tuple[Check, str]] = {
     "recipe": (or_null(is_text), "text or null"),
     "epochs": (or_null(is_count), "a whole number or null"),
@@ -173,7 +173,7 @@ _NONE = object()
 _INIT: dict[str, tuple[Check, str]] = {
     "model_id": (is_text, "text"),
     "labels": (_NAMES, "a list of labels"),
-    "licence": (or_null(is_text), "text or null"),
+    "license": (or_null(is_text), "text or null"),
     "training": (
         or_null(fields(optional={"datasets": _NAMES, "corpora": lambda value: isinstance(value, dict)})),
         "what it learned from, or null",
@@ -182,13 +182,13 @@ _INIT: dict[str, tuple[Check, str]] = {
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Read a bundle.json as far as it is an object of what JSON and UTF-8 can hold.
+    """Read a model.json as far as it is an object of what JSON and UTF-8 can hold.
 
     Raises
     ------
     FileNotFoundError
         It is not there.
-    BundleError
+    ModelError
         It is no JSON, or far larger than any.
     """
     try:
@@ -201,9 +201,9 @@ def read_values(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: cannot be read as JSON ({error}); copy the folder again") from error
+        raise ModelError(f"{path}: cannot be read as JSON ({error}); copy the folder again") from error
     if not isinstance(values, dict):
-        raise BundleError(f"{path}: holds no JSON object; copy the folder again or train again")
+        raise ModelError(f"{path}: holds no JSON object; copy the folder again or train again")
     return values
 
 
@@ -213,7 +213,7 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
     Parameters
     ----------
     path
-        Of bundle.json, for messages.
+        Of model.json, for messages.
     values
         What it holds: schema version, estimator and the fields that have to be there were looked at.
     model_file
@@ -221,10 +221,10 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
 
     Raises
     ------
-    BundleError
+    ModelError
         Naming the field.
     """
-    is_network = values["estimator"] == "cnn"
+    is_network = values["estimator"] == "network"
     _check(path, "model_id", values["model_id"], lambda value: _is_hex(value, _HEX_16), "16 hex digits")
     _check(path, "labels", values["labels"], _are_labels, "some lower-case words such as angry, sorted, each once")
     _check(
@@ -242,7 +242,7 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
         "64 hex digits by name of a file",
     )
     if model_file not in values["files"]:
-        raise BundleError(f"{path}: files names no {model_file}, so it may be altered; copy the whole folder again")
+        raise ModelError(f"{path}: files names no {model_file}, so it may be altered; copy the whole folder again")
     spec = values["feature_spec"]
     _check(path, "feature_spec", spec, lambda value: isinstance(value, dict), "an object")
     for name, (low, high) in _SPEC_RANGES.items():
@@ -252,7 +252,7 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
     _check(path, "feature_spec.n_mfcc", n_mfcc, is_count, "a whole number")
     n_scaled = n_mfcc
     if (values.get("recipe") == HEAD_RECIPE) != ("encoder" in spec and is_network):
-        raise BundleError(
+        raise ModelError(
             f"{path}: recipe is {values.get('recipe')!r}, and feature_spec that of "
             f"{'embeddings' if 'encoder' in spec else 'MFCCs'}; copy the folder again, or train again"
         )
@@ -260,7 +260,7 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
         try:
             n_scaled = EncoderSpec.from_dict(spec).embedding_size
         except UsageError as error:
-            raise BundleError(f"{path}: feature_spec: {error}") from error
+            raise ModelError(f"{path}: feature_spec: {error}") from error
         if values.get("domain") is not None:
             _check_domain(path, values["domain"], n_scaled)
     if is_network:
@@ -275,10 +275,10 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
             lambda value: table_of(is_number)(value) and are_shares(value, values["labels"]),
             "shares of labels of the model, each above 0 and below 1, together below 1 (or 1, where all are named)",
         )
-    familiar = values.get("familiar")
-    if familiar is not None:
-        _check_moments(path, "familiar", familiar, 2 * n_mfcc, others={"limit"})
-        _check(path, "familiar.limit", familiar["limit"], lambda value: is_number(value) and value > 0, "above 0")
+    mfcc_domain = values.get("mfcc_domain")
+    if mfcc_domain is not None:
+        _check_moments(path, "mfcc_domain", mfcc_domain, 2 * n_mfcc, others={"limit"})
+        _check(path, "familiar.limit", mfcc_domain["limit"], lambda value: is_number(value) and value > 0, "above 0")
     check_told(path, values)
 
 
@@ -287,7 +287,7 @@ def check_told(path: Path, values: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    BundleError
+    ModelError
         Naming the field.
     """
     _check(path, "labels", values.get("labels"), _are_some_names, "a list of labels")
@@ -299,7 +299,7 @@ def check_told(path: Path, values: Mapping[str, Any]) -> None:
     if metrics != {}:  # nothing was held out
         _check_table(path, "metrics", metrics, _METRICS, _MORE_METRICS)
     if ("init" in values) != ("init_name" in values):
-        raise BundleError(f"{path}: init and init_name go together; copy the folder again or train again")
+        raise ModelError(f"{path}: init and init_name go together; copy the folder again or train again")
     init, name = values.get("init", _NONE), "init"
     while init is not _NONE:
         _check_table(path, name, init, _INIT, {})
@@ -311,17 +311,17 @@ def check_archive(path: Path) -> None:
 
     Raises
     ------
-    BundleError
+    ModelError
         It is none, or its members claim more.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(member.file_size for member in archive.infolist())
     except Exception as error:  # zipfile raises whatever its parts do on a broken file
-        raise BundleError(f"{path}: cannot be read ({error}); copy the folder again, or train again") from error
+        raise ModelError(f"{path}: cannot be read ({error}); copy the folder again, or train again") from error
     size = path.stat().st_size
     if claimed > size:
-        raise BundleError(f"{path}: its parts claim {claimed} bytes, it has {size}; train again")
+        raise ModelError(f"{path}: its parts claim {claimed} bytes, it has {size}; train again")
 
 
 def _check_table(
@@ -336,7 +336,7 @@ def _check_table(
     dot = f"{name}." if name else ""
     for field, (check, expected) in required.items():
         if field not in values:
-            raise BundleError(f"{path}: no {dot}{field}; it is not complete, copy the folder again or train again")
+            raise ModelError(f"{path}: no {dot}{field}; it is not complete, copy the folder again or train again")
         _check(path, dot + field, values[field], check, expected)
     for field, (check, expected) in optional.items():
         if field in values:
@@ -344,7 +344,7 @@ def _check_table(
 
 
 def _check_moments(path: Path, name: str, values: Any, n: Any, others: frozenset[str] | set[str] = frozenset()) -> None:
-    """Check an object of n finite means and n scales above 0, for a `Scaler` or `Familiar`."""
+    """Check an object of n finite means and n scales above 0, for a `Scaler` or `DomainModel`."""
     if not isinstance(values, dict) or values.keys() != {"mean", "scale"} | others:
         _refuse(path, name, values, f"an object of {', '.join(sorted({'mean', 'scale'} | others))}")
     numbers = list_of(is_number)
@@ -362,15 +362,15 @@ def _check_domain(path: Path, values: Any, n: int) -> None:
     """Check what a `Domain` is made of: n weights, and an offset."""
     if not isinstance(values, dict) or values.keys() != {"direction", "offset"}:
         _refuse(path, "domain", values, "an object of direction, offset")
-    is_weight = _within(_MOST_WEIGHT)
+    is_weight = _within(_MAX_WEIGHT)
     _check(
         path,
         "domain.direction",
         values["direction"],
         lambda value: list_of(is_weight)(value) and len(value) == n,
-        f"{n} numbers within ±{_MOST_WEIGHT:g}",
+        f"{n} numbers within ±{_MAX_WEIGHT:g}",
     )
-    _check(path, "domain.offset", values["offset"], is_weight, f"a number within ±{_MOST_WEIGHT:g}")
+    _check(path, "domain.offset", values["offset"], is_weight, f"a number within ±{_MAX_WEIGHT:g}")
 
 
 def _within(most: float) -> Check:
@@ -384,7 +384,7 @@ def _is_hex(value: object, pattern: re.Pattern[str]) -> bool:
 def _are_labels(value: Any) -> bool:
     return (
         _are_some_names(value)
-        and len(value) <= _MOST_LABELS
+        and len(value) <= _MAX_LABELS
         and all(is_label(label) for label in value)
         and value == sorted(set(value))
     )
@@ -397,4 +397,4 @@ def _check(path: Path, field: str, value: Any, check: Check, expected: str) -> N
 
 def _refuse(path: Path, field: str, value: Any, expected: str) -> NoReturn:
     found = shortened(json.dumps(value), 80)
-    raise BundleError(f"{path}: {field} is {found}; expected {expected}. Copy the folder again, or train again")
+    raise ModelError(f"{path}: {field} is {found}; expected {expected}. Copy the folder again, or train again")

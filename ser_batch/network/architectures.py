@@ -142,7 +142,7 @@ def _of_labels(array: Array, labels: Sequence[str], known: Sequence[str]) -> Arr
     return out
 
 
-def _seed(x: Any, n_labels: int, prefix: str) -> Any:
+def _published(x: Any, n_labels: int, prefix: str) -> Any:
     for block, (filters, width, pool) in enumerate(((128, 7, 2), (128, 5, 2), (192, 5, 2), (256, 3, 1)), start=1):
         x = _convolved(x, filters, width, f"{prefix}{block}_")
         x = layers.ReLU(name=f"{prefix}{block}_relu")(x)
@@ -199,4 +199,4 @@ def _convolved(x: Any, filters: int, width: int, prefix: str, strides: int = 1) 
     return layers.BatchNormalization(name=f"{prefix}normalization")(x)
 
 
-_BUILDERS: dict[str, Callable[[Any, int, str], Any]] = {"robust": _robust, "seed": _seed}
+_BUILDERS: dict[str, Callable[[Any, int, str], Any]] = {"robust": _robust, "published": _published}

@@ -39,7 +39,7 @@ def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Heard:
+class FrameStats:
     """What was heard of some speakers: sums over the frames of their MFCCs that are speech.
 
     Parameters
@@ -68,20 +68,20 @@ class Heard:
         return cls(is_speech.sum(axis=1).astype(np.float64), frames.sum(axis=1), (frames * frames).sum(axis=1))
 
     @classmethod
-    def concatenated(cls, parts: Sequence["Heard"]) -> Self:
+    def concatenated(cls, parts: Sequence["FrameStats"]) -> Self:
         """Return what several hold as one, one after the other."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
 
-    def __add__(self, other: "Heard") -> "Heard":
-        return Heard(*(getattr(self, name) + getattr(other, name) for name in _FIELDS))
+    def __add__(self, other: "FrameStats") -> "FrameStats":
+        return FrameStats(*(getattr(self, name) + getattr(other, name) for name in _FIELDS))
 
-    def __getitem__(self, numbers: Numbers | slice) -> "Heard":
-        return Heard(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
+    def __getitem__(self, numbers: Numbers | slice) -> "FrameStats":
+        return FrameStats(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
 
-    def replaced(self, is_replaced: npt.NDArray[np.bool_], other: "Heard") -> "Heard":
+    def replaced(self, is_replaced: npt.NDArray[np.bool_], other: "FrameStats") -> "FrameStats":
         """Return what some hold, and others instead where `is_replaced`, shape (k,), says so."""
         chosen = is_replaced[:, None]
-        return Heard(
+        return FrameStats(
             np.where(is_replaced, other.n_frames, self.n_frames),
             np.where(chosen, other.sums, self.sums),
             np.where(chosen, other.squares, self.squares),
@@ -93,7 +93,7 @@ class Heard:
         mean = self.sums / n
         return mean, np.maximum(self.squares / n - mean**2, 0.0)
 
-    def together(self, group: Numbers, n_groups: int) -> "Heard":
+    def together(self, group: Numbers, n_groups: int) -> "FrameStats":
         """Return what groups hold.
 
         Parameters
@@ -103,7 +103,7 @@ class Heard:
         n_groups
             How many there are.
         """
-        out = Heard(np.zeros(n_groups), *(np.zeros((n_groups, self.sums.shape[1])) for _ in range(2)))
+        out = FrameStats(np.zeros(n_groups), *(np.zeros((n_groups, self.sums.shape[1])) for _ in range(2)))
         for total, own in ((out.n_frames, self.n_frames), (out.sums, self.sums), (out.squares, self.squares)):
             np.add.at(total, group, own)
         return out
@@ -122,7 +122,7 @@ class Scaler:
     mean: tuple[float, ...]
     scale: tuple[float, ...]
 
-    def transform(self, mfcc: Array, n_frames: Numbers, heard: Heard | None = None) -> Array:
+    def transform(self, mfcc: Array, n_frames: Numbers, stats: FrameStats | None = None) -> Array:
         """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again.
 
         Parameters
@@ -134,24 +134,24 @@ class Scaler:
         heard
             Of the speaker of each of them, to scale it by; None is by what was trained on.
         """
-        if heard is None:
+        if stats is None:
             return scaled(mfcc, n_frames, np.asarray(self.mean), np.asarray(self.scale))
-        mean, scale = self.of(heard)
+        mean, scale = self.of(stats)
         return scaled(mfcc, n_frames, mean[:, None], scale[:, None])
 
-    def of(self, heard: Heard) -> tuple[Sums, Sums]:
+    def of(self, stats: FrameStats) -> tuple[Sums, Sums]:
         """Return mean and deviation of speakers, shape (k, coefficients) each.
 
         Those of what was trained on count as `PRIOR_FRAMES` frames beside the speaker's own, so that little speech
         gives something in between, and none gives `mean` and `scale`.
         """
-        own_mean, own_variance = heard.moments()
-        share = (heard.n_frames / (heard.n_frames + PRIOR_FRAMES))[:, None]
+        own_mean, own_variance = stats.moments()
+        share = (stats.n_frames / (stats.n_frames + PRIOR_FRAMES))[:, None]
         mean = share * own_mean + (1 - share) * np.asarray(self.mean)
         return mean, np.sqrt(share * own_variance + (1 - share) * np.asarray(self.scale) ** 2)
 
 
-def moved(of_voice: tuple[Sums, Sums], before: Heard, after: Heard) -> tuple[Sums, Sums]:
+def moved(of_voice: tuple[Sums, Sums], before: FrameStats, after: FrameStats) -> tuple[Sums, Sums]:
     """Return mean and deviation of voices as they would be had all they said been changed as one segment of each was.
 
     Parameters
@@ -175,7 +175,7 @@ def scaled(mfcc: Array, n_frames: Numbers, mean: Sums, scale: Sums) -> Array:
     return np.asarray(out, dtype=np.float32)
 
 
-class ChannelVoices:
+class OnlineCmvn:
     """Sums over what each channel held so far, MFCCs or embeddings: a channel of a recording is taken for one speaker.
 
     Sums, not segments, so that it stays as small however long the recording is. A segment is compared with all that was
@@ -185,9 +185,9 @@ class ChannelVoices:
     """
 
     def __init__(self) -> None:
-        self._totals: dict[int, Heard] = {}
+        self._totals: dict[int, FrameStats] = {}
 
-    def hear(self, channels: Sequence[int], heard: Heard) -> Heard:
+    def hear(self, channels: Sequence[int], stats: FrameStats) -> FrameStats:
         """Add segments, and return what has been heard by then of the channel of each.
 
         Parameters
@@ -198,8 +198,8 @@ class ChannelVoices:
             What each of them holds; nothing where it is not to be heard.
         """
         numbers, group = np.unique(np.asarray(channels, dtype=np.int64), return_inverse=True)
-        new = heard.together(group, len(numbers))
+        new = stats.together(group, len(numbers))
         for place, channel in enumerate(numbers.tolist()):
             own = new[np.array([place])]
             self._totals[channel] = self._totals[channel] + own if channel in self._totals else own
-        return Heard.concatenated([self._totals[channel] for channel in channels])
+        return FrameStats.concatenated([self._totals[channel] for channel in channels])

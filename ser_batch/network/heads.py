@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.errors import BundleError
+from ser_batch.errors import ModelError
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.keras_file import read_saved
 
@@ -35,7 +35,7 @@ NEUTRAL_PRIOR = 0.35
 # the heads of the channel count in full from so many of its segments on
 CHANNEL_SEGMENTS = 12
 # the most that they count beside those of the archive where speech is mostly neutral; else 1
-MOST_OF_CHANNEL = 0.5
+MAX_OF_CHANNEL = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,11 +153,11 @@ def load_heads(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mappin
     Returns
     -------
     tuple of heads, configuration and weights
-        The last two identify the network, see `bundle.network_contents`.
+        The last two identify the network, see `ser_batch.model.folder.network_contents`.
 
     Raises
     ------
-    BundleError
+    ModelError
         The file is not one, or has layers that our heads do not have.
     """
     try:
@@ -166,7 +166,7 @@ def load_heads(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mappin
         in_order = [array for layer in configuration["layers"] for array in weights.get(layer["name"], ())]
         return heads, configuration, in_order
     except Exception as error:  # zipfile and h5py raise whatever their parts do on a broken file
-        raise BundleError(f"{path}: cannot be read as heads of ser-batch ({error}); train again") from error
+        raise ModelError(f"{path}: cannot be read as heads of ser-batch ({error}); train again") from error
 
 
 def layer_names(reference: str, member: int) -> tuple[str, str, str]:
@@ -299,7 +299,7 @@ class HeadModel:
         """Return how much the heads of the channel count, 0 to 1, shape (n, 1)."""
         # a segment alone is its own mean, and nothing would be left of it
         heard = np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
-        return np.asarray(heard if is_alone else MOST_OF_CHANNEL * heard)
+        return np.asarray(heard if is_alone else MAX_OF_CHANNEL * heard)
 
     @property
     def balanced_share(self) -> float:

@@ -36,11 +36,11 @@ def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, list[Array]]]:
         return configuration, _read_weights(file)
 
 
-def _member(archive: zipfile.ZipFile, name: str, most_bytes: int) -> bytes:
+def _member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """Return a part of the archive; what is read is never more than its directory says."""
     size = archive.getinfo(name).file_size
-    if size > most_bytes:
-        raise ValueError(f"{name} has {size} bytes, expected at most {most_bytes}")
+    if size > max_bytes:
+        raise ValueError(f"{name} has {size} bytes, expected at most {max_bytes}")
     return archive.read(name)
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.errors import BundleError
+from ser_batch.errors import ModelError
 from ser_batch.network.keras_file import read_saved
 
 Array = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 # small numbers, so that powers of them cost few digits: float32 keeps five
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
-_MOST_FRAMES = 4
+_MAX_FRAMES = 4
 
 
 def convolution(kernel: Array, step: int) -> Callable[[Array], Array]:
@@ -90,7 +90,7 @@ def _transforms(n_taps: int) -> tuple[Matrix, Matrix, Matrix]:
     coefficients and one of as many as there are frames at once is evaluated at the points, the last of them infinity,
     and told by its values; a convolution is the transpose of that.
     """
-    n_points = min(len(_POINTS) + 1, n_taps + _MOST_FRAMES - 1)
+    n_points = min(len(_POINTS) + 1, n_taps + _MAX_FRAMES - 1)
     n_frames = n_points - n_taps + 1
     if n_taps == 1 or n_frames <= 1:  # nothing to gain: each tap by itself
         return np.eye(n_taps), np.eye(n_taps), np.ones((1, n_taps))
@@ -203,13 +203,13 @@ def load_network(path: Path) -> Network:
 
     Raises
     ------
-    BundleError
+    ModelError
         The file is not one, would fill the memory, or has layers that none of our recipes has.
     """
     try:
         return Network(*read_saved(path))
     except Exception as error:  # zipfile and h5py raise whatever their parts do on a broken file
-        raise BundleError(f"{path}: cannot be read as a network of ser-batch ({error}); train again") from error
+        raise ModelError(f"{path}: cannot be read as a network of ser-batch ({error}); train again") from error
 
 
 def _sources(layer: Mapping[str, Any]) -> list[str]:

@@ -156,7 +156,7 @@ def fit(
     epochs: int,
     seed: int,
     on_epoch: Callable[[int, dict[str, float]], None],
-    begun: State | None = None,
+    resume_from: State | None = None,
     keep: Callable[[int, Callable[[], State]], None] | None = None,
 ) -> None:
     """Train a network.
@@ -176,9 +176,9 @@ def fit(
     begun
         Where another process left off: what is learned from there is the same to the bit as without the break.
     keep
-        Called after each epoch with its number, and with what gives the state that `begun` takes.
+        Called after each epoch with its number, and with what gives the state that `resume_from` takes.
     """
-    n_done = begun.epoch if begun else 0
+    n_done = resume_from.epoch if resume_from else 0
     batches = _Batches(segments, min(recipe.batch, len(segments)), seed, first_epoch=n_done)
     optimizer = _optimizer(recipe, epochs * len(batches))
     if segments.is_masked:
@@ -187,8 +187,8 @@ def fit(
     else:
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
         network.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
-    if begun is not None:
-        _restore(network, optimizer, begun)
+    if resume_from is not None:
+        _restore(network, optimizer, resume_from)
 
     def after_epoch(index: int, logs: dict[str, Any]) -> None:
         epoch = index + 1

@@ -26,7 +26,7 @@ class Domain:
     direction: tuple[float, ...]
     offset: float
 
-    def strangeness(self, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def ood_score(self, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return how far segments are from speech, shape (n,): above 1 they are out of domain.
 
         Parameters
@@ -38,7 +38,7 @@ class Domain:
 
 
 @dataclasses.dataclass(frozen=True)
-class Familiar:
+class DomainModel:
     """What the recordings trained on are like: mean and deviation of what `summary_features` gives of their segments.
 
     Of MFCCs and not of what the network makes of them: it was trained to see emotions in whatever it is given, and puts

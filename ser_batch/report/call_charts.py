@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from ser_batch.report.charts import ROW_HEIGHT, SERIES_COLOURS, series, specification
+from ser_batch.report.charts import ROW_HEIGHT, SERIES_COLORS, series, specification
 from ser_batch.tables.schemas import NEGATIVE
 
 EVERYONE = "all"
@@ -33,7 +33,7 @@ def shares_chart(report: pl.DataFrame) -> dict[str, Any]:
             x=alt.X("share:Q", title="share of segments", axis=alt.Axis(format=".0%")),
             y=alt.Y("label:N", title=None, scale=alt.Scale(domain=labels)),
             yOffset=alt.YOffset("series:N", scale=alt.Scale(domain=names)),
-            color=series(names) if roles else alt.value(SERIES_COLOURS[0]),
+            color=series(names) if roles else alt.value(SERIES_COLORS[0]),
             tooltip=[
                 alt.Tooltip("label:N", title="emotion"),
                 alt.Tooltip("series:N", title="role"),
@@ -57,7 +57,7 @@ def priorities_chart(calls: pl.DataFrame) -> dict[str, Any] | None:
     rows = rows.select("calls", low=pl.col("bin") / PRIORITY_BINS, high=(pl.col("bin") + 1) / PRIORITY_BINS)
     chart = (
         alt.Chart(rows)
-        .mark_bar(color=SERIES_COLOURS[0])
+        .mark_bar(color=SERIES_COLORS[0])
         .encode(
             x=alt.X("low:Q", title="priority", scale=alt.Scale(domain=[0, 1]), bin="binned"),
             x2="high:Q",
@@ -79,7 +79,7 @@ def time_line_chart(labels: Sequence[str]) -> dict[str, Any]:
     Parameters
     ----------
     labels
-        Of the model. Those of negative emotions come first and have another colour.
+        Of the model. Those of negative emotions come first and have another color.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def time_line_chart(labels: Sequence[str]) -> dict[str, Any]:
             y=alt.Y("label:N", title=None, scale=alt.Scale(domain=ordered)),
             color=alt.Color(
                 "kind:N",
-                scale=alt.Scale(domain=["negative", "other"], range=[SERIES_COLOURS[1], SERIES_COLOURS[0]]),
+                scale=alt.Scale(domain=["negative", "other"], range=[SERIES_COLORS[1], SERIES_COLORS[0]]),
                 legend=None,
             ),
             fillOpacity=alt.FillOpacity("opacity:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),

@@ -1,6 +1,6 @@
 """Charts of a model, as Vega-Lite specifications made with Altair.
 
-Colours are the page's CSS variables, so that charts follow light, dark and print without being drawn anew. No text of
+Colors are the page's CSS variables, so that charts follow light, dark and print without being drawn anew. No text of
 the data stands in an expression.
 """
 
@@ -10,8 +10,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-# one colour each, and a shape or dash beside it: nothing is told by colour alone
-SERIES_COLOURS = ("var(--one)", "var(--two)", "var(--three)", "var(--four)")
+# one color each, and a shape or dash beside it: nothing is told by color alone
+SERIES_COLORS = ("var(--one)", "var(--two)", "var(--three)", "var(--four)")
 SHAPES = ("circle", "square", "triangle-up", "diamond")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 ROW_HEIGHT = 24  # px
@@ -59,8 +59,8 @@ def specification(chart: alt.TopLevelMixin, description: str) -> dict[str, Any]:
 
 
 def series(names: Sequence[str], channel: str = "color") -> Any:
-    """Return colour, shape or dash of several series in the order of their names, for one legend together."""
-    choices: Sequence[Any] = {"color": SERIES_COLOURS, "shape": SHAPES, "strokeDash": DASHES}[channel]
+    """Return color, shape or dash of several series in the order of their names, for one legend together."""
+    choices: Sequence[Any] = {"color": SERIES_COLORS, "shape": SHAPES, "strokeDash": DASHES}[channel]
     scale = alt.Scale(domain=list(names), range=[choices[i % len(choices)] for i in range(len(names))])
     made = {"color": alt.Color, "shape": alt.Shape, "strokeDash": alt.StrokeDash}[channel]
     return made("series:N", scale=scale)
@@ -89,7 +89,7 @@ def figures_chart(rows: pl.DataFrame, title: str) -> dict[str, Any]:
     )
     unit = alt.Scale(domain=[0, 1])
     rule = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=unit), x2="high:Q")
-    dot = base.mark_point(filled=True, size=80, opacity=1, color=SERIES_COLOURS[0]).encode(
+    dot = base.mark_point(filled=True, size=80, opacity=1, color=SERIES_COLORS[0]).encode(
         x=alt.X("value:Q", title=title, scale=unit)
     )
     chart = alt.layer(rule, dot).properties(width="container", height=ROW_HEIGHT * len(names))
@@ -161,7 +161,7 @@ def confusion_chart(confusion: pl.DataFrame, labels: Sequence[str]) -> dict[str,
             alt.Tooltip("rate:Q", format=".1%", title="of the row"),
         ],
     )
-    cells = base.mark_rect(color=SERIES_COLOURS[0], stroke="var(--line)").encode(
+    cells = base.mark_rect(color=SERIES_COLORS[0], stroke="var(--line)").encode(
         # beyond .55 the text would not stand out against the shade
         fillOpacity=alt.FillOpacity("rate:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.55]), legend=None)
     )
@@ -233,10 +233,10 @@ def reliability_chart(table: pl.DataFrame) -> dict[str, Any]:
             alt.Tooltip("n:Q", title="segments"),
         ],
     )
-    dots = base.mark_point(filled=True, opacity=0.9, color=SERIES_COLOURS[0]).encode(
+    dots = base.mark_point(filled=True, opacity=0.9, color=SERIES_COLORS[0]).encode(
         size=alt.Size("n:Q", scale=alt.Scale(range=[30, 300]), legend=None)
     )
-    chart = alt.layer(diagonal, base.mark_line(color=SERIES_COLOURS[0], strokeWidth=2), dots)
+    chart = alt.layer(diagonal, base.mark_line(color=SERIES_COLORS[0], strokeWidth=2), dots)
     return specification(chart.properties(width="container", height=240), "accuracy by confidence")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ser_batch.model.folder import BUNDLE_FILE
+from ser_batch.model.folder import MODEL_FILE
 from ser_batch.model.schema import check_told, read_values
 from ser_batch.report import charts
 from ser_batch.report.error_analysis import by_speaker, worst_confusions
@@ -23,7 +23,7 @@ PUBLISHED_HEADLINE = {"accuracy": 0.80, "macro_f1": 0.79, "weighted_f1": 0.80}
 
 def model_page(folder: Path) -> str:
     """Return the page of a model folder, with what its tables have; a shipped model has none of them."""
-    path = folder / BUNDLE_FILE
+    path = folder / MODEL_FILE
     values = read_values(path)
     check_told(path, values)
     labels, metrics = values["labels"], values["metrics"]
@@ -59,7 +59,7 @@ def model_page(folder: Path) -> str:
         "model.html.j2",
         drawn,
         {"config": charts.CONFIG},
-        bundle=values,
+        model=values,
         metrics=metrics,
         intervals=metrics.get("intervals") or _intervals(report),
         report=report.to_dicts(),

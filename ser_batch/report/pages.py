@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ser_batch.errors import UsageError
-from ser_batch.model.folder import BUNDLE_FILE
+from ser_batch.model.folder import MODEL_FILE
 from ser_batch.report.predictions import segment_files, side_tables
 from ser_batch.storage.atomic import write_text
 
@@ -22,11 +22,11 @@ def write_page(source: Path, out: Path) -> None:
     ------
     UsageError
         `source` is neither.
-    BundleError
-        bundle.json is broken.
+    ModelError
+        model.json is broken.
     """
     # Altair is imported with these: half a second that only pages need
-    if (source / BUNDLE_FILE).is_file():
+    if (source / MODEL_FILE).is_file():
         from ser_batch.report.model_page import model_page
 
         page = model_page(source)
@@ -35,7 +35,7 @@ def write_page(source: Path, out: Path) -> None:
         missing = [path for path in needed if not path.is_file()]
         if missing:
             raise UsageError(
-                f"{source}: neither a model folder (with bundle.json) nor predictions made by `ser-batch score` "
+                f"{source}: neither a model folder (with model.json) nor predictions made by `ser-batch score` "
                 f"({missing[0].name} is missing)"
             )
         from ser_batch.report.calls_page import calls_page

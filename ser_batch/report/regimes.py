@@ -52,7 +52,7 @@ def regimes_table(predictions: pl.DataFrame) -> pl.DataFrame:
 
 
 def regimes_metrics(table: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the figures for bundle.json, by regime and condition.
+    """Return the figures for model.json, by regime and condition.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def regimes_shown(regimes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dic
         corpora (there, the UAR by regime of each corpus; empty where there is one), labels and recalls (their recalls
         in composed calls, by condition). All are empty without regimes.
     """
-    # bundle.json has them by the alphabet
+    # model.json has them by the alphabet
     ordered = [name for name in REGIMES if name in regimes]
     rows = [
         {"regime": regime, "condition": condition, **regimes[regime][condition]}

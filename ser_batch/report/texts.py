@@ -78,11 +78,11 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
-def model_card(bundle: Mapping[str, Any]) -> str:
-    """Return MODEL_CARD.md of the values of a bundle.json.
+def model_card(model: Mapping[str, Any]) -> str:
+    """Return MODEL_CARD.md of the values of a model.json.
 
     ``{model_id}`` stands in it where the id goes, which is not known before the model is saved.
     """
-    metrics = bundle["metrics"]
+    metrics = model["metrics"]
     regimes = regimes_shown(metrics.get("regimes", {}))
-    return render("model_card.md.j2", bundle=bundle, metrics=metrics, training=bundle["training"], regimes=regimes)
+    return render("model_card.md.j2", model=model, metrics=metrics, training=model["training"], regimes=regimes)

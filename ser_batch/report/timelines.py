@@ -11,9 +11,9 @@ from ser_batch.storage.paths import source as source_of
 from ser_batch.tables.schemas import LABEL_PREFIX, NEGATIVE
 
 # of all time lines of a page together: half a megabyte of digits
-MOST_VALUES = 200_000
+MAX_VALUES = 200_000
 PEAKS = ("peak_s", "peak_p", "longest_start_s", "longest_s")  # of each negative label
-MOST_STEPS, FEWEST_STEPS = 160, 24  # of one channel
+MAX_STEPS, FEWEST_STEPS = 160, 24  # of one channel
 
 
 def time_lines(source: Path, calls: pl.DataFrame, paths: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def time_lines(source: Path, calls: pl.DataFrame, paths: Sequence[str], labels: 
         JSON. Times of steps are whole tenths of a second, probabilities whole percents, null where nothing is scored.
     """
     shown = calls.filter(pl.col("path").is_in(paths)).sort("path", "channel")
-    n_steps = min(MOST_STEPS, max(FEWEST_STEPS, MOST_VALUES // max(1, len(shown) * len(labels))))
+    n_steps = min(MAX_STEPS, max(FEWEST_STEPS, MAX_VALUES // max(1, len(shown) * len(labels))))
     probabilities = [LABEL_PREFIX + label for label in labels]
     wanted = ["path", "channel", "start_s", "end_s", "abstained", *probabilities]
     of_channel: dict[tuple[str, int], dict[str, Any]] = {}

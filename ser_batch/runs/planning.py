@@ -22,23 +22,23 @@ class Plan:
         Recordings whose rows get other labels, without being worked on.
     n_done
         Recordings that have their rows.
-    n_left
+    n_beyond_limit
         Recordings beyond the limit.
-    n_older
+    n_before_since
         Recordings without rows that were not modified since the time asked for.
     mtimes_ns
         Of the files that are found to be the same as before, by path.
-    n_vanished
+    n_missing
         Recordings that have rows and are no longer there.
     """
 
     todo: tuple[Recording, ...]
     relabel: tuple[Recording, ...]
     n_done: int
-    n_left: int
-    n_older: int
+    n_beyond_limit: int
+    n_before_since: int
     mtimes_ns: Mapping[str, int]
-    n_vanished: int = 0
+    n_missing: int = 0
 
 
 def plan_run(
@@ -71,12 +71,12 @@ def plan_run(
     again: list[Recording] = []
     relabel: list[Recording] = []
     mtimes_ns: dict[str, int] = {}
-    n_older = n_done = 0
+    n_before_since = n_done = 0
     for recording in recordings:
         entry = done.get(recording.path)
         is_older = since_ns is not None and recording.mtime_ns < since_ns
         if entry is None:
-            n_older += is_older
+            n_before_since += is_older
             todo += [] if is_older else [recording]
             continue
         has_new_labels = entry["labels"] != labels_digest(recording)
@@ -94,7 +94,7 @@ def plan_run(
             (todo if entry["content_hash"] and not has_more_time else again).append(recording)
     due = (*todo, *again)
     chosen = due[:limit]
-    return Plan(chosen, tuple(relabel), n_done, len(due) - len(chosen), n_older, mtimes_ns)
+    return Plan(chosen, tuple(relabel), n_done, len(due) - len(chosen), n_before_since, mtimes_ns)
 
 
 def _is_same(entry: Mapping[str, Any], recording: Recording) -> bool:

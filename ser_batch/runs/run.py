@@ -129,10 +129,10 @@ def nothing_done(audio: Path, what: str, store: Store, held: StoreSummary, plan:
         return InputError(
             f"{audio}: nothing could be {what}; {len(held.rejects)} rejected, all in {store.rejects_file}: {reasons}"
         )
-    if plan.n_older:
+    if plan.n_before_since:
         return InputError(
-            f"{audio}: nothing was {what}: all {plan.n_older} recordings were last modified before --since; choose an "
-            "earlier time, or leave it out"
+            f"{audio}: nothing was {what}: all {plan.n_before_since} recordings were last modified before --since; "
+            "choose an earlier time, or leave it out"
         )
     return InputError(
         f"{audio}: nothing could be {what}: no recording has speech, or a channel, role or row of the labels file that "

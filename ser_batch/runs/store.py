@@ -110,7 +110,7 @@ class Store:
         vanished -= unwanted
         self.drop({recording.path for recording in plan.todo} | unwanted | (vanished if prune else set()))
         self._note_times(plan.mtimes_ns)
-        return dataclasses.replace(plan, n_vanished=len(vanished))
+        return dataclasses.replace(plan, n_missing=len(vanished))
 
     def drop(self, paths: set[str]) -> None:
         """Take all rows of some recordings out of the parts.

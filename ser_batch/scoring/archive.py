@@ -18,7 +18,7 @@ from ser_batch.config.option_values import check_prior
 from ser_batch.config.options import ScoreOptions
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import UsageError
-from ser_batch.model.folder import Bundle
+from ser_batch.model.folder import Model
 from ser_batch.network.heads import log_prior_of
 from ser_batch.runs.cluster import Cluster
 from ser_batch.runs.part_writer import MAIN, Rows
@@ -27,7 +27,7 @@ from ser_batch.runs.run import run_recordings
 from ser_batch.runs.store import Store
 from ser_batch.runs.worker import Work
 from ser_batch.scoring.reference import (
-    LEAST_RECORDINGS,
+    MIN_RECORDINGS,
     Reference,
     embeddings_of,
     given_reference,
@@ -40,8 +40,8 @@ from ser_batch.scoring.worker import Opened, ScoreWork
 from ser_batch.storage.lock import claimed, refuse_other
 from ser_batch.storage.paths import remove_tree, source
 
-MOST_RECORDINGS = 200
-MOST_SEGMENTS = 10
+MAX_RECORDINGS = 200
+MAX_SEGMENTS = 10
 # of all recordings together; a mean of so many does not move any more (heads are trained on means of 240)
 ENOUGH_SEGMENTS = 400
 
@@ -53,7 +53,7 @@ class SampleWork(Work):
     folder: Path
     scoring: ScoreWork
     size: int
-    most_segments: int
+    max_segments: int
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
@@ -65,9 +65,9 @@ class SampleWork(Work):
         self.scoring.prepare()
 
     def rows(self, recording: Recording, content_hash: str) -> Rows:
-        """Yield at most `most_segments`, by channel and number; nothing where none has enough speech."""
+        """Yield at most `max_segments`, by channel and number; nothing where none has enough speech."""
         opened = self.scoring.open(recording)
-        only = frozenset(evenly(list(self._spoken(opened)), self.most_segments))
+        only = frozenset(evenly(list(self._spoken(opened)), self.max_segments))
         if not only:
             return
         found = {
@@ -77,7 +77,7 @@ class SampleWork(Work):
         }
         features = [found[key] for key in sorted(found)]
         if features:
-            is_heard = self.scoring.judge(opened).strangeness(features) <= 1
+            is_heard = self.scoring.judge(opened).ood_score(features) <= 1
             for (channel, index), own, heard in zip(sorted(found), features, is_heard.tolist(), strict=True):
                 row = {"path": recording.path, "content_hash": content_hash, "channel": channel, "segment": index}
                 row |= {"end_s": opened.activity.duration_s, "is_heard": heard}
@@ -106,8 +106,8 @@ def evenly(keys: Sequence[tuple[int, int]], most: int) -> Sequence[tuple[int, in
 
 
 def sample(recordings: Sequence[Recording]) -> list[Recording]:
-    """Return at most `MOST_RECORDINGS` recordings, chosen and ordered by a hash of their path."""
-    return sorted(recordings, key=lambda recording: _hash(recording.path))[:MOST_RECORDINGS]
+    """Return at most `MAX_RECORDINGS` recordings, chosen and ordered by a hash of their path."""
+    return sorted(recordings, key=lambda recording: _hash(recording.path))[:MAX_RECORDINGS]
 
 
 def _hash(path: str) -> bytes:
@@ -144,11 +144,11 @@ def archive_reference(
     """
     chosen = sample(recordings)
     nothing = no_reference(spec, options.segments, n_sampled=len(chosen))
-    if len(chosen) < LEAST_RECORDINGS:
+    if len(chosen) < MIN_RECORDINGS:
         return nothing, None
     folder = sample_folder(scoring.folder)
-    most_segments = min(MOST_SEGMENTS, math.ceil(ENOUGH_SEGMENTS / len(chosen)))
-    work = SampleWork(folder, scoring, spec.embedding_size, most_segments)
+    max_segments = min(MAX_SEGMENTS, math.ceil(ENOUGH_SEGMENTS / len(chosen)))
+    work = SampleWork(folder, scoring, spec.embedding_size, max_segments)
     try:
         with claimed(folder):
             store = Store(folder, {}, overwrite=True)
@@ -162,7 +162,7 @@ def archive_reference(
     # in the order of the sample: sums of floats depend on it
     of_recordings = [embedding[is_heard & (path == recording.path)] for recording in chosen]
     own = [values for values in of_recordings if len(values)]
-    if len(own) < LEAST_RECORDINGS:
+    if len(own) < MIN_RECORDINGS:
         return nothing, sampled
     n_segments = sum(map(len, own))
     sums = np.zeros(spec.embedding_size)
@@ -224,7 +224,7 @@ class UsedReference:
     is_stored: bool
 
 
-def chosen_prior(model: Bundle, options: ScoreOptions) -> Mapping[str, float]:
+def chosen_prior(model: Model, options: ScoreOptions) -> Mapping[str, float]:
     """Return the shares of labels that are expected; empty for balanced.
 
     Raises
@@ -239,12 +239,12 @@ def chosen_prior(model: Bundle, options: ScoreOptions) -> Mapping[str, float]:
     return wanted
 
 
-def shares_of(model: Bundle, prior: Mapping[str, float]) -> dict[str, float]:
+def shares_of(model: Model, prior: Mapping[str, float]) -> dict[str, float]:
     """Return the share that a prior expects of each label."""
     return dict(zip(model.labels, np.exp(log_prior_of(model.labels, prior)).tolist(), strict=True))
 
 
-def given_by(model: Bundle, options: ScoreOptions) -> Reference | None:
+def given_by(model: Model, options: ScoreOptions) -> Reference | None:
     """Return the reference that was asked for; None where it is that of the archive, or the model takes none.
 
     Raises
@@ -264,7 +264,7 @@ def given_by(model: Bundle, options: ScoreOptions) -> Reference | None:
     return given_reference(options.reference, encoder_spec(model), options.segments)
 
 
-def encoder_spec(model: Bundle) -> EncoderSpec:
+def encoder_spec(model: Model) -> EncoderSpec:
     """Return the encoder of a model on embeddings."""
     assert isinstance(model.feature_spec, EncoderSpec)
     return model.feature_spec
@@ -274,7 +274,7 @@ def chosen_reference(
     recordings: Sequence[Recording],
     work: ScoreWork,
     identity: Mapping[str, Any],
-    model: Bundle,
+    model: Model,
     options: ScoreOptions,
     given: Reference | None,
     *,
@@ -332,7 +332,7 @@ def reference_warnings(used: UsedReference | None, n_recordings: int) -> Iterato
     """Yield what to tell of a reference that would be another one by now."""
     if used is None or not used.is_stored or used.reference.kind != "none":
         return
-    if n_recordings >= LEAST_RECORDINGS and n_recordings > used.reference.n_sampled:
+    if n_recordings >= MIN_RECORDINGS and n_recordings > used.reference.n_sampled:
         yield (
             f"scored without a reference of the archive, as in the first run into this output; {n_recordings} "
             "recordings are enough for one. Add --overwrite to make it and to score all recordings with it"

@@ -14,17 +14,17 @@ from ser_batch.tables.schemas import NEGATIVE, QUARTERS
 STATUS_OK = "ok"
 STATUS_SILENT = "silent"
 STATUS_NO_SPEECH = "no_speech"
-STATUS_SAME_SOUND = "same_sound"
-STATUS_UNLIKE = "unlike"
-STATUS_LOW_RATE = "low_rate"
+STATUS_DUPLICATE_CHANNEL = "duplicate_channel"
+STATUS_OUT_OF_DOMAIN = "out_of_domain"
+STATUS_LOW_SAMPLING_RATE = "low_sampling_rate"
 # all that a recording and channel can have as status, the first that applies; docs/tables.md has the same list
 STATUSES: Mapping[str, str] = MappingProxyType(
     {
         STATUS_SILENT: "digital silence throughout",
-        STATUS_SAME_SOUND: "the same sound as an earlier channel of the recording",
+        STATUS_DUPLICATE_CHANNEL: "the same sound as an earlier channel of the recording",
         STATUS_NO_SPEECH: "no segment has enough speech to be scored",
-        STATUS_UNLIKE: "unlike anything the model was trained on, by the mean distance of its segments; not labelled",
-        STATUS_LOW_RATE: "scored, though sampled below what the model was trained with",
+        STATUS_OUT_OF_DOMAIN: "unlike the training data, by the mean distance of its segments; not labelled",
+        STATUS_LOW_SAMPLING_RATE: "scored, though sampled below what the model was trained with",
         STATUS_OK: "scored",
     }
 )
@@ -97,7 +97,7 @@ class CallSums:
         probabilities: npt.NDArray[np.float64] | None,
         predicted: str | None,
         truth: str | None,
-        strangeness: float = 0.0,
+        ood_score: float = 0.0,
     ) -> None:
         """Count one segment; they come by time.
 
@@ -122,7 +122,7 @@ class CallSums:
         if probabilities is None:
             return
         self._n_scored += 1
-        self._strangeness += strangeness
+        self._strangeness += ood_score
         ratio = 1.0 if speech_ratio is None else speech_ratio
         seconds = np.maximum(0.0, np.minimum(end_s, self._ends) - np.maximum(start_s, self._starts))
         for kind, weights in enumerate((seconds * ratio, seconds)):
@@ -157,7 +157,7 @@ class CallSums:
         speech_s: float | None = None,
         overlap_s: float | None = None,
         is_silent: bool = False,
-        is_same_sound: bool = False,
+        is_duplicate: bool = False,
     ) -> dict[str, Any]:
         """Return the columns of the call table; those left out are null.
 
@@ -167,7 +167,7 @@ class CallSums:
             Seconds of speech on the channel, and of those while others speak too; None where nothing is known.
         is_silent
             Whether the channel is digital silence throughout.
-        is_same_sound
+        is_duplicate
             Whether an earlier channel holds the same sound.
         """
         row: dict[str, Any] = {
@@ -177,7 +177,7 @@ class CallSums:
             "overlap_s": overlap_s,
             "n_segments": self._n_segments,
             "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
-            "status": self._status(is_silent=is_silent, is_same_sound=is_same_sound),
+            "status": self._status(is_silent=is_silent, is_duplicate=is_duplicate),
         }
         kind = 0 if self._seconds[0].any() else 1
         seconds, sums = self._seconds[kind], self._sums[kind]
@@ -207,17 +207,17 @@ class CallSums:
     def _is_unlike(self) -> bool:
         return self._n_scored > 0 and self._strangeness / self._n_scored > 1
 
-    def _status(self, *, is_silent: bool, is_same_sound: bool) -> str:
+    def _status(self, *, is_silent: bool, is_duplicate: bool) -> str:
         """Return the first status that applies, in the order of `STATUSES`."""
         if is_silent:
             return STATUS_SILENT
-        if is_same_sound:
-            return STATUS_SAME_SOUND
+        if is_duplicate:
+            return STATUS_DUPLICATE_CHANNEL
         if not self._n_scored:
             return STATUS_NO_SPEECH
         if self._is_unlike:
-            return STATUS_UNLIKE
-        return STATUS_LOW_RATE if self._is_low_rate else STATUS_OK
+            return STATUS_OUT_OF_DOMAIN
+        return STATUS_LOW_SAMPLING_RATE if self._is_low_rate else STATUS_OK
 
     def _priority(self, mean: npt.NDArray[np.float64], quarters: Sequence[npt.NDArray[np.float64]]) -> float | None:
         """Return how much a call is worth listening to first, 0 to 1; None where no label is negative.

@@ -78,7 +78,7 @@ def embeddings_of(table: pa.Table) -> npt.NDArray[np.float32]:
 
 
 # with fewer recordings, the heads that need no reference decide
-LEAST_RECORDINGS = 10
+MIN_RECORDINGS = 10
 # an embedding takes some 50 kB
 _MAX_BYTES = 16_000_000
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -16,7 +16,7 @@ from ser_batch.config.options import ScoreOptions
 from ser_batch.corpus.manifest import Recording, Reject
 from ser_batch.corpus.walk import utf8, walk
 from ser_batch.errors import OutputError
-from ser_batch.model.folder import Bundle, find_model
+from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.cluster import connected
 from ser_batch.runs.progress import Progress
 from ser_batch.runs.run import labelled, named_corpus, nothing_done, run_recordings
@@ -31,7 +31,12 @@ from ser_batch.scoring.archive import (
     sample_folder,
     shares_of,
 )
-from ser_batch.scoring.call_summary import STATUS_LOW_RATE, STATUS_NO_SPEECH, STATUS_SAME_SOUND, STATUS_UNLIKE
+from ser_batch.scoring.call_summary import (
+    STATUS_DUPLICATE_CHANNEL,
+    STATUS_LOW_SAMPLING_RATE,
+    STATUS_NO_SPEECH,
+    STATUS_OUT_OF_DOMAIN,
+)
 from ser_batch.scoring.reference import kept_for_workers, reference_file, remove_samples, write_reference
 from ser_batch.scoring.tables import write_tables
 from ser_batch.scoring.worker import CALLS, ScoreWork
@@ -56,9 +61,9 @@ class ScoreSummary:
         What is known of the archive; None for models that take no reference.
     prior
         Share that each label was expected to have.
-    n_done, n_already, n_vanished
+    n_done, n_up_to_date, n_missing
         Recordings scored by this call, scored before, and no longer there.
-    n_left, n_older
+    n_beyond_limit, n_before_since
         Recordings not done because of ``--limit``, and without rows because of ``--since``.
     n_recordings, n_calls, n_segments, audio_s
         Of all tables: recordings, recordings and channels, segments, seconds of sound.
@@ -70,21 +75,21 @@ class ScoreSummary:
         Recordings that could not be used.
     warnings
         Sentences to tell.
-    passed_over
+    skipped_files
         Other files seen by the walk, by suffix.
     seconds
         Time this call took.
     """
 
     out: Path
-    model: Bundle
+    model: Model
     reference: UsedReference | None
     prior: Mapping[str, float]
     n_done: int
-    n_already: int
-    n_vanished: int
-    n_left: int
-    n_older: int
+    n_up_to_date: int
+    n_missing: int
+    n_beyond_limit: int
+    n_before_since: int
     n_recordings: int
     n_calls: int
     n_segments: int
@@ -93,7 +98,7 @@ class ScoreSummary:
     report: "pl.DataFrame"
     rejects: tuple[Reject, ...]
     warnings: tuple[str, ...]
-    passed_over: Mapping[str, int]
+    skipped_files: Mapping[str, int]
     seconds: float
 
 
@@ -116,7 +121,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         `audio` or the model is not there, or options do not go together.
     InputError
         Nothing could be scored, or the labels file cannot be used.
-    BundleError
+    ModelError
         The model folder is incomplete or altered.
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
@@ -133,11 +138,11 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
     identity = {
         "root": utf8(manifest.root),
         "model_id": model.model_id,
-        "segmentation": segmentation.decisive(),
+        "segmentation": segmentation.identity(),
         "channel_roles": options.channel_roles,
         "roles": options.roles,
         "min_confidence": options.min_confidence,
-        "min_speech": options.least_speech,
+        "min_speech": options.min_speech_ratio,
         "prior": prior_text(prior),
         **options.reading_identity,
         "corpus": named_corpus(options),
@@ -156,7 +161,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             options.role_of_channel,
             options.wanted_roles,
             options.min_confidence,
-            options.least_speech,
+            options.min_speech_ratio,
             options.wanted_raw_format,
             options.max_duration,
             prior,
@@ -212,10 +217,10 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             reference=reference,
             prior=shares_of(model, prior),
             n_done=len(plan.todo),
-            n_already=plan.n_done,
-            n_vanished=plan.n_vanished,
-            n_left=plan.n_left,
-            n_older=plan.n_older,
+            n_up_to_date=plan.n_done,
+            n_missing=plan.n_missing,
+            n_beyond_limit=plan.n_beyond_limit,
+            n_before_since=plan.n_before_since,
             n_recordings=held.n_recordings,
             n_calls=len(tables.calls),
             n_segments=held.n_rows,
@@ -228,7 +233,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
                 *reference_warnings(reference, len(recordings)),
                 *_warnings(tables.calls, model, held.n_without_rows),
             ),
-            passed_over=manifest.passed_over,
+            skipped_files=manifest.skipped_files,
             seconds=time.monotonic() - started,
         )
 
@@ -240,7 +245,7 @@ def _is_timed(recordings: Sequence[Recording], options: ScoreOptions) -> bool:
     )
 
 
-def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iterator[str]:
+def _warnings(calls: "pl.DataFrame", model: Model, n_without_rows: int) -> Iterator[str]:
     if n_without_rows:
         yield (
             f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
@@ -249,16 +254,16 @@ def _warnings(calls: "pl.DataFrame", model: Bundle, n_without_rows: int) -> Iter
     n = calls.filter(calls["status"] == STATUS_NO_SPEECH)["path"].n_unique()
     if n:
         yield f"{n} recordings have a channel without enough speech to be scored (status {STATUS_NO_SPEECH})"
-    n = calls.filter(calls["status"] == STATUS_SAME_SOUND)["path"].n_unique()
+    n = calls.filter(calls["status"] == STATUS_DUPLICATE_CHANNEL)["path"].n_unique()
     if n:
-        yield f"{n} recordings have one sound on several channels, which is scored once (status {STATUS_SAME_SOUND})"
-    n = calls.filter(calls["status"] == STATUS_UNLIKE)["path"].n_unique()
+        yield f"{n} recordings have one sound on several channels, scored once (status {STATUS_DUPLICATE_CHANNEL})"
+    n = calls.filter(calls["status"] == STATUS_OUT_OF_DOMAIN)["path"].n_unique()
     if n:
         yield (
             f"{n} recordings have a channel unlike anything the model was trained on, such as music or tones; it "
-            f"is not labelled (status {STATUS_UNLIKE})"
+            f"is not labelled (status {STATUS_OUT_OF_DOMAIN})"
         )
-    n = calls.filter(calls["status"] == STATUS_LOW_RATE)["path"].n_unique()
+    n = calls.filter(calls["status"] == STATUS_LOW_SAMPLING_RATE)["path"].n_unique()
     if n:
         yield (
             f"{n} recordings are sampled below the {model.lowest_rate} Hz that the model was trained with: it hears "

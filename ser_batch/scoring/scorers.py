@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.model.folder import Bundle
+from ser_batch.model.folder import Model
 from ser_batch.model.prediction import Predictor
-from ser_batch.network.cmvn import ChannelVoices, Heard
+from ser_batch.network.cmvn import FrameStats, OnlineCmvn
 from ser_batch.network.heads import ChannelMean, HeadModel
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SEGMENTS_A_BATCH = 64
 FIRST_SEGMENTS = 256
 
 
-def load_applied(loaded: Bundle) -> Applied:
+def load_applied(loaded: Model) -> Applied:
     """Load the network, heads or estimator of a model."""
     return loaded.head_model() if loaded.is_head_model else loaded.predictor()
 
@@ -39,11 +39,11 @@ class Judge(abc.ABC, Generic[Features]):
         """Segments that it wants to hear before it says anything."""
 
     @abc.abstractmethod
-    def strangeness(self, features: Sequence[Features]) -> Floats:
+    def ood_score(self, features: Sequence[Features]) -> Floats:
         """Return how far segments are from what was trained on, shape (n,): more than 1 is out of domain."""
 
     @abc.abstractmethod
-    def probabilities(self, channels: Sequence[int], features: Sequence[Features], strangeness: Floats) -> Floats:
+    def probabilities(self, channels: Sequence[int], features: Sequence[Features], ood_score: Floats) -> Floats:
         """Return probabilities after the prior, shape (n, labels).
 
         Parameters
@@ -56,7 +56,7 @@ class Judge(abc.ABC, Generic[Features]):
 
 
 def judge(
-    loaded: Bundle, applied: Applied, *, log_prior: Floats, archive: Frames | None, is_call: bool, tells_domain: bool
+    loaded: Model, applied: Applied, *, log_prior: Floats, archive: Frames | None, is_call: bool, tells_domain: bool
 ) -> "Judge[Embedding] | Judge[Frames]":
     """Return what applies a model to one recording.
 
@@ -82,27 +82,27 @@ def judge(
 class _OnFrames(Judge[Frames]):
     """Networks and estimators on MFCCs."""
 
-    def __init__(self, loaded: Bundle, predict: Predictor, log_prior: Floats, *, tells_domain: bool) -> None:
+    def __init__(self, loaded: Model, predict: Predictor, log_prior: Floats, *, tells_domain: bool) -> None:
         self._spec, self._predict, self._log_prior = loaded.spec, predict, log_prior
-        self._familiar = loaded.familiar if tells_domain else None
-        self._voices = None if loaded.normalize == "none" else ChannelVoices()
+        self._mfcc_domain = loaded.mfcc_domain if tells_domain else None
+        self._voices = None if loaded.normalize == "none" else OnlineCmvn()
 
     @property
     def first_batch(self) -> int:
         return SEGMENTS_A_BATCH if self._voices is None else FIRST_SEGMENTS
 
-    def strangeness(self, features: Sequence[Frames]) -> Floats:
-        if self._familiar is None:
+    def ood_score(self, features: Sequence[Frames]) -> Floats:
+        if self._mfcc_domain is None:
             return np.zeros(len(features))
-        return np.asarray(self._familiar.distance(*self._padded(features)) / self._familiar.limit)
+        return np.asarray(self._mfcc_domain.distance(*self._padded(features)) / self._mfcc_domain.limit)
 
-    def probabilities(self, channels: Sequence[int], features: Sequence[Frames], strangeness: Floats) -> Floats:
+    def probabilities(self, channels: Sequence[int], features: Sequence[Frames], ood_score: Floats) -> Floats:
         mfcc, n_frames = self._padded(features)
         of_voice = None
         if self._voices is not None:
             # music on hold is no part of the customer's voice
-            heard = Heard.of(mfcc, np.where(strangeness > 1, 0, n_frames), self._spec.n_mels)
-            of_voice = self._voices.hear(channels, heard)
+            stats = FrameStats.of(mfcc, np.where(ood_score > 1, 0, n_frames), self._spec.n_mels)
+            of_voice = self._voices.hear(channels, stats)
         return with_prior(self._predict(mfcc, n_frames, of_voice), self._log_prior)
 
     def _padded(self, features: Sequence[Frames]) -> tuple[Frames, npt.NDArray[np.int64]]:
@@ -117,7 +117,7 @@ class _OnEmbeddings(Judge["Embedding"]):
 
     def __init__(
         self,
-        loaded: Bundle,
+        loaded: Model,
         applied: Applied,
         log_prior: Floats,
         archive: Frames | None,
@@ -127,16 +127,16 @@ class _OnEmbeddings(Judge["Embedding"]):
     ) -> None:
         self._applied, self._log_prior, self._archive, self._is_call = applied, log_prior, archive, is_call
         self._domain = loaded.domain if tells_domain else None
-        self._voices = ChannelVoices() if isinstance(applied, HeadModel) else None
+        self._voices = OnlineCmvn() if isinstance(applied, HeadModel) else None
 
     @property
     def first_batch(self) -> int:
         return SEGMENTS_A_BATCH if self._voices is None else FIRST_SEGMENTS
 
-    def strangeness(self, features: "Sequence[Embedding]") -> Floats:
-        return np.zeros(len(features)) if self._domain is None else self._domain.strangeness(stacked(features))
+    def ood_score(self, features: "Sequence[Embedding]") -> Floats:
+        return np.zeros(len(features)) if self._domain is None else self._domain.ood_score(stacked(features))
 
-    def probabilities(self, channels: Sequence[int], features: "Sequence[Embedding]", strangeness: Floats) -> Floats:
+    def probabilities(self, channels: Sequence[int], features: "Sequence[Embedding]", ood_score: Floats) -> Floats:
         embedding = stacked(features)
         if not isinstance(self._applied, HeadModel):
             n_tokens = np.array([segment.n_tokens for segment in features], dtype=np.int64)
@@ -144,20 +144,20 @@ class _OnEmbeddings(Judge["Embedding"]):
         return self._applied.probabilities(
             embedding,
             archive=self._archive,
-            channel=self._channel(channels, embedding, strangeness),
+            channel=self._channel(channels, embedding, ood_score),
             log_prior=self._log_prior,
             is_call=self._is_call,
         )
 
-    def _channel(self, channels: Sequence[int], embedding: Frames, strangeness: Floats) -> ChannelMean | None:
+    def _channel(self, channels: Sequence[int], embedding: Frames, ood_score: Floats) -> ChannelMean | None:
         """Return what is known by now of the channel of each segment; a segment alone says nothing of its channel."""
         if self._voices is None:
             return None
-        is_heard = strangeness <= 1
+        is_heard = ood_score <= 1
         own = np.where(is_heard[:, None], embedding, 0).astype(np.float64)
-        heard = self._voices.hear(channels, Heard(is_heard.astype(np.float64), own, own * own))
-        count = np.where(heard.n_frames > 1, heard.n_frames, 0).astype(np.int64)
-        mean, _ = heard.moments()
+        stats = self._voices.hear(channels, FrameStats(is_heard.astype(np.float64), own, own * own))
+        count = np.where(stats.n_frames > 1, stats.n_frames, 0).astype(np.int64)
+        mean, _ = stats.moments()
         return ChannelMean(mean.astype(np.float32), count) if count.any() else None
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from ser_batch.config.option_values import RawFormat
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording, emotion_of
-from ser_batch.errors import BundleError
-from ser_batch.model.folder import Bundle, load_model
+from ser_batch.errors import ModelError
+from ser_batch.model.folder import Model, load_model
 from ser_batch.network.heads import log_prior_of
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.worker import Work
@@ -100,7 +100,7 @@ class ScoreWork(Work):
         if loaded.takes_embeddings:
             _front_end(loaded)
 
-    def loaded(self) -> tuple[Bundle, Applied]:
+    def loaded(self) -> tuple[Model, Applied]:
         """Return the model, loaded once per process."""
         return _model(self.model, self.model_id)
 
@@ -145,7 +145,7 @@ class ScoreWork(Work):
             max_duration_s=self.max_duration_s,
             activity=opened.activity,
             left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
-            least_speech=self.min_speech,
+            min_speech_ratio=self.min_speech,
             only=only,
         )
         return (segment for _, segment in cut)
@@ -177,7 +177,7 @@ class ScoreWork(Work):
                 speech_s=activity.speech_s(channel),
                 overlap_s=activity.overlap_s(channel),
                 is_silent=channel in activity.silent,
-                is_same_sound=channel in opened.copies,
+                is_duplicate=channel in opened.copies,
             )
             yield CALLS, known | {"model_id": self.model_id, **sums}
 
@@ -196,15 +196,15 @@ class ScoreWork(Work):
             if segment.rms_dbfs is not None and segment.features is not None
         }
         heard, features = list(computed), list(computed.values())
-        strangeness, probabilities = np.zeros(0), np.empty((0, len(self.labels)))
+        ood_score, probabilities = np.zeros(0), np.empty((0, len(self.labels)))
         try:
             if heard:
-                strangeness = says.strangeness(features)
-                probabilities = says.probabilities([batch[i].channel for i in heard], features, strangeness)
+                ood_score = says.ood_score(features)
+                probabilities = says.probabilities([batch[i].channel for i in heard], features, ood_score)
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
-            raise BundleError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
-        strangeness_of = dict(zip(heard, strangeness.tolist(), strict=True))
-        columns_of = _prediction_columns(probabilities, self.labels, strangeness > 1, self.min_confidence)
+            raise ModelError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
+        ood_score_of = dict(zip(heard, ood_score.tolist(), strict=True))
+        columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.min_confidence)
         scored = dict(zip(heard, columns_of, strict=True))
         for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)
@@ -230,7 +230,7 @@ class ScoreWork(Work):
                 probabilities=own,
                 predicted=None if columns.get("abstained") else columns.get("predicted"),
                 truth=truth,
-                strangeness=strangeness_of.get(i, 0.0),
+                ood_score=ood_score_of.get(i, 0.0),
             )
             yield MAIN, row | columns
 
@@ -275,15 +275,15 @@ def _prediction_columns(
 
 
 @functools.lru_cache(maxsize=1)
-def _model(folder: Path, model_id: str) -> tuple[Bundle, Applied]:
+def _model(folder: Path, model_id: str) -> tuple[Model, Applied]:
     """Load the model once a process; `model_id` is the one that the run was started with."""
     loaded = load_model(folder)
     if loaded.model_id != model_id:
-        raise BundleError(f"{folder}: became another model while it was used; run the same command again")
+        raise ModelError(f"{folder}: became another model while it was used; run the same command again")
     return loaded, load_applied(loaded)
 
 
-def _front_end(loaded: Bundle) -> Any:
+def _front_end(loaded: Model) -> Any:
     """Return what computes the features that the model takes."""
     from ser_batch.segments.front_ends import front_end  # loaded by workers only
 

@@ -73,7 +73,7 @@ class _Recipe(Generic[Features_co]):
     variants: Variants
     content_hash: str
     activity: Activity | None
-    least_speech: float
+    min_speech_ratio: float
     only: Container[tuple[int, int]] | None
 
     @property
@@ -154,7 +154,7 @@ class _ChannelSegmenter(Generic[Features_co]):
         if activity is not None:
             ratio = activity.speech_ratio(self._channel, interval.start_s, end_s)
         only = self._recipe.only
-        is_wanted = ratio is None or ratio >= self._recipe.least_speech
+        is_wanted = ratio is None or ratio >= self._recipe.min_speech_ratio
         is_wanted = is_wanted and (only is None or (self._channel, interval.index) in only)
         features = self._front_end.segment(self._sound.sampling_rate) if is_wanted else None
         return _OpenSegment(interval, ratio, features)
@@ -248,7 +248,7 @@ def segments(
     max_duration_s: float = math.inf,
     activity: Activity | None = None,
     left_out: Collection[int] = (),
-    least_speech: float = 0.0,
+    min_speech_ratio: float = 0.0,
     only: Container[tuple[int, int]] | None = None,
 ) -> Iterator[tuple[Sound, Segment[Features_co]]]:
     """Decode one recording and yield its segments as they are complete.
@@ -271,7 +271,7 @@ def segments(
         Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
     left_out
         Channels not to cut.
-    least_speech
+    min_speech_ratio
         Segments with a smaller share of speech get no features; they are what takes the time.
     only
         Channel and number of the segments that get features; None for all.
@@ -289,7 +289,9 @@ def segments(
     with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
         sound = reader.sound
         plan = labels_by_channel(recording, segmentation, sound.n_channels)
-        recipe = _Recipe(recording.path, front_end, variants or Variants(), content_hash, activity, least_speech, only)
+        recipe = _Recipe(
+            recording.path, front_end, variants or Variants(), content_hash, activity, min_speech_ratio, only
+        )
         segmenters = {
             channel: _ChannelSegmenter(
                 sound,

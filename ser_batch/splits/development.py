@@ -8,7 +8,7 @@ from ser_batch.splits.speakers import drawn_speakers, recordings_of
 
 DEVELOPMENT_SHARE = 1 / 16
 # from this many on some can be spared
-LEAST_SPEAKERS = 4
+MIN_SPEAKERS = 4
 
 
 def development(
@@ -41,7 +41,7 @@ def development(
     if by_speaker:
         n = own["speaker"].n_unique()
         wanted = max(1, round(DEVELOPMENT_SHARE * n))
-        can_spare = not own["speaker"].null_count() and n >= max(LEAST_SPEAKERS, (n_parts + 1) * wanted)
+        can_spare = not own["speaker"].null_count() and n >= max(MIN_SPEAKERS, (n_parts + 1) * wanted)
         drawn = drawn_speakers(own, seed) if can_spare else []
         chosen = [drawn[part * wanted : (part + 1) * wanted] for part in range(n_parts)]
         sides = [own["speaker"].is_in(speakers).fill_null(False).to_numpy() for speakers in chosen]

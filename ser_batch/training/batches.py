@@ -8,7 +8,7 @@ import polars as pl
 
 from ser_batch.config.options import Normalize
 from ser_batch.network.augmentation import augmented, masked
-from ser_batch.network.cmvn import Heard, Scaler, moved, scaled, speech_frames
+from ser_batch.network.cmvn import FrameStats, Scaler, moved, scaled, speech_frames
 from ser_batch.network.recipes import Recipe
 from ser_batch.tables.features import Features
 from ser_batch.tables.mfcc_array import Mfcc, chunks
@@ -20,7 +20,7 @@ _RECORDING = ("dataset", "path", "channel")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Voices:
+class SpeakerStats:
     """What is known of all voices in the table, without any label.
 
     Parameters
@@ -31,15 +31,15 @@ class Voices:
         Of the voice of each row of the table, shape (rows,).
     """
 
-    heard: Heard
+    stats: FrameStats
     number: Numbers
 
-    def of(self, rows: Numbers) -> Heard:
+    def of(self, rows: Numbers) -> FrameStats:
         """Return what was heard of the voice of each of some rows."""
-        return self.heard[self.number[rows]]
+        return self.stats[self.number[rows]]
 
 
-def voices_of(data: Features, by: Normalize) -> Voices | None:
+def speaker_stats_of(data: Features, by: Normalize) -> SpeakerStats | None:
     """Return the voices of a table; None where nothing is normalized.
 
     Parameters
@@ -62,8 +62,10 @@ def voices_of(data: Features, by: Normalize) -> Voices | None:
     numbers = number.to_numpy()
     rows = np.arange(len(numbers))
     n_mels = data.mfcc_spec.n_mels
-    heard = Heard.concatenated([Heard.of(data.mfcc[chunk], data.n_frames[chunk], n_mels) for chunk in chunks(rows)])
-    return Voices(heard.together(numbers, int(numbers.max()) + 1), numbers)
+    stats = FrameStats.concatenated(
+        [FrameStats.of(data.mfcc[chunk], data.n_frames[chunk], n_mels) for chunk in chunks(rows)]
+    )
+    return SpeakerStats(stats.together(numbers, int(numbers.max()) + 1), numbers)
 
 
 def n_nameless(data: Features) -> int:
@@ -149,16 +151,16 @@ class Scaled:
         Of the voice of each of these rows, where the model is normalized by them.
     """
 
-    def __init__(self, data: Features, rows: Numbers, scaler: Scaler, heard: Heard | None = None) -> None:
-        self._data, self._rows, self._scaler, self._heard = data, rows, scaler, heard
+    def __init__(self, data: Features, rows: Numbers, scaler: Scaler, stats: FrameStats | None = None) -> None:
+        self._data, self._rows, self._scaler, self._frame_stats = data, rows, scaler, stats
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, numbers: Numbers | slice) -> Array:
         rows = self._rows[numbers]
-        heard = None if self._heard is None else self._heard[numbers]
-        return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows], heard)
+        stats = None if self._frame_stats is None else self._frame_stats[numbers]
+        return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows], stats)
 
 
 class TrainingSegments:
@@ -197,7 +199,7 @@ class TrainingSegments:
         *,
         shares: Array | None = None,
         corpora: Corpora | None = None,
-        voices: Voices | None = None,
+        voices: SpeakerStats | None = None,
     ) -> None:
         self._data, self._scaler, self._recipe, self._voices = data, scaler, recipe, voices
         self._rows = rows
@@ -245,10 +247,12 @@ class TrainingSegments:
         if self._voices is None:
             x = self._scaler.transform(mfcc, n_frames)
         else:
-            before, after = (Heard.of(*pair, self._data.mfcc_spec.n_mels) for pair in (unchanged, (mfcc, n_frames)))
+            before, after = (
+                FrameStats.of(*pair, self._data.mfcc_spec.n_mels) for pair in (unchanged, (mfcc, n_frames))
+            )
             is_alone = generator.random(len(rows)) < self._recipe.alone_share
-            heard = self._voices.of(rows).replaced(is_alone, before)
-            mean, scale = moved(self._scaler.of(heard), before, after)
+            stats = self._voices.of(rows).replaced(is_alone, before)
+            mean, scale = moved(self._scaler.of(stats), before, after)
             x = scaled(mfcc, n_frames, mean[:, None], scale[:, None])
         if changes is not None:
             x = masked(x, n_frames, changes, generator)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.network.cmvn import Heard, Scaler
+from ser_batch.network.cmvn import FrameStats, Scaler
 from ser_batch.network.heads import HeadModel, probabilities_of
 from ser_batch.tables.features import Features
 from ser_batch.tables.mfcc_array import chunks
 from ser_batch.training.batches import Scaled
 from ser_batch.training.references import channel_mean, mean_references
-from ser_batch.training.tasks import Numbers, Probabilities, Run
+from ser_batch.training.tasks import FoldResult, Numbers, Probabilities
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,17 +66,17 @@ class NetworkDecide:
 
         del archive
 
-        heard = self._heard(rows, channel) if self.is_normalized else None
-        raw = optimization.predict(self.network, Scaled(self.data, rows, self.scaler, heard))
+        stats = self._frame_stats(rows, channel) if self.is_normalized else None
+        raw = optimization.predict(self.network, Scaled(self.data, rows, self.scaler, stats))
         out = np.zeros((len(rows), self.n_labels))
         out[:, self.columns] = probabilities_of(
             np.log(np.maximum(raw, 1e-12)), temperature=self.temperature, log_prior=log_prior[self.columns]
         )
         return out
 
-    def _heard(self, rows: Numbers, channel: Numbers | None) -> Heard:
+    def _frame_stats(self, rows: Numbers, channel: Numbers | None) -> FrameStats:
         data, n_mels = self.data, self.data.mfcc_spec.n_mels
-        own = Heard.concatenated([Heard.of(data.mfcc[c], data.n_frames[c], n_mels) for c in chunks(rows)])
+        own = FrameStats.concatenated([FrameStats.of(data.mfcc[c], data.n_frames[c], n_mels) for c in chunks(rows)])
         if channel is None:
             return own
         _, number = np.unique(channel, return_inverse=True)
@@ -84,7 +84,7 @@ class NetworkDecide:
 
 
 def decide_of(
-    data: Features, labels: Sequence[str], run: Run, *, is_normalized: bool
+    data: Features, labels: Sequence[str], run: FoldResult, *, is_normalized: bool
 ) -> HeadsDecide | NetworkDecide | None:
     """Return how a run decides on rows of the table; None of a classical model, which knows no reference."""
     if run.heads is not None:

@@ -10,8 +10,8 @@ import polars as pl
 
 from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec
 from ser_batch.config.options import HEAD_RECIPE, RecipeName, TrainOptions
-from ser_batch.errors import BundleError, InputError, UsageError
-from ser_batch.model.folder import Bundle, find_model, shipped_models
+from ser_batch.errors import InputError, ModelError, UsageError
+from ser_batch.model.folder import Model, find_model, shipped_models
 from ser_batch.network import numpy_inference
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads
@@ -33,7 +33,7 @@ class Start:
     """
 
     name: str
-    model: Bundle
+    model: Model
     network: numpy_inference.Network | Heads
 
     @property
@@ -61,7 +61,7 @@ class Start:
                 network, self.network.layer_weights, member=member, labels=labels, known=self.model.labels
             )
         except ValueError as error:
-            raise BundleError(
+            raise ModelError(
                 f"{self.model.folder}: {error}; a network of the recipe {self.recipe} is built otherwise by this "
                 "version. Train that model again, or leave --init out"
             ) from error
@@ -74,7 +74,7 @@ class Start:
         try:
             head_training.start_from(network, self.network, labels=labels, known=self.model.labels)
         except ValueError as error:
-            raise BundleError(
+            raise ModelError(
                 f"{self.model.folder}: {error}; this version builds heads otherwise. Train that model again, or leave "
                 "--init out"
             ) from error
@@ -112,30 +112,30 @@ class Start:
         )
 
     def record(self) -> dict[str, Any]:
-        """Return what bundle.json keeps of it, and of what it started from itself."""
+        """Return what model.json keeps of it, and of what it started from itself."""
         values = self.model.values
-        kept = {name: values.get(name) for name in ("model_id", "recipe", "labels", "licence", "training")}
+        kept = {name: values.get(name) for name in ("model_id", "recipe", "labels", "license", "training")}
         return kept | ({"init": values["init"]} if values.get("init") else {})
 
     def heard_before(self, rows: pl.DataFrame) -> tuple[str, ...]:
         """Return the corpora and datasets of rows that the model, or one that it started from, learned from.
 
-        Which recordings these were is not known, so it goes by names: of datasets, of corpora, of what licences are of.
+        Which recordings these were is not known, so it goes by names: of datasets, of corpora, of what licenses are of.
         """
         heard: set[str] = set()
-        licences: set[str] = set()
+        licenses: set[str] = set()
         record: dict[str, Any] | None = self.record()
         while record:
             optimization = record["training"] or {}
             heard.update(optimization.get("datasets", ()), optimization.get("corpora", ()))
-            licences.add((record["licence"] or "").lower())
+            licenses.add((record["license"] or "").lower())
             record = record.get("init")
         corpora, datasets = (set(rows[column].drop_nulls()) for column in ("corpus", "dataset"))
         # as a word: RESD is not ESD
         licensed = {
             corpus
             for corpus in corpora
-            if any(re.search(rf"(?<!\w){re.escape(corpus)}(?!\w)", licence) for licence in licences)
+            if any(re.search(rf"(?<!\w){re.escape(corpus)}(?!\w)", license) for license in licenses)
         }
         return tuple(sorted((corpora | datasets) & heard | licensed))
 
@@ -148,7 +148,7 @@ def load_start(options: TrainOptions) -> Start | None:
     UsageError
         There is no such model, it is no network, it is of another recipe or normalization than asked for, or would be
         overwritten.
-    BundleError
+    ModelError
         The model is damaged.
     """
     if options.init is None:
@@ -158,7 +158,7 @@ def load_start(options: TrainOptions) -> Start | None:
         raise UsageError(f"--init {options.init}: the new model would take its place; choose another --out")
     recipe = model.values.get("recipe")
     recipes = (*RECIPES, HEAD_RECIPE)
-    if model.estimator != "cnn" or recipe not in recipes:
+    if model.estimator != "network" or recipe not in recipes:
         raise UsageError(
             f"--init {options.init}: a model of {recipe or model.estimator}; expected a network of the recipe "
             f"{' or '.join(recipes)}"
@@ -178,9 +178,9 @@ def load_start(options: TrainOptions) -> Start | None:
     return Start(shipped[0] if shipped else Path(model.folder).resolve().name, model, network)
 
 
-def with_inherited(licence: str, start: Start | None) -> str:
-    """Return the licence of a model whose own corpora have `licence`: what it started from is still in it."""
-    inherited = str(start.model.values.get("licence") or "") if start else ""
-    if licence in inherited:
+def with_inherited(license: str, start: Start | None) -> str:
+    """Return the license of a model whose own corpora have `license`: what it started from is still in it."""
+    inherited = str(start.model.values.get("license") or "") if start else ""
+    if license in inherited:
         return inherited
-    return licence if inherited in licence else f"{inherited}; {licence}"
+    return license if inherited in license else f"{inherited}; {license}"

@@ -19,23 +19,23 @@ from ser_batch.report.metrics import restricted
 from ser_batch.splits.development import development
 from ser_batch.tables.features import Features
 from ser_batch.tables.mfcc_array import chunks
-from ser_batch.training.batches import Scaled, TrainingSegments, Voices, fit_scaler, segment_numbers
+from ser_batch.training.batches import Scaled, SpeakerStats, TrainingSegments, fit_scaler, segment_numbers
 from ser_batch.training.heads import run_heads
 from ser_batch.training.multi_corpus import Array, Corpora, corpora_of, target_shares
-from ser_batch.training.tasks import Numbers, Part, Probabilities, Run, Say, Settings, label_numbers
+from ser_batch.training.tasks import FoldResult, FoldTask, Numbers, Probabilities, Say, Settings, label_numbers
 from ser_batch.training.temperature import fitted_temperature, mean_loss
 
 
 def run_part(
     data: Features,
     labels: Sequence[str],
-    part: Part,
+    part: FoldTask,
     kind: str,
     settings: Settings,
     *,
     say: Say,
     prefix: str,
-) -> Run:
+) -> FoldResult:
     """Fit one model and predict what is held out.
 
     Parameters
@@ -72,7 +72,7 @@ def run_part(
     return run if len(learned) == len(labels) else _on_all_labels(run, labels, learned)
 
 
-def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
+def _on_all_labels(run: FoldResult, labels: Sequence[str], learned: Numbers) -> FoldResult:
     """Return a run of a model with some of the labels as one of all."""
 
     def widened(probabilities: Probabilities) -> Probabilities:
@@ -101,7 +101,9 @@ def _on_all_labels(run: Run, labels: Sequence[str], learned: Numbers) -> Run:
     )
 
 
-def _run_classical(data: Features, labels: Sequence[str], part: Part, kind: str, say: Say, prefix: str) -> Run:
+def _run_classical(
+    data: Features, labels: Sequence[str], part: FoldTask, kind: str, say: Say, prefix: str
+) -> FoldResult:
     y = label_numbers(data, labels)
     say(f"{prefix}fitting {kind} on {len(part.train)} rows")
     x_train, x_test = (np.concatenate([_numbers_of(data, c) for c in chunks(rows)]) for rows in (part.train, part.test))
@@ -109,7 +111,7 @@ def _run_classical(data: Features, labels: Sequence[str], part: Part, kind: str,
     estimator.fit(x_train, y[part.train])
     probabilities = estimator.predict_proba(x_test) if len(x_test) else np.empty((0, len(labels)))
     nothing = np.empty((0, len(labels))), np.empty(0, dtype=np.int64)
-    return Run(part, estimator, None, [], probabilities, nothing, 1.0)
+    return FoldResult(part, estimator, None, [], probabilities, nothing, 1.0)
 
 
 def _numbers_of(data: Features, rows: Numbers) -> Array:
@@ -123,19 +125,19 @@ def _run_network(
     data: Features,
     labels: Sequence[str],
     shares: Array | None,
-    part: Part,
+    part: FoldTask,
     kind: str,
     settings: Settings,
     say: Say,
     prefix: str,
-) -> Run:
+) -> FoldResult:
     from ser_batch.network import architectures, optimization
 
     start = settings.start
     recipe = RECIPES[kind] if start is None else RECIPES[kind].tuning
     scaler = fit_scaler(data.mfcc, data.n_frames, part.train) if start is None else start.scaler
     apart = (part.train[:0],) * recipe.members
-    if recipe.has_development and part.spares:
+    if recipe.has_development and part.has_dev_split:
         apart = development(data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed, n_parts=recipe.members)
     corpora = corpora_of(data, target_shares(data, labels) if shares is None else shares, part.train)
     if corpora is not None:
@@ -148,10 +150,10 @@ def _run_network(
     development_y = y[np.concatenate(apart)]
     temperature = fitted_temperature(development_probabilities, development_y)
 
-    def held_out(voices: Voices | None) -> Probabilities:
+    def held_out(voices: SpeakerStats | None) -> Probabilities:
         return optimization.predict(network, Scaled(data, part.test, scaler, voices.of(part.test) if voices else None))
 
-    return Run(
+    return FoldResult(
         part,
         network,
         scaler,
@@ -181,7 +183,7 @@ class _NetworkTask:
     y: Numbers
     shares: Array | None
     corpora: Corpora | None
-    part: Part
+    part: FoldTask
     kind: str
     recipe: Recipe
     settings: Settings
@@ -212,8 +214,8 @@ class _NetworkTask:
         if self.settings.checkpoints is not None:
             is_tuned = self.settings.start is not None  # a baseline of the same recipe is not
             place = self.settings.checkpoints.of(self.kind, is_tuned, self.part.fold, self.part.seed, number)
-        begun = place.load() if place else None
-        history: list[dict[str, Any]] = begun.history if begun else []
+        resume_from = place.load() if place else None
+        history: list[dict[str, Any]] = resume_from.history if resume_from else []
 
         def on_epoch(epoch: int, logs: dict[str, float]) -> None:
             values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
@@ -246,7 +248,7 @@ class _NetworkTask:
             epochs=self.epochs,
             seed=seed,
             on_epoch=on_epoch,
-            begun=begun.state if begun else None,
+            resume_from=resume_from.state if resume_from else None,
             keep=keep,
         )
         return _Member(network, history, self._developed(network, development))

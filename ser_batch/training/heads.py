@@ -29,7 +29,7 @@ from ser_batch.training.batches import drawn_by_weight, segment_numbers
 from ser_batch.training.multi_corpus import MASKED, Corpora, corpora_of, even_weights, target_shares
 from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers, mean_references, members_of
 from ser_batch.training.regimes import composed_calls
-from ser_batch.training.tasks import HeadsTried, Part, Run, Say, Settings, label_numbers
+from ser_batch.training.tasks import FoldResult, FoldTask, HeadsTried, Say, Settings, label_numbers
 from ser_batch.training.temperature import fitted_temperature
 
 Array = npt.NDArray[np.float32]
@@ -38,8 +38,14 @@ Numbers = npt.NDArray[np.int64]
 
 
 def run_heads(
-    data: Features, labels: Sequence[str], shares: Array | None, part: Part, settings: Settings, say: Say, prefix: str
-) -> Run:
+    data: Features,
+    labels: Sequence[str],
+    shares: Array | None,
+    part: FoldTask,
+    settings: Settings,
+    say: Say,
+    prefix: str,
+) -> FoldResult:
     """Fit heads and predict what is held out: with the archive and speaker known, and with neither.
 
     Parameters
@@ -59,7 +65,7 @@ def run_heads(
     network, heads, history = task.train(part.train, "")
     model = HeadModel(heads, tuple(labels))
     tried = _tried(data, model, part.test, part)
-    run = Run(
+    run = FoldResult(
         part,
         network,
         heads.scaler,
@@ -81,7 +87,7 @@ def run_heads(
     return with_temperatures(run, tried_apart, labels)
 
 
-def with_temperatures(run: Run, tried: Sequence[HeadsTried], labels: Sequence[str]) -> Run:
+def with_temperatures(run: FoldResult, tried: Sequence[HeadsTried], labels: Sequence[str]) -> FoldResult:
     """Return a run of heads with the temperatures that fit what such heads say of rows they did not learn from."""
     if run.heads is None or not tried:
         return run
@@ -106,7 +112,7 @@ def with_temperatures(run: Run, tried: Sequence[HeadsTried], labels: Sequence[st
     return dataclasses.replace(run, temperature=known, heads=dataclasses.replace(run.heads, model=model))
 
 
-def _tried(data: Features, model: HeadModel, rows: Numbers, part: Part, allowed: Flags | None = None) -> HeadsTried:
+def _tried(data: Features, model: HeadModel, rows: Numbers, part: FoldTask, allowed: Flags | None = None) -> HeadsTried:
     """Return what heads say of rows, where the other rows of their corpora and speakers are known and where not."""
 
     def limited(own: npt.NDArray[np.float64], allowed: Flags | None) -> npt.NDArray[np.float64]:
@@ -161,7 +167,7 @@ class _HeadsTask:
     labels: Sequence[str]
     shares: Array
     corpora: Corpora | None
-    part: Part
+    part: FoldTask
     settings: Settings
     say: Say
     prefix: str

@@ -16,10 +16,10 @@ import polars as pl
 from ser_batch.config.features import EncoderSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import TrainOptions
-from ser_batch.corpus.known_corpora import licence_of, sources_of
+from ser_batch.corpus.known_corpora import license_of, sources_of
 from ser_batch.encoder.model import GRAPH_FILE, SPEC_FILE, load_encoder
 from ser_batch.errors import OutputError
-from ser_batch.model.folder import ENCODER_FOLDER, Bundle, load_model
+from ser_batch.model.folder import ENCODER_FOLDER, Model, load_model
 from ser_batch.model.saving import save_model
 from ser_batch.network.heads import log_prior_of, prior_of
 from ser_batch.report.calibration import coverage_table, reliability_table
@@ -36,22 +36,22 @@ from ser_batch.training.batches import segment_numbers
 from ser_batch.training.decisions import decide_of
 from ser_batch.training.finetune import Start, with_inherited
 from ser_batch.training.multi_corpus import corpora_of, target_shares
-from ser_batch.training.out_of_domain import domain_of, familiar_with
+from ser_batch.training.out_of_domain import domain_of, fit_mfcc_domain
 from ser_batch.training.regimes import regime_predictions
-from ser_batch.training.tasks import Plan, Run
+from ser_batch.training.tasks import FoldResult, Plan
 
 
 def write_model(
     data: Features,
     labels: Sequence[str],
     plan: Plan,
-    runs: Mapping[str, Sequence[Run]],
-    final: Run,
+    runs: Mapping[str, Sequence[FoldResult]],
+    final: FoldResult,
     options: TrainOptions,
     start: Start | None,
     identity: Mapping[str, Any],
     started: float,
-) -> Bundle:
+) -> Model:
     """Write the whole model folder beside its place, then put it there in one go.
 
     Parameters
@@ -77,12 +77,12 @@ def write_model(
         if own:
             metrics = _write_evaluation(building, data, labels, runs, options, corpus_labels)
             metrics |= _write_regimes(building, data, labels, own, options, corpus_labels)
-            metrics["meaning"] = _meaning(data, options, plan, start)
+            metrics["description"] = _description(data, options, plan, start)
         write_frame(_history([*own, final]), building / "history.parquet")
-        values = _bundle_values(data, labels, plan, final, metrics, start, identity, started)
+        values = _model_values(data, labels, plan, final, metrics, start, identity, started)
         values["training"] |= _corpora_values(data, plan, corpus_labels)
-        familiar = familiar_with(data, final.part, plan.parts) if isinstance(data.spec, FeatureSpec) else None
-        values |= {"familiar": dataclasses.asdict(familiar)} if familiar else {}
+        mfcc_domain = fit_mfcc_domain(data, final.part, plan.parts) if isinstance(data.spec, FeatureSpec) else None
+        values |= {"mfcc_domain": dataclasses.asdict(mfcc_domain)} if mfcc_domain else {}
         if isinstance(data.spec, EncoderSpec):
             values["domain"] = dataclasses.asdict(domain_of(data, final.part.train))
         save_model(building, values, final.model, model_card(values))
@@ -109,11 +109,11 @@ def _write_evaluation(
     folder: Path,
     data: Features,
     labels: Sequence[str],
-    runs: Mapping[str, Sequence[Run]],
+    runs: Mapping[str, Sequence[FoldResult]],
     options: TrainOptions,
     corpus_labels: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Write the held-out rows and the tables made of them; return the figures for bundle.json."""
+    """Write the held-out rows and the tables made of them; return the figures for model.json."""
     predictions = _predictions(data, labels, runs[options.model_name])
     write_frame(predictions, folder / "predictions.parquet", model_predictions_schema(labels, data.spec))
     write_frame(report_table(predictions, labels, corpus_labels=corpus_labels), folder / "report.parquet")
@@ -130,7 +130,7 @@ def _write_evaluation(
     metrics = _metrics(summaries[0], predictions, options, corpus_labels)
     if alone:
         of_alone = _metrics(summaries[1], predictions, options, corpus_labels)
-        metrics["recordings_alone"] = {name: of_alone[name] for name in ("accuracy", "uar", "macro_f1", "ece")}
+        metrics["per_recording"] = {name: of_alone[name] for name in ("accuracy", "uar", "macro_f1", "ece")}
     main = predictions.filter(variant=metrics["condition"])
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
     return metrics
@@ -140,11 +140,11 @@ def _write_regimes(
     folder: Path,
     data: Features,
     labels: Sequence[str],
-    runs: Sequence[Run],
+    runs: Sequence[FoldResult],
     options: TrainOptions,
     corpus_labels: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Write what the held-out rows give by what is known of archive and channel; return it for bundle.json."""
+    """Write what the held-out rows give by what is known of archive and channel; return it for model.json."""
     frames = []
     for run in runs:
         decide = decide_of(data, labels, run, is_normalized=options.wanted_normalize != "none")
@@ -168,11 +168,11 @@ def _write_regimes(
     return {"regimes": regimes_metrics(table)}
 
 
-def _out_of_domain(data: Features, run: Run) -> npt.NDArray[np.bool_]:
+def _out_of_domain(data: Features, run: FoldResult) -> npt.NDArray[np.bool_]:
     """Return which rows of the table are out of domain, shape (rows,); only held-out ones are tried."""
     rows = np.union1d(run.part.test, run.part.calm)
     out = np.zeros(len(data.rows), dtype=np.bool_)
-    out[rows] = domain_of(data, run.part.train).strangeness(data.embedding[rows]) > 1
+    out[rows] = domain_of(data, run.part.train).ood_score(data.embedding[rows]) > 1
     return out
 
 
@@ -197,7 +197,7 @@ def _corpora_values(data: Features, plan: Plan, corpus_labels: Mapping[str, Sequ
 def _metrics(
     summary: pl.DataFrame, predictions: pl.DataFrame, options: TrainOptions, corpus_labels: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return the figures that stand in bundle.json: those of the first condition, and a few of the others."""
+    """Return the figures that stand in model.json: those of the first condition, and a few of the others."""
     rows = {(row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
     main = summary["condition"][0]
     every = rows[main, "all"]
@@ -217,7 +217,7 @@ def _metrics(
             name: {figure: row[figure] for figure in (*named[:3], "ece", "n")} for name, row in by_corpus.items() if row
         }
     if holds_out_corpora(options.split):
-        metrics["held_out_corpora"] = _elsewhere(predictions, rows)
+        metrics["held_out_corpora"] = _cross_corpus(predictions, rows)
     metrics["conditions"] = {
         condition: {name: row[name] for name in ("accuracy", "uar", "ece")}
         | ({"speech_uar": rows[condition, "speech"]["uar"]} if (condition, "speech") in rows else {})
@@ -227,7 +227,7 @@ def _metrics(
     return metrics
 
 
-def _elsewhere(
+def _cross_corpus(
     predictions: pl.DataFrame, rows: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Return the figures on each corpus that was left out, in the first condition, and its UAR in all of them."""
@@ -262,12 +262,12 @@ def _put(building: Path, out: Path) -> None:
     shutil.rmtree(older, ignore_errors=True)
 
 
-def _predictions(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> pl.DataFrame:
+def _predictions(data: Features, labels: Sequence[str], runs: Sequence[FoldResult]) -> pl.DataFrame:
     """Return the held-out rows of all runs with their fold, seed, prediction and probabilities."""
     return pl.concat(_held_out(data, labels, run) for run in runs)
 
 
-def _held_out(data: Features, labels: Sequence[str], run: Run) -> pl.DataFrame:
+def _held_out(data: Features, labels: Sequence[str], run: FoldResult) -> pl.DataFrame:
     probabilities = run.probabilities(labels)
     return (
         data.rows[run.part.test]
@@ -281,7 +281,7 @@ def _held_out(data: Features, labels: Sequence[str], run: Run) -> pl.DataFrame:
     )
 
 
-def _history(runs: Sequence[Run]) -> pl.DataFrame:
+def _history(runs: Sequence[FoldResult]) -> pl.DataFrame:
     schema = {
         "fold": pl.String,
         "seed": pl.Int64,
@@ -296,7 +296,7 @@ def _history(runs: Sequence[Run]) -> pl.DataFrame:
     return pl.DataFrame([row for run in unique for row in run.history], schema=schema)
 
 
-def _meaning(data: Features, options: TrainOptions, plan: Plan, start: Start | None) -> str:
+def _description(data: Features, options: TrainOptions, plan: Plan, start: Start | None) -> str:
     """Say in words what the held-out figures are figures of."""
     n, n_unknown = data.rows["speaker"].drop_nulls().n_unique(), data.rows["speaker"].null_count()
     n_folds = len({part.fold for part in plan.parts})
@@ -326,11 +326,11 @@ def _meaning(data: Features, options: TrainOptions, plan: Plan, start: Start | N
     return f"Cross-validated on {how}: {heard}." if plan.is_cross_validation else f"Measured on {how}: {heard}."
 
 
-def _bundle_values(
+def _model_values(
     data: Features,
     labels: Sequence[str],
     plan: Plan,
-    final: Run,
+    final: FoldResult,
     metrics: Mapping[str, Any],
     start: Start | None,
     identity: Mapping[str, Any],
@@ -342,7 +342,7 @@ def _bundle_values(
     segments = rows[np.unique(segment_numbers(data)[numbers], return_index=True)[1]]
     corpora = rows["corpus"].drop_nulls().unique().sort()
     names = {
-        "cnn": "Heads" if final.heads else "1D CNN",
+        "network": "Heads" if final.heads else "1D CNN",
         "svm": "Support vector machine",
         "forest": "Random forest",
         "logistic": "Logistic regression",
@@ -371,7 +371,7 @@ def _bundle_values(
             },
             "metrics": dict(metrics),
             "cross_validated": bool(plan.is_cross_validation and metrics),
-            "licence": with_inherited(licence_of(corpora), start),
+            "license": with_inherited(license_of(corpora), start),
             "seconds": round(time.monotonic() - started, 1),
         }
         | ({"init_name": start.name} if start else {})
@@ -379,8 +379,8 @@ def _bundle_values(
     )
 
 
-def _head_values(final: Run) -> dict[str, Any]:
-    """Return what bundle.json says of heads alone."""
+def _head_values(final: FoldResult) -> dict[str, Any]:
+    """Return what model.json says of heads alone."""
     if final.heads is None:
         return {}
     model = final.heads.model

@@ -8,24 +8,24 @@ import numpy.typing as npt
 
 from ser_batch.config.features import EncoderSpec
 from ser_batch.model.prediction import summary_features
-from ser_batch.network.out_of_domain import Domain, Familiar
+from ser_batch.network.out_of_domain import Domain, DomainModel
 from ser_batch.segments.front_ends import front_end
 from ser_batch.sounds.kinds import KINDS, sound
 from ser_batch.tables.features import Features, corpora
 from ser_batch.tables.mfcc_array import chunks
 from ser_batch.training.multi_corpus import even_weights
-from ser_batch.training.tasks import Numbers, Part
+from ser_batch.training.tasks import FoldTask, Numbers
 
 # of held-out segments
 SHARE_WITHIN = 0.995
 # beyond those: a few corpora do not span all microphones and lines that speech comes through (docs/results.md)
 MARGIN = 1.25
 # in units of an MFCC; what never changes, in digital silence, has no deviation
-_LEAST_DEVIATION = 0.001
+_MIN_DEVIATION = 0.001
 Floats = npt.NDArray[np.float64]
 
 
-def familiar_with(data: Features, final: Part, parts: Sequence[Part]) -> Familiar | None:
+def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) -> DomainModel | None:
     """Return what a model is familiar with; None where nothing is held out that could tell how far new speech lies.
 
     Parameters
@@ -52,7 +52,7 @@ def familiar_with(data: Features, final: Part, parts: Sequence[Part]) -> Familia
         weights.append(even_weights(of_corpus[part.test]))
     limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
     mean, scale = _moments(statistics, of_corpus, final.train)
-    return Familiar(_rounded(mean), _rounded(scale), round(limit, 3))
+    return DomainModel(_rounded(mean), _rounded(scale), round(limit, 3))
 
 
 def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
@@ -60,7 +60,7 @@ def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numb
     own = statistics[rows].astype(np.float64)
     mean = np.average(own, axis=0, weights=weights)
     variance = np.average((own - mean) ** 2, axis=0, weights=weights)
-    return mean, np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
+    return mean, np.maximum(np.sqrt(variance), _MIN_DEVIATION)
 
 
 def _quantile(values: Floats, weights: Floats, share: float) -> float:
@@ -78,14 +78,14 @@ SOUND_S = 4.04
 SOUNDS_PER_KIND = 16
 SEED = 1
 # speech that is looked at, shared evenly by the corpora: more changes nothing
-MOST_ROWS = 3000
+MAX_ROWS = 3000
 # of the way from typical speech to typical sounds: a segment farther along is out of domain
 LIMIT = 0.55
 # how far the covariance is shrunk to a multiple of the identity: between .3 and .97, speech of corpora that were left
 # out and real music stay farthest apart at .5 to .7
 SHRINKAGE = 0.6
 # of an embedding; what never changes has no deviation
-_LEAST_SCALE = 1e-4
+_MIN_SCALE = 1e-4
 _DIGITS = 6
 
 
@@ -132,7 +132,7 @@ def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) ->
     """Return the domain that separates embeddings of speech from those of sounds, shapes (n, d) and (m, d)."""
     groups = [group.astype(np.float64) for group in (speech, sounds)]
     means = [group.mean(axis=0) for group in groups]
-    scale = np.maximum(np.sqrt(np.mean([group.var(axis=0) for group in groups], axis=0)), _LEAST_SCALE)
+    scale = np.maximum(np.sqrt(np.mean([group.var(axis=0) for group in groups], axis=0)), _MIN_SCALE)
     covariance = np.mean(
         [_covariance((group - mean) / scale) for group, mean in zip(groups, means, strict=True)], axis=0
     )
@@ -166,7 +166,7 @@ def _covariance(centered: Floats) -> Floats:
 
 
 def _sample(of_corpus: npt.NDArray[np.object_], rows: Numbers) -> Numbers:
-    """Return some `MOST_ROWS` rows, spread evenly over the table: of each corpus as many, some twice if it has few."""
+    """Return some `MAX_ROWS` rows, spread evenly over the table: of each corpus as many, some twice if it has few."""
     own = [rows[of_corpus == name] for name in sorted(set(of_corpus.tolist()))]
-    n_each = min(MOST_ROWS // len(own), max(len(numbers) for numbers in own))
+    n_each = min(MAX_ROWS // len(own), max(len(numbers) for numbers in own))
     return np.concatenate([numbers[np.linspace(0, len(numbers) - 1, n_each).astype(np.int64)] for numbers in own])

@@ -17,7 +17,7 @@ from ser_batch.training.references import group_numbers
 
 Numbers = npt.NDArray[np.int64]
 # neutral segments per call, at most, and how many of them there are for each one of the emotion
-MOST_NEUTRAL = 24
+MAX_NEUTRAL = 24
 NEUTRAL_PER_EMOTIONAL = 4
 
 
@@ -71,7 +71,7 @@ def composed_calls(rows: pl.DataFrame, numbers: Numbers) -> list[Call]:
             emotional = own.filter(emotion=emotion)["row"].to_numpy()
             # the same in every condition, whatever else is held out
             generator = np.random.default_rng(list(f"{corpus}/{speaker}/{emotion}".encode()))
-            n_neutral = min(MOST_NEUTRAL, len(neutral))
+            n_neutral = min(MAX_NEUTRAL, len(neutral))
             n_emotional = min(max(1, n_neutral // NEUTRAL_PER_EMOTIONAL), len(emotional))
             drawn = (
                 generator.choice(neutral, n_neutral, replace=False),

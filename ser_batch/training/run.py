@@ -16,12 +16,12 @@ from ser_batch.config.features import FeatureSpec, canonical_json
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import HEAD_RECIPE, TrainOptions
 from ser_batch.config.variants import CLEAN
-from ser_batch.errors import BundleError, InputError, OutputError
-from ser_batch.model.folder import BUNDLE_FILE, Bundle, load_model
+from ser_batch.errors import InputError, ModelError, OutputError
+from ser_batch.model.folder import MODEL_FILE, Model, load_model
 from ser_batch.network.recipes import HEAD, RECIPES
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
 from ser_batch.tables.schemas import KEY
-from ser_batch.training.batches import n_nameless, segment_numbers, voices_of
+from ser_batch.training.batches import n_nameless, segment_numbers, speaker_stats_of
 from ser_batch.training.checkpoints import Checkpoints, claimed
 from ser_batch.training.finetune import Start, load_start
 from ser_batch.training.fit import run_part
@@ -29,7 +29,7 @@ from ser_batch.training.heads import with_temperatures
 from ser_batch.training.model_folder import write_model
 from ser_batch.training.multi_corpus import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.training.out_of_domain import sounds_of
-from ser_batch.training.tasks import Part, Plan, Run, Say, Settings, make_plan, usable_rows
+from ser_batch.training.tasks import FoldResult, FoldTask, Plan, Say, Settings, make_plan, usable_rows
 from ser_batch.training.temperature import fitted_temperature, temperature_across_corpora
 
 DEFAULT_FEATURES = Path("features")
@@ -123,12 +123,12 @@ def train(
         check_votes(data, labels, usable.train)
     shares = target_shares(data, labels, soft_labels=options.soft_labels)
     several = corpora_of(data, shares, usable.train)
-    if several is not None and options.estimator == "cnn":
+    if several is not None and options.estimator == "network":
         several.check(labels, "")
     identity = _identity(data, options, start)
     before = _trained_before(options, identity)
     plan = make_plan(data, usable, labels, options)
-    for part in plan.parts if options.estimator == "cnn" else ():  # before any of them is trained
+    for part in plan.parts if options.estimator == "network" else ():  # before any of them is trained
         of_part = corpora_of(data, shares, part.train)
         if of_part is not None:
             of_part.check(labels, f"fold {part.fold}: ")
@@ -174,11 +174,11 @@ def _train(
     identity: Mapping[str, Any],
     started: float,
     say: Say,
-) -> Bundle:
+) -> Model:
     """Fit the model on every fold, and the baselines; then the one to keep, and write it all."""
     is_mfcc = isinstance(data.spec, FeatureSpec)
 
-    def fit(part: Part, name: str) -> Run:
+    def fit(part: FoldTask, name: str) -> FoldResult:
         is_own = name == options.model_name
         kind = options.kind if is_own else name
         names = [f"fold {part.fold}" if plan.is_cross_validation else "", "" if is_own else kind]
@@ -202,12 +202,12 @@ def _train(
         plain,
         start=start,
         soft_labels=options.soft_labels,
-        voices=voices_of(data, options.wanted_normalize) if is_mfcc else None,
-        voices_alone=voices_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
+        voices=speaker_stats_of(data, options.wanted_normalize) if is_mfcc else None,
+        voices_alone=speaker_stats_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
     )
     wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
-    calibrates = options.estimator == "cnn" and holds_out_corpora(options.split)
+    calibrates = options.estimator == "network" and holds_out_corpora(options.split)
     runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
     if calibrates and options.kind != HEAD_RECIPE:
         runs = {name: _calibrated_elsewhere(data, labels, of_model) for name, of_model in runs.items()}
@@ -229,7 +229,7 @@ def _train(
     return written
 
 
-def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> list[Run]:
+def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[FoldResult]) -> list[FoldResult]:
     """Return runs that hold a corpus out, each with the temperature of the others of its seed.
 
     None of those has the corpus that it is tried on among its held-out rows. A run without others keeps what it has.
@@ -244,7 +244,7 @@ def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[
     return out
 
 
-def _calibrated_by_others(runs: Sequence[Run], labels: Sequence[str]) -> list[Run]:
+def _calibrated_by_others(runs: Sequence[FoldResult], labels: Sequence[str]) -> list[FoldResult]:
     """Return runs of heads, each with the temperatures of the other folds of its seed, where there are any."""
     out = []
     for run in runs:
@@ -263,7 +263,7 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
     digest = hashlib.sha256(keyed.encode())
     for values in data.chunks_of_values():
         digest.update(values.tobytes())
-    is_cnn = options.estimator == "cnn"
+    is_cnn = options.estimator == "network"
     epochs = None
     if is_cnn and options.kind == HEAD_RECIPE:
         epochs = options.epochs or HEAD.epochs
@@ -292,18 +292,18 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
     return identity | ({"init": start.record()} if start else {})
 
 
-def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> Bundle | None:
+def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> Model | None:
     """Return the model in the output if it is this very one; refuse another."""
     out = options.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not (out / BUNDLE_FILE).is_file():
+    if not (out / MODEL_FILE).is_file():
         raise OutputError(f"{out}: holds something else than a model of ser-batch; choose another --out")
     if options.overwrite:
         return None
     try:
         found = load_model(out)
-    except BundleError as error:
+    except ModelError as error:
         raise OutputError(f"{error}. To replace the model in {out}, give --overwrite") from error
     then, now = (_LEFT_OUT | json.loads(canonical_json(dict(values))) for values in (found.values, identity))
     for values in (then, now):
@@ -332,7 +332,7 @@ def _warnings(
         yield (
             f"{data.n_copies} recordings stand in more than one features folder; no split has one of them on both sides"
         )
-    for name, has in zip(several.names, several.has, strict=True) if several and options.estimator == "cnn" else ():
+    for name, has in zip(several.names, several.has, strict=True) if several and options.estimator == "network" else ():
         if has.sum() == 1:
             yield f"all rows of the corpus {name} have the same label, so they tell it from nothing and are not learned"
     if options.normalize == "speaker" and (n := n_nameless(data)):

@@ -16,7 +16,7 @@ from ser_batch.network.heads import NEUTRAL, HeadModel
 from ser_batch.report.metrics import restricted
 from ser_batch.splits.folds import shared_speakers, split_rows
 from ser_batch.tables.features import Features, corpora
-from ser_batch.training.batches import Voices
+from ser_batch.training.batches import SpeakerStats
 from ser_batch.training.checkpoints import Checkpoints
 from ser_batch.training.finetune import Start
 
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Part:
+class FoldTask:
     """What one model is trained on and tried on.
 
     Parameters
@@ -53,7 +53,7 @@ class Part:
     train: Numbers
     test: Numbers
     by_speaker: bool
-    spares: bool
+    has_dev_split: bool
     common: tuple[str, ...] | None = None
     calm: Numbers = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
@@ -84,14 +84,14 @@ class Settings:
     epochs: int | None = None
     start: Start | None = None
     soft_labels: bool = False
-    voices: Voices | None = None
-    voices_alone: Voices | None = None
+    voices: SpeakerStats | None = None
+    voices_alone: SpeakerStats | None = None
     checkpoints: Checkpoints | None = None
     has_other_folds: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Run:
+class FoldResult:
     """One model trained, and what it says of the held-out rows.
 
     Parameters
@@ -117,7 +117,7 @@ class Run:
         Label numbers that the model has, where these are not all.
     """
 
-    part: Part
+    part: FoldTask
     model: Any
     scaler: Scaler | None
     history: list[dict[str, Any]]
@@ -136,7 +136,7 @@ class Run:
         )
 
     @property
-    def alone(self) -> "Run | None":
+    def alone(self) -> "FoldResult | None":
         """As if nothing but each held-out recording itself had been heard; None where that is what it is."""
         if self.raw_alone is None:
             return None
@@ -205,8 +205,8 @@ class Plan:
         Held-out rows with an emotion that no training row has.
     """
 
-    parts: tuple[Part, ...]
-    final: Part
+    parts: tuple[FoldTask, ...]
+    final: FoldTask
     is_cross_validation: bool
     n_shared_speakers: int
     n_left_out: int
@@ -270,7 +270,7 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
     test, unknown = np.intersect1d(usable.test, known), np.setdiff1d(usable.test, known)
     by_speaker = options.split not in ("stratified", "none")
     nothing = np.empty(0, dtype=np.int64)
-    parts: list[Part] = []
+    parts: list[FoldTask] = []
     left_out: set[int] = set()
     n_shared = 0
     for seed in range(options.seed, options.seed + options.seeds):
@@ -291,18 +291,18 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             held_out = np.intersect1d(fold.test, usable.test)
             is_calm = np.isin(data.rows["emotion"].gather(held_out).to_numpy(), NEUTRAL)
             parts.append(
-                Part(
+                FoldTask(
                     fold.name,
                     seed,
                     train_rows,
                     test_rows,
                     by_speaker,
-                    spares=True,
+                    has_dev_split=True,
                     common=common,
                     calm=np.setdiff1d(held_out[is_calm], test_rows),
                 )
             )
-    whole = Part(None, options.seed, usable.train, nothing, by_speaker, spares=False)
+    whole = FoldTask(None, options.seed, usable.train, nothing, by_speaker, has_dev_split=False)
     return Plan(
         parts=tuple(parts),
         final=whole if split.is_cross_validation else parts[0],

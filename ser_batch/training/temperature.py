@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ser_batch.model.prediction import tempered
 from ser_batch.tables.features import Features
-from ser_batch.training.tasks import Numbers, Probabilities, Run, label_numbers
+from ser_batch.training.tasks import FoldResult, Numbers, Probabilities, label_numbers
 
 
 def fitted_temperature(
@@ -37,7 +37,7 @@ def fitted_temperature(
     return round(float(np.exp(found.x)), 4)
 
 
-def temperature_across_corpora(data: Features, labels: Sequence[str], runs: Sequence[Run]) -> float:
+def temperature_across_corpora(data: Features, labels: Sequence[str], runs: Sequence[FoldResult]) -> float:
     """Return the temperature that fits what models say of corpora that they have not heard, each counting the same.
 
     Speakers of a corpus that was heard, who else would be asked, make a model look surer than it may be elsewhere.

@@ -14,7 +14,7 @@ FRAME_S = 0.03
 # a shorter pause is part of the turn: stops, breaths, hesitations
 PAUSE_S = 0.3
 # where speech without a pause has to be cut, no piece gets shorter than this share of it
-_LEAST_SHARE = 1 / 4
+_MIN_SHARE = 1 / 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ class Activity:
 
     def _cut(self, channel: int, start: int, end: int) -> tuple[int, int]:
         """Return where the first piece ends and the second one begins."""
-        margin = max(1, int((end - start) * _LEAST_SHARE))
+        margin = max(1, int((end - start) * _MIN_SHARE))
         low, high = start + margin, end - margin
         ends, starts = (edges + start for edges in runs(~self.frames[channel][start:end]))
         is_inside = (ends >= low) & (starts <= high)

@@ -108,10 +108,10 @@ def measure(folder: Path, n_workers: int, hours: float, shard_size: int) -> dict
         scheduler, *workers = (psutil.Process(process.pid) for process in cluster.processes)
         score(folder / "few", ScoreOptions(out=folder / name / "warm", **options))
         # what a cluster does when there is nothing to do: heartbeats
-        begun, idle_bytes, idle_scheduler = time.monotonic(), proxy.n_bytes, cpu_of(scheduler)
+        resume_from, idle_bytes, idle_scheduler = time.monotonic(), proxy.n_bytes, cpu_of(scheduler)
         idle_workers = sum(map(cpu_of, workers))
         time.sleep(10)
-        idle_s = time.monotonic() - begun
+        idle_s = time.monotonic() - resume_from
         idle = (proxy.n_bytes - idle_bytes) / idle_s
         idle_scheduler = (cpu_of(scheduler) - idle_scheduler) / idle_s
         idle_workers = (sum(map(cpu_of, workers)) - idle_workers) / idle_s

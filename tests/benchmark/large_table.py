@@ -18,7 +18,7 @@ from ser_batch.storage.atomic import write_json
 from ser_batch.tables.parquet import part_writer, rows_table
 from ser_batch.tables.schemas import features_schema
 
-SPEC = PRESETS["ravdess"]
+SPEC = PRESETS["wideband"]
 BAR_GIB = 2.0
 ROWS_A_GROUP, GROUPS_A_PART = 512, 8
 LABELS = ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")

@@ -24,7 +24,7 @@ from ser_batch.audio.resampling import Resampler
 from ser_batch.config.features import PRESETS
 from ser_batch.mfcc import FRAMES_A_BLOCK, MfccKernel
 
-SPEC = PRESETS["ravdess"]
+SPEC = PRESETS["wideband"]
 TRIES = 60
 SOURCE_RATE = 48_000
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from ser_batch.model.folder import find_model
 from ser_batch.model.prediction import summary_features
 from ser_batch.tables.features import corpora, load_features
-from ser_batch.training.batches import voices_of
+from ser_batch.training.batches import speaker_stats_of
 
 SEGMENTS_A_CORPUS = 400
 
@@ -54,7 +54,7 @@ def main() -> None:
     print(f"mean and deviation of the MFCCs: {plain:.3f}")
     for name in arguments.model:
         model = find_model(name)
-        voices = voices_of(data, model.normalize)
+        voices = speaker_stats_of(data, model.normalize)
         x = model.scaler.transform(mfcc, n_frames, voices.of(rows) if voices else None)
         scaled = told(summary_features(x, n_frames), corpus, speaker)
         embedded = told(model.network().embed(x), corpus, speaker)

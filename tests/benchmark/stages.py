@@ -136,7 +136,7 @@ def main() -> None:
             (out / "_meta" / "ledger").mkdir(parents=True)
         recordings = walk(ravdess_wav(ravdess, scratch, N_RAVDESS)).recordings
         spread = recordings[:: max(1, len(recordings) // arguments.files)]
-        featurize = FeaturizeWork(outs[0], "ravdess", PRESETS["ravdess"], Segmentation())
+        featurize = FeaturizeWork(outs[0], "ravdess", PRESETS["wideband"], Segmentation())
         show("featurize, clips of RAVDESS", profile(watch, featurize, spread), arguments.markdown)
 
         model = find_model("research")

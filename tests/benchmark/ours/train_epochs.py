@@ -1,4 +1,4 @@
-"""Train the network of the recipe seed as ser-batch does; print the seconds of each epoch as JSON.
+"""Train the network of the recipe published as ser-batch does; print the seconds of each epoch as JSON.
 
 python tests/benchmark/ours/train_epochs.py FOLDER EPOCHS
 """
@@ -45,7 +45,7 @@ def main() -> None:
     optimization.fit(
         made,
         Rows(x, y),
-        RECIPES["seed"],
+        RECIPES["published"],
         epochs=epochs,
         seed=0,
         on_epoch=lambda epoch, logs: times_s.append(time.perf_counter()),

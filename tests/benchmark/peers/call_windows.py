@@ -27,7 +27,7 @@ class Model:
 
 def load_model(folder: Path) -> Model:
     """Read a model folder."""
-    values = json.loads((folder / "bundle.json").read_text())
+    values = json.loads((folder / "model.json").read_text())
     return Model(keras.saving.load_model(folder / "network.keras"), values["feature_spec"], values["labels"])
 
 
