@@ -24,41 +24,22 @@ from ser_batch.errors import DownloadError, OutputError, UsageError, did_you_mea
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """One zip file.
+    """One zip file."""
 
-    Parameters
-    ----------
-    name
-        Its file name, on the server and in ``.archives/``.
-    md5
-        The checksum its publisher states, 32 hex digits.
-    n_recordings
-        How many .wav files it holds; 0 if unknown.
-    has_tables
-        Whether it holds tables beside the recordings: .csv files are unpacked too, all others stay in the archive.
-        Without tables, a file that is no .wav is refused.
-    """
-
-    name: str
-    md5: str
-    n_recordings: int
+    name: str  # its file name, on the server and in ``.archives/``
+    md5: str  # the checksum its publisher states, 32 hex digits
+    n_recordings: int  # how many .wav files it holds; 0 if unknown
+    # whether it holds tables beside the recordings: .csv files are unpacked too, all others stay in the archive.
+    # Without tables, a file that is no .wav is refused
     has_tables: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Release:
-    """The archives of one corpus.
+    """The archives of one corpus."""
 
-    Parameters
-    ----------
-    url
-        The folder on the web that holds them.
-    archives
-        What to fetch, all of it.
-    """
-
-    url: str
-    archives: tuple[Archive, ...]
+    url: str  # the folder on the web that holds them
+    archives: tuple[Archive, ...]  # what to fetch, all of it
 
 
 # By the name of the corpus. Zenodo states the checksums on the page of each record; size, members and checksum of
@@ -179,31 +160,7 @@ def _extent(response: requests.Response) -> tuple[int, int]:
 
 
 def fetch(name: str, checksum: str, address: str, kept: Path, report: Report | None) -> bool:
-    """Have a file in a folder with the right checksum.
-
-    Parameters
-    ----------
-    name
-        Of the file, for messages and in the folder.
-    checksum
-        ``md5:``, ``sha256:`` or ``git:`` (Git's hash of the file as a blob), and hex digits.
-    address
-        Where it is on the web.
-    kept
-        The folder, absolute.
-    report
-        Called with each piece that came.
-
-    Returns
-    -------
-    bool
-        Whether it had to come over the network.
-
-    Raises
-    ------
-    DownloadError
-        It cannot be fetched, or has another checksum.
-    """
+    """Have a file in a folder with the right checksum."""
     kind, _, wanted = checksum.partition(":")
     path = kept / name
     transfer = _Transfer(kept / f"{name}.part", kind, partial(report, name) if report else lambda _done, _total: None)
@@ -344,32 +301,17 @@ def _unusable(member: zipfile.ZipInfo, name: str, suffixes: tuple[str, ...]) -> 
 
 @dataclass(frozen=True)
 class DownloadSummary:
-    """What is there after a download.
+    """What is there after a download."""
 
-    Parameters
-    ----------
-    folder
-        Holds the recordings, in folders as in the archives.
-    n_recordings
-        How many recordings the archives brought.
-    fetched, already_here
-        Names of the archives that came over the network, and of those that did not have to.
-    """
-
-    folder: Path
-    n_recordings: int
+    folder: Path  # holds the recordings, in folders as in the archives
+    n_recordings: int  # how many recordings the archives brought
+    # names of the archives that came over the network, and of those that did not have to
     fetched: tuple[str, ...]
     already_here: tuple[str, ...]
 
 
 def find_release(corpus: str) -> Release:
-    """Return the archives of a corpus.
-
-    Raises
-    ------
-    UsageError
-        The corpus is not known, or no archive of it can be verified; the message says where to get it then.
-    """
+    """Return the archives of a corpus."""
     if corpus in RELEASES:
         return RELEASES[corpus]
     fetched = f"download has checksums of {', '.join(RELEASES)} only"
@@ -435,13 +377,7 @@ def download_corpus(
 
 
 def check_address(url: str) -> None:
-    """Refuse what is no address on the web.
-
-    Raises
-    ------
-    UsageError
-        It begins otherwise.
-    """
+    """Refuse what is no address on the web."""
     if not re.match(r"https?://[^/]", url, re.IGNORECASE):
         raise UsageError(f"--url {url}: expected an address that begins with http:// or https://")
 
@@ -451,21 +387,11 @@ HUGGING_FACE = "https://huggingface.co/openai"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One revision of the files of a checkpoint, which its publisher cannot change.
+    """One revision of the files of a checkpoint, which its publisher cannot change."""
 
-    Parameters
-    ----------
-    revision
-        The commit on Hugging Face.
-    config
-        Git's hash of config.json as a blob, which names the file there.
-    weights
-        SHA-256 of model.safetensors, which names it there.
-    """
-
-    revision: str
-    config: str
-    weights: str
+    revision: str  # the commit on Hugging Face
+    config: str  # git's hash of config.json as a blob, which names the file there
+    weights: str  # SHA-256 of model.safetensors, which names it there
 
 
 CHECKPOINTS: dict[str, Checkpoint] = {

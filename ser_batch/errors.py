@@ -17,11 +17,8 @@ from collections.abc import Iterable
 
 
 def printable(text: object) -> str:
-    r"""Return `text` with control characters and undecodable bytes escaped, safe for a terminal and a log line.
-
-    >>> printable("a\x1b[31m\nb.wav")
-    'a\\x1b[31m\\nb.wav'
-    """
+    """Return `text` with control characters and undecodable bytes escaped, safe for a terminal and a log line."""
+    # >>> printable("a\x1b[31m\nb.wav") 'a\\x1b[31m\\nb.wav'
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in str(text)
@@ -29,13 +26,9 @@ def printable(text: object) -> str:
 
 
 def did_you_mean(value: object, known: Iterable[str], before: str = "; ") -> str:
-    """Return what to append to a message about a value that is not known; nothing where none is like it.
-
-    >>> did_you_mean("telefone", ("wideband", "telephone"))
-    '; did you mean telephone?'
-    >>> did_you_mean("x", ("wideband", "telephone"))
-    ''
-    """
+    """Return what to append to a message about a value that is not known; nothing where none is like it."""
+    # >>> did_you_mean("telefone", ("wideband", "telephone")) '; did you mean telephone?' >>> did_you_mean("x",
+    # ("wideband", "telephone")) ''
     import difflib  # only where something is wrong
 
     text = value[:100] if isinstance(value, str) else ""
@@ -44,13 +37,9 @@ def did_you_mean(value: object, known: Iterable[str], before: str = "; ") -> str
 
 
 def shortened(text: str, most: int = 2000) -> str:
-    """Return `text` with its middle left out where it is longer than `most` characters.
-
-    What a message quotes may be of any length; what it is about stands at its beginning, what to do at its end.
-
-    >>> shortened("--seeds 1111111111111111; expected 1 or more", 30)
-    '--seeds 111111111... 1 or more'
-    """
+    """Return `text` with its middle left out where it is longer than `most` characters."""
+    # What a message quotes may be of any length; what it is about stands at its beginning, what to do at its end.
+    # >>> shortened("--seeds 1111111111111111; expected 1 or more", 30) '--seeds 111111111... 1 or more'
     tail = most // 3
     return text if len(text) <= most else f"{text[: most - 3 - tail]}...{text[-tail:]}"
 

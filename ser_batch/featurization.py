@@ -38,50 +38,27 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FeaturizeSummary:
-    """What `featurize` did.
+    """What `featurize` did."""
 
-    Parameters
-    ----------
-    out
-        The features folder.
-    n_done
-        Recordings featurized by this call; `n_up_to_date` were done before, `n_missing` are no longer there.
-    n_beyond_limit, n_before_since
-        Recordings not done because of ``--limit``, and without rows because of ``--since``.
-    n_recordings, n_segments, audio_s
-        Of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts
-        once a variant; seconds of sound.
-    n_variants
-        Rows each segment of a recording has.
-    rejects
-        All recordings that could not be used.
-    skipped_files
-        Other files seen by the walk, by suffix.
-    warnings
-        Sentences about the labels file and the names.
-    emotions
-        Segments by emotion, whatever the number of variants; None where none is known.
-    seconds
-        Time this call took.
-    verified
-        Number of recordings compared with librosa and the largest absolute difference, or None.
-    """
-
-    out: Path
-    n_done: int
+    out: Path  # the features folder
+    n_done: int  # recordings featurized by this call; `n_up_to_date` were done before, `n_missing` are no longer there
     n_up_to_date: int
     n_missing: int
+    # recordings not done because of ``--limit``, and without rows because of ``--since``
     n_beyond_limit: int
     n_before_since: int
+    # of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts once
+    # a variant; seconds of sound
     n_recordings: int
     n_segments: int
-    n_variants: int
+    n_variants: int  # rows each segment of a recording has
     audio_s: float
-    rejects: tuple[Reject, ...]
-    skipped_files: Mapping[str, int]
-    warnings: tuple[str, ...]
-    emotions: Mapping[str | None, int]
-    seconds: float
+    rejects: tuple[Reject, ...]  # all recordings that could not be used
+    skipped_files: Mapping[str, int]  # other files seen by the walk, by suffix
+    warnings: tuple[str, ...]  # sentences about the labels file and the names
+    emotions: Mapping[str | None, int]  # segments by emotion, whatever the number of variants; None where none is known
+    seconds: float  # time this call took
+    # number of recordings compared with librosa and the largest absolute difference, or None
     verified: tuple[int, float] | None
 
 
@@ -360,13 +337,7 @@ def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> d
 
 
 def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[int, float]:
-    """Compare recordings drawn at random with what librosa itself computes for them.
-
-    Returns
-    -------
-    tuple of int and float
-        How many were compared, and the largest absolute difference of any coefficient.
-    """
+    """Compare recordings drawn at random with what librosa itself computes for them."""
     import librosa
     import pyarrow.compute as pc
     import soundfile

@@ -41,45 +41,24 @@ _WHAT_CAN_BE = (
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """What was found."""
 
-    Parameters
-    ----------
-    path
-        What was looked at.
-    kind
-        ``model``, or the kind of table: ``features``, ``predictions``, ``calls``, ...; ``table`` for others of ours.
-    schema_version
-        Of the tables; None for a model.
-    n_files, n_bytes, n_rows
-        Parquet files of the table, their bytes, their rows; of a model all its files, and no rows.
-    columns
-        Frame of name and dtype, as docs/tables.md has it.
-    spec
-        How it came about: of spec.json, model.json, or what a scoring run was started with.
-    figures
-        Numbers by name, with their unit in it.
-    counts
-        Rows by value, of columns with few values; the value None counts rows without one. ``rejected at`` counts
-        rejected recordings by stage, ``status`` of predictions the recordings and channels of the table of calls.
-    first
-        Frame of the first rows, without arrays.
-    notes
-        Sentences on what is missing or odd.
-    """
-
-    path: str
+    path: str  # what was looked at
+    # ``model``, or the kind of table: ``features``, ``predictions``, ``calls``, ...; ``table`` for others of ours
     kind: str
-    schema_version: str | None
+    schema_version: str | None  # of the tables; None for a model
+    # Parquet files of the table, their bytes, their rows; of a model all its files, and no rows
     n_files: int
     n_bytes: int
     n_rows: int | None
-    columns: pl.DataFrame
-    spec: Mapping[str, Any]
-    figures: Mapping[str, float | int | None]
+    columns: pl.DataFrame  # frame of name and dtype, as docs/tables.md has it
+    spec: Mapping[str, Any]  # how it came about: of spec.json, model.json, or what a scoring run was started with
+    figures: Mapping[str, float | int | None]  # numbers by name, with their unit in it
+    # rows by value, of columns with few values; the value None counts rows without one. ``rejected at`` counts rejected
+    # recordings by stage, ``status`` of predictions the recordings and channels of the table of calls
     counts: Mapping[str, Mapping[Any, int]]
-    first: pl.DataFrame
-    notes: tuple[str, ...]
+    first: pl.DataFrame  # frame of the first rows, without arrays
+    notes: tuple[str, ...]  # sentences on what is missing or odd
 
 
 def inspect(source: Path, *, n_first: int = 5) -> Inspection:
@@ -302,22 +281,7 @@ _MAX_VALUES = 100
 
 
 def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[str, Any], dict[str, dict[Any, int]]]:
-    """Return figures and counts of what a table has; all in one pass over the columns that it takes.
-
-    Parameters
-    ----------
-    scan
-        The table.
-    names
-        Of its columns without arrays.
-    n_rows
-        How many rows it has.
-
-    Returns
-    -------
-    tuple of dict and dict
-        Numbers by name, with their unit in it; rows by value, of columns with few values.
-    """
+    """Return figures and counts of what a table has; all in one pass over the columns that it takes."""
     there = {*names}
     counted = [name for name in _COUNTED if name in there]
     key = [name for name in ("dataset", "path") if name in there] if "path" in there else []
@@ -361,14 +325,7 @@ def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[
 
 
 def embedding_health(parts: Sequence[Path]) -> dict[str, int]:
-    """Return figures of the embeddings in some parts, read a row group at a time.
-
-    Returns
-    -------
-    dict of str to int
-        ``embedding_size``, numbers per embedding; ``n_constant_dimensions``, how many of them are the same in all rows;
-        ``n_rows_not_finite``.
-    """
+    """Return figures of the embeddings in some parts, read a row group at a time."""
     low, high, n_not_finite = np.empty(0), np.empty(0), 0
     for values in read_arrays(parts, "embedding"):
         n_not_finite += int((~np.isfinite(values).all(axis=1)).sum())

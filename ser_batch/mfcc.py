@@ -33,10 +33,8 @@ _DB_A_NEPER = np.float32(10 / np.log(10))  # of powers; NumPy's natural logarith
 
 
 def mel_frequencies(n: int, *, fmax_hz: float) -> npt.NDArray[np.float64]:
-    """Return `n` frequencies evenly spaced on Slaney's mel scale [2]_ from 0 to `fmax_hz`, in Hz.
-
-    Linear below 1000 Hz (15 mels), logarithmic above (27 steps to 6400 Hz).
-    """
+    """Return `n` frequencies evenly spaced on Slaney's mel scale [2]_ from 0 to `fmax_hz`, in Hz."""
+    # Linear below 1000 Hz (15 mels), logarithmic above (27 steps to 6400 Hz).
     hz_a_mel, corner_hz, log_step = 200.0 / 3, 1000.0, np.log(6.4) / 27
     corner_mel = corner_hz / hz_a_mel
     top = corner_mel + np.log(fmax_hz / corner_hz) / log_step if fmax_hz >= corner_hz else fmax_hz / hz_a_mel
@@ -76,15 +74,7 @@ def _banded(filters: Array) -> list[tuple[slice, slice, Array]]:
 
 
 class _Analysis:
-    """Frames to mel powers, from every sample or, for narrow recordings, from every second one.
-
-    Parameters
-    ----------
-    spec
-        All parameters.
-    step
-        1 or 2.
-    """
+    """Frames to mel powers, from every sample or, for narrow recordings, from every second one."""
 
     def __init__(self, spec: FeatureSpec, step: int) -> None:
         self._spec, self._step = spec, step

@@ -32,40 +32,25 @@ Columns = dict[str, list[Any]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Look:
-    """What a picture of one channel of a recording shows; tables by column, times in seconds.
+    """What a picture of one channel of a recording shows; tables by column, times in seconds."""
 
-    Parameters
-    ----------
-    path
-        The recording's name.
-    channel, n_channels
-        The table's number, -1 for the mean of all channels; how many the recording has.
-    sampling_rate, duration_s
-        In Hz, and seconds.
-    waveform
-        start_s, end_s, and low and high, the least and largest sample of each stretch; full scale is 1.0.
-    mfcc
-        start_s, end_s, coefficient and value: the mean of a coefficient over a stretch, less its mean over the
-        recording and in units of its deviation. Of a model on embeddings, MFCCs of the preset telephone.
-    silence
-        start_s and end_s of what is not speech.
-    predictions
-        start_s, end_s, label, probability, is_highest: for the middle of each window that was scored, up to half way to
-        the next one.
-    model
-        That was asked.
-    """
-
-    path: str
+    path: str  # the recording's name
+    # the table's number, -1 for the mean of all channels; how many the recording has
     channel: int
     n_channels: int
+    # in Hz, and seconds
     sampling_rate: int
     duration_s: float
+    # start_s, end_s, and low and high, the least and largest sample of each stretch; full scale is 1.0
     waveform: Columns
+    # start_s, end_s, coefficient and value: the mean of a coefficient over a stretch, less its mean over the recording
+    # and in units of its deviation. Of a model on embeddings, MFCCs of the preset telephone
     mfcc: Columns
-    silence: Columns
+    silence: Columns  # start_s and end_s of what is not speech
+    # start_s, end_s, label, probability, is_highest: for the middle of each window that was scored, up to half way to
+    # the next one
     predictions: Columns
-    model: Model
+    model: Model  # that was asked
 
     @property
     def silence_s(self) -> float:
@@ -74,26 +59,7 @@ class Look:
 
 
 def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
-    """Read one recording for a picture, block by block.
-
-    Parameters
-    ----------
-    path
-        The recording.
-    model
-        A folder or the name of a shipped model; None as in `score`.
-    channel
-        ``0`` for the first one, or ``mix`` for the mean of all.
-
-    Raises
-    ------
-    UsageError
-        There is no such file, channel or model.
-    InputError
-        The file is no recording.
-    RecordingError
-        It cannot be decoded.
-    """
+    """Read one recording for a picture, block by block."""
     # these decode, and what starts a run of score loads none of it
     from ser_batch.segments.boundaries import activity_of, channels_of
     from ser_batch.vad.activity import FRAME_S, runs

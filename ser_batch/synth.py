@@ -264,11 +264,9 @@ def _pulses(pitch_hz: Floats, cues: Cues, sampling_rate: int, random: np.random.
 def _resonate(
     pulses: Floats, breath: Floats, cues: Cues, sampling_rate: int, times_s: Floats, formants_hz: Floats
 ) -> Floats:
-    """Return the voice, shape (n,): the two sources, shape (n,), through moving formants.
-
-    `formants_hz`, shape (syllables, 5), hold at `times_s`, shape (syllables,). Frames of about 32 ms, half
-    overlapping, are filtered by Klatt's digital resonators in the frequency domain and added up.
-    """
+    """Return the voice, shape (n,): the two sources, shape (n,), through moving formants."""
+    # `formants_hz`, shape (syllables, 5), hold at `times_s`, shape (syllables,). Frames of about 32 ms, half
+    # overlapping, are filtered by Klatt's digital resonators in the frequency domain and added up.
     hop = 2 ** round(np.log2(0.016 * sampling_rate))
     n_samples, n_frames = len(pulses), len(pulses) // hop + 2
     n_fft = 4 * hop  # a frame is 2 hops; as much again is room for the resonators to ring

@@ -27,23 +27,6 @@ class AvSource:
     """A recording that FFmpeg reads: its first stream of sound.
 
     It is decoded twice. Most of these formats do not tell their length, or not the decoded one.
-
-    Parameters
-    ----------
-    stream
-        Its content decides what it is. It is not closed here.
-    path
-        Name for messages.
-    reason
-        What libsndfile said against it, for messages.
-    max_duration_s
-        Decoding ends here; seconds.
-
-    Raises
-    ------
-    RecordingError
-        Stage ``open``: not readable, or no sound in it. Stage ``decode``: broken, cut off, empty, or longer than
-        `max_duration_s`.
     """
 
     def __init__(
@@ -65,13 +48,7 @@ class AvSource:
         self._container.close()
 
     def blocks(self, block_samples: int) -> Iterator[Samples]:
-        """Yield the recording in blocks.
-
-        Raises
-        ------
-        RecordingError
-            Stage ``decode``: broken data, or NaN or infinite samples.
-        """
+        """Yield the recording in blocks."""
         waiting: list[Samples] = []
         n_waiting, n_beyond_limit = 0, self.sound.n_samples
         for frame in self._frames():

@@ -35,26 +35,7 @@ _COUNTED_SAMPLES = 1 << 20
 
 
 class SoundfileSource:
-    """A recording that libsndfile reads.
-
-    Parameters
-    ----------
-    stream
-        Opened, without buffer; its content decides what it is. It is not closed here.
-    path
-        Name for messages.
-    raw_format
-        What it holds, where it has no header.
-    max_duration_s
-        Where it has to be decoded to learn its length, that ends here; seconds.
-
-    Raises
-    ------
-    soundfile.LibsndfileError
-        libsndfile does not know this content.
-    RecordingError
-        Stage ``open``: it is cut off. Stage ``decode``: it is longer than `max_duration_s`.
-    """
+    """A recording that libsndfile reads."""
 
     def __init__(
         self,
@@ -86,13 +67,7 @@ class SoundfileSource:
         self._file.close()
 
     def blocks(self, block_samples: int) -> Iterator[Samples]:
-        """Yield the recording in blocks.
-
-        Raises
-        ------
-        RecordingError
-            Stage ``decode``: broken data, NaN or infinite samples, or fewer than announced.
-        """
+        """Yield the recording in blocks."""
         as_int16 = self.sound.subtype in _INT16_SUBTYPES
         n_samples = 0
         while True:

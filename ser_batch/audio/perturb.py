@@ -81,10 +81,8 @@ def _speed(samples: Samples, rate: int, change: Change, _: np.random.Generator) 
 
 
 def _noise(samples: Samples, rate: int, change: Change, generator: np.random.Generator) -> tuple[Samples, int]:
-    """Add steady noise: white, pink, brown, or shaped as the segment's own spectrum, each as often.
-
-    The ratio of the energies, over the whole segment and up to `BAND_HZ`, is `amount` dB.
-    """
+    """Add steady noise: white, pink, brown, or shaped as the segment's own spectrum, each as often."""
+    # The ratio of the energies, over the whole segment and up to `BAND_HZ`, is `amount` dB.
     n_fft = scipy.fft.next_fast_len(len(samples), real=True)
     spectrum = scipy.fft.rfft(samples, n_fft)
     frequencies_hz = np.fft.rfftfreq(n_fft, 1 / rate).astype(np.float32)
@@ -114,11 +112,9 @@ def _smooth(values: npt.NDArray[np.float32], half_width: int) -> npt.NDArray[np.
 
 
 def _room(samples: Samples, rate: int, _: Change, generator: np.random.Generator) -> tuple[Samples, int]:
-    """Reverberate: direct sound and noise that dies away exponentially (Polack 1988).
-
-    The reverberation time is 0.2 to 0.8 s, the direct sound -3 to 9 dB over the reverberation, which begins 2 to 20 ms
-    later.
-    """
+    """Reverberate: direct sound and noise that dies away exponentially (Polack 1988)."""
+    # The reverberation time is 0.2 to 0.8 s, the direct sound -3 to 9 dB over the reverberation, which begins 2 to 20
+    # ms later.
     reverberation_s, direct_db = generator.uniform(0.2, 0.8), generator.uniform(-3.0, 9.0)
     delay = round(generator.uniform(0.002, 0.02) * rate)
     times_s = np.arange(round(reverberation_s * rate)) / rate

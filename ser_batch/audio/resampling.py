@@ -10,19 +10,7 @@ _SAMPLES_A_FEED = 16_384
 
 
 def channel_samples(block: Samples, channel: int) -> Samples:
-    """Return one channel of a block, or the mean of all for -1.
-
-    Parameters
-    ----------
-    block
-        Shape (samples, channels).
-    channel
-        0..n-1, or -1.
-
-    Returns
-    -------
-    array of float32, shape (samples,)
-    """
+    """Return one channel of a block, or the mean of all for -1."""
     if channel >= 0:
         return block[:, channel]
     # as librosa.to_mono: the mean over the channel axis of channels-first data

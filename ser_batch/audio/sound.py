@@ -19,24 +19,12 @@ _LOUDEST = np.float32(2.0**32)
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """What the header of a recording says.
+    """What the header of a recording says."""
 
-    Parameters
-    ----------
-    sampling_rate
-        In Hz.
-    n_channels
-        Channels of the source.
-    n_samples
-        Samples a channel: announced by the header, or counted where none can be trusted to tell.
-    subtype
-        libsndfile's name of the encoding, in capitals, or FFmpeg's, in small letters.
-    """
-
-    sampling_rate: int
-    n_channels: int
-    n_samples: int
-    subtype: str
+    sampling_rate: int  # in Hz
+    n_channels: int  # channels of the source
+    n_samples: int  # samples a channel: announced by the header, or counted where none can be trusted to tell
+    subtype: str  # libsndfile's name of the encoding, in capitals, or FFmpeg's, in small letters
 
     @property
     def full_scale(self) -> float:
@@ -80,12 +68,6 @@ def broken(path: str, n_samples: int, sampling_rate: int, error: object) -> Reco
 
 
 def check_values(block: Samples, path: str) -> None:
-    """Refuse samples of which nothing can be computed.
-
-    Raises
-    ------
-    RecordingError
-        Stage ``decode``: NaN, infinite or absurdly loud samples.
-    """
+    """Refuse samples of which nothing can be computed."""
     if not (np.abs(block) <= _LOUDEST).all():
         raise refusal(path, "decode", "it holds samples that are NaN, infinite or absurd; write it again as PCM")

@@ -96,7 +96,8 @@ def featurize(audio: Path, **options: Any) -> None:
     "--recipe",
     type=click.Choice(["robust", "published", "head"]),
     help="How the network is built and trained. published: the published method, a CNN on MFCCs. robust: another CNN. "
-    "head: small heads on the embeddings of an encoder.  [default: head for embeddings, else robust; or that of --init]",
+    "head: small heads on the embeddings of an encoder.  [default: head for embeddings, else robust; or that of "
+    "--init]",
 )
 @click.option(
     "--init",

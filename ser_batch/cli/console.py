@@ -33,21 +33,11 @@ _META = "ser_batch.output."
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """How a command speaks.
+    """How a command speaks."""
 
-    Parameters
-    ----------
-    as_json
-        Its summary is one JSON object, instead of lines.
-    quiet
-        No progress and no lines of a summary; errors, warnings and JSON stay.
-    verbose
-        More on stderr: versions, settings, each shard, each rejected recording.
-    """
-
-    as_json: bool = False
-    quiet: bool = False
-    verbose: bool = False
+    as_json: bool = False  # its summary is one JSON object, instead of lines
+    quiet: bool = False  # no progress and no lines of a summary; errors, warnings and JSON stay
+    verbose: bool = False  # more on stderr: versions, settings, each shard, each rejected recording
 
     @classmethod
     def current(cls) -> "Output":
@@ -61,10 +51,8 @@ class Output:
             click.echo(text)
 
     def table(self, plain: str, headers: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-        """Print a table: `plain` as it is, or on a terminal its headers and cells drawn.
-
-        A row of empty cells is a rule; the first `left` columns hold words, the others numbers.
-        """
+        """Print a table: `plain` as it is, or on a terminal its headers and cells drawn."""
+        # A row of empty cells is a rule; the first `left` columns hold words, the others numbers.
         if self.as_json or self.quiet:
             return
         if not sys.stdout.isatty():

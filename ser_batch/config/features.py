@@ -238,13 +238,7 @@ AnyFeatureSpec = FeatureSpec | EncoderSpec
 
 
 def feature_spec_of(values: Mapping[str, Any]) -> AnyFeatureSpec:
-    """Read the spec of either front end, as spec.json and the model folder hold it.
-
-    Raises
-    ------
-    UsageError
-        A field is unknown or has an impossible value.
-    """
+    """Read the spec of either front end, as spec.json and the model folder hold it."""
     return EncoderSpec.from_dict(values) if "encoder" in values else FeatureSpec.from_dict(values)
 
 

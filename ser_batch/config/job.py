@@ -14,14 +14,9 @@ from ser_batch.storage.paths import place
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A job file: what to run, in this order; paths are relative to the working directory.
+    """A job file: what to run, in this order; paths are relative to the working directory."""
 
-    Parameters
-    ----------
-    steps
-        What a stage works on (a folder; for train a tuple of them) and its options.
-    """
-
+    # what a stage works on (a folder; for train a tuple of them) and its options
     steps: tuple[tuple[Any, Options], ...]
 
 

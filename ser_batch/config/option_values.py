@@ -13,13 +13,7 @@ PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "corpus", "none"
 
 
 def check_protocol(protocol: str) -> None:
-    """Refuse a ``--split`` that is neither a protocol nor a file of folds.
-
-    Raises
-    ------
-    UsageError
-        Naming those there are.
-    """
+    """Refuse a ``--split`` that is neither a protocol nor a file of folds."""
     is_file = Path(protocol).suffix.lower() in (".csv", ".parquet")
     if protocol in PROTOCOLS or is_file or (speaker_folds(protocol) or 0) >= 2 or held_out_corpora(protocol):
         return
@@ -52,28 +46,7 @@ _AGE = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
 
 
 def parse_since(text: str, now: datetime.datetime | None = None) -> datetime.datetime:
-    """Return the moment that ``--since`` means, with its time zone.
-
-    Parameters
-    ----------
-    text
-        An ISO date or date-time, in local time where it names no zone, or an age: ``90m``, ``24h``, ``7d``, ``2w``.
-    now
-        What an age counts from; None is now.
-
-    Raises
-    ------
-    UsageError
-        It is neither.
-
-    Examples
-    --------
-    >>> noon = datetime.datetime(2026, 3, 2, 12, tzinfo=datetime.timezone.utc)
-    >>> parse_since("36h", noon).isoformat()
-    '2026-03-01T00:00:00+00:00'
-    >>> parse_since("2026-03-01T08:30:00+01:00").isoformat()
-    '2026-03-01T08:30:00+01:00'
-    """
+    """Return the moment that ``--since`` means, with its time zone."""
     age = _AGE.fullmatch(text.strip())
     try:
         if age:
@@ -97,13 +70,7 @@ _ROUNDING = 1e-6
 
 
 def parse_prior(text: str) -> dict[str, float]:
-    """Return the shares that ``balanced`` or ``LABEL=SHARE,...`` stands for; empty is balanced.
-
-    Raises
-    ------
-    UsageError
-        It is neither, names a label twice, or has shares that are no shares.
-    """
+    """Return the shares that ``balanced`` or ``LABEL=SHARE,...`` stands for; empty is balanced."""
     if text.strip() == BALANCED:
         return {}
     prior: dict[str, float] = {}
@@ -125,13 +92,7 @@ def parse_prior(text: str) -> dict[str, float]:
 
 
 def check_prior(prior: Mapping[str, float], labels: Collection[str]) -> None:
-    """Refuse a parsed prior that does not fit the labels of a model.
-
-    Raises
-    ------
-    UsageError
-        It names another label, or leaves nothing for the labels that it does not name.
-    """
+    """Refuse a parsed prior that does not fit the labels of a model."""
     unknown = [label for label in prior if label not in labels]
     if unknown:
         raise UsageError(
@@ -171,22 +132,13 @@ _NUMBER = re.compile("[0-9]{1,9}")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RawFormat:
-    """How to read files that have no header.
+    """How to read files that have no header."""
 
-    Parameters
-    ----------
-    encoding
-        ``mulaw`` and ``alaw`` (G.711), ``gsm`` (GSM 6.10), ``vox`` (Dialogic ADPCM), ``s16le`` and ``s16be`` (16-bit
-        PCM, little and big end first), ``u8`` (8-bit PCM without sign).
-    sampling_rate
-        In Hz, 1000 to 768000.
-    n_channels
-        Interleaved channels, 1 to 64; gsm and vox have one.
-    """
-
+    # ``mulaw`` and ``alaw`` (G.711), ``gsm`` (GSM 6.10), ``vox`` (Dialogic ADPCM), ``s16le`` and ``s16be`` (16-bit PCM,
+    # little and big end first), ``u8`` (8-bit PCM without sign)
     encoding: str
-    sampling_rate: int
-    n_channels: int
+    sampling_rate: int  # in Hz, 1000 to 768000
+    n_channels: int  # interleaved channels, 1 to 64; gsm and vox have one
 
     def __post_init__(self) -> None:
         """Refuse what no file can be read by."""
@@ -209,13 +161,7 @@ class RawFormat:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``ENCODING:RATE:CHANNELS``.
-
-        Raises
-        ------
-        UsageError
-            It has other parts, or an impossible one.
-        """
+        """Read ``ENCODING:RATE:CHANNELS``."""
         encoding, *numbers = (part.strip() for part in text.split(":"))
         if len(numbers) != 2 or not all(_NUMBER.fullmatch(number) for number in numbers):
             raise UsageError(f"--raw-format {text!r}; expected ENCODING:RATE:CHANNELS, such as {EXAMPLE_RAW_FORMAT}")

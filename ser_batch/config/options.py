@@ -37,78 +37,43 @@ DEFAULT_MAX_DURATION_S = 86_400.0
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that no generator takes.
-
-    Raises
-    ------
-    UsageError
-        It is negative, or has more than 32 bits.
-    """
+    """Refuse a seed that no generator takes."""
     if not 0 <= seed < 2**32:
         raise UsageError(f"--seed {seed}; expected a number from 0 to 4294967295")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What `featurize` and `score` share: how recordings are cut, and how the work is done.
+    """What `featurize` and `score` share: how recordings are cut, and how the work is done."""
 
-    Parameters
-    ----------
-    labels
-        The labels file.
-    corpus
-        Whose file names the recordings have: ``auto`` for any known corpus, ``none``, or one by name.
-    segments, window, hop, channels
-        See `Segmentation`; window and hop in seconds.
-    raw_format
-        ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`.
-    max_duration
-        Longest recording that is used, in seconds; longer ones are rejected. Infinity is no limit.
-    jobs
-        Worker processes; None stands for all cores. 1 is a plain loop in this process.
-    backend
-        ``loky``, worker processes of this machine, or a cluster: ``dask``, ``ray``.
-    scheduler
-        Where the cluster is: for Dask the address of its scheduler; for Ray that of its head, None for the one of
-        ``RAY_ADDRESS`` or on this machine.
-    isolate
-        Do the work of one job in a worker process too, so that a recording that crashes it is rejected.
-    timeout
-        Seconds a recording may take before it is rejected; None is no limit. Worker processes only.
-    shard_size
-        Recordings a worker takes at a time, at most; they become one Parquet part.
-    overwrite
-        Throw away what the output holds and start anew.
-    prune
-        Drop the rows of recordings that are no longer there.
-    since
-        Do only recordings modified since: an ISO date or date-time, or an age such as ``24h``; None does all. The rows
-        of others stay as they are.
-    limit
-        Do so many recordings at most; None is no limit. The next call goes on.
-    strict
-        Exit with status 3 where anything was rejected.
-    """
-
-    labels: Path | None = None
+    labels: Path | None = None  # the labels file
+    # whose file names the recordings have: ``auto`` for any known corpus, ``none``, or one by name
     corpus: CorpusName = "auto"
+    # see `Segmentation`; window and hop in seconds
     segments: SegmentMode = "clip"
     window: float = 4.04
     hop: float = 2.02
     channels: str | None = None
-    raw_format: str | None = None
+    raw_format: str | None = None  # ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`
+    # longest recording that is used, in seconds; longer ones are rejected. Infinity is no limit
     max_duration: float = DEFAULT_MAX_DURATION_S
-    jobs: int | None = None
-    backend: Backend = "loky"
+    jobs: int | None = None  # worker processes; None stands for all cores. 1 is a plain loop in this process
+    backend: Backend = "loky"  # ``loky``, worker processes of this machine, or a cluster: ``dask``, ``ray``
+    # where the cluster is: for Dask the address of its scheduler; for Ray that of its head, None for the one of
+    # ``RAY_ADDRESS`` or on this machine
     scheduler: str | None = None
+    # do the work of one job in a worker process too, so that a recording that crashes it is rejected
     isolate: bool = False
+    # seconds a recording may take before it is rejected; None is no limit. Worker processes only
     timeout: float | None = None
-    shard_size: int = 64
-    overwrite: bool = False
-    prune: bool = False
+    shard_size: int = 64  # recordings a worker takes at a time, at most; they become one Parquet part
+    overwrite: bool = False  # throw away what the output holds and start anew
+    prune: bool = False  # drop the rows of recordings that are no longer there
+    # do only recordings modified since: an ISO date or date-time, or an age such as ``24h``; None does all. The rows of
+    # others stay as they are
     since: str | None = None
-    limit: int | None = None
-    strict: bool = False
+    limit: int | None = None  # do so many recordings at most; None is no limit. The next call goes on
+    strict: bool = False  # exit with status 3 where anything was rejected
 
     def __post_init__(self) -> None:
         """Refuse counts below one, times that are none, and what no recording can be cut by."""
@@ -173,10 +138,8 @@ class RunOptions:
 
     @property
     def reading_identity(self) -> dict[str, str | float]:
-        """What raw format and longest duration add to the settings that an output belongs to.
-
-        Nothing where they are as they were before there was such an option, so that older outputs go on.
-        """
+        """What raw format and longest duration add to the settings that an output belongs to."""
+        # Nothing where they are as they were before there was such an option, so that older outputs go on.
         said: dict[str, str | float] = {}
         if self.raw_format is not None:
             said["raw_format"] = str(self.wanted_raw_format)
@@ -315,13 +278,7 @@ class TrainOptions:
                 )
 
     def for_features(self, spec: AnyFeatureSpec) -> "TrainOptions":
-        """Return the options with the recipe that features have, or refuse one of the other front end.
-
-        Raises
-        ------
-        UsageError
-            The recipe, a baseline or `normalize` is not of these features; the message has the command that works.
-        """
+        """Return the options with the recipe that features have, or refuse one of the other front end."""
         is_encoder = isinstance(spec, EncoderSpec)
         recipe = self.recipe or (HEAD_RECIPE if is_encoder else DEFAULT_RECIPE)
         networks = (recipe, *self.wanted_baselines) if self.estimator == "network" else self.wanted_baselines

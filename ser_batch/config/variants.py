@@ -40,44 +40,22 @@ _NUMBERED = re.compile(r"([a-z]+?)(-?\d+(?:\.\d+)?)")
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """One step of a variant.
+    """One step of a variant."""
 
-    Parameters
-    ----------
-    name
-        Of `PLAIN_CHANGES` or `NUMBERED_CHANGES`.
-    amount
-        Its number, 0.0 where it has none.
-    """
-
-    name: str
-    amount: float = 0.0
+    name: str  # of `PLAIN_CHANGES` or `NUMBERED_CHANGES`
+    amount: float = 0.0  # its number, 0.0 where it has none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variants:
-    """Which variants of each segment are featurized.
+    """Which variants of each segment are featurized."""
 
-    Parameters
-    ----------
-    names
-        As they stand in the column variant; ``clean`` is the recording itself.
-    seed
-        Of all that is drawn at random: noise, rooms, lost packets.
-    """
-
-    names: tuple[str, ...] = (CLEAN,)
-    seed: int = 0
+    names: tuple[str, ...] = (CLEAN,)  # as they stand in the column variant; ``clean`` is the recording itself
+    seed: int = 0  # of all that is drawn at random: noise, rooms, lost packets
 
 
 def variant_names(text: str) -> tuple[str, ...]:
-    """Return the names in a list such as ``clean,noise10+g711,robust``, sets written out, none twice.
-
-    Raises
-    ------
-    UsageError
-        A name is not known.
-    """
+    """Return the names in a list such as ``clean,noise10+g711,robust``, sets written out, none twice."""
     given = [name.strip() for name in text.split(",")]
     names = dict.fromkeys(variant for name in given for variant in VARIANT_SETS.get(name, (name,)))
     for name in names:
@@ -86,13 +64,7 @@ def variant_names(text: str) -> tuple[str, ...]:
 
 
 def changes(variant: str) -> tuple[Change, ...]:
-    """Return the steps of a variant, such as ``noise10+g711``, in their order; none for ``clean``.
-
-    Raises
-    ------
-    UsageError
-        It has a step that is not known, or a number out of its range.
-    """
+    """Return the steps of a variant, such as ``noise10+g711``, in their order; none for ``clean``."""
     return () if variant == CLEAN else tuple(_change(step) for step in variant.split("+"))
 
 

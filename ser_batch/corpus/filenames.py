@@ -12,36 +12,16 @@ Sexes = Mapping[str, str | None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a corpus comes from and what its license allows.
+    """Where a corpus comes from and what its license allows."""
 
-    Parameters
-    ----------
-    name
-        The value of the column ``corpus`` and of the option ``--corpus``.
-    title
-        The name its authors gave it.
-    license
-        The license, as its publisher names it.
-    commercial
-        Whether the license allows commercial use. False where the publisher states no license.
-    conditions
-        What else the license asks for, in a few words.
-    citation
-        The attribution: the authors, and where they describe the corpus.
-    page
-        The web page to get it from.
-    access
-        How to get it there, in a few words.
-    """
-
-    name: str
-    title: str
-    license: str
-    commercial: bool
-    conditions: str = ""
-    citation: str
-    page: str
-    access: str
+    name: str  # the value of the column ``corpus`` and of the option ``--corpus``
+    title: str  # the name its authors gave it
+    license: str  # the license, as its publisher names it
+    commercial: bool  # whether the license allows commercial use. False where the publisher states no license
+    conditions: str = ""  # what else the license asks for, in a few words
+    citation: str  # the attribution: the authors, and where they describe the corpus
+    page: str  # the web page to get it from
+    access: str  # how to get it there, in a few words
 
     @property
     def terms(self) -> str:
@@ -58,39 +38,24 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus(Source):
-    """A corpus whose file names say what its recordings are.
+    """A corpus whose file names say what its recordings are."""
 
-    Parameters
-    ----------
-    pattern
-        Matches the whole file name, or folder/name where the folder is a part of what is said. Its groups are columns
-        of the tables, and all of them are codes: a code that `meanings` and `speakers` do not know is no name of this
-        corpus. A group that did not take part in the match says nothing.
-    meanings
-        Column to code to what the tables say; None where the corpus says something that has no place in them.
-    speakers
-        Code to sex, None where it is not published.
-    misprints
-        Wrong codes of speakers in the distribution, and what they stand for.
-    speaker_code
-        The code of a speaker, made of the pattern's groups.
-    sentence
-        What a group `statement` without `meanings` becomes: the words around it.
-    modality, vocal_channel
-        Of all recordings, where names do not tell.
-    folder
-        Matches the folder that such a name lies in, where other people name recordings so too. A recording elsewhere
-        is recognized with ``--corpus NAME`` only.
-    """
-
+    # matches the whole file name, or folder/name where the folder is a part of what is said. Its groups are columns of
+    # the tables, and all of them are codes: a code that `meanings` and `speakers` do not know is no name of this
+    # corpus. A group that did not take part in the match says nothing
     pattern: re.Pattern[str]
+    # column to code to what the tables say; None where the corpus says something that has no place in them
     meanings: Mapping[str, Mapping[str, Any]]
-    speakers: Sexes
+    speakers: Sexes  # code to sex, None where it is not published
+    # wrong codes of speakers in the distribution, and what they stand for
     misprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    speaker_code: str = "{speaker}"
-    sentence: str = "{}"
+    speaker_code: str = "{speaker}"  # the code of a speaker, made of the pattern's groups
+    sentence: str = "{}"  # what a group `statement` without `meanings` becomes: the words around it
+    # of all recordings, where names do not tell
     modality: str = "audio"
     vocal_channel: str = "speech"
+    # matches the folder that such a name lies in, where other people name recordings so too. A recording elsewhere is
+    # recognized with ``--corpus NAME`` only
     folder: re.Pattern[str] | None = None
 
     def parse(self, name: str, folder: str, *, is_asked_for: bool) -> Metadata | None:

@@ -536,44 +536,15 @@ SOURCES: dict[str, Source] = {**CORPORA, **{table.source.name: table.source for 
 
 
 def parse_name(name: str, *, folder: str = "", corpus: str = "auto") -> Metadata | None:
-    """Read what a file name says, by the corpus whose names look like that.
-
-    Parameters
-    ----------
-    name
-        File name without folders, such as ``03-01-06-01-02-01-12.wav``.
-    folder
-        Name of the folder it lies in, which says something in some corpora: the speaker in one distribution of SAVEE,
-        the emotion in ESD, and that it is Oreau or ShEMO at all.
-    corpus
-        ``auto`` for any, ``none`` for none, or the one that the name is to belong to.
-
-    Returns
-    -------
-    Metadata or None
-        None where the name is of no such corpus, impossible codes (RAVDESS's emotion 09, actor 25) included.
-
-    Examples
-    --------
-    >>> parse_name("03-01-06-01-02-01-12.wav").emotion
-    'fearful'
-    >>> parse_name("1001_DFA_ANG_XX.wav").speaker
-    'crema-d-1001'
-    >>> parse_name("10a01Na.wav", folder="sessn").corpus, parse_name("10a01Na.wav").corpus
-    ('oreau', 'emodb')
-    >>> parse_name("03-01-09-01-02-01-12.wav") is None
-    True
-    """
+    """Read what a file name says, by the corpus whose names look like that."""
     if corpus != "auto":
         return CORPORA[corpus].parse(name, folder, is_asked_for=True) if corpus in CORPORA else None
     return next((said for one in _IN_ORDER if (said := one.parse(name, folder, is_asked_for=False)) is not None), None)
 
 
 def license_of(corpora: Iterable[str]) -> str:
-    """Return the licenses that a model trained on some corpora inherits, in words; empty where none is known.
-
-    Corpora that are not known here are the user's own.
-    """
+    """Return the licenses that a model trained on some corpora inherits, in words; empty where none is known."""
+    # Corpora that are not known here are the user's own.
     terms = [SOURCES[name].terms for name in sorted(set(corpora)) if name in SOURCES]
     return ("all of these hold: " if len(terms) > 1 else "") + "; ".join(terms)
 

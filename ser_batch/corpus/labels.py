@@ -19,26 +19,7 @@ Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 def read_rows(labels: Path, recordings: Sequence[Recording]) -> tuple[list[str], Rows]:
-    """Open a labels file.
-
-    Parameters
-    ----------
-    labels
-        The file.
-    recordings
-        Those that a publisher's table names by their file names.
-
-    Returns
-    -------
-    list and iterator
-        Names of the columns; rows by column, numbered by the line of a CSV file that they end on, the header being 1,
-        or by the row of a Parquet file from 1.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read; while rows are read, a row that cannot be.
-    """
+    """Open a labels file."""
     columns, delimiter, rows = _read_parquet(labels) if labels.suffix.lower() == ".parquet" else _read_csv(labels)
     table = None if "path" in columns else publisher_table(columns, delimiter)
     if table is None:
@@ -114,21 +95,12 @@ _TEXTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """A labels file joined to a manifest.
+    """A labels file joined to a manifest."""
 
-    Parameters
-    ----------
-    recordings
-        The manifest's recordings with their rows.
-    warnings
-        Sentences to tell: rows without a recording, recordings without a row, unknown columns, votes that say nothing.
-    voted
-        The labels that the file has votes of, sorted; empty where it has none.
-    """
-
-    recordings: tuple[Recording, ...]
+    recordings: tuple[Recording, ...]  # the manifest's recordings with their rows
+    # sentences to tell: rows without a recording, recordings without a row, unknown columns, votes that say nothing
     warnings: tuple[str, ...]
-    voted: tuple[str, ...] = ()
+    voted: tuple[str, ...] = ()  # the labels that the file has votes of, sorted; empty where it has none
 
 
 def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, cut: bool | None = None) -> Labels:
@@ -240,11 +212,9 @@ def _are_about_the_same(one: LabelRow, other: LabelRow) -> bool:
 def _label_row(
     labels: Path, number: int, row: Mapping[str, Any], known: Container[str], voted: Iterable[str]
 ) -> tuple[str, LabelRow]:
-    """Check one row of a labels file.
-
-    `number` is the line of a CSV file, the header being 1, as editors count, or the row of a Parquet file from 1.
-    A path may begin with spaces where one in `known` does.
-    """
+    """Check one row of a labels file."""
+    # `number` is the line of a CSV file, the header being 1, as editors count, or the row of a Parquet file from 1. A
+    # path may begin with spaces where one in `known` does.
     where = f"{labels}, row {number}"
     if None in row:
         raise InputError(f"{where}: more cells than the header has columns; quote a path that holds a comma")

@@ -25,54 +25,34 @@ class Metadata:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LabelRow:
-    """One row of a labels file that belongs to a recording.
+    """One row of a labels file that belongs to a recording."""
 
-    Parameters
-    ----------
-    emotion, speaker, sex, intensity, statement, corpus
-        None where the cell is empty; the emotion is then the one of most votes.
-    channel, start_s, end_s
-        What the row is about; times in seconds.
-    votes
-        Label and share of its votes, in the order of the labels; the shares sum to 1. Empty where nobody voted.
-    """
-
+    # none where the cell is empty; the emotion is then the one of most votes
     emotion: str | None
     speaker: str | None = None
     sex: str | None = None
     intensity: str | None = None
     statement: str | None = None
     corpus: str | None = None
+    # what the row is about; times in seconds
     channel: int | None = None
     start_s: float | None = None
     end_s: float | None = None
+    # label and share of its votes, in the order of the labels; the shares sum to 1. Empty where nobody voted
     votes: tuple[tuple[str, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    r"""One audio file of the manifest.
+    """One audio file of the manifest."""
 
-    Parameters
-    ----------
-    path
-        Relative to the root, with ``/``; undecodable bytes written ``\xNN``. The key in every table.
-    file
-        The bytes to open the file by.
-    size, mtime_ns
-        Length in bytes and time of last change in nanoseconds, as seen by the walk.
-    metadata
-        What the name says.
-    labels
-        The rows of the labels file that name this recording.
-    """
-
-    path: str
-    file: bytes
+    path: str  # relative to the root, with ``/``; undecodable bytes written ``\xNN``. The key in every table
+    file: bytes  # the bytes to open the file by
+    # length in bytes and time of last change in nanoseconds, as seen by the walk
     size: int
     mtime_ns: int
-    metadata: Metadata
-    labels: tuple[LabelRow, ...] = ()
+    metadata: Metadata  # what the name says
+    labels: tuple[LabelRow, ...] = ()  # the rows of the labels file that name this recording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,24 +67,12 @@ class Reject:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What the walk found, in a deterministic order.
+    """What the walk found, in a deterministic order."""
 
-    Parameters
-    ----------
-    root
-        The folder that was walked, absolute.
-    recordings
-        The audio files.
-    rejects
-        Entries that look like recordings but cannot be reached.
-    skipped_files
-        How many other files there were, by suffix (lower case).
-    """
-
-    root: Path
-    recordings: tuple[Recording, ...]
-    rejects: tuple[Reject, ...]
-    skipped_files: Mapping[str, int]
+    root: Path  # the folder that was walked, absolute
+    recordings: tuple[Recording, ...]  # the audio files
+    rejects: tuple[Reject, ...]  # entries that look like recordings but cannot be reached
+    skipped_files: Mapping[str, int]  # how many other files there were, by suffix (lower case)
 
 
 # columns of a labels file that say the same as a name does
@@ -112,18 +80,9 @@ LABEL_COLUMNS = ("emotion", "speaker", "sex", "intensity", "statement", "corpus"
 
 
 def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelRow | None:
-    """Return the row that says what a stretch of a recording is.
-
-    It is the one that shares the most time with it, the first of several, if that is at least half of the stretch;
-    else a row without times, which is about all of the recording; else None.
-
-    Parameters
-    ----------
-    labels
-        Rows about the channel.
-    start_s, end_s
-        Of the stretch, in seconds.
-    """
+    """Return the row that says what a stretch of a recording is."""
+    # It is the one that shares the most time with it, the first of several, if that is at least half of the stretch;
+    # else a row without times, which is about all of the recording; else None.
     best, max_s = None, (end_s - start_s) / 2 - 1e-6  # half of it, and what is lost in rounding
     for label in labels:
         if label.start_s is None or label.end_s is None:
@@ -135,11 +94,9 @@ def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelR
 
 
 def emotion_of(recording: Recording, label: LabelRow | None) -> str | None:
-    """Return the emotion of a segment: the label row's, else what the name says.
-
-    Votes that are tied leave it unknown, whatever the name says; where labels have times, the name does not speak for
-    what lies between them.
-    """
+    """Return the emotion of a segment: the label row's, else what the name says."""
+    # Votes that are tied leave it unknown, whatever the name says; where labels have times, the name does not speak for
+    # what lies between them.
     if label is None and any(row.start_s is not None for row in recording.labels):
         return None
     if label is not None and (label.emotion or label.votes):

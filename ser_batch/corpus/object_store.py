@@ -16,24 +16,7 @@ from ser_batch.storage.paths import is_remote, place
 
 
 def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifest:
-    """Find the recordings whose names begin with an address.
-
-    Parameters
-    ----------
-    audio
-        An address.
-    corpus
-        See `parse_name`.
-    suffixes
-        Of recordings.
-
-    Raises
-    ------
-    UsageError
-        Nothing is there.
-    InputError
-        The store cannot be read, or no recording is there.
-    """
+    """Find the recordings whose names begin with an address."""
     remote: Any = audio
     try:
         found: dict[str, dict[str, Any]] = remote.fs.find(remote.path, detail=True)
@@ -78,13 +61,7 @@ def is_in_store(recording: Recording) -> bool:
 
 @contextlib.contextmanager
 def fetched(recording: Recording) -> Iterator[Recording]:
-    """Give a recording that can be opened: itself, or a copy for the length of the block, whole and of one moment.
-
-    Raises
-    ------
-    RecordingError
-        Stage ``open``: it cannot be fetched.
-    """
+    """Give a recording that can be opened: itself, or a copy for the length of the block, whole and of one moment."""
     if not is_in_store(recording):
         yield recording
         return

@@ -12,30 +12,17 @@ from ser_batch.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """How one corpus lays its labels out.
+    """How one corpus lays its labels out."""
 
-    Parameters
-    ----------
-    source
-        The corpus.
-    recording
-        The file name, made of the table's columns; folders and suffix do not count.
-    emotions
-        What is in the column `emotion`, in lower case, and what the tables say.
-    emotion, speaker, statement, sex
-        Names of the table's columns; None where it has none. Their names are what the table is recognized by.
-    delimiter
-        Between the cells of a row.
-    """
-
-    source: Source
-    recording: str
-    emotions: Mapping[str, str]
+    source: Source  # the corpus
+    recording: str  # the file name, made of the table's columns; folders and suffix do not count
+    emotions: Mapping[str, str]  # what is in the column `emotion`, in lower case, and what the tables say
+    # names of the table's columns; None where it has none. Their names are what the table is recognized by
     emotion: str
     speaker: str
     statement: str
     sex: str | None = None
-    delimiter: str = ","
+    delimiter: str = ","  # between the cells of a row
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -160,13 +147,7 @@ class RecordingsByName:
             self._paths.setdefault(PurePosixPath(recording.path).stem, []).append(recording.path)
 
     def path_of(self, table: LabelTable, row: Mapping[str, Any], where: str) -> str:
-        """Return the path of a row's recording, or the name it should have where there is none.
-
-        Raises
-        ------
-        InputError
-            The row does not name a recording, or several recordings have its name.
-        """
+        """Return the path of a row's recording, or the name it should have where there is none."""
         try:
             name = PurePosixPath(table.recording.format_map(row)).stem
         except KeyError as error:

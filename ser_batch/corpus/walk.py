@@ -95,15 +95,7 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
 
 
 def name_warnings(recordings: Iterable[Recording], *, corpus: str) -> tuple[str, ...]:
-    """Return sentences on names that do not say what was hoped for.
-
-    Parameters
-    ----------
-    recordings
-        With the rows of the labels file, if there is one.
-    corpus
-        Whose names they were to have.
-    """
+    """Return sentences on names that do not say what was hoped for."""
     foreign: list[str] = []
     unmapped: Counter[str] = Counter()
     for recording in recordings:

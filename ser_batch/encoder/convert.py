@@ -34,45 +34,25 @@ _EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class ConvertSummary:
-    """What was made.
+    """What was made."""
 
-    Parameters
-    ----------
-    folder
-        The encoder folder.
-    spec
-        Its encoder.json.
-    n_blocks
-        Blocks that the checkpoint's encoder has.
-    n_bytes
-        Size of encoder.onnx.
-    """
-
-    folder: Path
-    spec: EncoderSpec
-    n_blocks: int
-    n_bytes: int
+    folder: Path  # the encoder folder
+    spec: EncoderSpec  # its encoder.json
+    n_blocks: int  # blocks that the checkpoint's encoder has
+    n_bytes: int  # size of encoder.onnx
 
 
 def default_outputs(n_blocks: int) -> tuple[int, ...]:
-    """Return the outputs that are read if none are named: at most four, from a third to five sixths of the blocks.
-
-    >>> default_outputs(4), default_outputs(6), default_outputs(12), default_outputs(32)
-    ((1, 2, 3), (2, 3, 4, 5), (4, 6, 8, 10), (11, 16, 22, 27))
-    """
+    """Return the outputs that are read if none are named: at most four, from a third to five sixths of the blocks."""
+    # >>> default_outputs(4), default_outputs(6), default_outputs(12), default_outputs(32) ((1, 2, 3), (2, 3, 4, 5), (4,
+    # 6, 8, 10), (11, 16, 22, 27))
     first, last = max(1, round(n_blocks / 3)), max(1, n_blocks - max(1, round(n_blocks / 6)))
     n = min(_MAX_OUTPUTS, last - first + 1)
     return tuple(round(output) for output in np.linspace(first, last, max(n, 1)))
 
 
 def read_outputs(text: str) -> tuple[int, ...]:
-    """Return the numbers of ``1,2,3``.
-
-    Raises
-    ------
-    UsageError
-        Something else stands there.
-    """
+    """Return the numbers of ``1,2,3``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch("[0-9]{1,3}", part) for part in parts):
         raise UsageError(f"--outputs {text}: expected numbers of outputs, such as 1,2,3")

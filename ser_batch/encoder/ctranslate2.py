@@ -36,19 +36,7 @@ _NAMES = {
 
 
 def read_ctranslate2(path: Path) -> tuple[dict[str, npt.NDArray[Any]], int]:
-    """Return the weights of the encoder.
-
-    Returns
-    -------
-    arrays : dict
-        By Hugging Face's names, without ``model.encoder.`` before them.
-    n_heads : int
-
-    Raises
-    ------
-    EncoderError
-        The file is cut short, not of CTranslate2, of another model, or its encoder is missing or quantized.
-    """
+    """Return the weights of the encoder."""
     try:
         with path.open("rb") as stream:
             arrays = _read(path, _Reader(path, stream, path.stat().st_size))

@@ -27,16 +27,7 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 
 def build_graph(weights: EncoderWeights, outputs: Sequence[int]) -> bytes:
-    """Return the ONNX file of an encoder.
-
-    Parameters
-    ----------
-    weights
-        Of the whole encoder.
-    outputs
-        What the graph gives, in this order: 0 the convolutions and positions, i block i, one more than there are
-        blocks the final norm of the last block.
-    """
+    """Return the ONNX file of an encoder."""
     graph = _Graph(weights)
     found = [graph.positions(graph.convolutions("mel"))]
     n_blocks = min(max(outputs), weights.n_blocks)
@@ -81,10 +72,8 @@ class _Graph:
         return self._add("Gather", x, "kept", axis=0)
 
     def block(self, x: str, i: int, *, residual: str | None = None) -> str:
-        """Add block `i`: attention and MLP, each after a norm and added to what came.
-
-        With `residual`, the kept tokens of `x`, the block gives these alone.
-        """
+        """Add block `i`: attention and MLP, each after a norm and added to what came."""
+        # With `residual`, the kept tokens of `x`, the block gives these alone.
         name = f"layers.{i}"
         attention = f"{name}.self_attn"
         heads = self._weights.n_heads

@@ -24,16 +24,9 @@ _PACKAGE_FOLDER = Path(__file__).parent.parent / "encoders"
 
 
 def shipped_encoders() -> dict[str, Path]:
-    """Return the folders of the encoders that are installed, by name.
-
-    These are the ones inside ser-batch, and those of other distributions: an entry point of the group
-    ``ser_batch.encoders`` names a package whose folder holds encoder.json and encoder.onnx.
-
-    Raises
-    ------
-    EncoderError
-        A distribution names a package that is not there.
-    """
+    """Return the folders of the encoders that are installed, by name."""
+    # These are the ones inside ser-batch, and those of other distributions: an entry point of the group
+    # ``ser_batch.encoders`` names a package whose folder holds encoder.json and encoder.onnx.
     folders = {path.parent.name: path.parent for path in sorted(_PACKAGE_FOLDER.glob(f"*/{SPEC_FILE}"))}
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         folders.setdefault(entry.name, _folder_of(entry))
@@ -66,13 +59,7 @@ def find_encoder(encoder: str | Path) -> Path:
 
 
 def read_encoder_spec(folder: Path) -> EncoderSpec:
-    """Read the encoder.json of a folder.
-
-    Raises
-    ------
-    EncoderError
-        It is missing, not JSON, or a field is missing, unknown, of another type or out of its range.
-    """
+    """Read the encoder.json of a folder."""
     path = folder / SPEC_FILE
     try:
         values = msgspec.json.decode(path.read_bytes())

@@ -15,18 +15,12 @@ MIN_TOKENS = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedding:
-    """What an encoder says of a segment.
+    """What an encoder says of a segment."""
 
-    Parameters
-    ----------
-    values
-        float32, shape (spec.embedding_size,): of each output in their order, the mean, then the standard deviation.
-    n_tokens
-        Tokens of speech in the segment. With fewer than three, `values` are of all tokens, speech or not; 0 means
-        digital silence.
-    """
-
+    # float32, shape (spec.embedding_size,): of each output in their order, the mean, then the standard deviation
     values: Array
+    # tokens of speech in the segment. With fewer than three, `values` are of all tokens, speech or not; 0 means digital
+    # silence
     n_tokens: int
 
 
@@ -124,22 +118,7 @@ def padded(samples: Array, spec: EncoderSpec) -> Array:
 
 
 def level_speech(samples: Array, spec: EncoderSpec) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Bring the speech of a block to the spec's level.
-
-    Parameters
-    ----------
-    samples
-        Shape (n,), n a multiple of the tokens' hop.
-    spec
-        ``speech_range_db``: a token is speech if its energy is at most so much below that of the loudest.
-        ``level_dbfs``: what the root mean square over these is brought to.
-
-    Returns
-    -------
-    samples : array of float32, shape (n,)
-        Digital silence stays as it is.
-    is_speech : array of bool, shape (tokens,)
-    """
+    """Bring the speech of a block to the spec's level."""
     energy = np.square(samples.reshape(-1, token_samples(spec)), dtype=np.float64).mean(axis=1)
     loudest = energy.max()
     is_speech = (energy >= loudest * 10 ** (-spec.speech_range_db / 10)) & (loudest > 0)

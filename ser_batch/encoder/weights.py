@@ -20,17 +20,10 @@ _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 @dataclasses.dataclass(frozen=True)
 class EncoderWeights:
-    """The checked weights of an encoder.
+    """The checked weights of an encoder."""
 
-    Parameters
-    ----------
-    arrays
-        By name, such as ``layers.0.self_attn.q_proj.weight``, shape (out, in).
-    n_mels, width, n_heads, n_blocks, max_tokens
-        Read from the shapes.
-    """
-
-    arrays: Arrays
+    arrays: Arrays  # by name, such as ``layers.0.self_attn.q_proj.weight``, shape (out, in)
+    # read from the shapes
     n_mels: int
     width: int
     n_heads: int
@@ -39,22 +32,7 @@ class EncoderWeights:
 
 
 def check_weights(arrays: Arrays, source: Path, *, n_heads: int) -> EncoderWeights:
-    """Return the weights of an encoder, after a look at all of their shapes and values.
-
-    Parameters
-    ----------
-    arrays
-        By Hugging Face's names, without ``model.encoder.`` before them.
-    source
-        Where they come from, for messages.
-    n_heads
-        Of each block.
-
-    Raises
-    ------
-    EncoderError
-        They are not those of a Whisper encoder.
-    """
+    """Return the weights of an encoder, after a look at all of their shapes and values."""
     kernel = arrays.get("conv1.weight")
     positions = arrays.get("embed_positions.weight")
     if kernel is None or positions is None or kernel.ndim != 3 or positions.ndim != 2:

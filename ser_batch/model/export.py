@@ -26,23 +26,12 @@ Inputs = dict[str, npt.NDArray[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class ExportSummary:
-    """What `export` did.
+    """What `export` did."""
 
-    Parameters
-    ----------
-    out
-        The file.
-    model
-        The one exported.
-    inputs
-        Shape of each input by its name, ``n`` for any number of segments.
-    n_checked, largest_difference
-        Segments compared with what score computes, and the largest absolute difference of a probability.
-    """
-
-    out: Path
-    model: Model
-    inputs: Mapping[str, tuple[str | int, ...]]
+    out: Path  # the file
+    model: Model  # the one exported
+    inputs: Mapping[str, tuple[str | int, ...]]  # shape of each input by its name, ``n`` for any number of segments
+    # segments compared with what score computes, and the largest absolute difference of a probability
     n_checked: int
     largest_difference: float
 

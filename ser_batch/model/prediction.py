@@ -18,17 +18,7 @@ class Predictor(Protocol):
     def __call__(
         self, mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64], stats: FrameStats | None = None, /
     ) -> Probabilities:
-        """Return probabilities of segments, shape (n, n_labels).
-
-        Parameters
-        ----------
-        mfcc
-            Shape (n, n_frames, n_mfcc), padded with 0.0; or embeddings, shape (n, d), for a model on those.
-        n_frames
-            Real frames, shape (n,); embeddings have none, and it is not used.
-        heard
-            Of the voice of each, where the model is normalized by that; None is as if nothing was.
-        """
+        """Return probabilities of segments, shape (n, n_labels)."""
         ...
 
 

@@ -182,15 +182,7 @@ _INIT: dict[str, tuple[Check, str]] = {
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Read a model.json as far as it is an object of what JSON and UTF-8 can hold.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there.
-    ModelError
-        It is no JSON, or far larger than any.
-    """
+    """Read a model.json as far as it is an object of what JSON and UTF-8 can hold."""
     try:
         size = path.stat().st_size
         if not path.is_file() or size > MAX_JSON_BYTES:
@@ -208,22 +200,7 @@ def read_values(path: Path) -> dict[str, Any]:
 
 
 def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
-    """Check all that loading and applying a model relies on.
-
-    Parameters
-    ----------
-    path
-        Of model.json, for messages.
-    values
-        What it holds: schema version, estimator and the fields that have to be there were looked at.
-    model_file
-        Name of the network or estimator.
-
-    Raises
-    ------
-    ModelError
-        Naming the field.
-    """
+    """Check all that loading and applying a model relies on."""
     is_network = values["estimator"] == "network"
     _check(path, "model_id", values["model_id"], lambda value: _is_hex(value, _HEX_16), "16 hex digits")
     _check(path, "labels", values["labels"], _are_labels, "some lower-case words such as angry, sorted, each once")
@@ -283,13 +260,7 @@ def check_used(path: Path, values: Mapping[str, Any], model_file: str) -> None:
 
 
 def check_told(path: Path, values: Mapping[str, Any]) -> None:
-    """Check all that is printed of a model, and what its page shows.
-
-    Raises
-    ------
-    ModelError
-        Naming the field.
-    """
+    """Check all that is printed of a model, and what its page shows."""
     _check(path, "labels", values.get("labels"), _are_some_names, "a list of labels")
     for name in _TEXTS:
         _check(path, name, values.get(name), is_text, "text")
@@ -307,13 +278,7 @@ def check_told(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def check_archive(path: Path) -> None:
-    """Refuse a zip archive of which more would be read than it is long: ours are not compressed.
-
-    Raises
-    ------
-    ModelError
-        It is none, or its members claim more.
-    """
+    """Refuse a zip archive of which more would be read than it is long: ours are not compressed."""
     try:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(member.file_size for member in archive.infolist())

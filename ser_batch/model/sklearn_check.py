@@ -6,22 +6,8 @@ import numpy as np
 
 
 def check_estimator(estimator: Any, n_features: int) -> None:
-    """Refuse what is no pipeline of ours, before anything of it is called.
-
-    The compiled trees and support vector machines of scikit-learn read memory by the numbers in a file, unchecked.
-
-    Parameters
-    ----------
-    estimator
-        As skops read it.
-    n_features
-        Numbers a segment.
-
-    Raises
-    ------
-    ValueError
-        Saying what is wrong.
-    """
+    """Refuse what is no pipeline of ours, before anything of it is called."""
+    # The compiled trees and support vector machines of scikit-learn read memory by the numbers in a file, unchecked.
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

@@ -15,27 +15,7 @@ Array = npt.NDArray[np.float32]
 
 
 def build(name: str, n_frames: int, n_mfcc: int, n_labels: int, *, members: int = 1) -> Any:
-    """Make an untrained network.
-
-    Parameters
-    ----------
-    name
-        Of the recipe. ``seed``: four convolutions over time with batch normalisation and dropout, mean and maximum
-        over what is left of the time axis, softmax. ``robust``: a strided convolution and three
-        residual blocks with squeeze-and-excitation (He et al. 2016, Hu et al. 2018), halving the time axis twice more,
-        then first and second moments over time, weighted by attention (Okabe et al. 2018), softmax.
-    n_frames, n_mfcc
-        Shape of the input.
-    n_labels
-        Classes.
-    members
-        Networks of one kind beside each other, whose probabilities are averaged.
-
-    Returns
-    -------
-    keras.Model
-        (batch, n_frames, n_mfcc) to (batch, n_labels).
-    """
+    """Make an untrained network."""
     inputs = keras.Input((n_frames, n_mfcc), name="mfcc")
     # every layer has a name of its own: Keras would number them by what else this process has built, and the
     # model's id hangs on its configuration
@@ -57,18 +37,7 @@ def join(name: str, networks: Sequence[Any]) -> Any:
 
 
 def rebuild(configuration: Mapping[str, Any], weights: Mapping[str, Sequence[Array]]) -> Any:
-    """Return a saved network, built by the recipe that it names; nothing that its file describes is made by Keras.
-
-    Parameters
-    ----------
-    configuration, weights
-        From `ser_batch.network.keras_file.read_saved`.
-
-    Raises
-    ------
-    ValueError
-        It is of no recipe here, or built otherwise.
-    """
+    """Return a saved network, built by the recipe that it names; nothing that its file describes is made by Keras."""
     name = configuration["name"]
     if name not in _BUILDERS:
         raise ValueError(f"it is of recipe {name!r}; expected one of {', '.join(_BUILDERS)}")
@@ -91,29 +60,10 @@ def start_from(
     labels: Sequence[str],
     known: Sequence[str],
 ) -> None:
-    """Give a network the weights of a trained one of the same recipe.
-
-    All layers but the last are taken as they are, statistics of batch normalisation among them. The last one has a
-    column a label: labels that both have take theirs along; the column of a new label is 0, so that it starts as likely
-    as an average one. A random column would be as loud as the trained ones, and know nothing.
-
-    Parameters
-    ----------
-    network
-        From `build`, with one member.
-    weights
-        Of each layer of the trained network by its name, both in Keras's order.
-    member
-        Number of the network, from 1: it starts from the member of this number, and where the trained network has
-        fewer of them, from the first again.
-    labels, known
-        Those of the network, and those of the trained one, in the order of the probabilities.
-
-    Raises
-    ------
-    ValueError
-        The trained network is built otherwise.
-    """
+    """Give a network the weights of a trained one of the same recipe."""
+    # All layers but the last are taken as they are, statistics of batch normalisation among them. The last one has a
+    # column a label: labels that both have take theirs along; the column of a new label is 0, so that it starts as
+    # likely as an average one. A random column would be as loud as the trained ones, and know nothing.
     members = sum(name.endswith("_probabilities") for name in weights)
     own_layers = [layer for layer in network.layers if layer.weights]
     if members:

@@ -20,26 +20,7 @@ _DB_A_NEPER = np.float32(10 / np.log(10))
 def augmented(
     mfcc: Array, n_frames: Counts, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
 ) -> tuple[Array, Counts]:
-    """Return changed copies of segments.
-
-    Parameters
-    ----------
-    mfcc
-        Not scaled, shape (n, frames, n_mfcc), padded with 0.0.
-    n_frames
-        Real frames, shape (n,).
-    settings
-        How much.
-    spec
-        How the MFCCs were computed.
-    generator
-        What is drawn from.
-
-    Returns
-    -------
-    tuple of arrays
-        Of the same shapes; padding is 0.0.
-    """
+    """Return changed copies of segments."""
     warps = warp_matrices(spec, settings.warp)
     changed = mfcc @ warps[generator.integers(len(warps), size=len(mfcc))]
     noisy = np.flatnonzero(generator.random(len(mfcc)) < settings.noise_share)
@@ -73,11 +54,9 @@ def masked(scaled: Array, n_frames: Counts, settings: Augmentation, generator: n
 
 @functools.lru_cache(maxsize=4)
 def warp_matrices(spec: FeatureSpec, most: float) -> Array:
-    """Return what MFCCs are multiplied with to warp the mel axis, shape (N_WARPS, n_mfcc, n_mfcc).
-
-    Each goes back to the mel bands, takes each band's value from a place `1 + warp` times as far up (the last band's
-    beyond the end), and returns to coefficients; warps are evenly spaced from -most to most.
-    """
+    """Return what MFCCs are multiplied with to warp the mel axis, shape (N_WARPS, n_mfcc, n_mfcc)."""
+    # Each goes back to the mel bands, takes each band's value from a place `1 + warp` times as far up (the last band's
+    # beyond the end), and returns to coefficients; warps are evenly spaced from -most to most.
     bands = np.arange(spec.n_mels)
     dct = _dct(spec)
     matrices = []
@@ -101,10 +80,8 @@ def _dct(spec: FeatureSpec) -> Array:
 
 @functools.lru_cache(maxsize=4)
 def _steady_noise(n_mels: int) -> Array:
-    """Return mel powers of noise of mean 1, shape (4096, n_mels): each is the sum of a few independent bins' powers.
-
-    Drawn once: that takes longer than all the rest. Each segment begins at another frame.
-    """
+    """Return mel powers of noise of mean 1, shape (4096, n_mels): each is the sum of a few independent bins' powers."""
+    # Drawn once: that takes longer than all the rest. Each segment begins at another frame.
     drawn = np.random.default_rng(0).standard_gamma(_BINS_A_BAND, (4096, n_mels), dtype=np.float32)
     return np.asarray(drawn / np.float32(_BINS_A_BAND))
 
@@ -112,11 +89,9 @@ def _steady_noise(n_mels: int) -> Array:
 def _noisy(
     mfcc: Array, n_frames: Counts, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
 ) -> Array:
-    """Return segments, shape (n, frames, n_mfcc), with noise of a random spectrum added to their mel powers.
-
-    The spectrum is a random walk over the bands on a slope between +10 and -30 dB, its level drawn evenly from
-    `noise_db`.
-    """
+    """Return segments, shape (n, frames, n_mfcc), with noise of a random spectrum added to their mel powers."""
+    # The spectrum is a random walk over the bands on a slope between +10 and -30 dB, its level drawn evenly from
+    # `noise_db`.
     n = len(mfcc)
     power = np.exp(mfcc @ _dct(spec) / _DB_A_NEPER)
     is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]

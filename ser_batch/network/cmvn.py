@@ -18,21 +18,7 @@ _FIELDS = ("n_frames", "sums", "squares")
 
 
 def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np.bool_]:
-    """Return which frames are at most `QUIET_DB` below the loudest of their segment, by the mean over the mel bands.
-
-    Parameters
-    ----------
-    mfcc
-        Shape (k, frames, n_mfcc), padded with 0.0.
-    n_frames
-        Real frames, shape (k,).
-    n_mels
-        Mel bands they were made of: the first coefficient is the mean over these times the root of their number.
-
-    Returns
-    -------
-    array of bool, shape (k, frames)
-    """
+    """Return which frames are at most `QUIET_DB` below the loudest of their segment, by the mean over the mel bands."""
     is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
     level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
     return np.asarray(is_real & (level_db >= level_db.max(axis=1, keepdims=True, initial=-np.inf) - QUIET_DB))
@@ -40,29 +26,16 @@ def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameStats:
-    """What was heard of some speakers: sums over the frames of their MFCCs that are speech.
+    """What was heard of some speakers: sums over the frames of their MFCCs that are speech."""
 
-    Parameters
-    ----------
-    n_frames
-        Of speech; shape (k,).
-    sums, squares
-        Of the frames, and of their squares; shape (k, n_mfcc).
-    """
-
-    n_frames: Sums
+    n_frames: Sums  # of speech; shape (k,)
+    # of the frames, and of their squares; shape (k, n_mfcc)
     sums: Sums
     squares: Sums
 
     @classmethod
     def of(cls, mfcc: Array, n_frames: Numbers, n_mels: int) -> Self:
-        """Return what each of some segments holds, pauses left out: how much of them there is says nothing of a voice.
-
-        Parameters
-        ----------
-        mfcc, n_frames, n_mels
-            As `speech_frames` takes them.
-        """
+        """Return the sums of each segment, pauses left out: their length says nothing of a speaker."""
         is_speech = speech_frames(mfcc, n_frames, n_mels)
         frames = np.where(is_speech[:, :, None], mfcc, 0).astype(np.float64)
         return cls(is_speech.sum(axis=1).astype(np.float64), frames.sum(axis=1), (frames * frames).sum(axis=1))
@@ -94,15 +67,7 @@ class FrameStats:
         return mean, np.maximum(self.squares / n - mean**2, 0.0)
 
     def together(self, group: Numbers, n_groups: int) -> "FrameStats":
-        """Return what groups hold.
-
-        Parameters
-        ----------
-        group
-            Number of each one's group, shape (k,).
-        n_groups
-            How many there are.
-        """
+        """Return what groups hold."""
         out = FrameStats(np.zeros(n_groups), *(np.zeros((n_groups, self.sums.shape[1])) for _ in range(2)))
         for total, own in ((out.n_frames, self.n_frames), (out.sums, self.sums), (out.squares, self.squares)):
             np.add.at(total, group, own)
@@ -152,15 +117,7 @@ class Scaler:
 
 
 def moved(of_voice: tuple[Sums, Sums], before: FrameStats, after: FrameStats) -> tuple[Sums, Sums]:
-    """Return mean and deviation of voices as they would be had all they said been changed as one segment of each was.
-
-    Parameters
-    ----------
-    of_voice
-        Mean and deviation, shape (k, n_mfcc) each.
-    before, after
-        What the k segments hold, unchanged and changed.
-    """
+    """Return mean and deviation of speakers, had all their speech been changed as one segment of each was."""
     mean, scale = of_voice
     (mean_before, variance_before), (mean_after, variance_after) = before.moments(), after.moments()
     # silence has no deviation to compare with
@@ -188,15 +145,7 @@ class OnlineCmvn:
         self._totals: dict[int, FrameStats] = {}
 
     def hear(self, channels: Sequence[int], stats: FrameStats) -> FrameStats:
-        """Add segments, and return what has been heard by then of the channel of each.
-
-        Parameters
-        ----------
-        channels
-            Of the segments, n numbers.
-        heard
-            What each of them holds; nothing where it is not to be heard.
-        """
+        """Add segments, and return what has been heard by then of the channel of each."""
         numbers, group = np.unique(np.asarray(channels, dtype=np.int64), return_inverse=True)
         new = stats.together(group, len(numbers))
         for place, channel in enumerate(numbers.tolist()):

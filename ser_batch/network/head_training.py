@@ -29,34 +29,14 @@ class HeadSegments(Protocol):
         ...
 
     def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[dict[str, tuple[Array, Array]], Array]:
-        """Return the inputs of each reference, and targets.
-
-        Inputs are the scaled embeddings minus the reference, shape (n, d), and the share of neutral speech in it, shape
-        (n,). Targets have shape (n, 1, n_labels): shares of each label, -1 where it is not allowed.
-        """
+        """Return the inputs of each reference, and targets."""
+        # Inputs are the scaled embeddings minus the reference, shape (n, d), and the share of neutral speech in it,
+        # shape (n,). Targets have shape (n, 1, n_labels): shares of each label, -1 where it is not allowed.
         ...
 
 
 def build(size: int, n_labels: int, references: Sequence[str], recipe: HeadRecipe) -> Any:
-    """Make untrained heads.
-
-    Parameters
-    ----------
-    size
-        Numbers of an embedding.
-    n_labels
-        Classes.
-    references
-        Each gets `recipe.members` heads.
-    recipe
-        Width and dropout.
-
-    Returns
-    -------
-    keras.Model
-        From two inputs per reference, (batch, size) and `heads.share_input` of its neutral speech, (batch, 1), to one
-        output per head, (batch, n_labels).
-    """
+    """Make untrained heads."""
     inputs, outputs = [], []
     for reference in references:
         x, neutral = keras.Input((size,), name=reference), keras.Input((1,), name=f"{reference}_share_input")
@@ -82,23 +62,7 @@ def fit(
     on_epoch: Callable[[int, float], None],
     near: float = 0.0,
 ) -> None:
-    """Train heads.
-
-    Parameters
-    ----------
-    network
-        From `build`.
-    segments
-        The training part.
-    recipe
-        Optimizer and schedule.
-    epochs, seed
-        Passes over the segments; seed of shuffling and references.
-    on_epoch
-        Called with the epoch's number from 1 and the mean loss of the heads.
-    near
-        Penalty on the squared distance from the weights that the network has now.
-    """
+    """Train heads."""
     batches = _Batches(segments, min(recipe.batch, len(segments)), seed, len(network.outputs))
     optimizer = keras.optimizers.AdamW(
         keras.optimizers.schedules.CosineDecay(recipe.learning_rate, epochs * len(batches)),
@@ -168,13 +132,7 @@ def heads_of(network: Any, scaler: Scaler) -> Heads:
 
 
 def start_from(network: Any, heads: Heads, *, labels: Sequence[str], known: Sequence[str]) -> None:
-    """Give new heads the weights of trained ones; the column of a label that these do not have begins at 0.
-
-    Raises
-    ------
-    ValueError
-        The trained heads are built otherwise.
-    """
+    """Give new heads the weights of trained ones; the column of a label that these do not have begins at 0."""
     numbers: dict[str, int] = {}
     for reference, names in _heads(network):
         number = numbers[reference] = numbers.get(reference, -1) + 1

@@ -58,18 +58,10 @@ class Layers:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Heads:
-    """All heads of a model.
+    """All heads of a model."""
 
-    Parameters
-    ----------
-    scaler
-        Mean and deviation of the embeddings that were trained on; `d` numbers each.
-    members
-        By reference, heads that differ in their seed.
-    """
-
-    scaler: Scaler
-    members: Mapping[str, Sequence[Layers]]
+    scaler: Scaler  # mean and deviation of the embeddings that were trained on; `d` numbers each
+    members: Mapping[str, Sequence[Layers]]  # by reference, heads that differ in their seed
 
     def scaled(self, embedding: Array) -> Array:
         """Return embeddings, shape (n, d), in units of the training data."""
@@ -79,19 +71,7 @@ class Heads:
     def log_probabilities(
         self, reference: str, embedding: Array, center: Array | None = None, *, neutral_share: float = 0.5
     ) -> Floats:
-        """Return the mean log-probabilities of the heads of one reference, shape (n, labels).
-
-        Parameters
-        ----------
-        reference
-            One of `REFERENCES`.
-        embedding
-            float32, shape (n, d).
-        center
-            The reference, shape (d,) or (n, d), as embeddings are; None for `NONE`.
-        neutral_share
-            Share of neutral speech that is expected in the reference, 0 to 1.
-        """
+        """Return the mean log-probabilities of the heads of one reference, shape (n, labels)."""
         x = self.scaled(embedding)
         if center is not None:
             x = x - self.scaled(np.atleast_2d(center))
@@ -116,50 +96,21 @@ def prior_of(labels: Sequence[str]) -> dict[str, float]:
 
 
 def log_prior_of(labels: Sequence[str], prior: Mapping[str, float] | None) -> Floats:
-    """Return the logarithm of each label's share, shape (labels,).
-
-    Parameters
-    ----------
-    labels
-        Of the model.
-    prior
-        Shares of some labels, each above 0; the others share evenly what is left. None: all are as frequent.
-    """
+    """Return the logarithm of each label's share, shape (labels,)."""
     shares = dict(prior or {})
     left = (1 - sum(shares.values())) / max(1, len(labels) - len(shares))
     return np.log([shares.get(label, left) for label in labels])
 
 
 def probabilities_of(log_probabilities: Floats, *, temperature: float | Floats, log_prior: Floats) -> Floats:
-    """Return probabilities under another prior, shape (n, labels): log-probabilities over a temperature, plus a prior.
-
-    Parameters
-    ----------
-    log_probabilities
-        Of heads that were trained with each label as frequent as the others, shape (n, labels).
-    temperature
-        Above 0; one for all, or shape (n, 1).
-    log_prior
-        Of each label, shape (labels,); any constant may be added to all.
-    """
+    """Return probabilities under another prior, shape (n, labels)."""
     logits = log_probabilities / temperature + log_prior
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def load_heads(path: Path, scaler: Scaler, n_labels: int) -> tuple[Heads, Mapping[str, Any], list[Array]]:
-    """Read the heads of a .keras file.
-
-    Returns
-    -------
-    tuple of heads, configuration and weights
-        The last two identify the network, see `ser_batch.model.folder.network_contents`.
-
-    Raises
-    ------
-    ModelError
-        The file is not one, or has layers that our heads do not have.
-    """
+    """Read the heads of a .keras file."""
     try:
         configuration, weights = read_saved(path)
         heads = Heads(scaler, _members(weights, len(scaler.mean), n_labels))
@@ -196,18 +147,10 @@ def _members(weights: Mapping[str, Sequence[Array]], size: int, n_labels: int) -
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChannelMean:
-    """What is known of the channel of each of some segments.
+    """What is known of the channel of each of some segments."""
 
-    Parameters
-    ----------
-    mean
-        Mean embedding of its speech, float32, shape (n, d).
-    count
-        Segments that it is the mean of, shape (n,).
-    """
-
-    mean: Array
-    count: npt.NDArray[np.int64]
+    mean: Array  # mean embedding of its speech, float32, shape (n, d)
+    count: npt.NDArray[np.int64]  # segments that it is the mean of, shape (n,)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,15 +20,8 @@ _PLAIN_LAYOUTS = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, list[Array]]]:
-    """Return the configuration of a .keras file, and the weights of each layer by its name.
-
-    Whatever zipfile, json and h5py raise on a broken file is left to the caller.
-
-    Raises
-    ------
-    ValueError
-        It would fill the memory, or refers to what lies elsewhere.
-    """
+    """Return the configuration of a .keras file, and the weights of each layer by its name."""
+    # Whatever zipfile, json and h5py raise on a broken file is left to the caller.
     with zipfile.ZipFile(path) as archive:
         configuration = json.loads(_member(archive, "config.json", _MAX_CONFIGURATION_BYTES))["config"]
         content = _member(archive, "model.weights.h5", MAX_FILE_BYTES)

@@ -27,20 +27,7 @@ _MAX_FRAMES = 4
 
 
 def convolution(kernel: Array, step: int) -> Callable[[Array], Array]:
-    """Return a convolution over time, padded as TensorFlow's "same".
-
-    Parameters
-    ----------
-    kernel
-        Shape (taps, channels, filters).
-    step
-        Frames from one place of the kernel to the next, 1 or more.
-
-    Returns
-    -------
-    callable
-        Takes shape (n, frames, channels), returns (n, ceil(frames / step), filters).
-    """
+    """Return a convolution over time, padded as TensorFlow's "same"."""
     n_taps, channels, filters = kernel.shape
     # with a step, stretches of that many frames are the frames, and their channels stand side by side
     n_stretches = -(-n_taps // step)
@@ -84,12 +71,10 @@ def product(x: Array, matrix: Array) -> Array:
 
 
 def _transforms(n_taps: int) -> tuple[Matrix, Matrix, Matrix]:
-    """Return matrices that take frames and taps to values at the points, and products of these to frames of output.
-
-    Shapes (points, points), (points, n_taps) and (frames at once, points). A product of a polynomial of `n_taps`
-    coefficients and one of as many as there are frames at once is evaluated at the points, the last of them infinity,
-    and told by its values; a convolution is the transpose of that.
-    """
+    """Return matrices that take frames and taps to values at the points, and products of these to frames of output."""
+    # Shapes (points, points), (points, n_taps) and (frames at once, points). A product of a polynomial of `n_taps`
+    # coefficients and one of as many as there are frames at once is evaluated at the points, the last of them infinity,
+    # and told by its values; a convolution is the transpose of that.
     n_points = min(len(_POINTS) + 1, n_taps + _MAX_FRAMES - 1)
     n_frames = n_points - n_taps + 1
     if n_taps == 1 or n_frames <= 1:  # nothing to gain: each tap by itself
@@ -113,20 +98,7 @@ _MAX_VALUES = 1 << 26
 
 
 class Network:
-    """A trained network, read by `load`.
-
-    Parameters
-    ----------
-    configuration
-        Keras's configuration of the functional model.
-    weights
-        Those of each layer by its name, in Keras's order.
-
-    Raises
-    ------
-    ValueError
-        A layer, or a setting of one, that none of our recipes has.
-    """
+    """A trained network, read by `load`."""
 
     def __init__(self, configuration: Mapping[str, Any], weights: Mapping[str, Sequence[Array]]) -> None:
         self.configuration = configuration
@@ -159,30 +131,13 @@ class Network:
         ]
 
     def predict(self, x: Array) -> npt.NDArray[np.float64]:
-        """Return the probabilities of segments.
-
-        Parameters
-        ----------
-        x
-            Scaled MFCCs, shape (n, n_frames, n_mfcc).
-
-        Returns
-        -------
-        array of float64, shape (n, n_labels)
-            Rows sum to 1. The last bits of a row may differ with the rows it comes with.
-        """
+        """Return the probabilities of segments."""
         batches = [self._apply(x[first : first + BATCH])[0] for first in range(0, max(1, len(x)), BATCH)]
         probabilities = np.concatenate(batches).astype(np.float64)
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
     def embed(self, x: Array) -> Array:
-        """Return what the last layers of the members take, side by side, shape (n, numbers).
-
-        Parameters
-        ----------
-        x
-            Scaled MFCCs, shape (n, n_frames, n_mfcc).
-        """
+        """Return what the last layers of the members take, side by side, shape (n, numbers)."""
         return np.concatenate([self._apply(x[first : first + BATCH])[1] for first in range(0, max(1, len(x)), BATCH)])
 
     def _apply(self, x: Array) -> tuple[Array, Array]:

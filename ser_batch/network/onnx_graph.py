@@ -22,31 +22,7 @@ OPSET = 21
 
 
 def onnx_graph(path: Path, scaler: Scaler, *, temperature: float, by_voice: bool) -> Any:
-    """Return a network as an ONNX model that takes MFCCs as they are and gives probabilities.
-
-    Parameters
-    ----------
-    path
-        The .keras file; its members are averaged in the graph.
-    scaler
-        What its MFCCs are scaled by.
-    temperature
-        That logits are divided by.
-    by_voice
-        Whether MFCCs are scaled by the voice at hand, as `Scaler.of` does: the graph then takes mean and deviation of
-        the voice's speech too, and of how many frames they are. 0 frames scale by what was trained on.
-
-    Returns
-    -------
-    onnx.ModelProto
-        mfcc (n, n_frames, n_mfcc) and n_frames (n,), int32; voice_mean and voice_scale (n, n_mfcc) and voice_frames
-        (n,) with `by_voice`; probabilities (n, n_labels). All float32 but n_frames.
-
-    Raises
-    ------
-    ValueError
-        The network is of no recipe here.
-    """
+    """Return a network as an ONNX model that takes MFCCs as they are and gives probabilities."""
     network = rebuild(*read_saved(path))
     _, frames, coefficients = network.input_shape
     trained = [variable.value for variable in network.trainable_variables]

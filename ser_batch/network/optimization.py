@@ -14,18 +14,11 @@ from ser_batch.network.recipes import Recipe
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:
-    """All that the next step of a training depends on, but for its data and settings.
+    """All that the next step of a training depends on, but for its data and settings."""
 
-    Parameters
-    ----------
-    epoch
-        How many are done.
-    arrays
-        The network's variables in Keras's order, states of its random generators among them, then those of the
-        optimizer; of a finished network its own alone.
-    """
-
-    epoch: int
+    epoch: int  # how many are done
+    # the network's variables in Keras's order, states of its random generators among them, then those of the optimizer;
+    # of a finished network its own alone
     arrays: Sequence[npt.NDArray[Any]]
 
 
@@ -80,10 +73,8 @@ class MaskedCrossentropy(keras.losses.Loss):  # type: ignore[misc]  # Keras ship
 
 
 def masked_accuracy(y_true: Any, y_pred: Any) -> Any:
-    """Return whether the most probable label that a segment allows is its own, shape (n,).
-
-    Targets are those of `MaskedCrossentropy`; a mixed segment's own label is that of its first part.
-    """
+    """Return whether the most probable label that a segment allows is its own, shape (n,)."""
+    # Targets are those of `MaskedCrossentropy`; a mixed segment's own label is that of its first part.
     own = y_true[:, 0]
     predicted = ops.argmax(ops.where(own >= 0, y_pred, -1.0), axis=-1)
     return ops.cast(predicted == ops.argmax(own, axis=-1), y_pred.dtype)
@@ -102,13 +93,7 @@ def set_seed(seed: int) -> None:
 
 
 class Segments(Protocol):
-    """What an epoch is made of: segments, each in one of its variants.
-
-    Parameters
-    ----------
-    is_masked
-        Whether targets say which labels are allowed, as `masking.MaskedCrossentropy` has them.
-    """
+    """What an epoch is made of: segments, each in one of its variants."""
 
     is_masked: bool
 
@@ -119,10 +104,8 @@ class Segments(Protocol):
         ...
 
     def batch(self, numbers: npt.NDArray[np.int64], generator: np.random.Generator) -> tuple[Array, Array]:
-        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments.
-
-        Targets have shape (n, n_labels), or (n, n_mixed, n_labels) where they are masked.
-        """
+        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments."""
+        # Targets have shape (n, n_labels), or (n, n_mixed, n_labels) where they are masked.
         ...
 
 
@@ -159,25 +142,7 @@ def fit(
     resume_from: State | None = None,
     keep: Callable[[int, Callable[[], State]], None] | None = None,
 ) -> None:
-    """Train a network.
-
-    Parameters
-    ----------
-    network
-        From `build`.
-    segments
-        The training part.
-    recipe
-        Optimizer, schedule and loss.
-    epochs, seed
-        Passes over the segments; seed of shuffling and augmentation.
-    on_epoch
-        Called with the epoch's number from 1 and its loss and accuracy (fraction).
-    begun
-        Where another process left off: what is learned from there is the same to the bit as without the break.
-    keep
-        Called after each epoch with its number, and with what gives the state that `resume_from` takes.
-    """
+    """Train a network."""
     n_done = resume_from.epoch if resume_from else 0
     batches = _Batches(segments, min(recipe.batch, len(segments)), seed, first_epoch=n_done)
     optimizer = _optimizer(recipe, epochs * len(batches))
@@ -207,13 +172,7 @@ def _state(network: Any, optimizer: Any, epoch: int) -> State:
 
 
 def _restore(network: Any, optimizer: Any, state: State) -> None:
-    """Give a compiled network and its optimizer the values of a state.
-
-    Raises
-    ------
-    ValueError
-        The state is of a network that is built otherwise.
-    """
+    """Give a compiled network and its optimizer the values of a state."""
     optimizer.build(network.trainable_variables)
     variables = list(network.variables)
     if len(state.arrays) > len(variables):  # not finished
@@ -245,20 +204,7 @@ class Rows(Protocol):
 
 
 def predict(network: Any, x: Rows) -> npt.NDArray[np.float64]:
-    """Return the probabilities of segments.
-
-    Parameters
-    ----------
-    network
-        Trained.
-    x
-        Scaled MFCCs, shape (n, n_frames, n_mfcc).
-
-    Returns
-    -------
-    array of float64, shape (n, n_labels)
-        Rows sum to 1.
-    """
+    """Return the probabilities of segments."""
     out = [np.empty((0, network.output_shape[-1]))]
     for first in range(0, len(x), PREDICT_BATCH):
         rows = x[first : first + PREDICT_BATCH]

@@ -14,26 +14,14 @@ class Domain:
 
     It points from the speech that was trained on to music, telephone signals and noise, and not away from the training
     data: other people, rooms and languages are unlike these data, too, and are scored.
-
-    Parameters
-    ----------
-    direction
-        One weight per number of an embedding.
-    offset
-        What is added, so that the strangeness of typical speech is 0; that of typical other sounds is almost 2.
     """
 
-    direction: tuple[float, ...]
+    direction: tuple[float, ...]  # one weight per number of an embedding
+    # what is added, so that the strangeness of typical speech is 0; that of typical other sounds is almost 2
     offset: float
 
     def ood_score(self, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return how far segments are from speech, shape (n,): above 1 they are out of domain.
-
-        Parameters
-        ----------
-        embedding
-            float32, shape (n, d).
-        """
+        """Return how far segments are from speech, shape (n,): above 1 they are out of domain."""
         return np.asarray(embedding.astype(np.float64) @ np.asarray(self.direction) + self.offset)
 
 
@@ -43,30 +31,15 @@ class DomainModel:
 
     Of MFCCs and not of what the network makes of them: it was trained to see emotions in whatever it is given, and puts
     white noise and tones where speech is (docs/results.md).
-
-    Parameters
-    ----------
-    mean, scale
-        Two numbers a coefficient: of its means, then of its deviations.
-    limit
-        The distance beyond which a segment is like nothing trained on.
     """
 
+    # two numbers a coefficient: of its means, then of its deviations
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    limit: float
+    limit: float  # the distance beyond which a segment is like nothing trained on
 
     def distance(self, mfcc: Array, n_frames: Numbers) -> npt.NDArray[np.float64]:
-        """Return how many deviations segments lie off, root mean square over all numbers; shape (n,).
-
-        It is about 1 for what was trained on.
-
-        Parameters
-        ----------
-        mfcc
-            Shape (n, n_frames, n_mfcc), padded with 0.0.
-        n_frames
-            Real frames, shape (n,), at least 1.
-        """
+        """Return how many deviations segments lie off, root mean square over all numbers; shape (n,)."""
+        # It is about 1 for what was trained on.
         off = (summary_features(mfcc, n_frames) - np.asarray(self.mean)) / np.asarray(self.scale)
         return np.asarray(np.sqrt((off**2).mean(axis=1)))

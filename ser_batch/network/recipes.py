@@ -6,100 +6,60 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Changes of the MFCCs of a training batch, each drawn anew for every segment.
+    """Changes of the MFCCs of a training batch, each drawn anew for every segment."""
 
-    Parameters
-    ----------
-    noise_share, noise_db
-        Share of the segments that noise is added to, and the least and most dB that their mean power exceeds it by.
-    level_db
-        Standard deviation of a gain.
-    warp
-        Most that the mel axis is stretched or squeezed, as a share (vocal tract length perturbation, Jaitly & Hinton
-        2013).
-    shift
-        Most frames that the segment is moved, earlier or later.
-    mask_frames, mask_coefficients
-        Most frames of each of two masked stretches, and most masked neighbouring coefficients (SpecAugment, Park et
-        al. 2019).
-    """
-
+    # share of the segments that noise is added to, and the least and most dB that their mean power exceeds it by
     noise_share: float
     noise_db: tuple[float, float]
-    level_db: float
+    level_db: float  # standard deviation of a gain
+    # most that the mel axis is stretched or squeezed, as a share (vocal tract length perturbation, Jaitly & Hinton
+    # 2013)
     warp: float
-    shift: int
+    shift: int  # most frames that the segment is moved, earlier or later
+    # most frames of each of two masked stretches, and most masked neighbouring coefficients (SpecAugment, Park et al.
+    # 2019)
     mask_frames: int
     mask_coefficients: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained.
+    """How a network is trained."""
 
-    Parameters
-    ----------
-    epochs
-        Passes over the training segments, each in one of its variants.
-    batch
-        Segments.
-    learning_rate
-        The largest; it falls to 0 along a cosine, after a twentieth of all steps of rise where there is
-        weight decay.
-    weight_decay
-        Decoupled (Loshchilov & Hutter 2019), with the optimizer Muon; 0.0 is plain Adam.
-    label_smoothing
-        Share of the target spread over all labels (Szegedy et al. 2016).
-    mixup
-        Both parameters of the Beta distribution that mixes two segments and their labels (Zhang et al. 2018); 0.0 is
-        none.
-    augmentation
-        Changes of the MFCCs, or None.
-    joined_share
-        Of several corpora, the share of the segments of a batch that are filled up with others of the same speaker and
-        label, and cut anywhere, as windows of a call are.
-    alone_share
-        Of models that are normalized by speaker, the share of the segments of a batch that are scaled by what they hold
-        themselves, as where nothing else is heard of a speaker.
-    members
-        Networks whose probabilities are averaged; each is watched on a development part of its own.
-    has_development
-        Whether a part of the training recordings is set apart for the temperature.
-    corpus_power, label_power
-        Of several corpora, each fills a share of an epoch in proportion to its number of segments to the first power,
-        and in it each label in proportion to its number to the second: 1 is as they come, 0 is the same for all. One
-        corpus is always trained on as it comes.
-    """
-
-    epochs: int
-    batch: int
+    epochs: int  # passes over the training segments, each in one of its variants
+    batch: int  # segments
+    # the largest; it falls to 0 along a cosine, after a twentieth of all steps of rise where there is weight decay
     learning_rate: float
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
+    weight_decay: float = 0.0  # decoupled (Loshchilov & Hutter 2019), with the optimizer Muon; 0.0 is plain Adam
+    label_smoothing: float = 0.0  # share of the target spread over all labels (Szegedy et al. 2016)
+    # both parameters of the Beta distribution that mixes two segments and their labels (Zhang et al. 2018); 0.0 is none
     mixup: float = 0.0
-    augmentation: Augmentation | None = None
+    augmentation: Augmentation | None = None  # changes of the MFCCs, or None
+    # of several corpora, the share of the segments of a batch that are filled up with others of the same speaker and
+    # label, and cut anywhere, as windows of a call are
     joined_share: float = 0.0
+    # of models that are normalized by speaker, the share of the segments of a batch that are scaled by what they hold
+    # themselves, as where nothing else is heard of a speaker
     alone_share: float = 0.0
-    members: int = 1
-    has_development: bool = False
+    members: int = 1  # networks whose probabilities are averaged; each is watched on a development part of its own
+    has_development: bool = False  # whether a part of the training recordings is set apart for the temperature
+    # of several corpora, each fills a share of an epoch in proportion to its number of segments to the first power, and
+    # in it each label in proportion to its number to the second: 1 is as they come, 0 is the same for all. One corpus
+    # is always trained on as it comes
     corpus_power: float = 0.0
     label_power: float = 0.0
 
     @property
     def tuning(self) -> "Recipe":
-        """How a network of this recipe goes on from one that is trained already.
-
-        A lower rate: at the full one the first steps, taken while the output layer knows nothing of its new labels, may
-        undo what the network came with (Kumar et al. 2022). Fewer epochs, as it has most of the way behind it, and more
-        of them learn a few hundred segments by heart. Half the batch: a table of 40 segments then gives two steps an
-        epoch instead of one.
-
-        Chosen on one trial with one seed, so that differences of .03 decide nothing: recipe published, from RAVDESS to
-        40
-        segments in new words, tried on 320 segments of other speakers. From nothing UAR .52, loss 1.81; these numbers
-        .57, 1.15; after 30 epochs .49, 1.14. In batches of 8 for 30 epochs: a tenth of the rate .46, 1.17, right on
-        62 % of its own training segments; the full rate .57, 1.68, as often right but far too sure.
-        """
+        """How a network of this recipe goes on from one that is trained already."""
+        # A lower rate: at the full one the first steps, taken while the output layer knows nothing of its new labels,
+        # may undo what the network came with (Kumar et al. 2022). Fewer epochs, as it has most of the way behind it,
+        # and more of them learn a few hundred segments by heart. Half the batch: a table of 40 segments then gives two
+        # steps an epoch instead of one.
+        # Chosen on one trial with one seed, so that differences of .03 decide nothing: recipe published, from RAVDESS
+        # to 40 segments in new words, tried on 320 segments of other speakers. From nothing UAR .52, loss 1.81; these
+        # numbers .57, 1.15; after 30 epochs .49, 1.14. In batches of 8 for 30 epochs: a tenth of the rate .46, 1.17,
+        # right on 62 % of its own training segments; the full rate .57, 1.68, as often right but far too sure.
         return dataclasses.replace(
             self, epochs=TUNING_EPOCHS, learning_rate=self.learning_rate * TUNING_RATE_SHARE, batch=self.batch // 2
         )
@@ -137,51 +97,29 @@ RECIPES: Mapping[str, Recipe] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadRecipe:
-    """How heads on embeddings are built and trained.
+    """How heads on embeddings are built and trained."""
 
-    Parameters
-    ----------
-    epochs, batch
-        Passes over the training segments, each in one of its variants; segments per step.
-    learning_rate, weight_decay
-        Of AdamW (Loshchilov & Hutter 2019); the rate falls to 0 along a cosine.
-    label_smoothing
-        Share of the target spread over all labels.
-    hidden
-        Width of the hidden layer.
-    input_dropout, hidden_dropout
-        Share of the numbers that are left out.
-    references
-        What embeddings are taken relative to, see `network.heads`.
-    members
-        Heads per reference whose log-probabilities are averaged.
-    neutral_shares
-        Least and most share of neutral speech in a reference; each epoch draws it anew for each archive and speaker.
-    archive_segments
-        Segments that the reference of an archive is the mean of.
-    channel_segments
-        Those of a channel, one of these numbers each time.
-    corpus_power, label_power
-        See `Recipe`; labels count the same in one corpus, too.
-    near
-        With --init, penalty on the squared distance from the weights it starts from, for 100 new segments; with more
-        of them it is less in proportion.
-    """
-
+    # passes over the training segments, each in one of its variants; segments per step
     epochs: int
     batch: int
+    # of AdamW (Loshchilov & Hutter 2019); the rate falls to 0 along a cosine
     learning_rate: float
     weight_decay: float
-    label_smoothing: float
-    hidden: int
+    label_smoothing: float  # share of the target spread over all labels
+    hidden: int  # width of the hidden layer
+    # share of the numbers that are left out
     input_dropout: float
     hidden_dropout: float
-    references: tuple[str, ...]
-    members: int
+    references: tuple[str, ...]  # what embeddings are taken relative to, see `network.heads`
+    members: int  # heads per reference whose log-probabilities are averaged
+    # least and most share of neutral speech in a reference; each epoch draws it anew for each archive and speaker
     neutral_shares: tuple[float, float]
-    archive_segments: int
-    channel_segments: tuple[int, ...]
+    archive_segments: int  # segments that the reference of an archive is the mean of
+    channel_segments: tuple[int, ...]  # those of a channel, one of these numbers each time
+    # with --init, penalty on the squared distance from the weights it starts from, for 100 new segments; with more of
+    # them it is less in proportion
     near: float
+    # see `Recipe`; labels count the same in one corpus, too
     corpus_power: float = 0.0
     label_power: float = 0.0
 

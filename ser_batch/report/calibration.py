@@ -36,23 +36,7 @@ def expected_calibration_error(
 
 
 def reliability_table(predictions: pl.DataFrame, labels: Sequence[str], n_bins: int = N_BINS) -> pl.DataFrame:
-    """Return the frame of reliability.parquet: accuracy by confidence, for each condition.
-
-    Parameters
-    ----------
-    predictions
-        The frame of predictions.parquet; the rows of several seeds are counted together.
-    labels
-        Of the model.
-    n_bins
-        As in `expected_calibration_error`.
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns condition, bin_low (not in the bin), bin_high (in it), n, mean_confidence and accuracy, both null
-        where n is 0.
-    """
+    """Return the frame of reliability.parquet: accuracy by confidence, for each condition."""
     edges = np.linspace(0, 1, n_bins + 1)
     frames = []
     for condition in conditions(predictions):
@@ -74,26 +58,10 @@ def reliability_table(predictions: pl.DataFrame, labels: Sequence[str], n_bins: 
 
 
 def coverage_table(predictions: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
-    """Return the frame of coverage.parquet: what is right among the most confident rows, for each condition.
-
-    This is the risk-coverage curve of a model that may abstain (El-Yaniv & Wiener 2010, On the Foundations of
-    Noise-free Selective Classification), with the highest probability as its confidence (Geifman & El-Yaniv 2017,
-    Selective Classification for Deep Neural Networks); risk is 1 - accuracy.
-
-    Parameters
-    ----------
-    predictions
-        The frame of predictions.parquet. Each seed is evaluated by itself; figures are means over the seeds.
-    labels
-        Of the model.
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns condition, coverage (0.05 to 1.00, the share that is kept, rounded up to whole rows), confidence (the
-        lowest that is kept), n (rows kept, of all seeds), accuracy, uar (over the labels that occur in the kept
-        rows). Of rows with the same confidence the earlier ones are kept.
-    """
+    """Return the frame of coverage.parquet: what is right among the most confident rows, for each condition."""
+    # This is the risk-coverage curve of a model that may abstain (El-Yaniv & Wiener 2010, On the Foundations of
+    # Noise-free Selective Classification), with the highest probability as its confidence (Geifman & El-Yaniv 2017,
+    # Selective Classification for Deep Neural Networks); risk is 1 - accuracy.
     frames = []
     for condition in conditions(predictions):
         rows = predictions.filter(pl.col("variant") == condition)

@@ -14,13 +14,7 @@ PRIORITY_BINS = 20
 
 
 def shares_chart(report: pl.DataFrame) -> dict[str, Any]:
-    """Return the share of each label, of all together or of each role.
-
-    Parameters
-    ----------
-    report
-        Rows of labels: role (null for all together), label, share, n_predicted and mean_confidence.
-    """
+    """Return the share of each label, of all together or of each role."""
     roles = report["role"].drop_nulls().unique(maintain_order=True).to_list()
     rows = report.filter(pl.col("role").is_not_null()) if roles else report
     rows = rows.with_columns(series=pl.col("role").fill_null(EVERYONE))
@@ -74,19 +68,7 @@ def priorities_chart(calls: pl.DataFrame) -> dict[str, Any] | None:
 
 
 def time_line_chart(labels: Sequence[str]) -> dict[str, Any]:
-    """Return the probabilities of one channel over time, without its data, which the page's script puts in.
-
-    Parameters
-    ----------
-    labels
-        Of the model. Those of negative emotions come first and have another color.
-
-    Returns
-    -------
-    dict
-        With the parameters duration and step (s, of the ticks) and the datasets windows (from, to, label, kind, p,
-        opacity, time) and silence (from, to, time).
-    """
+    """Return the probabilities of one channel over time, without its data, which the page's script puts in."""
     negative = [label for label in labels if label in NEGATIVE]
     ordered = [*negative, *(label for label in labels if label not in NEGATIVE)]
     duration, step = alt.param(name="duration", value=1), alt.param(name="step", value=1)

@@ -67,15 +67,7 @@ def series(names: Sequence[str], channel: str = "color") -> Any:
 
 
 def figures_chart(rows: pl.DataFrame, title: str) -> dict[str, Any]:
-    """Return figures with their intervals, one below the other.
-
-    Parameters
-    ----------
-    rows
-        name, value, low and high (null where there is no interval) and n.
-    title
-        Of the figure.
-    """
+    """Return figures with their intervals, one below the other."""
     names = rows["name"].to_list()
     base = alt.Chart(rows).encode(
         y=alt.Y("name:N", title=None, scale=alt.Scale(domain=names)),
@@ -97,13 +89,7 @@ def figures_chart(rows: pl.DataFrame, title: str) -> dict[str, Any]:
 
 
 def labels_chart(report: pl.DataFrame) -> dict[str, Any]:
-    """Return precision, recall and F1 of each label, the last two with their intervals where there are any.
-
-    Parameters
-    ----------
-    report
-        Rows of labels: label, precision, recall, f1 and support; perhaps recall_low and so on.
-    """
+    """Return precision, recall and F1 of each label, the last two with their intervals where there are any."""
     measures = {"precision": "precision", "recall": "recall", "f1": "F1"}
     unknown = pl.lit(None, pl.Float64)
     rows = pl.concat(
@@ -140,15 +126,7 @@ def labels_chart(report: pl.DataFrame) -> dict[str, Any]:
 
 
 def confusion_chart(confusion: pl.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the confusion matrix: rates as shades and text, counts too on hover.
-
-    Parameters
-    ----------
-    confusion
-        The frame of confusion.parquet: emotion, predicted, count, rate.
-    labels
-        Of the model, in its order.
-    """
+    """Return the confusion matrix: rates as shades and text, counts too on hover."""
     scale = alt.Scale(domain=list(labels))
     rows = confusion.with_columns(percent=pl.format("{} %", (100 * pl.col("rate")).round().cast(pl.Int64)))
     base = alt.Chart(rows).encode(
@@ -172,20 +150,7 @@ def confusion_chart(confusion: pl.DataFrame, labels: Sequence[str]) -> dict[str,
 
 
 def curves_chart(history: pl.DataFrame, figure: str) -> dict[str, Any] | None:
-    """Return accuracy or loss by epoch: the mean over folds and members, and from the least to the most of them.
-
-    Parameters
-    ----------
-    history
-        The frame of history.parquet: epoch, loss, accuracy, and of development or test rows what has values.
-    figure
-        ``accuracy`` or ``loss``.
-
-    Returns
-    -------
-    dict or None
-        None where the figure has no values.
-    """
+    """Return accuracy or loss by epoch: the mean over folds and members, and from the least to the most of them."""
     named = {"training": figure, "development": f"dev_{figure}", "test": f"test_{figure}"}
     frames = [
         history.select("epoch", series=pl.lit(name), value=column).drop_nulls("value")
@@ -214,10 +179,8 @@ def curves_chart(history: pl.DataFrame, figure: str) -> dict[str, Any] | None:
 
 
 def reliability_chart(table: pl.DataFrame) -> dict[str, Any]:
-    """Return accuracy by confidence of one condition's rows of reliability.parquet.
-
-    On the diagonal a model is right as often as it says; a larger dot stands for more segments.
-    """
+    """Return accuracy by confidence of one condition's rows of reliability.parquet."""
+    # On the diagonal a model is right as often as it says; a larger dot stands for more segments.
     unit = alt.Scale(domain=[0, 1])
     diagonal = (
         alt.Chart(pl.DataFrame({"x": [0, 1], "y": [0, 1]}))

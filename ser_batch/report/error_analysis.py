@@ -11,18 +11,7 @@ RECORDINGS = 5
 
 
 def by_speaker(predictions: pl.DataFrame) -> pl.DataFrame:
-    """Return the accuracy of each speaker's rows in the first condition, those understood least first.
-
-    Parameters
-    ----------
-    predictions
-        The frame of predictions.parquet.
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns speaker, sex, corpus, n (rows of all seeds) and accuracy; empty where no speaker is known.
-    """
+    """Return the accuracy of each speaker's rows in the first condition, those understood least first."""
     return (
         _main(predictions)
         .drop_nulls("speaker")
@@ -37,19 +26,7 @@ def by_speaker(predictions: pl.DataFrame) -> pl.DataFrame:
 
 
 def worst_confusions(predictions: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return the pairs of labels that are most often taken for one another, and recordings of each.
-
-    Parameters
-    ----------
-    predictions
-        The frame of predictions.parquet; its rows in the first condition count, of all seeds.
-
-    Returns
-    -------
-    list of dict
-        emotion, predicted, count, rate (of the emotion's rows) and recordings: dataset, path, speaker, p (of what
-        was predicted), of those that the model was most sure of.
-    """
+    """Return the pairs of labels that are most often taken for one another, and recordings of each."""
     rows = _main(predictions)
     labels = [name.removeprefix("p_") for name in rows.columns if name.startswith("p_")]
     of_emotion = dict(rows.group_by("emotion").len().iter_rows())

@@ -89,22 +89,7 @@ def summary_table(
     corpus_labels: Mapping[str, Sequence[str]] | None = None,
     n_resamples: int = 1000,
 ) -> pl.DataFrame:
-    """Return the figures that people quote: one row for each condition and subset.
-
-    Parameters
-    ----------
-    predictions, labels, corpus_labels, n_resamples
-        As in `report_table`.
-    estimator
-        What to call the model beside others.
-
-    Returns
-    -------
-    polars.DataFrame
-        The columns of `SUMMARY_SCHEMA`. n counts the rows of all seeds; _low and _high are 95 % intervals; ece is the
-        expected calibration error; accuracy_at_70 is that of the 70 % most confident rows; _sd is the standard
-        deviation over seeds (ddof 1), null with one seed.
-    """
+    """Return the figures that people quote: one row for each condition and subset."""
     summary = []
     for condition, subset, rows in _groups(predictions, labels, corpus_labels or {}):
         evaluated = _evaluate(rows, labels, n_resamples)
@@ -132,11 +117,9 @@ def summary_table(
 def _groups(
     predictions: pl.DataFrame, labels: Sequence[str], corpus_labels: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str, pl.DataFrame]]:
-    """Give condition, subset and rows, wherever there are rows.
-
-    A column makes subsets only where it tells rows apart: with one value they would repeat those of all. A corpus that
-    is called like another subset is `corpus-<name>`.
-    """
+    """Give condition, subset and rows, wherever there are rows."""
+    # A column makes subsets only where it tells rows apart: with one value they would repeat those of all. A corpus
+    # that is called like another subset is `corpus-<name>`.
     values = {column: predictions[column].drop_nulls().unique().sort().to_list() for column in SUBSET_COLUMNS}
     taken = {"all", *(subset for subsets in values.values() for subset in subsets)}
     of_corpus = list(by_corpus(predictions, labels, corpus_labels))
@@ -173,11 +156,9 @@ def _evaluate(rows: pl.DataFrame, labels: Sequence[str], n_resamples: int) -> _E
 
 
 def _unit_counts(rows: pl.DataFrame, labels: Sequence[str]) -> IntArray:
-    """Return confusion counts of shape (units, seeds, labels, labels): truth, then prediction.
-
-    A unit is what is drawn in a resample: a speaker. A recording of nobody known is a unit of its own, and with
-    fewer than 2 known speakers every recording is.
-    """
+    """Return confusion counts of shape (units, seeds, labels, labels): truth, then prediction."""
+    # A unit is what is drawn in a resample: a speaker. A recording of nobody known is a unit of its own, and with fewer
+    # than 2 known speakers every recording is.
     recording = pl.concat_str(pl.lit("recording "), "content_hash")
     if rows["speaker"].drop_nulls().n_unique() > 1:
         unit = pl.coalesce(pl.concat_str(pl.lit("speaker "), "speaker"), recording)
@@ -196,24 +177,9 @@ def _unit_counts(rows: pl.DataFrame, labels: Sequence[str]) -> IntArray:
 
 
 def _interval(counts: IntArray, n_resamples: int) -> tuple[FloatArray, FloatArray]:
-    """Return the ends of the percentile bootstrap intervals of all figures (Efron & Tibshirani 1993, chapter 13).
-
-    Whole units are drawn with replacement, because the rows of one speaker resemble each other and those of a
-    recording under several seeds even more (Field & Welsh 2007, Bootstrapping clustered data).
-
-    Parameters
-    ----------
-    counts
-        Shape (units, seeds, labels, labels).
-    n_resamples
-        How often as many units as there are are drawn.
-
-    Returns
-    -------
-    tuple
-        Two arrays of shape (labels + 3, 3); NaN where a figure is not defined in any resample, and throughout where
-        there is one unit, which cannot tell how much another would differ.
-    """
+    """Return the ends of the percentile bootstrap intervals of all figures (Efron & Tibshirani 1993, chapter 13)."""
+    # Whole units are drawn with replacement, because the rows of one speaker resemble each other and those of a
+    # recording under several seeds even more (Field & Welsh 2007, Bootstrapping clustered data).
     n_units, _, n_labels, _ = counts.shape
     low, high = np.full((2, n_labels + 3, len(MEASURES)), np.nan)
     if n_units == 1:

@@ -27,19 +27,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def render_page(template: str, charts: Mapping[str, Any], data: Mapping[str, Any] | None = None, **values: Any) -> str:
-    """Return an HTML page that needs no network.
-
-    Parameters
-    ----------
-    template
-        One that extends base.html.j2.
-    charts
-        Vega-Lite specifications by name. Where there are any, Vega's JavaScript stands in the page, once.
-    data
-        What the page's script draws when it is asked for; JSON.
-    values
-        Of the template.
-    """
+    """Return an HTML page that needs no network."""
     from markupsafe import Markup
 
     scripts = [_source(name) for name in (("vega.js",) if charts else ()) + ("page.js",)]

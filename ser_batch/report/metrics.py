@@ -66,10 +66,8 @@ def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[s
 
 
 def main_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of a model's main figures: of all recordings, in the first condition.
-
-    The first condition is clean wherever that was evaluated. A frame without subsets or conditions is all main.
-    """
+    """Return the rows of a model's main figures: of all recordings, in the first condition."""
+    # The first condition is clean wherever that was evaluated. A frame without subsets or conditions is all main.
     if "subset" in frame.columns:
         frame = frame.filter(pl.col("subset") == "all")
     if "condition" in frame.columns:
@@ -84,19 +82,7 @@ def conditions(predictions: pl.DataFrame) -> list[str]:
 
 
 def figures(counts: IntArray | FloatArray) -> FloatArray:
-    """Return precision, recall and F1 of confusion matrices, any number of them at a time.
-
-    Parameters
-    ----------
-    counts
-        Shape (..., labels, labels): truth, then prediction.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (..., labels + 3, 3): the rows of `classification`, by `MEASURES`. NaN where not defined. In averages
-        the precision of a label that is never predicted is 0, as in scikit-learn with ``zero_division=0``.
-    """
+    """Return precision, recall and F1 of confusion matrices, any number of them at a time."""
     support, said = counts.sum(axis=-1), counts.sum(axis=-2)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     n = support.sum(axis=-1)
@@ -149,20 +135,7 @@ def _counts(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str
 
 
 def restricted(probabilities: npt.NDArray[np.float64], allowed: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Return probabilities given that the label is one of those allowed.
-
-    Parameters
-    ----------
-    probabilities
-        Shape (n, labels).
-    allowed
-        Shape (labels,) or (n, labels), at least one a row.
-
-    Returns
-    -------
-    array of float64, shape (n, labels)
-        Rows sum to 1; 0 where not allowed. Where all that is allowed has the probability 0, it is the same for each.
-    """
+    """Return probabilities given that the label is one of those allowed."""
     kept = np.where(allowed, probabilities, 0.0)
     n_nothing = kept.sum(axis=1, keepdims=True) == 0
     kept = np.where(n_nothing, np.broadcast_to(allowed, kept.shape), kept)
@@ -172,17 +145,7 @@ def restricted(probabilities: npt.NDArray[np.float64], allowed: npt.NDArray[np.b
 def by_corpus(
     predictions: pl.DataFrame, labels: Sequence[str], corpus_labels: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Give each corpus and its rows, predictions and probabilities on the labels that it has; none where there is one.
-
-    Parameters
-    ----------
-    predictions
-        The frame of predictions.parquet.
-    labels
-        Of the model, in its order.
-    corpus_labels
-        Those of each corpus, to which come those that occur in its rows.
-    """
+    """Yield each corpus with its rows on the labels that it has; nothing where there is one corpus."""
     names = corpora(predictions)
     for corpus in names.unique().sort() if names.n_unique() > 1 else ():
         rows = predictions.filter(names == corpus)

@@ -88,10 +88,8 @@ def _intervals(report: pl.DataFrame) -> dict[str, tuple[float | None, float | No
 
 
 def _comparisons(summary: pl.DataFrame | None) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of the three tables made of summary.parquet; a table with nothing to compare is empty.
-
-    The first estimator is the model of the folder, the first condition is clean where that was evaluated.
-    """
+    """Return the rows of the three tables made of summary.parquet; a table with nothing to compare is empty."""
+    # The first estimator is the model of the folder, the first condition is clean where that was evaluated.
     if summary is None:
         return {"subsets": [], "conditions": [], "models": []}
     own = summary.filter(pl.col("estimator") == pl.col("estimator").first())

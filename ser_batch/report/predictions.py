@@ -11,26 +11,7 @@ from ser_batch.report.metrics import SUMMARY_ROWS, classification
 def predictions_report(
     segments: pl.DataFrame, calls: pl.DataFrame, labels: Sequence[str], *, timed: bool
 ) -> pl.DataFrame:
-    """Return the frame of preds.report.parquet.
-
-    Parameters
-    ----------
-    segments
-        predicted, confidence, role and emotion of each segment; those of which the model abstained are left out.
-    calls
-        predicted, role and emotion of each recording and channel.
-    labels
-        Of the model.
-    timed
-        Whether the truth has times, so that it is counted by segment; else by recording and channel.
-
-    Returns
-    -------
-    polars.DataFrame
-        A row a label and role plus accuracy, macro_avg, weighted_avg: n_predicted, share and mean_confidence of the
-        segments; precision, recall, f1, support where truth is known, else null. The role is null for all together.
-        Segments without a prediction count nowhere.
-    """
+    """Return the frame of preds.report.parquet."""
     # of the calls: a role may have none but silent segments, or such as the model abstained of
     roles = [None, *calls["role"].drop_nulls().unique().sort()]
     frames = []

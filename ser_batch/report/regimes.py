@@ -29,42 +29,14 @@ FIGURES = ("uar", "accuracy", "ece", "share_error", "out_of_domain")
 
 
 def regimes_table(predictions: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame of regimes.parquet.
-
-    Parameters
-    ----------
-    predictions
-        Of all runs: corpus, condition, regime, emotion, predicted, ``p_<label>`` for each label of the model, and
-        is_out_of_domain.
-
-    Returns
-    -------
-    polars.DataFrame
-        One row per regime, condition and corpus, those of several seeds counted together; before them the corpus `all`,
-        the mean over the corpora. Columns regime, condition, corpus, n, uar, accuracy, ece, share_error (mean over the
-        labels that occur or are predicted of the distance between both shares), out_of_domain (share of the rows; null
-        where not known) and ``recall_<label>`` (null where the label does not occur). In composed calls calm and
-        neutral are one label, neutral.
-    """
+    """Return the frame of regimes.parquet."""
     labels = [name.removeprefix(LABEL_PREFIX) for name in predictions.columns if name.startswith(LABEL_PREFIX)]
     rows = [row for group in _groups(predictions) for row in _with_mean(group, labels)]
     return pl.DataFrame(rows_table(rows, regimes_schema(labels)))
 
 
 def regimes_metrics(table: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the figures for model.json, by regime and condition.
-
-    Parameters
-    ----------
-    table
-        The frame of `regimes_table`.
-
-    Returns
-    -------
-    dict
-        Of all corpora together n, uar, accuracy, ece, share_error, out_of_domain (None where not known) and recalls (by
-        label, those that occur); corpora is the UAR by corpus.
-    """
+    """Return the figures for model.json, by regime and condition."""
     metrics: dict[str, dict[str, dict[str, Any]]] = {}
     recalls = [name for name in table.columns if name.startswith(RECALL_PREFIX)]
     for (regime, condition), own in table.group_by("regime", "condition", maintain_order=True):
@@ -78,15 +50,7 @@ def regimes_metrics(table: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]
 
 
 def regimes_shown(regimes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return what the card and the page show of `regimes_metrics`.
-
-    Returns
-    -------
-    dict
-        meanings (of the regimes that are there), rows (figures by regime and condition), condition (the first one) and
-        corpora (there, the UAR by regime of each corpus; empty where there is one), labels and recalls (their recalls
-        in composed calls, by condition). All are empty without regimes.
-    """
+    """Return what the card and the page show of `regimes_metrics`."""
     # model.json has them by the alphabet
     ordered = [name for name in REGIMES if name in regimes]
     rows = [

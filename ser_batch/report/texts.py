@@ -23,16 +23,7 @@ PUBLISHED = pl.DataFrame(
 
 
 def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "recall", "f1", "support")) -> str:
-    """Return a report as the plain text table that people know from scikit-learn.
-
-    Parameters
-    ----------
-    report
-        A frame of `classification`, `predictions_report` or `report_table`; of the last, all recordings in the first
-        condition are shown.
-    columns
-        To show beside the label.
-    """
+    """Return a report as the plain text table that people know from scikit-learn."""
     report = main_rows(report)
     labels = [printable(label) for label in report["label"]]  # a model, and what it says, may come from elsewhere
     width = max(map(len, labels))
@@ -48,13 +39,7 @@ def table_text(report: pl.DataFrame, columns: Sequence[str] = ("precision", "rec
 
 
 def summary_text(summary: pl.DataFrame) -> str:
-    """Return the frame of `summary_table` as a plain text table: a line a model and condition, speech apart.
-
-    Parameters
-    ----------
-    summary
-        Of one model or of several, one after the other.
-    """
+    """Return the frame of `summary_table` as a plain text table: a line a model and condition, speech apart."""
     rows = {(row["estimator"], row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
     has_speech = any(subset == "speech" for _, _, subset in rows)
     width = max(9, *(len(estimator) + 2 for estimator, _, _ in rows))
@@ -79,10 +64,8 @@ def _number(value: float) -> str:
 
 
 def model_card(model: Mapping[str, Any]) -> str:
-    """Return MODEL_CARD.md of the values of a model.json.
-
-    ``{model_id}`` stands in it where the id goes, which is not known before the model is saved.
-    """
+    """Return MODEL_CARD.md of the values of a model.json."""
+    # ``{model_id}`` stands in it where the id goes, which is not known before the model is saved.
     metrics = model["metrics"]
     regimes = regimes_shown(metrics.get("regimes", {}))
     return render("model_card.md.j2", model=model, metrics=metrics, training=model["training"], regimes=regimes)

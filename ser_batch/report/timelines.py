@@ -17,24 +17,7 @@ MAX_STEPS, FEWEST_STEPS = 160, 24  # of one channel
 
 
 def time_lines(source: Path, calls: pl.DataFrame, paths: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the time line of each recording, in the order of `paths`.
-
-    Parameters
-    ----------
-    source
-        What score made.
-    calls
-        The frame of preds.calls.parquet.
-    paths
-        Of the recordings.
-    labels
-        Of the model.
-
-    Returns
-    -------
-    list of dict
-        JSON. Times of steps are whole tenths of a second, probabilities whole percents, null where nothing is scored.
-    """
+    """Return the time line of each recording, in the order of `paths`."""
     shown = calls.filter(pl.col("path").is_in(paths)).sort("path", "channel")
     n_steps = min(MAX_STEPS, max(FEWEST_STEPS, MAX_VALUES // max(1, len(shown) * len(labels))))
     probabilities = [LABEL_PREFIX + label for label in labels]

@@ -36,13 +36,7 @@ class Cluster(abc.ABC):
 
     @abc.abstractmethod
     def results(self, calls: Sequence[RemoteShard]) -> Generator[ShardSummary | Lost]:
-        """Yield what becomes of calls, as they are ready.
-
-        Raises
-        ------
-        SerBatchError
-            What a worker raised, or the cluster is gone.
-        """
+        """Yield what becomes of calls, as they are ready."""
 
 
 class JoblibCluster(Cluster):
@@ -89,13 +83,7 @@ class JoblibCluster(Cluster):
 
 @contextlib.contextmanager
 def connected(options: RunOptions) -> Iterator[Cluster | None]:
-    """Connect to the cluster that the options name; None where this machine does the work.
-
-    Raises
-    ------
-    UsageError
-        It cannot be reached, or what is needed for it is not installed.
-    """
+    """Connect to the cluster that the options name; None where this machine does the work."""
     if options.backend == "loky":
         yield None
         return
@@ -110,25 +98,9 @@ def connected(options: RunOptions) -> Iterator[Cluster | None]:
 def summaries(
     work: Work, shards: Sequence[Shard], cluster: Cluster, *, timeout_s: float | None
 ) -> Generator[ShardSummary]:
-    """Do shards on a cluster; yield a summary of each, or of the pieces it was cut into.
-
-    A shard that several workers were lost with is halved, until it is known which recording it is; that one is tried
-    once more with nothing else at work, and then it is a reject.
-
-    Parameters
-    ----------
-    work, shards
-        What is done, as `Store.shards` cut it.
-    cluster
-        That does it.
-    timeout_s
-        Seconds a recording may take; None is no limit.
-
-    Raises
-    ------
-    SerBatchError
-        Workers are lost with whatever they do, or what a worker raised.
-    """
+    """Do shards on a cluster; yield a summary of each, or of the pieces it was cut into."""
+    # A shard that several workers were lost with is halved, until it is known which recording it is; that one is tried
+    # once more with nothing else at work, and then it is a reject.
     claim = claim_of(work.folder)
     assert claim is not None  # the stage holds the folder
     run = _ClusterRun(work, cluster, claim, timeout_s)

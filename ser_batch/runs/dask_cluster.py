@@ -45,13 +45,7 @@ class DaskCluster(JoblibCluster):
 
 @contextlib.contextmanager
 def connect(address: str | None) -> Iterator[Cluster]:
-    """Connect to the scheduler at an address, and wait until it has a worker.
-
-    Raises
-    ------
-    UsageError
-        There is none, no worker comes, or Dask is not installed.
-    """
+    """Connect to the scheduler at an address, and wait until it has a worker."""
     try:
         import distributed
     except ImportError as error:

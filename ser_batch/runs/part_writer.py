@@ -27,11 +27,9 @@ def part_paths(folder: Path, tables: Iterable[str], name: str) -> dict[str, Path
 
 
 def make_part_folders(folder: Path, tables: Iterable[str]) -> None:
-    """Make the folders of the side tables.
-
-    That of the store was there when the run began: where somebody removes it meanwhile it is not made again, half of
-    it, for the next run to take for something else.
-    """
+    """Make the folders of the side tables."""
+    # That of the store was there when the run began: where somebody removes it meanwhile it is not made again, half of
+    # it, for the next run to take for something else.
     if is_remote(folder):
         return  # an object needs none
     for path in part_paths(folder, set(tables) - {MAIN}, "part").values():

@@ -20,15 +20,7 @@ _NAME = re.compile(r"(part-\d+)(?:-(\d+)-(\d+))?")
 
 
 class Pieces:
-    """A shard and the pieces it was cut into.
-
-    Parameters
-    ----------
-    folder
-        The store.
-    shard
-        Of a run, or a piece of one.
-    """
+    """A shard and the pieces it was cut into."""
 
     def __init__(self, folder: Path, shard: Shard) -> None:
         self._folder, self._shard = folder, shard
@@ -86,10 +78,8 @@ class Pieces:
 
 
 def drop_repeated(folder: Path, tables: Iterable[str], shards: Iterable[Shard]) -> list[Shard]:
-    """Drop what was done twice, as a whole and in pieces; return what is then left to do.
-
-    A cluster gives the shard of a machine that it has lost sight of to another one, and the first may finish it yet.
-    """
+    """Drop what was done twice, as a whole and in pieces; return what is then left to do."""
+    # A cluster gives the shard of a machine that it has lost sight of to another one, and the first may finish it yet.
     tables = tuple(tables)
     left: list[Shard] = []
     cut = {path.stem for path in (folder / "_meta" / "at").glob("*.cut")}

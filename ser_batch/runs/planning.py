@@ -12,33 +12,15 @@ from ser_batch.runs.worker import Work, content_hash_of
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run has to do.
+    """What a run has to do."""
 
-    Parameters
-    ----------
-    todo
-        Recordings to work on.
-    relabel
-        Recordings whose rows get other labels, without being worked on.
-    n_done
-        Recordings that have their rows.
-    n_beyond_limit
-        Recordings beyond the limit.
-    n_before_since
-        Recordings without rows that were not modified since the time asked for.
-    mtimes_ns
-        Of the files that are found to be the same as before, by path.
-    n_missing
-        Recordings that have rows and are no longer there.
-    """
-
-    todo: tuple[Recording, ...]
-    relabel: tuple[Recording, ...]
-    n_done: int
-    n_beyond_limit: int
-    n_before_since: int
-    mtimes_ns: Mapping[str, int]
-    n_missing: int = 0
+    todo: tuple[Recording, ...]  # recordings to work on
+    relabel: tuple[Recording, ...]  # recordings whose rows get other labels, without being worked on
+    n_done: int  # recordings that have their rows
+    n_beyond_limit: int  # recordings beyond the limit
+    n_before_since: int  # recordings without rows that were not modified since the time asked for
+    mtimes_ns: Mapping[str, int]  # of the files that are found to be the same as before, by path
+    n_missing: int = 0  # recordings that have rows and are no longer there
 
 
 def plan_run(
@@ -50,23 +32,7 @@ def plan_run(
     limit: int | None,
     timeout_s: float | None = None,
 ) -> Plan:
-    """Compare recordings with the entries of the ledger.
-
-    Parameters
-    ----------
-    recordings
-        Those that have rows to get.
-    done
-        Entries of the ledger by path.
-    work
-        What is done with them.
-    since_ns
-        Recordings not modified since, in nanoseconds since 1970, are neither done nor looked at.
-    limit
-        Most recordings to do.
-    timeout_s
-        Seconds a recording may take, None for no limit; those that were given up after less are due again.
-    """
+    """Compare recordings with the entries of the ledger."""
     todo: list[Recording] = []
     again: list[Recording] = []
     relabel: list[Recording] = []
@@ -98,10 +64,8 @@ def plan_run(
 
 
 def _is_same(entry: Mapping[str, Any], recording: Recording) -> bool:
-    """Whether a recording is what the ledger remembers: size and time are the fast path, the hash decides.
-
-    One that could not be read at all is tried again.
-    """
+    """Whether a recording is what the ledger remembers: size and time are the fast path, the hash decides."""
+    # One that could not be read at all is tried again.
     if entry["content_hash"] is None or entry["size"] != recording.size:
         return False
     if entry["mtime_ns"] == recording.mtime_ns:

@@ -15,22 +15,7 @@ class WorkersDiedError(Exception):
 
 
 def in_workers(calls: Iterable[Callable[[], Any]], *, jobs: int) -> Generator[Any]:
-    """Yield what calls return, as they are ready, each done by a worker process.
-
-    Parameters
-    ----------
-    calls
-        Sent to the workers.
-    jobs
-        Most of them that are done at one time.
-
-    Raises
-    ------
-    WorkersDiedError
-        A worker process died. No worker is left when it is raised, and what was at hand is not done.
-    KeyboardInterrupt
-        Workers are gone within a second.
-    """
+    """Yield what calls return, as they are ready, each done by a worker process."""
     import joblib
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError

@@ -41,13 +41,7 @@ class RayCluster(JoblibCluster):
 
 @contextlib.contextmanager
 def connect(address: str | None) -> Iterator[Cluster]:
-    """Connect to Ray at an address; None is the one of ``RAY_ADDRESS``, or the one that runs on this machine.
-
-    Raises
-    ------
-    UsageError
-        There is none, it has fewer than 2 CPUs, or Ray is not installed.
-    """
+    """Connect to Ray at an address; None is the one of ``RAY_ADDRESS``, or the one that runs on this machine."""
     try:
         import ray
     except ImportError as error:

@@ -29,24 +29,7 @@ DEATHS_IN_A_ROW = 10
 
 
 def summaries(work: Work, shards: Sequence[Shard], *, jobs: int, timeout_s: float | None) -> Generator[ShardSummary]:
-    """Do shards in worker processes; yield the summary of each, and of what it was cut into.
-
-    Parameters
-    ----------
-    work
-        What is done with each.
-    shards
-        As `Store.shards` made them.
-    jobs
-        Most worker processes.
-    timeout_s
-        Seconds a recording may take; None is no limit.
-
-    Raises
-    ------
-    SerBatchError
-        Every recording ends its worker, or what a worker raised.
-    """
+    """Do shards in worker processes; yield the summary of each, and of what it was cut into."""
     make_notes_folder(work.folder)
     try:
         yield from Run(work, shards, timeout_s=timeout_s).summaries(jobs)
@@ -58,19 +41,7 @@ def summaries(work: Work, shards: Sequence[Shard], *, jobs: int, timeout_s: floa
 
 
 class Run:
-    """What is still to do, and what is known of the recordings that ended their workers.
-
-    Parameters
-    ----------
-    work, shards, timeout_s
-        See `summaries`.
-    name
-        Names what some recordings of a shard become; None counts on.
-    processes
-        Does calls in worker processes; None for `in_workers`.
-    claim
-        See `Work`.
-    """
+    """What is still to do, and what is known of the recordings that ended their workers."""
 
     def __init__(
         self,
@@ -167,13 +138,7 @@ class Run:
         return Shard(self._name(recordings), recordings)
 
     def _check_machine(self, shard: Shard, end: str) -> None:
-        """Try out a recording that went well before, after many in a row that did not.
-
-        Raises
-        ------
-        SerBatchError
-            There is none, or it does not go well any more.
-        """
+        """Try out a recording that went well before, after many in a row that did not."""
         if self._good is not None:
             with contextlib.suppress(WorkersDiedError):
                 list(self._processes([functools.partial(self._work.try_out, self._good)], jobs=1))
@@ -196,19 +161,7 @@ class Run:
 def write_reject(
     work: Work, shard: Shard, reject: Reject, *, content_hash: str | None = None, timeout_s: float | None = None
 ) -> ShardSummary:
-    """Write the ledger entry of a shard of one recording, for a worker that could not.
-
-    Parameters
-    ----------
-    work, shard
-        What was to be done.
-    reject
-        Why it is not.
-    content_hash
-        Of the recording; None where it is not known.
-    timeout_s
-        Seconds after which it was given up.
-    """
+    """Write the ledger entry of a shard of one recording, for a worker that could not."""
     (recording,) = shard.recordings
     entry = ledger_entry(
         work,

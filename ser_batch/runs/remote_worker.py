@@ -30,34 +30,17 @@ _own = threading.local()
 # one is as good as itself only: joblib wants a hash of it, and what it holds has none
 @dataclasses.dataclass(frozen=True, eq=False)
 class RemoteShard:
-    """A shard as it is sent to a worker of a cluster.
+    """A shard as it is sent to a worker of a cluster."""
 
-    Parameters
-    ----------
-    work, shard
-        What to do; `work.folder` is seen by all workers.
-    claim
-        The record of the run; see `claim_of`.
-    timeout_s
-        Seconds a recording may take; None is no limit.
-    version
-        Of ser-batch, which has to be the same one everywhere.
-    """
-
+    # what to do; `work.folder` is seen by all workers
     work: Work
     shard: Shard
-    claim: str
-    timeout_s: float | None
-    version: str = __version__
+    claim: str  # the record of the run; see `claim_of`
+    timeout_s: float | None  # seconds a recording may take; None is no limit
+    version: str = __version__  # of ser-batch, which has to be the same one everywhere
 
     def __call__(self) -> ShardSummary:
-        """Do what is left of the shard; return the summary of all of it.
-
-        Raises
-        ------
-        SerBatchError
-            This machine does not see the files, or has another version of ser-batch.
-        """
+        """Do what is left of the shard; return the summary of all of it."""
         self._check_machine()
         # those of a Dask nanny are daemons, which may have no processes
         multiprocessing.current_process().daemon = False

@@ -57,35 +57,7 @@ def run_shards(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Do all shards, showing progress on stderr.
-
-    Parameters
-    ----------
-    work
-        What is done with each.
-    shards
-        As `Store.shards` made them.
-    jobs
-        Worker processes; 1 is a plain loop in this process.
-    title
-        Of the progress bar.
-    isolate
-        Whether even one job's work is done in a worker process.
-    timeout_s
-        Seconds a recording may take before it is given up and rejected, None for no limit; work with one is done in
-        worker processes.
-    cluster
-        Whose workers do it; None for this machine's.
-    progress
-        Shows it; None is a bar on a terminal, else plain lines.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        Workers are gone within a second; finished shards stay.
-    SerBatchError
-        Memory ran out, or every recording ends its worker process.
-    """
+    """Do all shards, showing progress on stderr."""
     n_files = sum(len(shard.recordings) for shard in shards)
     wants_workers = isolate or timeout_s is not None
     if cluster is not None:
@@ -150,17 +122,7 @@ def _without_rows(n: int) -> Iterator[str]:
 def labelled(
     recordings: tuple[Recording, ...], options: RunOptions
 ) -> tuple[tuple[Recording, ...], tuple[str, ...], tuple[str, ...]]:
-    """Join the labels file, if there is one; under ``labels`` only recordings with rows are kept.
-
-    Returns
-    -------
-    tuple of recordings, warnings, and the labels that the file has votes of
-
-    Raises
-    ------
-    UsageError
-        Segments are to follow a labels file, and there is none.
-    """
+    """Join the labels file, if there is one; under ``labels`` only recordings with rows are kept."""
     by_labels = options.segmentation.follows_labels
     if options.labels is None:
         if by_labels:

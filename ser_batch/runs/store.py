@@ -31,22 +31,7 @@ BYTES_A_SHARD = 256 * 2**20
 
 
 class Store:
-    """The output folder of a stage.
-
-    Parameters
-    ----------
-    folder
-        Made where it is not there.
-    identity
-        All that decides the values of the tables. A store made with another one is refused.
-    overwrite
-        Empty the store first.
-
-    Raises
-    ------
-    OutputError
-        The folder holds something else, belongs to another run, or cannot be written.
-    """
+    """The output folder of a stage."""
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> None:
         refuse_foreign(folder)
@@ -79,26 +64,7 @@ class Store:
         limit: int | None = None,
         timeout_s: float | None = None,
     ) -> Plan:
-        """Compare the recordings with what is done; rows of changed recordings leave the store.
-
-        Parameters
-        ----------
-        recordings
-            Those that have rows to get.
-        work
-            What is done with them.
-        prune
-            Whether rows of recordings that are no longer there leave too.
-        there
-            The paths of all that the walk found, where that is more than `recordings`; rows of one that is there and
-            not wanted any more leave the store.
-        since_ns
-            Recordings not modified since, in nanoseconds since 1970, are left as they are.
-        limit
-            Most recordings to do; the rest is left as it is.
-        timeout_s
-            Seconds a recording may take, None for no limit: those that were given up after less are tried again.
-        """
+        """Compare the recordings with what is done; rows of changed recordings leave the store."""
         recordings = tuple(recordings)
         done = {entry["path"]: entry for ledger in self._ledger.values() for entry in ledger["recordings"]}
         plan = plan_run(recordings, done, work, since_ns=since_ns, limit=limit, timeout_s=timeout_s)
@@ -113,10 +79,8 @@ class Store:
         return dataclasses.replace(plan, n_missing=len(vanished))
 
     def drop(self, paths: set[str]) -> None:
-        """Take all rows of some recordings out of the parts.
-
-        The ledger goes first: a part whose rows are not those of its ledger is done again by the next run.
-        """
+        """Take all rows of some recordings out of the parts."""
+        # The ledger goes first: a part whose rows are not those of its ledger is done again by the next run.
         gone = pa.array(sorted(paths), pa.string())
         for name, ledger in list(self._ledger.items()):
             kept = [entry for entry in ledger["recordings"] if entry["path"] not in paths]
@@ -162,11 +126,9 @@ class Store:
             part.unlink()
 
     def shards(self, recordings: Iterable[Recording], options: RunOptions, *, jobs: int | None = None) -> list[Shard]:
-        """Cut recordings into shards with names that no part has yet.
-
-        Small runs are cut finer, so that every worker has something to do; `jobs` is how many there are, if the
-        options do not tell.
-        """
+        """Cut recordings into shards with names that no part has yet."""
+        # Small runs are cut finer, so that every worker has something to do; `jobs` is how many there are, if the
+        # options do not tell.
         recordings = list(recordings)
         jobs = jobs or worker_count(options)
         size = min(options.shard_size, max(1, -(-len(recordings) // (2 * jobs))))

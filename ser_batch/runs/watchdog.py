@@ -25,22 +25,7 @@ _NO_RECORDING = -1
 
 
 class Watch:
-    """Notes what a worker process is at, and ends the process where a recording takes too long.
-
-    Parameters
-    ----------
-    folder
-        The store.
-    name
-        Of the shard.
-    timeout_s
-        Seconds a recording may take; None is no limit.
-
-    Raises
-    ------
-    OutputError
-        The note cannot be written.
-    """
+    """Notes what a worker process is at, and ends the process where a recording takes too long."""
 
     def __init__(self, folder: Path, name: str, timeout_s: float | None) -> None:
         self._path, self._timeout_s = _note_path(folder, name), timeout_s
@@ -94,21 +79,11 @@ class Watch:
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """What a worker was at when it died.
+    """What a worker was at when it died."""
 
-    Parameters
-    ----------
-    number
-        Of the recording in its shard, from 0; None where none was at hand.
-    content_hash
-        Of that recording, or the last one, if it was known.
-    is_timed_out
-        Whether the recording took too long.
-    """
-
-    number: int | None
-    content_hash: str | None
-    is_timed_out: bool
+    number: int | None  # of the recording in its shard, from 0; None where none was at hand
+    content_hash: str | None  # of that recording, or the last one, if it was known
+    is_timed_out: bool  # whether the recording took too long
 
 
 def make_notes_folder(folder: Path) -> None:

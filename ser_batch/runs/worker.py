@@ -63,11 +63,9 @@ class Work(abc.ABC):
         return
 
     def __call__(self, shard: Shard, *, timeout_s: float | None = None, claim: str | None = None) -> ShardSummary:
-        """Do a shard: write its part, then its ledger entry.
-
-        A worker process ends where one recording takes longer than `timeout_s` seconds. On a cluster, `claim` is that
-        of the run; where the output belongs to another one by then, nothing is written.
-        """
+        """Do a shard: write its part, then its ledger entry."""
+        # A worker process ends where one recording takes longer than `timeout_s` seconds. On a cluster, `claim` is that
+        # of the run; where the output belongs to another one by then, nothing is written.
         parent = multiprocessing.parent_process()
         if parent is not None:
             # Ctrl-C reaches every process of the terminal; only the first one decides what to do
@@ -120,11 +118,9 @@ class _ShardRun:
         self._rejects: dict[str, Reject] = {}
 
     def run(self) -> ShardSummary:
-        """Write the part and the ledger entry.
-
-        A recording that breaks after some of its rows went to the part is left out in another attempt: its rows
-        cannot be taken back from the file.
-        """
+        """Write the part and the ledger entry."""
+        # A recording that breaks after some of its rows went to the part is left out in another attempt: its rows
+        # cannot be taken back from the file.
         while True:
             try:
                 return self._attempt()

@@ -123,25 +123,7 @@ def archive_reference(
     cluster: Cluster | None,
     progress: Progress | None,
 ) -> tuple[Reference, pa.Table | None]:
-    """Encode a sample of the archive.
-
-    Parameters
-    ----------
-    recordings
-        All that are to be scored, in any order.
-    scoring
-        How they are; its folder has to be claimed.
-    spec
-        The encoder.
-    options, cluster, progress
-        How the work is done.
-
-    Returns
-    -------
-    reference : Reference
-    sampled : pyarrow.Table, optional
-        The segments of the sample, for `ScoreWork.sampled`.
-    """
+    """Encode a sample of the archive."""
     chosen = sample(recordings)
     nothing = no_reference(spec, options.segments, n_sampled=len(chosen))
     if len(chosen) < MIN_RECORDINGS:
@@ -204,34 +186,16 @@ def sample_folder(folder: Path) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class UsedReference:
-    """The reference of a run.
+    """The reference of a run."""
 
-    Parameters
-    ----------
-    reference
-        What it is.
-    file
-        Where it is stored.
-    given
-        What ``--reference`` said.
-    is_stored
-        Whether an earlier run into the same output stored it.
-    """
-
-    reference: Reference
-    file: Path
-    given: str | None
-    is_stored: bool
+    reference: Reference  # what it is
+    file: Path  # where it is stored
+    given: str | None  # what ``--reference`` said
+    is_stored: bool  # whether an earlier run into the same output stored it
 
 
 def chosen_prior(model: Model, options: ScoreOptions) -> Mapping[str, float]:
-    """Return the shares of labels that are expected; empty for balanced.
-
-    Raises
-    ------
-    UsageError
-        ``--prior`` does not fit the labels of the model.
-    """
+    """Return the shares of labels that are expected; empty for balanced."""
     wanted = options.wanted_prior
     if wanted is None:
         return {} if options.segments in ("clip", "labels") else model.prior
@@ -245,15 +209,7 @@ def shares_of(model: Model, prior: Mapping[str, float]) -> dict[str, float]:
 
 
 def given_by(model: Model, options: ScoreOptions) -> Reference | None:
-    """Return the reference that was asked for; None where it is that of the archive, or the model takes none.
-
-    Raises
-    ------
-    UsageError
-        There is no such file, or the model takes no reference.
-    InputError
-        See `read_reference`.
-    """
+    """Return the reference that was asked for; None where it is that of the archive, or the model takes none."""
     if options.reference is None or (options.reference == "none" and not model.is_head_model):
         return None
     if not model.is_head_model:
@@ -281,32 +237,7 @@ def chosen_reference(
     cluster: Cluster | None,
     progress: Progress | None,
 ) -> tuple[UsedReference, pa.Table | None]:
-    """Return the reference of a run with heads: the given one, that of the first run into this output, or a new one.
-
-    Parameters
-    ----------
-    recordings, work
-        What is scored, and how; its folder has to be claimed.
-    identity
-        Of the run, as far as it is known.
-    model, options, given
-        The model, the options, and what `given_by` gave.
-    cluster, progress
-        How the work is done.
-
-    Returns
-    -------
-    reference : UsedReference
-    sampled : pyarrow.Table, optional
-        What a new one was made of, see `sampling.archive_reference`.
-
-    Raises
-    ------
-    OutputError
-        The output belongs to another run; nobody waits for a reference then.
-    InputError
-        The stored reference is altered.
-    """
+    """Return the reference of a run with heads: the given one, that of the first run into this output, or a new one."""
     spec, file = encoder_spec(model), reference_file(options.out)
     if given is not None:
         return UsedReference(given, file, options.reference, is_stored=False), None

@@ -54,19 +54,7 @@ class _Stretch:
 
 
 class CallSums:
-    """One channel of a recording while its segments come in; holds sums, not segments, however long it is.
-
-    Parameters
-    ----------
-    labels
-        Of the model, in its order.
-    duration_s
-        Of the recording, as its header says; it makes the quarters. The last quarter has no end.
-    role
-        Of the channel.
-    is_low_rate
-        Whether it is sampled below what the model was trained with.
-    """
+    """One channel of a recording while its segments come in; holds sums, not segments, however long it is."""
 
     def __init__(
         self, labels: Sequence[str], *, duration_s: float, role: str | None = None, is_low_rate: bool = False
@@ -99,23 +87,7 @@ class CallSums:
         truth: str | None,
         ood_score: float = 0.0,
     ) -> None:
-        """Count one segment; they come by time.
-
-        Parameters
-        ----------
-        start_s, end_s
-            Place in the recording, in seconds.
-        speech_ratio
-            Share of it that is speech; None counts as all.
-        probabilities
-            Shape (labels,); None where it is not scored.
-        predicted
-            The label; None where it is not scored, or the model abstained.
-        truth
-            The emotion, where it is known.
-        strangeness
-            How far a scored segment is from what the model was trained on; more than 1 is unlike it.
-        """
+        """Count one segment; they come by time."""
         self._n_segments += 1
         self._truths.add(truth)
         self._follow(predicted, start_s, end_s)
@@ -159,17 +131,7 @@ class CallSums:
         is_silent: bool = False,
         is_duplicate: bool = False,
     ) -> dict[str, Any]:
-        """Return the columns of the call table; those left out are null.
-
-        Parameters
-        ----------
-        speech_s, overlap_s
-            Seconds of speech on the channel, and of those while others speak too; None where nothing is known.
-        is_silent
-            Whether the channel is digital silence throughout.
-        is_duplicate
-            Whether an earlier channel holds the same sound.
-        """
+        """Return the columns of the call table; those left out are null."""
         row: dict[str, Any] = {
             "role": self.role,
             "duration_s": self._duration_s,
@@ -220,10 +182,8 @@ class CallSums:
         return STATUS_LOW_SAMPLING_RATE if self._is_low_rate else STATUS_OK
 
     def _priority(self, mean: npt.NDArray[np.float64], quarters: Sequence[npt.NDArray[np.float64]]) -> float | None:
-        """Return how much a call is worth listening to first, 0 to 1; None where no label is negative.
-
-        A rule of this project, written down in docs/tables.md; it is not fitted to anything.
-        """
+        """Return how much a call is worth listening to first, 0 to 1; None where no label is negative."""
+        # A rule of this project, written down in docs/tables.md; it is not fitted to anything.
         if not self._negative:
             return None
         whole = float(mean[self._negative].sum())

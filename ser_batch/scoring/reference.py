@@ -85,34 +85,18 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of an archive; the contents of ``<stem>.reference.json``.
+    """What is known of an archive; the contents of ``<stem>.reference.json``."""
 
-    Parameters
-    ----------
-    kind
-        ``archive``, or ``none``: the heads that need no reference decide.
-    encoder
-        `EncoderSpec.digest` of the encoder of the embedding.
-    segments
-        How the recordings were cut.
-    embedding
-        Mean over the segments of the sample; null for none.
-    n_recordings, n_segments
-        That the mean is of.
-    n_sampled
-        Recordings that were looked at; 0 where none was asked for.
-    created
-        When it was made.
-    """
-
-    kind: Literal["archive", "none"]
+    kind: Literal["archive", "none"]  # ``archive``, or ``none``: the heads that need no reference decide
+    # `EncoderSpec.digest` of the encoder of the embedding
     encoder: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    segments: SegmentMode
-    embedding: tuple[float, ...] | None
+    segments: SegmentMode  # how the recordings were cut
+    embedding: tuple[float, ...] | None  # mean over the segments of the sample; null for none
+    # that the mean is of
     n_recordings: Count
     n_segments: Count
-    n_sampled: Count
-    created: Annotated[datetime.datetime, msgspec.Meta(tz=True)]
+    n_sampled: Count  # recordings that were looked at; 0 where none was asked for
+    created: Annotated[datetime.datetime, msgspec.Meta(tz=True)]  # when it was made
     schema_version: Literal[1] = 1
 
     def identity(self) -> dict[str, Any]:
@@ -155,15 +139,7 @@ def write_reference(file: Path, reference: Reference) -> None:
 
 
 def read_reference(file: Path, spec: EncoderSpec) -> Reference:
-    """Read a reference for a model whose embeddings are of `spec`.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there.
-    InputError
-        It is none, or was made with another encoder.
-    """
+    """Read a reference for a model whose embeddings are of `spec`."""
     try:
         size = file.stat().st_size
         if not file.is_file() or size > _MAX_BYTES:
@@ -193,15 +169,7 @@ def read_reference(file: Path, spec: EncoderSpec) -> Reference:
 
 
 def given_reference(text: str, spec: EncoderSpec, segments: SegmentMode) -> Reference:
-    """Return what ``--reference FILE|none`` stands for.
-
-    Raises
-    ------
-    UsageError
-        There is no such file.
-    InputError
-        See `read_reference`.
-    """
+    """Return what ``--reference FILE|none`` stands for."""
     if text == "none":
         return no_reference(spec, segments)
     try:

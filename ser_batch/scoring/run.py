@@ -49,57 +49,30 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreSummary:
-    """What `score` did.
+    """What `score` did."""
 
-    Parameters
-    ----------
-    out
-        preds.parquet; the side tables lie beside it.
-    model
-        The one used.
-    reference
-        What is known of the archive; None for models that take no reference.
-    prior
-        Share that each label was expected to have.
-    n_done, n_up_to_date, n_missing
-        Recordings scored by this call, scored before, and no longer there.
-    n_beyond_limit, n_before_since
-        Recordings not done because of ``--limit``, and without rows because of ``--since``.
-    n_recordings, n_calls, n_segments, audio_s
-        Of all tables: recordings, recordings and channels, segments, seconds of sound.
-    done_s
-        Seconds of sound that this call scored.
-    report
-        The frame of preds.report.parquet.
-    rejects
-        Recordings that could not be used.
-    warnings
-        Sentences to tell.
-    skipped_files
-        Other files seen by the walk, by suffix.
-    seconds
-        Time this call took.
-    """
-
-    out: Path
-    model: Model
-    reference: UsedReference | None
-    prior: Mapping[str, float]
+    out: Path  # preds.parquet; the side tables lie beside it
+    model: Model  # the one used
+    reference: UsedReference | None  # what is known of the archive; None for models that take no reference
+    prior: Mapping[str, float]  # share that each label was expected to have
+    # recordings scored by this call, scored before, and no longer there
     n_done: int
     n_up_to_date: int
     n_missing: int
+    # recordings not done because of ``--limit``, and without rows because of ``--since``
     n_beyond_limit: int
     n_before_since: int
+    # of all tables: recordings, recordings and channels, segments, seconds of sound
     n_recordings: int
     n_calls: int
     n_segments: int
     audio_s: float
-    done_s: float
-    report: "pl.DataFrame"
-    rejects: tuple[Reject, ...]
-    warnings: tuple[str, ...]
-    skipped_files: Mapping[str, int]
-    seconds: float
+    done_s: float  # seconds of sound that this call scored
+    report: "pl.DataFrame"  # the frame of preds.report.parquet
+    rejects: tuple[Reject, ...]  # recordings that could not be used
+    warnings: tuple[str, ...]  # sentences to tell
+    skipped_files: Mapping[str, int]  # other files seen by the walk, by suffix
+    seconds: float  # time this call took
 
 
 def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progress | None = None) -> ScoreSummary:

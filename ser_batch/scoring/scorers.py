@@ -44,35 +44,13 @@ class Judge(abc.ABC, Generic[Features]):
 
     @abc.abstractmethod
     def probabilities(self, channels: Sequence[int], features: Sequence[Features], ood_score: Floats) -> Floats:
-        """Return probabilities after the prior, shape (n, labels).
-
-        Parameters
-        ----------
-        channels, features
-            Of n segments, at least one.
-        strangeness
-            Of them; what is out of domain is no part of a channel's voice.
-        """
+        """Return probabilities after the prior, shape (n, labels)."""
 
 
 def judge(
     loaded: Model, applied: Applied, *, log_prior: Floats, archive: Frames | None, is_call: bool, tells_domain: bool
 ) -> "Judge[Embedding] | Judge[Frames]":
-    """Return what applies a model to one recording.
-
-    Parameters
-    ----------
-    loaded, applied
-        The model, and what `load_applied` gave of it.
-    log_prior
-        Logarithm of the share of each label, shape (labels,).
-    archive
-        Mean embedding of the archive, shape (d,), for heads; None where it is not known.
-    is_call
-        Whether most of what is said is expected to be neutral.
-    tells_domain
-        Whether segments may be out of domain.
-    """
+    """Return what applies a model to one recording."""
     if loaded.takes_embeddings:
         return _OnEmbeddings(loaded, applied, log_prior, archive, is_call=is_call, tells_domain=tells_domain)
     assert not isinstance(applied, HeadModel)

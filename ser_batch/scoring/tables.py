@@ -21,34 +21,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What the closing lines tell of the tables.
+    """What the closing lines tell of the tables."""
 
-    Parameters
-    ----------
-    calls
-        path, channel and status of each recording and channel.
-    report
-        The frame of preds.report.parquet.
-    """
-
-    calls: "pl.DataFrame"
-    report: "pl.DataFrame"
+    calls: "pl.DataFrame"  # path, channel and status of each recording and channel
+    report: "pl.DataFrame"  # the frame of preds.report.parquet
 
 
 def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str, ...], *, timed: bool) -> Tables:
-    """Merge the parts into the tables that users read, and their page, unless they are made of these very parts.
-
-    Parameters
-    ----------
-    store, held
-        The parts, and what they hold.
-    out
-        Of the run; a file, or the folder of the parts.
-    labels
-        Of the model.
-    timed
-        Whether truth is counted by segment.
-    """
+    """Merge the parts into the tables that users read, and their page, unless they are made of these very parts."""
     import polars as pl
 
     from ser_batch.report.pages import write_page

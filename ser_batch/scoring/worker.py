@@ -34,26 +34,15 @@ CALLS = "calls"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opened:
-    """A recording that is to be scored.
+    """A recording that is to be scored."""
 
-    Parameters
-    ----------
-    recording, sound, activity
-        What it is, and where it has speech.
-    roles
-        Role of each channel to score.
-    copies
-        Those of them whose very sound a lower one has; they are not cut.
-    is_low_rate
-        Whether it is sampled below what the model was trained with.
-    """
-
+    # what it is, and where it has speech
     recording: Recording
     sound: "Sound"
     activity: "Activity"
-    roles: Mapping[int, str | None]
-    copies: frozenset[int]
-    is_low_rate: bool
+    roles: Mapping[int, str | None]  # role of each channel to score
+    copies: frozenset[int]  # those of them whose very sound a lower one has; they are not cut
+    is_low_rate: bool  # whether it is sampled below what the model was trained with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,10 +230,8 @@ def _prediction_columns(
     is_unlike: npt.NDArray[np.bool_],
     min_confidence: float,
 ) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
-    """Yield the probabilities of each segment, and what its prediction columns hold.
-
-    The model abstains from a segment that is unlike anything it was trained on, however sure it is of it.
-    """
+    """Yield the probabilities of each segment, and what its prediction columns hold."""
+    # The model abstains from a segment that is unlike anything it was trained on, however sure it is of it.
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ranked = np.take_along_axis(probabilities, order, axis=1)
     margin = ranked[:, 0] - (ranked[:, 1] if len(labels) > 1 else 0.0)

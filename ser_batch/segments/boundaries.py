@@ -34,13 +34,7 @@ def activity_of(
     raw_format: RawFormat | None = None,
     max_duration_s: float = math.inf,
 ) -> Activity:
-    """Find the speech of the channels that `segments` cuts, and of those beside them.
-
-    Raises
-    ------
-    RecordingError
-        It cannot be decoded, lasts too long, or the labels name a channel that it does not have.
-    """
+    """Find the speech of the channels that `segments` cuts, and of those beside them."""
     return scan(
         recording,
         lambda n_channels: channels_of(recording, segmentation, n_channels),
@@ -50,24 +44,12 @@ def activity_of(
 
 
 def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:
-    """Return the table's numbers of the channels that a recording is cut by.
-
-    Raises
-    ------
-    RecordingError
-        The labels name a channel that it does not have.
-    """
+    """Return the table's numbers of the channels that a recording is cut by."""
     return tuple(labels_by_channel(recording, segmentation, n_channels))
 
 
 def labels_by_channel(recording: Recording, segmentation: Segmentation, n_channels: int) -> dict[int, list[LabelRow]]:
-    """Return the channels to cut, and the rows of the labels file about each: by start, then in the file's order.
-
-    Raises
-    ------
-    RecordingError
-        The labels name a channel that it does not have.
-    """
+    """Return the channels to cut, and the rows of the labels file about each: by start, then in the file's order."""
     rows = {channel: [] for channel in segmentation.channel_numbers(n_channels)}  # type: dict[int, list[LabelRow]]
     if any(label.channel is not None for label in recording.labels):
         rows = {}
@@ -107,13 +89,7 @@ def intervals(
 
 
 def check_labels_inside(recording: Recording, duration_s: float, rates: Sequence[int]) -> None:
-    """Refuse labels that cover no sample of a recording at one of some sampling rates (Hz).
-
-    Raises
-    ------
-    RecordingError
-        Naming the row.
-    """
+    """Refuse labels that cover no sample of a recording at one of some sampling rates (Hz)."""
     for label in recording.labels:
         if label.start_s is None or label.end_s is None:
             continue

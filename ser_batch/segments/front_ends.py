@@ -83,23 +83,7 @@ def front_end(spec: AnyFeatureSpec, encoder_place: str | None) -> FrontEnd[Frame
 
 
 def front_end(spec: AnyFeatureSpec, encoder_place: str | None = None) -> FrontEnd[Frames | Embedding]:
-    """Return the front end of a spec; an encoder is loaded once per process.
-
-    Parameters
-    ----------
-    spec
-        Defines the features.
-    encoder_place
-        Where this process finds the encoder: the name of one that ships with ser-batch, or the absolute path of a
-        folder. None for MFCCs.
-
-    Raises
-    ------
-    UsageError
-        The encoder is not there.
-    EncoderError
-        It is incomplete or altered, or not the one of `spec`.
-    """
+    """Return the front end of a spec; an encoder is loaded once per process."""
     if isinstance(spec, FeatureSpec):
         return MfccFrontEnd(spec)
     assert encoder_place is not None

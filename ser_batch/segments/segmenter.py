@@ -29,39 +29,22 @@ LONGEST_VARIANT_S = 60.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segment(Generic[Features_co]):
-    """One window of one channel, or a variant of it.
+    """One window of one channel, or a variant of it."""
 
-    Parameters
-    ----------
-    channel, index
-        The table's channel number, and the segment's number within it.
-    variant
-        ``clean``, or the change made to the waveform before its features were computed.
-    start_s, end_s
-        Place in the recording, in seconds.
-    features
-        What the front end computed: of MFCCs float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded; of
-        an encoder an `Embedding`. None where there is too little speech.
-    rms_dbfs
-        Level of the source's samples in dB below full scale; None for digital silence.
-    clipped_ratio
-        Share of the source's samples at the encoding's full scale.
-    label
-        The row of the labels file that is about this segment, if there is one.
-    speech_ratio
-        Share of it that is speech, 0 to 1; None where the recording was not scanned.
-    """
-
+    # the table's channel number, and the segment's number within it
     channel: int
     index: int
-    variant: str
+    variant: str  # ``clean``, or the change made to the waveform before its features were computed
+    # place in the recording, in seconds
     start_s: float
     end_s: float
+    # what the front end computed: of MFCCs float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded; of
+    # an encoder an `Embedding`. None where there is too little speech
     features: Features_co | None
-    rms_dbfs: float | None
-    clipped_ratio: float
-    label: LabelRow | None
-    speech_ratio: float | None = None
+    rms_dbfs: float | None  # level of the source's samples in dB below full scale; None for digital silence
+    clipped_ratio: float  # share of the source's samples at the encoding's full scale
+    label: LabelRow | None  # the row of the labels file that is about this segment, if there is one
+    speech_ratio: float | None = None  # share of it that is speech, 0 to 1; None where the recording was not scanned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +117,9 @@ class _ChannelSegmenter(Generic[Features_co]):
                 yield from self._finish(segment)
 
     def _begin(self, samples: Samples, target: Samples, *, last: bool) -> None:
-        """Open the segments that begin before the end of the new samples.
-
-        The resampler lags behind: a segment is opened as soon as the source reaches it, for `_measure`. At the end
-        of the stream it has to have samples of both.
-        """
+        """Open the segments that begin before the end of the new samples."""
+        # The resampler lags behind: a segment is opened as soon as the source reaches it, for `_measure`. At the end of
+        # the stream it has to have samples of both.
         ends = (
             (self._sound.sampling_rate, self._n_source + len(samples)),
             (self._target_rate, self._n_target + len(target)),

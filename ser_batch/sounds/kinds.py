@@ -47,26 +47,8 @@ _LINES = (None, None, "g711", "telephone+g711", "room", "room+telephone+g711", "
 
 
 def sound(kind: str, generator: np.random.Generator, *, seconds: float, sampling_rate: int) -> Samples:
-    """Make a sound that is not speech, as a recording would have it.
-
-    It is filtered, in a room, with noise or through a telephone at random.
-
-    Parameters
-    ----------
-    kind
-        One of `KINDS`.
-    generator
-        All that is random is drawn from it.
-    seconds
-        Length, at least 0.1.
-    sampling_rate
-        In Hz.
-
-    Returns
-    -------
-    array of float32, shape (round(seconds * sampling_rate),)
-        At most 1.0; the peak is 0 to 40 dB below.
-    """
+    """Make a sound that is not speech, as a recording would have it."""
+    # It is filtered, in a room, with noise or through a telephone at random.
     n = round(seconds * sampling_rate)
     made = KINDS[kind](n, sampling_rate, generator)
     if generator.random() < 0.3:

@@ -24,15 +24,7 @@ def sine(frequency_hz: float | Floats, n: int, rate: int, phase: float = 0.0) ->
 
 
 def periodic(frequency_hz: float | Floats, n: int, rate: int, strengths: Floats) -> Floats:
-    """Return a tone of harmonics, shape (n,); those beyond half the sampling rate are left out.
-
-    Parameters
-    ----------
-    frequency_hz
-        Of the fundamental: one number, or one per sample.
-    strengths
-        Of the fundamental and each harmonic after it.
-    """
+    """Return a tone of harmonics, shape (n,); those beyond half the sampling rate are left out."""
     frequency_hz = np.broadcast_to(frequency_hz, n)
     n_below = int(0.5 * rate / max(float(frequency_hz.max()), 1.0))
     table = _table(tuple(strengths[: max(1, n_below)]))

@@ -14,28 +14,7 @@ MIN_SPEAKERS = 4
 def development(
     rows: pl.DataFrame, train: npt.NDArray[np.int64], *, by_speaker: bool, seed: int, n_parts: int = 1
 ) -> tuple[npt.NDArray[np.int64], ...]:
-    """Draw development parts from a training part, as the held-out part was drawn from the whole.
-
-    Parameters
-    ----------
-    rows
-        As `split` takes them.
-    train
-        Row numbers of the training part.
-    by_speaker
-        Whether speakers are set apart, corpora in their shares, women and men in the same number; else recordings.
-    seed
-        Of what is drawn.
-    n_parts
-        Parts that share no speaker (or recording).
-
-    Returns
-    -------
-    tuple of arrays of int64
-        Row numbers, a sixteenth of the speakers (or recordings) each. Empty ones where too little would be left:
-        speakers are set apart where every row's is known and there are 4 or more, as many of them left as a part has;
-        recordings where each label has 16 or more.
-    """
+    """Draw development parts from a training part, as the held-out part was drawn from the whole."""
     own = rows[train]
     recordings = recordings_of(own)
     if by_speaker:

@@ -41,35 +41,20 @@ PUBLISHED_FOLDS: Mapping[str, tuple[tuple[int, ...], ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """One way to hold rows out.
+    """One way to hold rows out."""
 
-    Parameters
-    ----------
-    name
-        As in the column fold of predictions.parquet.
-    train, test
-        Row numbers, int64, shape (n,); together all rows for folds that cover the table.
-    """
-
-    name: str
+    name: str  # as in the column fold of predictions.parquet
+    # row numbers, int64, shape (n,); together all rows for folds that cover the table
     train: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A protocol applied to a table.
+    """A protocol applied to a table."""
 
-    Parameters
-    ----------
-    folds
-        One for a hold-out, several for cross-validation, none for ``none``.
-    is_cross_validation
-        Whether the final network is trained once more, on all rows.
-    """
-
-    folds: tuple[Fold, ...]
-    is_cross_validation: bool
+    folds: tuple[Fold, ...]  # one for a hold-out, several for cross-validation, none for ``none``
+    is_cross_validation: bool  # whether the final network is trained once more, on all rows
 
 
 def split_rows(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
@@ -177,11 +162,9 @@ def _stratified_calls(rows: pl.DataFrame, recordings: npt.NDArray[np.int64], see
 
 
 def _held_out_speakers(rows: pl.DataFrame, seed: int) -> npt.NDArray[np.bool_]:
-    """Hold out a fifth of the speakers, women and men in the same number where the sex is known.
-
-    Of the groups that stay together as many are taken, in the order drawn, as fit into the fifth; where none does, the
-    smallest one.
-    """
+    """Hold out a fifth of the speakers, women and men in the same number where the sex is known."""
+    # Of the groups that stay together as many are taken, in the order drawn, as fit into the fifth; where none does,
+    # the smallest one.
     groups = speaker_groups(rows, seed)
     wanted = max(1, round(TEST_SHARE * sum(map(len, groups))))
     held_out: list[str] = []

@@ -14,16 +14,9 @@ def recordings_of(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def speaker_groups(rows: pl.DataFrame, seed: int) -> list[list[str]]:
-    """Return all speakers in groups, in the order drawn.
-
-    Speakers who are heard in one recording, or in copies of one, are one group, and so are those they share another
-    with.
-
-    Raises
-    ------
-    InputError
-        A row has no speaker, or there are fewer than two groups.
-    """
+    """Return all speakers in groups, in the order drawn."""
+    # Speakers who are heard in one recording, or in copies of one, are one group, and so are those they share another
+    # with.
     n_speakers, n_unknown = rows["speaker"].drop_nulls().n_unique(), rows["speaker"].null_count()
     if n_speakers < 2:
         raise InputError(
@@ -75,11 +68,9 @@ def strata(rows: pl.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def drawn_speakers(rows: pl.DataFrame, seed: int) -> list[str]:
-    """Return all speakers in a random order.
-
-    In each corpus women and men take turns as long as there are both. Of several corpora each has, in however many come
-    first, the share that it has of all: a fifth of the speakers is a fifth of each corpus.
-    """
+    """Return all speakers in a random order."""
+    # In each corpus women and men take turns as long as there are both. Of several corpora each has, in however many
+    # come first, the share that it has of all: a fifth of the speakers is a fifth of each corpus.
     stratum_of = strata(rows)
     generator = np.random.default_rng(seed)
     places: list[tuple[float, str]] = []

@@ -20,15 +20,8 @@ TEMPORARY_MARK = ".writing-"
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place, fsynced, when the block ends well.
-
-    A reader sees the old file or the whole new one. Where the block raises, nothing is left behind.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
-    """
+    """Give a temporary path beside `path` that takes its place, fsynced, when the block ends well."""
+    # A reader sees the old file or the whole new one. Where the block raises, nothing is left behind.
     if is_remote(path):
         with put_when_done(path) as temporary:
             yield temporary
@@ -59,13 +52,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises
-    ------
-    OutputError
-        It cannot be made, or a file stands there.
-    """
+    """Make a folder and those above it."""
     if is_remote(folder):
         return  # an object needs none
     try:

@@ -24,27 +24,12 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextlib.contextmanager
 def locked(file: Path, output: Path) -> Iterator[None]:
-    """Hold an output for this run; another run meanwhile is refused, whichever process or thread it is of.
-
-    The lock is the kernel's (`flock`), so that it ends with the process, however that ends: what a run that was
-    killed left behind is taken over without a word. Beside the lock, `file` says who holds it: pid, host and start.
-
-    A file system without locks has that record alone. Then a record of a process on this host that is gone is taken
-    over; any other one is believed, since nobody can tell from here whether a run on another host goes on: the message
-    says which file to remove if it does not. So it is in an object store, too.
-
-    Parameters
-    ----------
-    file
-        In a folder that is there; removed when the block ends.
-    output
-        What is held, for the message.
-
-    Raises
-    ------
-    OutputError
-        Another run holds it, or `file` cannot be written.
-    """
+    """Hold an output for this run; another run meanwhile is refused, whichever process or thread it is of."""
+    # The lock is the kernel's (`flock`), so that it ends with the process, however that ends: what a run that was
+    # killed left behind is taken over without a word. Beside the lock, `file` says who holds it: pid, host and start.
+    # A file system without locks has that record alone. Then a record of a process on this host that is gone is taken
+    # over; any other one is believed, since nobody can tell from here whether a run on another host goes on: the
+    # message says which file to remove if it does not. So it is in an object store, too.
     if is_remote(file):
         with object_lock(file, _own_record(), lambda found: _refusal(file, output, found) if _may_run(found) else None):
             yield
@@ -149,18 +134,7 @@ def _is_same(descriptor: int, file: Path) -> bool:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the output folder of a stage for this run.
-
-    Parameters
-    ----------
-    folder
-        Made where it is not there.
-
-    Raises
-    ------
-    OutputError
-        Another run is writing there, the folder holds something else, or it cannot be written.
-    """
+    """Hold the output folder of a stage for this run."""
     refuse_foreign(folder)
     make_folder(folder / "_meta")
     with locked(lock_file(folder), folder):
@@ -181,13 +155,7 @@ def claim_of(folder: Path) -> str | None:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds something else than a run, or whose name no table can have.
-
-    Raises
-    ------
-    OutputError
-        It is such a folder.
-    """
+    """Refuse a folder that holds something else than a run, or whose name no table can have."""
     if os.fsencode(str(folder)).decode("utf-8", errors="replace") != str(folder):
         raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
     meta = folder / "_meta"
@@ -201,13 +169,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def refuse_other(folder: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Refuse a store that was made with other settings.
-
-    Raises
-    ------
-    OutputError
-        What `found` says differs from `identity`.
-    """
+    """Refuse a store that was made with other settings."""
     before, now = _flat(found), _flat(json.loads(json.dumps(identity)))
     differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if differing:

@@ -14,13 +14,7 @@ from ser_batch.errors import OutputError, UsageError
 
 
 def place(text: str | os.PathLike[str]) -> Path:
-    """Return the path of a name, or for an address what can be used as one: a ``UPath`` of universal-pathlib.
-
-    Raises
-    ------
-    UsageError
-        It is an address, and what reads such is not installed.
-    """
+    """Return the path of a name, or for an address what can be used as one: a ``UPath`` of universal-pathlib."""
     if is_remote(text):
         return cast("Path", text)
     name = os.fspath(text)
@@ -51,13 +45,7 @@ def source(path: Path) -> Any:
 
 @contextlib.contextmanager
 def put_when_done(path: Path) -> Iterator[Path]:
-    """Give a temporary file, which becomes an object when the block ends well.
-
-    Raises
-    ------
-    OutputError
-        The store refuses it, or cannot be reached.
-    """
+    """Give a temporary file, which becomes an object when the block ends well."""
     with tempfile.TemporaryDirectory(prefix="ser-batch-") as folder:
         temporary = Path(folder) / path.name
         yield temporary
@@ -68,17 +56,7 @@ def put_when_done(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def object_lock(file: Path, record: dict[str, Any], refusal: Any) -> Iterator[None]:
-    """Hold an output by an object that only one run can make, with its `record`; removed when the block ends.
-
-    Parameters
-    ----------
-    file
-        The object.
-    record
-        Who holds it.
-    refusal
-        Makes the error, of the record that is there already.
-    """
+    """Hold an output by an object that only one run can make, with its `record`; removed when the block ends."""
     remote: Any = file
     while True:
         with refusing(file):

@@ -24,19 +24,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FolderSpec:
-    """What spec.json says of a features folder.
+    """What spec.json says of a features folder."""
 
-    Parameters
-    ----------
-    spec, segmentation
-        How features were computed, and how recordings were cut.
-    encoder_folder
-        Where the encoder was; None for one that ships with ser-batch, and for MFCCs.
-    """
-
+    # how features were computed, and how recordings were cut
     spec: AnyFeatureSpec
     segmentation: Segmentation
-    encoder_folder: str | None
+    encoder_folder: str | None  # where the encoder was; None for one that ships with ser-batch, and for MFCCs
 
 
 @dataclasses.dataclass(frozen=True)

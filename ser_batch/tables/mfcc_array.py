@@ -33,19 +33,6 @@ class MfccFile:
     """MFCCs in a temporary file. Rows come by number, as from an array; only those asked for take memory.
 
     A mapped file would look simpler, but each page once touched counts as memory of this process.
-
-    Parameters
-    ----------
-    folder
-        Where the file lies, on a disk with room for all rows. It has no name there, so nothing is left behind however
-        this process ends.
-    shape
-        (n, n_frames, n_mfcc).
-
-    Raises
-    ------
-    OutputError
-        The file or its folder cannot be made.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
@@ -99,15 +86,8 @@ def make_mfcc(shape: tuple[int, int, int], folder: Path, in_memory_bytes: int) -
 
 
 def read_arrays(parts: Sequence[Path], column: str) -> Iterator[Array]:
-    """Yield a column of arrays of parts in order, a row group at a time, shape (rows, ...).
-
-    Two threads read ahead, a few row groups of 14 MB at most.
-
-    Raises
-    ------
-    InputError
-        A part cannot be read.
-    """
+    """Yield a column of arrays of parts in order, a row group at a time, shape (rows, ...)."""
+    # Two threads read ahead, a few row groups of 14 MB at most.
     ahead: deque[Future[list[Array]]] = deque()
     with ThreadPoolExecutor(2) as threads:
         for part in parts:

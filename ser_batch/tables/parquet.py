@@ -31,10 +31,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def part_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Return a Parquet writer with the settings that suit `schema`; the caller closes it.
-
-    Float columns are split into byte planes before zstd: dictionaries make such data larger than raw.
-    """
+    """Return a Parquet writer with the settings that suit `schema`; the caller closes it."""
+    # Float columns are split into byte planes before zstd: dictionaries make such data larger than raw.
     leaves = [_leaf_name(field) for field in schema if _is_float(field.type)]
     others = [field.name for field in schema if not _is_float(field.type)]
     return pq.ParquetWriter(
@@ -63,10 +61,8 @@ def _leaf_name(field: pa.Field) -> str:
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Return rows as a table of exactly `schema`; a column that a row lacks is null there.
-
-    Values given as NumPy arrays of a column's shape become fixed-size lists without Python numbers between.
-    """
+    """Return rows as a table of exactly `schema`; a column that a row lacks is null there."""
+    # Values given as NumPy arrays of a column's shape become fixed-size lists without Python numbers between.
     arrays = []
     for field in schema:
         values = [row.get(field.name) for row in rows]
@@ -86,13 +82,7 @@ def fixed_size_lists(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 
 def part_files(folder: Path) -> list[Path]:
-    """Return all ``part-*.parquet`` of a folder, in order.
-
-    Raises
-    ------
-    InputError
-        There are none.
-    """
+    """Return all ``part-*.parquet`` of a folder, in order."""
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise InputError(f"{folder}: holds no part-*.parquet; make it with `ser-batch featurize AUDIO`")
@@ -100,22 +90,7 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def read_parts(folder: Path, columns: Sequence[str] | None = None, *, with_votes: bool = False) -> pa.Table:
-    """Read all ``part-*.parquet`` of a folder as one table.
-
-    Parameters
-    ----------
-    folder
-        A features folder, or the parts of a scoring run.
-    columns
-        Those to read; None for all.
-    with_votes
-        Whether to read, after `columns`, the shares of votes too, where there are any.
-
-    Raises
-    ------
-    InputError
-        There are no parts, or one of them cannot be read.
-    """
+    """Read all ``part-*.parquet`` of a folder as one table."""
     tables = []
     for part in part_files(folder):
         with reading(part):
@@ -140,10 +115,8 @@ def reading(part: Path) -> Iterator[None]:
 
 
 def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
-    """Write many parts as one Parquet file, few of them in memory at a time; return the number of rows.
-
-    Parts of a few rows, as a nightly run makes them, are written together: each write is a row group.
-    """
+    """Write many parts as one Parquet file, few of them in memory at a time; return the number of rows."""
+    # Parts of a few rows, as a nightly run makes them, are written together: each write is a row group.
     rows = 0
     waiting: list[pa.Table] = []
     with atomic_path(out) as temporary, part_writer(temporary, schema) as writer:
@@ -160,17 +133,7 @@ def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
 
 
 def write_frame(frame: "pl.DataFrame", path: Path, schema: pa.Schema | None = None) -> None:
-    """Write a Polars frame atomically, with the version of the tables.
-
-    Parameters
-    ----------
-    frame
-        Its columns may stand in any order where `schema` is given.
-    path
-        The Parquet file.
-    schema
-        To write; None takes the frame's own.
-    """
+    """Write a Polars frame atomically, with the version of the tables."""
     table = frame.to_arrow()
     if schema is None:
         # Polars hands over large strings; other readers are happier with plain ones

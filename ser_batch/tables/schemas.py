@@ -88,29 +88,12 @@ def array_columns(spec: AnyFeatureSpec) -> list[tuple[str, pa.DataType]]:
 
 
 def features_schema(spec: AnyFeatureSpec, voted: Sequence[str] = ()) -> pa.Schema:
-    """Return the schema of ``features/part-*.parquet``.
-
-    Parameters
-    ----------
-    spec
-        Gives the columns of its front end and their shapes: mfcc (n_frames, n_mfcc), frames first, or embedding
-        (embedding_size,).
-    voted
-        Labels that listeners voted for; one column of shares each, after all others.
-    """
+    """Return the schema of ``features/part-*.parquet``."""
     return versioned([*segment_columns(spec), *array_columns(spec), *_probability_columns(voted)])
 
 
 def model_predictions_schema(labels: Sequence[str], spec: AnyFeatureSpec) -> pa.Schema:
-    """Return the schema of a model's predictions.parquet: the evaluation rows.
-
-    Parameters
-    ----------
-    labels
-        Of the model, in its order; one probability column each.
-    spec
-        Of the features that it was trained on.
-    """
+    """Return the schema of a model's predictions.parquet: the evaluation rows."""
     return versioned(
         [
             *segment_columns(spec),

@@ -40,16 +40,7 @@ class SpeakerStats:
 
 
 def speaker_stats_of(data: Features, by: Normalize) -> SpeakerStats | None:
-    """Return the voices of a table; None where nothing is normalized.
-
-    Parameters
-    ----------
-    data
-        The table.
-    by
-        ``recording``: a channel of a recording is a voice. ``speaker``: a speaker is one, and where none is known a
-        channel of a recording.
-    """
+    """Return the voices of a table; None where nothing is normalized."""
     if by == "none":
         return None
     recording = pl.struct(*_RECORDING, "variant").rank("dense").cast(pl.Int64) - 1
@@ -80,19 +71,7 @@ _LONGEST_PAUSE_FRAMES = 24
 
 
 class Joiner:
-    """Fills segments up with others of the same speaker and label, spoken or sung, in the same variant.
-
-    Parameters
-    ----------
-    data
-        The table.
-    rows
-        Row numbers of the training part, rising.
-    first, n_variants
-        Of each segment: its place in `rows`, where its variants stand one after the other, and how many they are.
-    y
-        Label numbers of all rows of the table.
-    """
+    """Fills segments up with others of the same speaker and label, spoken or sung, in the same variant."""
 
     def __init__(self, data: Features, rows: Numbers, first: Numbers, n_variants: Numbers, y: Numbers) -> None:
         self._data, self._rows, self._first, self._n_variants = data, rows, first, n_variants
@@ -105,15 +84,7 @@ class Joiner:
         self._is_known = own["speaker"].is_not_null().to_numpy()
 
     def joined(self, number: int, variant: int, generator: np.random.Generator) -> Array:
-        """Return the frames of a segment full of speech, shape (n_frames, n_mfcc).
-
-        Parameters
-        ----------
-        number, variant
-            Of the segment, and which of its variants.
-        generator
-            What is drawn from: the other segments, the pauses between, where the cut is.
-        """
+        """Return the frames of a segment full of speech, shape (n_frames, n_mfcc)."""
         n_frames = self._data.mfcc_spec.n_frames
         frames = self._speech(number, variant)
         while len(frames) < n_frames:
@@ -137,19 +108,7 @@ class Joiner:
 
 
 class Scaled:
-    """Scaled MFCCs of rows of the table.
-
-    Parameters
-    ----------
-    data
-        The table.
-    rows
-        Row numbers, shape (n,).
-    scaler
-        Fitted on the training part.
-    heard
-        Of the voice of each of these rows, where the model is normalized by them.
-    """
+    """Scaled MFCCs of rows of the table."""
 
     def __init__(self, data: Features, rows: Numbers, scaler: Scaler, stats: FrameStats | None = None) -> None:
         self._data, self._rows, self._scaler, self._frame_stats = data, rows, scaler, stats
@@ -164,29 +123,7 @@ class Scaled:
 
 
 class TrainingSegments:
-    """The segments of a training part; a batch has each in one of its variants, changed as the recipe says.
-
-    Parameters
-    ----------
-    data
-        The table; rows of one segment stand beside each other.
-    rows
-        Row numbers of the training part, rising.
-    y
-        Label numbers of all rows of the table.
-    n_labels
-        Classes.
-    scaler
-        Fitted on the training part.
-    recipe
-        How much is changed.
-    shares
-        What all rows of the table are to be learned as, shape (table rows, n_labels), where that is more than `y`.
-    corpora
-        Of the training part, where it has several.
-    voices
-        Of the table, where the model is normalized by them.
-    """
+    """The segments of a training part; a batch has each in one of its variants, changed as the recipe says."""
 
     def __init__(
         self,
@@ -228,10 +165,8 @@ class TrainingSegments:
         return drawn_by_weight(self._weights, self._cell, generator)
 
     def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[Array, Array]:
-        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments.
-
-        Targets have shape (n, n_labels); where some are masked, those of `masking.MaskedCrossentropy`.
-        """
+        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments."""
+        # Targets have shape (n, n_labels); where some are masked, those of `masking.MaskedCrossentropy`.
         variants = generator.integers(self._n_variants[numbers])
         rows = self._rows[self._first[numbers] + variants]
         mfcc, n_frames, targets = self._data.mfcc[rows], self._data.n_frames[rows], self._targets[numbers]
@@ -270,11 +205,9 @@ class TrainingSegments:
 
 
 def drawn_by_weight(weights: npt.NDArray[np.float64], cell: Numbers, generator: np.random.Generator) -> Numbers:
-    """Return as many numbers as there are weights, each about as often as it weighs (systematic sampling, Madow 1949).
-
-    Those of one cell, such as a label of a corpus, stand side by side when they are drawn, so that each cell gets its
-    share of an epoch to a segment.
-    """
+    """Draw as many numbers as there are weights, by weight (systematic sampling, Madow 1949)."""
+    # Those of one cell, such as a label of a corpus, stand side by side when they are drawn, so that each cell gets its
+    # share of an epoch to a segment.
     order = generator.permutation(len(weights))
     order = order[np.argsort(cell[order], kind="stable")]
     ends = np.cumsum(weights[order])

@@ -27,13 +27,7 @@ _SETTINGS_FILE = "training.json"
 
 @contextlib.contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Hold the place of a model for this training; what killed ones left half written there is removed.
-
-    Raises
-    ------
-    OutputError
-        Another training is writing there, or the folder around it cannot be written.
-    """
+    """Hold the place of a model for this training; what killed ones left half written there is removed."""
     make_folder(out.parent)
     with locked(out.with_name(f".{out.name}.lock"), out):
         for leftover in out.parent.glob(f".{glob.escape(out.name)}{TEMPORARY_MARK}*"):
@@ -43,33 +37,14 @@ def claimed(out: Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One network as far as it is trained.
+    """One network as far as it is trained."""
 
-    Parameters
-    ----------
-    state
-        After the last epoch that was kept.
-    history
-        A row for each epoch up to then.
-    """
-
-    state: State
-    history: list[dict[str, Any]]
+    state: State  # after the last epoch that was kept
+    history: list[dict[str, Any]]  # A row for each epoch up to then
 
 
 class Checkpoints:
-    """The networks of one training, in a hidden folder beside the model to be.
-
-    Parameters
-    ----------
-    out
-        Of the training. The folder is ``.<name>.unfinished`` beside it.
-    identity
-        All that decides the model. What another training left is removed, and so is what other versions of the
-        libraries made, whose next steps may differ in the last bits.
-    say
-        Is told why something is removed.
-    """
+    """The networks of one training, in a hidden folder beside the model to be."""
 
     def __init__(self, out: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> None:
         self.folder = out.with_name(f".{out.name}.unfinished")
@@ -111,15 +86,7 @@ class Checkpoints:
 
 
 class Place:
-    """Where one network is kept.
-
-    Parameters
-    ----------
-    checkpoints
-        Those that it is one of.
-    file
-        Made by `keep`, always whole.
-    """
+    """Where one network is kept."""
 
     def __init__(self, checkpoints: Checkpoints, file: Path) -> None:
         self._checkpoints, self._file = checkpoints, file
@@ -136,17 +103,7 @@ class Place:
             return None  # the network is trained from the beginning
 
     def keep(self, state: Callable[[], State], history: list[dict[str, Any]], *, is_last: bool) -> None:
-        """Keep a network after an epoch, if it is the last one or some time has passed since it was kept.
-
-        Parameters
-        ----------
-        state
-            Gives what to keep; taking it out of the accelerator costs time.
-        history
-            Up to this epoch.
-        is_last
-            Whether the network is finished.
-        """
+        """Keep a network after an epoch, if it is the last one or some time has passed since it was kept."""
         if not is_last and time.monotonic() - self._kept < SECONDS_BETWEEN:
             return
         held = state()

@@ -20,21 +20,11 @@ from ser_batch.network.recipes import RECIPES
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Start:
-    """A trained model that the networks of all folds start from.
+    """A trained model that the networks of all folds start from."""
 
-    Parameters
-    ----------
-    name
-        Of a shipped model, or of the model's folder.
-    model
-        The model.
-    network
-        Its network, with the weights of each layer, or its heads.
-    """
-
-    name: str
-    model: Model
-    network: numpy_inference.Network | Heads
+    name: str  # of a shipped model, or of the model's folder
+    model: Model  # the model
+    network: numpy_inference.Network | Heads  # its network, with the weights of each layer, or its heads
 
     @property
     def recipe(self) -> RecipeName:
@@ -43,12 +33,10 @@ class Start:
 
     @property
     def scaler(self) -> Scaler:
-        """What its network's MFCCs are scaled by.
-
-        The new network keeps it: the first layer's weights and all statistics of batch normalisation are those of
-        numbers in this scale. A scaler fitted anew would hide how the new recordings differ, and on few of them it
-        would be a rough one. No held-out row of the new table has a part in it.
-        """
+        """What its network's MFCCs are scaled by."""
+        # The new network keeps it: the first layer's weights and all statistics of batch normalisation are those of
+        # numbers in this scale. A scaler fitted anew would hide how the new recordings differ, and on few of them it
+        # would be a rough one. No held-out row of the new table has a part in it.
         return self.model.scaler
 
     def begin(self, network: Any, member: int, labels: Sequence[str]) -> None:
@@ -80,13 +68,7 @@ class Start:
             ) from error
 
     def check_spec(self, spec: AnyFeatureSpec) -> None:
-        """Refuse features that the network does not know.
-
-        Raises
-        ------
-        InputError
-            Naming the fields that differ, and how to featurize again.
-        """
+        """Refuse features that the network does not know."""
         learned = self.model.feature_spec
         if learned.digest() == spec.digest():
             return
@@ -118,10 +100,9 @@ class Start:
         return kept | ({"init": values["init"]} if values.get("init") else {})
 
     def heard_before(self, rows: pl.DataFrame) -> tuple[str, ...]:
-        """Return the corpora and datasets of rows that the model, or one that it started from, learned from.
-
-        Which recordings these were is not known, so it goes by names: of datasets, of corpora, of what licenses are of.
-        """
+        """Return the corpora and datasets of rows that the model, or one that it started from, learned from."""
+        # Which recordings these were is not known, so it goes by names: of datasets, of corpora, of what licenses are
+        # of.
         heard: set[str] = set()
         licenses: set[str] = set()
         record: dict[str, Any] | None = self.record()
@@ -141,16 +122,7 @@ class Start:
 
 
 def load_start(options: TrainOptions) -> Start | None:
-    """Load what `options.init` names; None where it names nothing.
-
-    Raises
-    ------
-    UsageError
-        There is no such model, it is no network, it is of another recipe or normalization than asked for, or would be
-        overwritten.
-    ModelError
-        The model is damaged.
-    """
+    """Load what `options.init` names; None where it names nothing."""
     if options.init is None:
         return None
     model = find_model(options.init, option="--init")

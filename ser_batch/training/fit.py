@@ -36,24 +36,7 @@ def run_part(
     say: Say,
     prefix: str,
 ) -> FoldResult:
-    """Fit one model and predict what is held out.
-
-    Parameters
-    ----------
-    data, labels, part
-        The table, its labels in LabelEncoder's order, and the rows to use.
-    kind
-        A recipe of the network, or ``svm``, ``forest``, ``logistic``, ``majority``.
-    settings
-        How.
-    say, prefix
-        Gets a line of progress an epoch, which begins with `prefix`.
-
-    Raises
-    ------
-    InputError
-        A label has no training row, or nothing tells it from others.
-    """
+    """Fit one model and predict what is held out."""
     is_network = kind in RECIPES or kind == HEAD_RECIPE
     soft_labels = settings.soft_labels and is_network
     shares = target_shares(data, labels, soft_labels=soft_labels)

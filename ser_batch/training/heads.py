@@ -46,17 +46,7 @@ def run_heads(
     say: Say,
     prefix: str,
 ) -> FoldResult:
-    """Fit heads and predict what is held out: with the archive and speaker known, and with neither.
-
-    Parameters
-    ----------
-    data, labels, part
-        The table, the labels that the training part has, and the rows to use.
-    shares
-        What all rows are to be learned as, shape (table rows, labels); None is their emotion.
-    settings, say, prefix
-        As `fitting.run_part` takes them.
-    """
+    """Fit heads and predict what is held out: with the archive and speaker known, and with neither."""
     shares = target_shares(data, labels) if shares is None else shares
     several = corpora_of(data, shares, part.train)
     if several is not None:
@@ -227,27 +217,7 @@ class _HeadsTask:
 
 
 class EmbeddedSegments:
-    """The segments of a training part; a batch has each in one of its variants, less the references of the epoch.
-
-    Parameters
-    ----------
-    data
-        The table.
-    rows
-        Row numbers of the training part, rising.
-    y
-        Label numbers of all rows of the table.
-    labels
-        Of the model.
-    scaler
-        Mean and deviation of the embeddings.
-    recipe
-        How references are drawn.
-    shares
-        What all rows of the table are to be learned as, shape (table rows, n_labels).
-    corpora
-        Of the training part, where it has several.
-    """
+    """The segments of a training part; a batch has each in one of its variants, less the references of the epoch."""
 
     def __init__(
         self,

@@ -52,21 +52,7 @@ def write_model(
     identity: Mapping[str, Any],
     started: float,
 ) -> Model:
-    """Write the whole model folder beside its place, then put it there in one go.
-
-    Parameters
-    ----------
-    data, labels, plan
-        The table, the model's labels and what was trained on.
-    runs
-        By kind: of the model itself, and of each baseline.
-    final
-        The model to keep.
-    options, start, identity
-        The settings, what was fine-tuned, and all that decides the model.
-    started
-        Of the monotonic clock.
-    """
+    """Write the whole model folder beside its place, then put it there in one go."""
     make_folder(options.out.parent)
     building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)

@@ -25,40 +25,18 @@ MASKED = np.float32(-1)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpora:
-    """The corpora of a training part.
+    """The corpora of a training part."""
 
-    Parameters
-    ----------
-    names
-        Of them, sorted.
-    number
-        Of each row of the table, shape (rows,); -1 where its corpus is not among them.
-    has
-        Which labels they have, shape (corpora, labels): those that occur, as emotions or in votes.
-    """
-
-    names: tuple[str, ...]
-    number: Numbers
-    has: Flags
+    names: tuple[str, ...]  # of them, sorted
+    number: Numbers  # of each row of the table, shape (rows,); -1 where its corpus is not among them
+    has: Flags  # which labels they have, shape (corpora, labels): those that occur, as emotions or in votes
 
     def allowed(self, rows: Numbers) -> Flags:
         """Return the labels that rows may have, shape (n, labels); those of other corpora may have any."""
         return np.vstack([self.has, np.ones_like(self.has[:1])])[self.number[rows]]
 
     def weights(self, rows: Numbers, y: Numbers, recipe: Recipe | HeadRecipe) -> npt.NDArray[np.float64]:
-        """Return how often each of some rows is drawn in an epoch of as many, shape (n,).
-
-        Parameters
-        ----------
-        rows
-            Row numbers, one a segment.
-        y
-            Label numbers of all rows of the table.
-        recipe
-            How corpora, and labels in them, share the epoch.
-
-        A corpus with one label has none of it: what is a choice of one teaches nothing.
-        """
+        """Return how often each of some rows is drawn in an epoch of as many, shape (n,)."""
         cells = self.number[rows], y[rows]
         counts = np.zeros(self.has.shape)
         np.add.at(counts, cells, 1)
@@ -69,13 +47,7 @@ class Corpora:
         return np.asarray((of_cell * len(rows) / np.maximum(counts, 1))[cells])
 
     def check(self, labels: Sequence[str], prefix: str) -> None:
-        """Refuse labels that nothing tells from any other.
-
-        Raises
-        ------
-        InputError
-            All corpora that have one of the labels have that one only.
-        """
+        """Refuse labels that nothing tells from any other."""
         is_told = self.has[self.has.sum(axis=1) > 1].any(axis=0)
         for i, label in enumerate(labels):
             alone = [name for name, has in zip(self.names, self.has[:, i], strict=True) if has]
@@ -106,17 +78,7 @@ def _powers(counts: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.flo
 
 
 def corpora_of(data: Features, targets: Array, rows: Numbers) -> Corpora | None:
-    """Return the corpora of a training part; None where there is one.
-
-    Parameters
-    ----------
-    data
-        The table.
-    targets
-        Of all its rows, shape (rows, labels); a label occurs where its share is more than 0.
-    rows
-        Row numbers of the training part.
-    """
+    """Return the corpora of a training part; None where there is one."""
     of_row = corpora(data.rows)
     names = of_row.gather(rows).unique().sort().to_list()
     if len(names) < 2:
@@ -128,10 +90,8 @@ def corpora_of(data: Features, targets: Array, rows: Numbers) -> Corpora | None:
 
 
 def target_shares(data: Features, labels: Sequence[str], *, soft_labels: bool = False) -> Array:
-    """Return what each row of the table is to be learned as, shape (rows, labels).
-
-    That is 1 for its emotion, or, with `soft_labels`, the shares of its votes where it has any (see `check_votes`).
-    """
+    """Return what each row of the table is to be learned as, shape (rows, labels)."""
+    # That is 1 for its emotion, or, with `soft_labels`, the shares of its votes where it has any (see `check_votes`).
     hard = np.asarray(data.rows["emotion"].to_numpy()[:, None] == np.asarray(labels), dtype=np.float32)
     if not soft_labels:
         return hard
@@ -145,13 +105,7 @@ def target_shares(data: Features, labels: Sequence[str], *, soft_labels: bool = 
 
 
 def check_votes(data: Features, labels: Sequence[str], rows: Numbers) -> None:
-    """Refuse to train on votes where there are none, or where they name what is no label of the model.
-
-    Raises
-    ------
-    InputError
-        Naming the labels, and what to do.
-    """
+    """Refuse to train on votes where there are none, or where they name what is no label of the model."""
     columns = vote_columns(data.rows)
     sums = data.rows.select(pl.col(columns.values()).gather(rows).sum()).row(0) if columns else ()
     voted = {label: total for label, total in zip(columns, sums, strict=True) if total}

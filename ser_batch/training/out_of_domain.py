@@ -26,19 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) -> DomainModel | None:
-    """Return what a model is familiar with; None where nothing is held out that could tell how far new speech lies.
-
-    Parameters
-    ----------
-    data
-        The table.
-    final
-        What the model is trained on. Corpora count the same in its mean and deviation.
-    parts
-        The trainings with held-out rows. The limit is `MARGIN` times the distance that `SHARE_WITHIN` of these are
-        within, each tried by the part that does not know it: under ``--split corpus`` a limit for speech of other
-        corpora, else for other speakers.
-    """
+    """Return what a model is familiar with; None where nothing is held out that could tell how far new speech lies."""
     if not parts:
         return None
     rows = np.arange(len(data.rows))
@@ -90,40 +78,14 @@ _DIGITS = 6
 
 
 def domain_of(data: Features, rows: Numbers) -> Domain:
-    """Learn to tell speech from other sounds.
-
-    It is a linear discriminant with a shrunk covariance. Corpora count the same.
-
-    Parameters
-    ----------
-    data
-        Embeddings; the encoder is found where `data` says, or among those that ship.
-    rows
-        Numbers of the rows that are trained on, at least two.
-
-    Raises
-    ------
-    InputError
-        The features are MFCCs.
-    UsageError
-        The encoder is not there.
-    EncoderError
-        It is incomplete or altered, or not the one of `data`.
-    """
+    """Learn to tell speech from other sounds."""
+    # It is a linear discriminant with a shrunk covariance. Corpora count the same.
     speech = data.embedding[_sample(corpora(data.rows).to_numpy()[rows], rows)]
     return between(speech, sounds_of(data))
 
 
 def sounds_of(data: Features) -> npt.NDArray[np.float32]:
-    """Return embeddings of sounds that are not speech, by the encoder of `data`, shape (n, d).
-
-    Raises
-    ------
-    UsageError
-        The encoder is not there.
-    EncoderError
-        It is incomplete or altered, or not the one of `data`.
-    """
+    """Return embeddings of sounds that are not speech, by the encoder of `data`, shape (n, d)."""
     spec = data.encoder_spec
     return sounds_embedding(spec, data.encoder_folder or spec.encoder)
 

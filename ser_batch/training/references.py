@@ -15,11 +15,9 @@ _RECORDING = ("dataset", "path", "channel")
 
 
 def group_numbers(rows: pl.DataFrame, reference: str) -> Numbers:
-    """Return a number for the archive or the channel of each row, shape (rows,), from 0.
-
-    An archive is a corpus; a channel is a speaker, and where none is known a channel of a recording. Each variant is an
-    archive and a channel of its own: a telephone line is a part of how all its speech sounds.
-    """
+    """Return a number for the archive or the channel of each row, shape (rows,), from 0."""
+    # An archive is a corpus; a channel is a speaker, and where none is known a channel of a recording. Each variant is
+    # an archive and a channel of its own: a telephone line is a part of how all its speech sounds.
     if reference == ARCHIVE:
         own = pl.struct(corpora(rows), rows["variant"], eager=True)
     else:
@@ -51,24 +49,13 @@ def channel_mean(embedding: Array, group: Numbers) -> ChannelMean:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DrawnReferences:
-    """References of the groups of a training part, drawn anew each epoch.
+    """References of the groups of a training part, drawn anew each epoch."""
 
-    Parameters
-    ----------
-    embedding
-        Scaled embeddings of all rows of the table, shape (rows, d).
-    members
-        Row numbers of each group: those that are neutral speech, and the others.
-    shares
-        Least and most share of neutral speech in a reference.
-    sizes
-        Segments that a reference is the mean of, one of these numbers each time.
-    """
-
-    embedding: Array
+    embedding: Array  # scaled embeddings of all rows of the table, shape (rows, d)
+    # row numbers of each group: those that are neutral speech, and the others
     members: tuple[tuple[Numbers, Numbers], ...]
-    shares: tuple[float, float]
-    sizes: tuple[int, ...]
+    shares: tuple[float, float]  # least and most share of neutral speech in a reference
+    sizes: tuple[int, ...]  # segments that a reference is the mean of, one of these numbers each time
 
     def draw(self, generator: np.random.Generator) -> tuple[Array, Array]:
         """Return a reference for each group, shape (groups, d), and its share of neutral speech, shape (groups,)."""

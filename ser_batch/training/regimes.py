@@ -23,18 +23,10 @@ NEUTRAL_PER_EMOTIONAL = 4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """The segments of one composed call.
+    """The segments of one composed call."""
 
-    Parameters
-    ----------
-    name
-        Speaker and emotion. The call of the same name in another condition has the same segments.
-    rows
-        Row numbers of the features table.
-    """
-
-    name: str
-    rows: Numbers
+    name: str  # speaker and emotion. The call of the same name in another condition has the same segments
+    rows: Numbers  # row numbers of the features table
 
 
 def is_speech(rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
@@ -43,21 +35,7 @@ def is_speech(rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def composed_calls(rows: pl.DataFrame, numbers: Numbers) -> list[Call]:
-    """Compose a call for each emotion of each speaker who has neutral speech as well.
-
-    Parameters
-    ----------
-    rows
-        Of the features table.
-    numbers
-        Of the rows to take from, in any order; the calls do not depend on it. Song and rows without a speaker are left
-        out. Calm speech counts as neutral.
-
-    Returns
-    -------
-    list of Call
-        By corpus, variant, speaker and emotion. A segment may be in several calls of its speaker, once in each.
-    """
+    """Compose a call for each emotion of each speaker who has neutral speech as well."""
     taken = rows.select(*KEY, "speaker", "emotion", corpora(rows), row=pl.int_range(pl.len(), dtype=pl.Int64))[numbers]
     taken = taken.filter(is_speech(rows)[numbers]).drop_nulls("speaker").sort(KEY)
     calls = []
@@ -92,18 +70,7 @@ class Decide(Protocol):
     def __call__(
         self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
     ) -> Probabilities:
-        """Return probabilities after the prior, shape (n, labels).
-
-        Parameters
-        ----------
-        rows
-            Row numbers of the features table, shape (n,); a row may be there several times.
-        archive, channel
-            Numbers of groups, shape (n,): rows of one number are one archive, or one channel, and its reference is
-            computed from exactly these rows. None: it is not known.
-        log_prior
-            Of each label, shape (labels,).
-        """
+        """Return probabilities after the prior, shape (n, labels)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,38 +97,9 @@ def regime_predictions(
     corpus_labels: Mapping[str, Sequence[str]] | None = None,
     is_out_of_domain: Bools | None = None,
 ) -> pl.DataFrame:
-    """Predict the held-out speech of one run in each regime of `report.regimes.REGIMES`.
-
-    An archive is the held-out speech of one corpus in one condition, or all of its composed calls. The prior is
-    balanced where each emotion is about as frequent as the others, and `log_prior` in composed calls.
-
-    Parameters
-    ----------
-    rows
-        All rows of the features table.
-    test
-        Row numbers of those held out. Song is left out.
-    decide
-        The model of the run.
-    labels
-        Of the model, in its order.
-    log_prior
-        Of each label, shape (labels,): what the model expects of calls.
-    calm
-        Row numbers of held-out calm speech, where the model has no such label: neutral speech of composed calls.
-    common
-        Labels that the held-out rows may have, as `Part` has them; None is all.
-    corpus_labels
-        Labels of each corpus, where they are known. Rows are judged on these and on what occurs among them.
-    is_out_of_domain
-        Which rows of the table are out of domain, shape (rows,); None is not known.
-
-    Returns
-    -------
-    polars.DataFrame
-        One row per segment, regime and, of composed calls, call: corpus, condition, regime, call (null but for composed
-        calls), emotion, predicted, ``p_<label>`` and is_out_of_domain (null where not known).
-    """
+    """Predict the held-out speech of one run in each regime of `report.regimes.REGIMES`."""
+    # An archive is the held-out speech of one corpus in one condition, or all of its composed calls. The prior is
+    # balanced where each emotion is about as frequent as the others, and `log_prior` in composed calls.
     names = corpora(rows)
     schema = {
         **dict.fromkeys(("corpus", "condition", "regime", "call", "emotion", "predicted"), pl.String),

@@ -39,43 +39,21 @@ _LEFT_OUT: Mapping[str, Any] = {"init": None, "soft_labels": False, "normalize":
 
 @dataclasses.dataclass(frozen=True)
 class TrainSummary:
-    """What `train` did.
+    """What `train` did."""
 
-    Parameters
-    ----------
-    out
-        The model folder.
-    model_id
-        Of the model.
-    report
-        A `report.classification` frame of the held-out rows; None for ``--split none``.
-    models
-        The frame of summary.parquet; None for ``--split none``.
-    metrics
-        accuracy, uar, macro_f1, weighted_f1, more figures and their meaning in words; empty for ``--split none``.
-    n_train, n_test
-        Segments, of the hold-out or of all folds together, variants not counted.
-    shared_speakers
-        How many speakers stand on both sides of the split (the most of any fold).
-    warnings
-        Sentences to tell.
-    seconds
-        Time it took.
-    is_new
-        False where the folder held this very model already.
-    """
-
-    out: Path
-    model_id: str
-    report: pl.DataFrame | None
-    models: pl.DataFrame | None
+    out: Path  # the model folder
+    model_id: str  # of the model
+    report: pl.DataFrame | None  # A `report.classification` frame of the held-out rows; None for ``--split none``
+    models: pl.DataFrame | None  # the frame of summary.parquet; None for ``--split none``
+    # accuracy, uar, macro_f1, weighted_f1, more figures and their meaning in words; empty for ``--split none``
     metrics: Mapping[str, Any]
+    # segments, of the hold-out or of all folds together, variants not counted
     n_train: int
     n_test: int
-    shared_speakers: int
-    warnings: tuple[str, ...]
-    seconds: float
-    is_new: bool
+    shared_speakers: int  # how many speakers stand on both sides of the split (the most of any fold)
+    warnings: tuple[str, ...]  # sentences to tell
+    seconds: float  # time it took
+    is_new: bool  # false where the folder held this very model already
 
 
 def train(
@@ -230,10 +208,8 @@ def _train(
 
 
 def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[FoldResult]) -> list[FoldResult]:
-    """Return runs that hold a corpus out, each with the temperature of the others of its seed.
-
-    None of those has the corpus that it is tried on among its held-out rows. A run without others keeps what it has.
-    """
+    """Return runs that hold a corpus out, each with the temperature of the others of its seed."""
+    # None of those has the corpus that it is tried on among its held-out rows. A run without others keeps what it has.
     out = []
     for run in runs:
         if run.scaler is None:  # a classical model has no temperature

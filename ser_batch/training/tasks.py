@@ -60,73 +60,39 @@ class FoldTask:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Settings:
-    """How a model is trained, whatever the part.
+    """How a model is trained, whatever the part."""
 
-    Parameters
-    ----------
-    epochs
-        None for those of the recipe.
-    start
-        What a network is fine-tuned from; None is nothing.
-    soft_labels
-        Whether a network learns votes where there are any; other models learn emotions.
-    voices
-        What a network is normalized by, if by anything.
-    voices_alone
-        What is known of the voices of held-out rows where nothing else of their speakers is heard; None where that is
-        `voices` already.
-    checkpoints
-        Where networks are kept while they are trained; None is nowhere.
-    has_other_folds
-        Whether other folds tell how sure a model may be, so that heads need nothing set apart for that.
-    """
-
-    epochs: int | None = None
-    start: Start | None = None
-    soft_labels: bool = False
-    voices: SpeakerStats | None = None
+    epochs: int | None = None  # none for those of the recipe
+    start: Start | None = None  # what a network is fine-tuned from; None is nothing
+    soft_labels: bool = False  # whether a network learns votes where there are any; other models learn emotions
+    voices: SpeakerStats | None = None  # what a network is normalized by, if by anything
+    # what is known of the voices of held-out rows where nothing else of their speakers is heard; None where that is
+    # `voices` already
     voices_alone: SpeakerStats | None = None
-    checkpoints: Checkpoints | None = None
+    checkpoints: Checkpoints | None = None  # where networks are kept while they are trained; None is nowhere
+    # whether other folds tell how sure a model may be, so that heads need nothing set apart for that
     has_other_folds: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoldResult:
-    """One model trained, and what it says of the held-out rows.
+    """One model trained, and what it says of the held-out rows."""
 
-    Parameters
-    ----------
-    part
-        What it was trained and tried on.
-    model, scaler
-        A Keras network and its scaler, or a scikit-learn estimator and None.
-    history
-        A row an epoch and member.
-    raw
-        Probabilities of the held-out rows without temperature, shape (test rows, labels).
-    development
-        Probabilities without temperature, and label numbers, of the rows set apart; of several corpora, on the labels
-        that the row's corpus has.
-    temperature
-        Fitted on them, or on left-out corpora; 1.0 where there are none.
-    raw_alone
-        As `raw`, where that is of a network that heard other speech of the same speakers: without that.
-    heads
-        Heads that say it, with labels and temperatures, and what they say of the held-out rows; None of other models.
-    learned
-        Label numbers that the model has, where these are not all.
-    """
-
-    part: FoldTask
+    part: FoldTask  # what it was trained and tried on
+    # A Keras network and its scaler, or a scikit-learn estimator and None
     model: Any
     scaler: Scaler | None
-    history: list[dict[str, Any]]
-    raw: Probabilities
+    history: list[dict[str, Any]]  # A row an epoch and member
+    raw: Probabilities  # probabilities of the held-out rows without temperature, shape (test rows, labels)
+    # probabilities without temperature, and label numbers, of the rows set apart; of several corpora, on the labels
+    # that the row's corpus has
     development: tuple[Probabilities, Numbers]
-    temperature: float
+    temperature: float  # fitted on them, or on left-out corpora; 1.0 where there are none
+    # as `raw`, where that is of a network that heard other speech of the same speakers: without that
     raw_alone: Probabilities | None = None
+    # heads that say it, with labels and temperatures, and what they say of the held-out rows; None of other models
     heads: "HeadsTried | None" = None
-    learned: Numbers | None = None
+    learned: Numbers | None = None  # label numbers that the model has, where these are not all
 
     def probabilities(self, labels: Sequence[str]) -> Probabilities:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
@@ -146,29 +112,15 @@ class FoldResult:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeadsTried:
-    """Trained heads, and what they say of rows that they did not learn from, before temperature and prior.
+    """Trained heads, and what they say of rows that they did not learn from, before temperature and prior."""
 
-    Parameters
-    ----------
-    model
-        The heads; their labels are those that the part has.
-    known
-        Probabilities where archive and speaker are known, then where the archive is, shape (2 * rows, labels).
-    unknown
-        Where neither is, shape (rows, labels).
-    truth
-        Label numbers of the rows, shape (rows,).
-    weights
-        How much each row counts, so that corpora count the same, shape (rows,).
-    called, called_truth, called_weights
-        As `known`, `truth` and `weights`, of the segments of composed calls, each in its call.
-    """
-
-    model: HeadModel
+    model: HeadModel  # the heads; their labels are those that the part has
+    # probabilities where archive and speaker are known, then where the archive is, shape (2 * rows, labels)
     known: Probabilities
-    unknown: Probabilities
-    truth: Numbers
-    weights: Probabilities
+    unknown: Probabilities  # where neither is, shape (rows, labels)
+    truth: Numbers  # label numbers of the rows, shape (rows,)
+    weights: Probabilities  # how much each row counts, so that corpora count the same, shape (rows,)
+    # as `known`, `truth` and `weights`, of the segments of composed calls, each in its call
     called: Probabilities
     called_truth: Numbers
     called_weights: Probabilities
@@ -189,37 +141,17 @@ class Usable:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """The trainings of a call.
+    """The trainings of a call."""
 
-    Parameters
-    ----------
-    parts
-        One for each seed and fold.
-    final
-        The training whose model is kept: of the first seed's hold-out, or of all rows.
-    is_cross_validation
-        Whether it is trained on all rows, after the folds.
-    n_shared_speakers
-        How many speakers stand on both sides of a split, the most of any.
-    n_left_out
-        Held-out rows with an emotion that no training row has.
-    """
-
-    parts: tuple[FoldTask, ...]
-    final: FoldTask
-    is_cross_validation: bool
-    n_shared_speakers: int
-    n_left_out: int
+    parts: tuple[FoldTask, ...]  # one for each seed and fold
+    final: FoldTask  # the training whose model is kept: of the first seed's hold-out, or of all rows
+    is_cross_validation: bool  # whether it is trained on all rows, after the folds
+    n_shared_speakers: int  # how many speakers stand on both sides of a split, the most of any
+    n_left_out: int  # held-out rows with an emotion that no training row has
 
 
 def usable_rows(data: Features, options: TrainOptions) -> Usable:
-    """Choose rows by variant, and speech or song.
-
-    Raises
-    ------
-    InputError
-        A variant is wanted that no row has, or nothing is left.
-    """
+    """Choose rows by variant, and speech or song."""
     there = set(data.rows["variant"])
     conditions, variants = options.wanted_conditions, options.wanted_train_variants
     asked_for = tuple(dict.fromkeys((*(variants or ()), *conditions)))
@@ -250,22 +182,7 @@ def _chosen(data: Features, variants: tuple[str, ...], vocal_channel: str) -> Nu
 
 
 def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: TrainOptions) -> Plan:
-    """Apply the split, once for each seed.
-
-    Parameters
-    ----------
-    data, usable
-        The table, and its rows that may be used.
-    labels
-        Of the model.
-    options
-        Split, seeds, and what may be used.
-
-    Raises
-    ------
-    InputError
-        The table does not allow the split.
-    """
+    """Apply the split, once for each seed."""
     known = np.flatnonzero(data.rows["emotion"].is_in(list(labels)).to_numpy())
     test, unknown = np.intersect1d(usable.test, known), np.setdiff1d(usable.test, known)
     by_speaker = options.split not in ("stratified", "none")
@@ -313,13 +230,7 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
 
 
 def _common_labels(data: Features, train: Numbers, test: Numbers, fold: str) -> tuple[str, ...]:
-    """Return the labels of both sides of a fold that holds a corpus out.
-
-    Raises
-    ------
-    InputError
-        There are fewer than two.
-    """
+    """Return the labels of both sides of a fold that holds a corpus out."""
     on_train, on_test = (set(data.rows["emotion"].gather(side)) for side in (train, test))
     common = tuple(sorted(on_train & on_test))
     if len(common) < 2:

@@ -14,17 +14,7 @@ from ser_batch.training.tasks import FoldResult, Numbers, Probabilities, label_n
 def fitted_temperature(
     probabilities: Probabilities, truth: Numbers, weights: npt.NDArray[np.float64] | None = None
 ) -> float:
-    """Return the temperature that makes the truth most likely (Guo et al. 2017), between 0.25 and 4.
-
-    Parameters
-    ----------
-    probabilities
-        Of rows that the model did not learn from, shape (n, labels).
-    truth
-        Label numbers, shape (n,); none gives 1.0.
-    weights
-        How much each row counts, shape (n,); None is the same for all.
-    """
+    """Return the temperature that makes the truth most likely (Guo et al. 2017), between 0.25 and 4."""
     if not len(truth):
         return 1.0
     from scipy.optimize import minimize_scalar
@@ -38,17 +28,8 @@ def fitted_temperature(
 
 
 def temperature_across_corpora(data: Features, labels: Sequence[str], runs: Sequence[FoldResult]) -> float:
-    """Return the temperature that fits what models say of corpora that they have not heard, each counting the same.
-
-    Speakers of a corpus that was heard, who else would be asked, make a model look surer than it may be elsewhere.
-
-    Parameters
-    ----------
-    data, labels
-        The table, and the labels of the probabilities.
-    runs
-        Each with a corpus held out; none gives 1.0.
-    """
+    """Return the temperature that fits what models say of corpora that they have not heard, each counting the same."""
+    # Speakers of a corpus that was heard, who else would be asked, make a model look surer than it may be elsewhere.
     if not runs:
         return 1.0
     untempered = [dataclasses.replace(run, temperature=1.0).probabilities(labels) for run in runs]

@@ -60,13 +60,7 @@ class Features(NamedTuple):
 
 
 def features(samples: Samples) -> Features:
-    """Return the features of whole frames.
-
-    Parameters
-    ----------
-    samples
-        At `VAD_RATE`, shape (n * FRAME_SAMPLES,).
-    """
+    """Return the features of whole frames."""
     frames = samples.reshape(-1, FRAME_SAMPLES)
     spectrum = scipy.fft.rfft(frames * _WINDOW, axis=1)
     power = spectrum.real**2 + spectrum.imag**2
@@ -85,17 +79,7 @@ def features(samples: Samples) -> Features:
 
 
 def speech(known: Features) -> Frames:
-    """Decide which frames are speech.
-
-    Parameters
-    ----------
-    known
-        Of all frames of a channel.
-
-    Returns
-    -------
-    array of bool, shape (n,)
-    """
+    """Decide which frames are speech."""
     level = decibels(known.power)
     is_heard = level > SILENCE_DBFS
     loud = level[level > QUIETEST_DBFS]
