@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -104,20 +105,16 @@ def _of_model(path: str, model: Model) -> Inspection:
     """Look at a checked model folder."""
     files = sorted(file for file in model.folder.iterdir() if file.is_file())
     tables = [file for file in files if file.suffix == ".parquet"]
-    values, training = model.values, model.values.get("training", {})
+    metrics, training = model.schema.metrics, msgspec.to_builtins(model.schema.training)
     names = (
         "estimator", "recipe", "labels", "normalize", "feature_spec", "segmentation", "split", "cross_validated",
         "train_variants", "conditions", "seed", "seeds", "epochs", "temperature", "license", "created", "versions",
     )  # fmt: skip
-    metrics = values["metrics"]
-    figures = {name: value for name, value in metrics.items() if _is_number(value)}
-    figures |= {f"uar_on_{name}": held_out["uar"] for name, held_out in model.cross_corpus.items()}
+    values = msgspec.to_builtins(model.schema)
+    figures = {name: value for name, value in (msgspec.to_builtins(metrics) or {}).items() if _is_number(value)}
+    figures |= {f"uar_on_{name}": held_out.uar for name, held_out in model.cross_corpus.items()}
     figures |= {f"training_{name}": value for name, value in training.items() if _is_number(value)}
-    notes = (
-        [str(metrics.get("description", ""))]
-        if metrics
-        else ["nothing was held out when it was trained, so it has no figures"]
-    )
+    notes = [metrics.description if metrics else "nothing was held out when it was trained, so it has no figures"]
     if not tables:
         notes.append("it has no tables of its evaluation, as a model in the package, or one of --split none")
     return Inspection(
@@ -130,7 +127,7 @@ def _of_model(path: str, model: Model) -> Inspection:
         columns=pl.DataFrame(schema={"name": pl.String, "dtype": pl.String}),
         spec={"model_id": model.model_id} | {name: values[name] for name in names if name in values},
         figures=figures,
-        counts={"emotion": dict(training.get("rows_by_emotion", {}))},
+        counts={"emotion": dict(model.schema.training.rows_by_emotion)},
         first=pl.DataFrame(),
         notes=tuple(notes),
     )

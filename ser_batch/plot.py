@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -80,7 +81,7 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
     starts, ends = (edges * FRAME_S for edges in runs(~activity.frames[number]))
     is_shown = ends - starts >= max(SHORTEST_SILENCE_S, 2 * duration_s / WAVEFORM_COLUMNS)
     close = duration_s <= SHORT_S
-    cut = dataclasses.replace(whole, hop_s=SHORT_HOP_S) if close else whole
+    cut = msgspec.structs.replace(whole, hop_s=SHORT_HOP_S) if close else whole
     return Look(
         path=recording.path,
         channel=number,
@@ -161,7 +162,7 @@ def _mfcc(recording: Recording, spec: FeatureSpec, segmentation: Segmentation, d
     edges = _edges(duration_s, min(MFCC_COLUMNS, max(1, int(duration_s / frame_s))))
     sums, counts = np.zeros((len(edges) - 1, spec.n_mfcc)), np.zeros(len(edges) - 1)
     total, squares, n_frames = np.zeros(spec.n_mfcc), np.zeros(spec.n_mfcc), 0
-    side_by_side = dataclasses.replace(segmentation, hop_s=segmentation.window_s)
+    side_by_side = msgspec.structs.replace(segmentation, hop_s=segmentation.window_s)
     for _, segment in segments(recording, front_end(spec), side_by_side):
         assert segment.features is not None  # no segment has too little speech
         frames = segment.features.astype(np.float64)
@@ -192,7 +193,7 @@ def _predictions(recording: Recording, model: Model, segmentation: Segmentation,
         {},
         frozenset(),
         min_speech=0.3,
-        prior=model.prior,
+        prior=model.schema.prior,
     )
     rows = [row for table, row in work.rows(recording, "") if table == MAIN]
     middles_s = np.array([(row["start_s"] + row["end_s"]) / 2 for row in rows])

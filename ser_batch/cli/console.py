@@ -328,8 +328,8 @@ def print_plot(seen: "Look", out: "Path", output: Output) -> None:
         f"{seen.silence_s:.1f} s of them silence"
     )
     output.line(f"model: {printable(seen.model.folder)} ({seen.model.model_id})")
-    if seen.model.values["license"]:
-        output.line(f"license: {seen.model.values['license']}")
+    if seen.model.schema.license:
+        output.line(f"license: {seen.model.schema.license}")
 
 
 def print_export(summary: "ExportSummary", output: Output) -> None:
@@ -342,8 +342,8 @@ def print_export(summary: "ExportSummary", output: Output) -> None:
         f"checked: {summary.n_checked} segments with onnxruntime, largest difference from score "
         f"{summary.largest_difference:.1e}"
     )
-    if summary.model.values["license"]:
-        output.line(f"license: {summary.model.values['license']}")
+    if summary.model.schema.license:
+        output.line(f"license: {summary.model.schema.license}")
 
 
 def _print_figures(report: "pl.DataFrame", columns: "list[str] | tuple[str, ...]", output: Output) -> None:
@@ -383,7 +383,7 @@ def _print_model(model: "Model", output: Output) -> None:
     from ser_batch.report.regimes import MOSTLY_NEUTRAL
 
     output.line(f"model: {printable(model.folder)} ({model.model_id})")
-    metrics = model.values["metrics"]
+    metrics = model.schema.metrics
     calls = model.regimes.get(MOSTLY_NEUTRAL)
     if calls:
         unseen = f"unseen corpora ({', '.join(map(printable, model.cross_corpus))})"
@@ -392,21 +392,21 @@ def _print_model(model: "Model", output: Output) -> None:
             f"accuracy: {figures} on mostly neutral speech composed from "
             f"{unseen if model.cross_corpus else 'held-out recordings'}. Expect less on real calls"
         )
-        if not model.cross_corpus:
-            output.line(printable(metrics["description"]))
+        if metrics and not model.cross_corpus:
+            output.line(printable(metrics.description))
     elif model.cross_corpus:
         of_each = ", ".join(
-            f"{printable(name)} {figures['uar']:.2f} (chance {1 / len(figures['labels']):.2f})"
+            f"{printable(name)} {figures.uar:.2f} (chance {1 / len(figures.labels):.2f})"
             for name, figures in model.cross_corpus.items()
         )
         output.line(f"accuracy: UAR on unseen corpora: {of_each}. Expect less on real calls")
     elif metrics:
-        description = printable(metrics["description"])
-        output.line(f"accuracy: UAR {metrics['uar']:.2f}, accuracy {metrics['accuracy']:.2f}. {description}")
+        description = printable(metrics.description)
+        output.line(f"accuracy: UAR {metrics.uar:.2f}, accuracy {metrics.accuracy:.2f}. {description}")
     else:
         output.line("accuracy: not known, nothing was held out when the model was trained")
-    if model.values["license"]:
-        output.line(f"license: {printable(model.values['license'])}")
+    if model.schema.license:
+        output.line(f"license: {printable(model.schema.license)}")
     better = model.recommended_model
     if better:
         output.line(

@@ -166,7 +166,7 @@ def export_result(summary: "ExportSummary") -> dict[str, Any]:
         "labels": list(summary.model.labels),
         "n_checked": summary.n_checked,
         "largest_difference": summary.largest_difference,
-        "license": summary.model.values["license"],
+        "license": summary.model.schema.license,
     }
 
 
@@ -181,7 +181,7 @@ def plot_result(seen: "Look", out: "Path") -> dict[str, Any]:
         "silence_s": seen.silence_s,
         "model": seen.model.folder,
         "model_id": seen.model.model_id,
-        "license": seen.model.values["license"],
+        "license": seen.model.schema.license,
     }
 
 
@@ -207,7 +207,7 @@ def score_result(summary: "ScoreSummary") -> dict[str, Any]:
     from ser_batch.report.predictions import page_file, side_tables
 
     side, model = side_tables(summary.out), summary.model
-    metrics = model.values["metrics"]
+    metrics = model.schema.metrics
     return {
         "out": summary.out,
         "calls": side["calls"],
@@ -220,10 +220,10 @@ def score_result(summary: "ScoreSummary") -> dict[str, Any]:
             "path": model.folder,
             "model_id": model.model_id,
             "labels": model.labels,
-            "license": model.values["license"],
-            "uar": metrics.get("uar"),
-            "accuracy": metrics.get("accuracy"),
-            "cross_corpus": {name: figures["uar"] for name, figures in model.cross_corpus.items()},
+            "license": model.schema.license,
+            "uar": metrics.uar if metrics else None,
+            "accuracy": metrics.accuracy if metrics else None,
+            "cross_corpus": {name: figures.uar for name, figures in model.cross_corpus.items()},
             "regimes": {name: dict(figures) for name, figures in model.regimes.items()},
             "recommended_model": model.recommended_model,
         },

@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from ser_batch.config.structs import Finite, Positive
 
 Array = npt.NDArray[np.float32]
 Sums = npt.NDArray[np.float64]
@@ -22,6 +25,15 @@ def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np
     is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
     level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
     return np.asarray(is_real & (level_db >= level_db.max(axis=1, keepdims=True, initial=-np.inf) - QUIET_DB))
+
+
+def summary_features(mfcc: Array, n_frames: Numbers) -> Array:
+    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
+    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
+    for i, n in enumerate(n_frames):
+        frames = mfcc[i, :n]
+        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
+    return out
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,18 +86,12 @@ class FrameStats:
         return out
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaler:
-    """Mean and deviation of each coefficient, fitted on the real frames of the training part.
+class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Mean and deviation of each coefficient, fitted on the real frames of the training part."""
 
-    Parameters
-    ----------
-    mean, scale
-        One number a coefficient.
-    """
-
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    # one number per coefficient
+    mean: tuple[Finite, ...]
+    scale: tuple[Positive, ...]
 
     def transform(self, mfcc: Array, n_frames: Numbers, stats: FrameStats | None = None) -> Array:
         """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again.

@@ -1,11 +1,12 @@
 """Metrics for people as text: the tables in the terminal, the model card."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import polars as pl
 
+from ser_batch.config.features import AnyFeatureSpec
 from ser_batch.errors import printable
+from ser_batch.model.schema import TrainedModel
 from ser_batch.report.html import render
 from ser_batch.report.metrics import SUMMARY_ROWS, main_rows
 from ser_batch.report.regimes import regimes_shown
@@ -63,9 +64,8 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
-def model_card(model: Mapping[str, Any]) -> str:
-    """Return MODEL_CARD.md of the values of a model.json."""
+def model_card(model: TrainedModel[AnyFeatureSpec]) -> str:
+    """Return MODEL_CARD.md of what a model.json says."""
     # ``{model_id}`` stands in it where the id goes, which is not known before the model is saved.
-    metrics = model["metrics"]
-    regimes = regimes_shown(metrics.get("regimes", {}))
-    return render("model_card.md.j2", model=model, metrics=metrics, training=model["training"], regimes=regimes)
+    regimes = regimes_shown(model.metrics.regimes if model.metrics else {})
+    return render("model_card.md.j2", model=model, metrics=model.metrics, training=model.training, regimes=regimes)
