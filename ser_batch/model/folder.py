@@ -16,12 +16,12 @@ from ser_batch.config.option_values import MAX_SAMPLING_RATE
 from ser_batch.config.options import HEAD_RECIPE, Normalize
 from ser_batch.config.variants import CLEAN
 from ser_batch.errors import EncoderError, ModelError, UsageError, did_you_mean
-from ser_batch.model.prediction import Predictor, summary_features, tempered
+from ser_batch.model.prediction import Predictor, tempered
 from ser_batch.model.schema import check_archive, check_used, read_values
 from ser_batch.model.sklearn_check import check_estimator
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
-from ser_batch.network.out_of_domain import Domain, DomainModel
+from ser_batch.network.out_of_domain import Domain, DomainModel, summary_features
 
 if TYPE_CHECKING:
     from ser_batch.network import numpy_inference

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.model.prediction import Array, Numbers, summary_features
+Array = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,3 +44,12 @@ class DomainModel:
         # It is about 1 for what was trained on.
         off = (summary_features(mfcc, n_frames) - np.asarray(self.mean)) / np.asarray(self.scale)
         return np.asarray(np.sqrt((off**2).mean(axis=1)))
+
+
+def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
+    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
+    for i, n in enumerate(n_frames):
+        frames = mfcc[i, :n]
+        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
+    return out
