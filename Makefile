@@ -64,7 +64,7 @@ docs: $(DOCS_INSTALLED)  ## Write docs/cli.md from the commands, build the site 
 	$(BIN)/python tests/make_docs.py
 	$(BIN)/mkdocs build --strict
 
-vega: $(INSTALLED)  ## Model anew the JavaScript of the charts
+vega: $(INSTALLED)  ## Bundle the JavaScript of the charts
 	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
