@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
 
 # a target, of which there are 11
 FUZZ_MINUTES ?= 10
@@ -13,7 +14,7 @@ TORCH_INSTALLED := $(TORCH)/.installed
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture fuzz lint format docs vega bench clean
+.PHONY: help install demo test coverage torture fuzz lint format docs vega bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -36,13 +37,17 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 test: lint  ## Lint, check types, run all tests, a file a core at a time
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+coverage: $(INSTALLED)  ## Run all tests with coverage; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term
+
 torture: $(INSTALLED)  ## Run the long tests: kills, faults; an hour
 	$(BIN)/python -m pytest -m torture
 
-lint: $(INSTALLED)  ## Ruff and mypy
+lint: $(INSTALLED)  ## Ruff, mypy and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 fuzz: $(INSTALLED)  ## Names, labels, jobs, recordings and models that are broken on purpose, 2 hours
 	SER_BATCH_FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest -s --timeout 0 tests/test_fuzz.py
@@ -51,10 +56,15 @@ format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED)  ## Write docs/cli.md anew, from the commands
-	$(BIN)/python tests/make_docs.py
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
-vega: $(INSTALLED)  ## Model anew the JavaScript of the charts
+docs: $(DOCS_INSTALLED)  ## Write docs/cli.md from the commands, build the site in site/
+	$(BIN)/python tests/make_docs.py
+	$(BIN)/mkdocs build --strict
+
+vega: $(INSTALLED)  ## Bundle the JavaScript of the charts
 	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
@@ -74,5 +84,5 @@ bench: $(INSTALLED) $(TORCH_INSTALLED)  ## Measure speed and memory beside peers
 	$(BENCH)/train.py --torch-python $(TORCH)/bin/python --runs 2 --epochs 2
 	$(BENCH)/large_table.py --gigabytes 0.6
 
-clean:  ## Remove the virtual environments, the demo and the benchmarks' audio
-	rm -rf $(VENV) $(TORCH) demo .bench
+clean:  ## Remove the virtual environments, the demo, the site and the benchmarks' audio
+	rm -rf $(VENV) $(TORCH) demo site .bench

@@ -278,7 +278,7 @@ def test_an_output_that_cannot_be_made_is_status_1(root, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--preset", "opera"], "opera.*ravdess.*telephone"),
+        (["--preset", "opera"], "opera.*wideband.*telephone"),
         (["--segments", "words"], "words.*clip.*windows.*labels"),
         (["--channels", "left"], "channels 'left'; expected mix, split, or numbers such as 0,1"),
         (["--channels", "0,0"], "channels '0,0'; expected"),

@@ -207,14 +207,14 @@ def test_the_window_that_is_suggested_is_accepted_and_fits_the_frames(spec):
         (ScoreOptions, {"jobs": -1}, "--jobs -1"),
         (ScoreOptions, {"shard_size": 0}, "--shard-size 0"),
         (FeaturizeOptions, {"verify": -1}, "--verify -1"),
-        (FeaturizeOptions, {"preset": "radio"}, "preset 'radio'; expected one of ravdess, telephone"),
+        (FeaturizeOptions, {"preset": "radio"}, "preset 'radio'; expected one of wideband, telephone"),
         (FeaturizeOptions, {"segments": "windows", "window": 5.0}, "does not fit"),
         (FeaturizeOptions, {"segments": "clips"}, "segments 'clips'"),
         (FeaturizeOptions, {"channels": "left"}, "channels 'left'"),
         (ScoreOptions, {"segments": "clips"}, "segments 'clips'"),
         (ScoreOptions, {"hop": 0.0}, "hop 0.0"),
         (ScoreOptions, {"channels": "left"}, "channels 'left'"),
-        (TrainOptions, {"estimator": "gbm"}, "estimator 'gbm'; expected one of cnn, svm"),
+        (TrainOptions, {"estimator": "gbm"}, "estimator 'gbm'; expected one of network, svm"),
         (TrainOptions, {"recipe": "none"}, "recipe 'none'"),
         (TrainOptions, {"epochs": 0}, "--epochs 0"),
         (TrainOptions, {"seed": -1}, "--seed -1"),
@@ -462,7 +462,7 @@ def test_set_overrides_a_key_in_every_table_of_that_name(read):
     )
     _, first, second, train, score = (options for _, options in job.steps)
     assert job.steps[0][0] == Path("there")
-    assert first.out == second.out == Path("cross_corpus")
+    assert first.out == second.out == Path("elsewhere")
     assert first.jobs == second.jobs == 1
     assert (first.name, second.name) == (None, "second")
     assert train.epochs == 2

@@ -783,7 +783,7 @@ def test_labels_no_longer_given_leave_what_the_names_say(tmp_path):
 @pytest.mark.parametrize(
     ("change", "differs"),
     [
-        ({"root": "cross_corpus"}, "root was .*audio'.* and is .*elsewhere'"),
+        ({"root": "elsewhere"}, "root was .*audio'.* and is .*elsewhere'"),
         ({"preset": "wideband"}, "feature_spec.sampling_rate was 8000 and is 22050"),
         ({"name": "other"}, "dataset was 'audio' and is 'other'"),
         ({"segments": "windows"}, "segmentation.mode was 'clip' and is 'windows'"),
@@ -791,7 +791,7 @@ def test_labels_no_longer_given_leave_what_the_names_say(tmp_path):
     ],
 )
 def test_another_run_into_the_same_folder_is_refused_with_what_differs(change, differs, small, tmp_path):
-    shutil.copytree(small, tmp_path / "cross_corpus")
+    shutil.copytree(small, tmp_path / "elsewhere")
     root, options = tmp_path / change.get("root", "audio"), {key: change[key] for key in change if key != "root"}
     before = files_of(tmp_path / "out")
 
@@ -908,7 +908,7 @@ def test_a_touched_file_is_read_once_more_and_then_known(small, tmp_path, monkey
     for file in small.iterdir():
         os.utime(file, ns=(1, 1))
     assert run(small, tmp_path / "out").n_done == 0
-    monkeypatch.setattr("ser_batch.runs.worker.content_hash_of", None)  # a call would raise
+    monkeypatch.setattr("ser_batch.runs.planning.content_hash_of", None)  # a call would raise
     assert run(small, tmp_path / "out").n_done == 0
 
 

@@ -383,7 +383,7 @@ def test_heads_start_from_a_model_and_stay_near_it(small, monkeypatch, tmp_path)
 
     def distance(near):
         recipe = dataclasses.replace(SMALL, near=near)
-        monkeypatch.setattr("ser_batch.network.recipes.HEAD", recipe)
+        monkeypatch.setattr("ser_batch.training.heads.HEAD", recipe)
         out = tmp_path / f"after-{near}"
         run([other], out, split="none", init=str(tmp_path / "before"))
         loaded = load_model(out)

@@ -179,7 +179,7 @@ def test_a_model_that_started_elsewhere_is_another_one(options, calls, tuned, sm
     if options:
         start = load_start(TrainOptions(init=str(small_model)))
         other = dataclasses.replace(start.model, values={**start.model.values, "model_id": "0123456789abcdef"})
-        monkeypatch.setattr("ser_batch.training.finetune.load_start", lambda _: dataclasses.replace(start, model=other))
+        monkeypatch.setattr("ser_batch.training.run.load_start", lambda _: dataclasses.replace(start, model=other))
     was = values_of(tuned)["init"]["model_id"]
     now = "'0123456789abcdef'" if options else "None"
     with pytest.raises(OutputError, match=f"init was '{was}' and is {now}.*--overwrite"):

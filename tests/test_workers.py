@@ -447,7 +447,7 @@ def test_of_many_that_begin_together_one_at_a_time_holds_an_output(tmp_path):
     assert held >= 4
 
 
-@pytest.mark.parametrize("who", ["nobody", "gone", "alive", "cross_corpus"])
+@pytest.mark.parametrize("who", ["nobody", "gone", "alive", "elsewhere"])
 def test_without_locks_of_the_file_system_the_record_decides(who, tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -459,12 +459,12 @@ def test_without_locks_of_the_file_system_the_record_decides(who, tmp_path, monk
     record = {
         "gone": {"pid": gone.pid, "host": socket.gethostname()},
         "alive": {"pid": os.getpid(), "host": socket.gethostname()},
-        "cross_corpus": {"pid": gone.pid, "host": "another.example"},
+        "elsewhere": {"pid": gone.pid, "host": "another.example"},
     }.get(who)
     if record is not None:
         file.write_text(json.dumps(record | {"started": "2026-03-01T00:00:00+00:00"}))
 
-    if who in ("alive", "cross_corpus"):
+    if who in ("alive", "elsewhere"):
         refused = rf"process {record['pid']} on {record['host']}.*remove {file}"
         with pytest.raises(OutputError, match=refused), locked(file, tmp_path):
             pass

@@ -19,8 +19,9 @@ from ser_batch.errors import EncoderError, ModelError, UsageError, did_you_mean
 from ser_batch.model.prediction import Predictor, tempered
 from ser_batch.model.schema import CrossCorpus, ModelSchema, model_id_of, read_schema
 from ser_batch.model.sklearn_check import check_archive, check_estimator
-from ser_batch.network.cmvn import Scaler, summary_features
+from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
+from ser_batch.network.out_of_domain import summary_features
 
 if TYPE_CHECKING:
     from ser_batch.network import numpy_inference

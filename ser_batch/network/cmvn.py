@@ -27,15 +27,6 @@ def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np
     return np.asarray(is_real & (level_db >= level_db.max(axis=1, keepdims=True, initial=-np.inf) - QUIET_DB))
 
 
-def summary_features(mfcc: Array, n_frames: Numbers) -> Array:
-    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
-    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
-    for i, n in enumerate(n_frames):
-        frames = mfcc[i, :n]
-        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
-    return out
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameStats:
     """What was heard of some speakers: sums over the frames of their MFCCs that are speech."""

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch.config.structs import Finite, Positive
-from ser_batch.network.cmvn import Array, Numbers, summary_features
 
+Array = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int64]
 # embeddings are some units large, and so is what tells speech from other sounds
 _Weight = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 
@@ -46,3 +47,12 @@ class DomainModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         # It is about 1 for what was trained on.
         off = (summary_features(mfcc, n_frames) - np.asarray(self.mean)) / np.asarray(self.scale)
         return np.asarray(np.sqrt((off**2).mean(axis=1)))
+
+
+def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
+    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
+    for i, n in enumerate(n_frames):
+        frames = mfcc[i, :n]
+        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
+    return out

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch.config.features import EncoderSpec
-from ser_batch.network.cmvn import summary_features
-from ser_batch.network.out_of_domain import Domain, DomainModel
+from ser_batch.network.out_of_domain import Domain, DomainModel, summary_features
 from ser_batch.segments.front_ends import front_end
 from ser_batch.sounds.kinds import KINDS, sound
 from ser_batch.tables.features import Features, corpora
