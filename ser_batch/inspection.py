@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_batch.config.structs import as_json
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, shipped_models
 from ser_batch.report.predictions import side_tables
@@ -105,15 +105,14 @@ def _of_model(path: str, model: Model) -> Inspection:
     """Look at a checked model folder."""
     files = sorted(file for file in model.folder.iterdir() if file.is_file())
     tables = [file for file in files if file.suffix == ".parquet"]
-    metrics, training = model.schema.metrics, msgspec.to_builtins(model.schema.training)
+    values, metrics = as_json(model.schema), model.schema.metrics
     names = (
         "estimator", "recipe", "labels", "normalize", "feature_spec", "segmentation", "split", "cross_validated",
         "train_variants", "conditions", "seed", "seeds", "epochs", "temperature", "license", "created", "versions",
     )  # fmt: skip
-    values = msgspec.to_builtins(model.schema)
-    figures = {name: value for name, value in (msgspec.to_builtins(metrics) or {}).items() if _is_number(value)}
+    figures = {name: value for name, value in (values["metrics"] or {}).items() if _is_number(value)}
     figures |= {f"uar_on_{name}": held_out.uar for name, held_out in model.cross_corpus.items()}
-    figures |= {f"training_{name}": value for name, value in training.items() if _is_number(value)}
+    figures |= {f"training_{name}": value for name, value in values["training"].items() if _is_number(value)}
     notes = [metrics.description if metrics else "nothing was held out when it was trained, so it has no figures"]
     if not tables:
         notes.append("it has no tables of its evaluation, as a model in the package, or one of --split none")

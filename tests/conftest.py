@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from model_json import MINIMAL, trained
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # a test that imports Keras by itself gets the same one
 # a few small networks are trained again and again; JAX compiles each of them once for all tests, also for those of
@@ -170,14 +171,9 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
             layer.set_weights([generator.normal(0, 0.1, layer.get_weights()[0].shape)])
     folder = tmp_path_factory.mktemp("heads") / "heads"
     folder.mkdir()
-    values = {
-        "schema_version": 1,
+    values = MINIMAL | {
         "description": "Heads on embeddings of whisper-tiny.en",
-        "estimator": "network",
         "recipe": "head",
-        "normalize": "none",
-        "epochs": 1,
-        "seed": 1,
         "split": "none",
         "feature_spec": loaded.spec.to_dict(),
         "feature_spec_hash": loaded.spec.digest(),
@@ -191,8 +187,6 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "temperature_of_calls": 1.0,
         "prior": {"neutral": 0.5},
         "training": {"n_rows": 8, "n_recordings": 8, "n_speakers": 1, "datasets": ["voices"]},
-        "metrics": {},
-        "license": "",
     }
-    save_model(folder, values, network, "{model_id}\n")
+    save_model(folder, trained(values), network, "{model_id}\n")
     return folder

@@ -70,7 +70,7 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
     train(
         [small_features], TrainOptions(out=tmp_path / "model", estimator="logistic", split="none"), say=lambda _: None
     )
-    assert load_model(tmp_path / "model").mfcc_domain is None
+    assert load_model(tmp_path / "model").schema.mfcc_domain is None
     assert "mfcc_domain" not in json.loads((tmp_path / "model" / "model.json").read_text())
 
 

@@ -114,5 +114,5 @@ def test_train_survives_kills(n_kills, small_features, small_model, tmp_path):
     killed(arguments, tmp_path / "model", n_kills=n_kills, seconds=seconds, seed=3)
     whole, broken = (load_model(tmp_path / name) for name in ("whole", "model"))
     assert broken.model_id == whole.model_id == load_model(small_model).model_id
-    assert broken.values["metrics"] == whole.values["metrics"]
+    assert broken.schema.metrics == whole.schema.metrics
     assert not hidden(tmp_path)

@@ -6,6 +6,7 @@ import tracemalloc
 import zipfile
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 import scipy.fft
@@ -466,7 +467,7 @@ def test_whatever_is_changed_padding_is_zero_frames_fit_the_segment_and_the_seed
 
 @pytest.mark.parametrize("ratio_db", [0.0, 15.0])
 def test_noise_adds_power_to_all_bands_as_far_below_the_segment_as_was_asked_for(ratio_db):
-    spec = dataclasses.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
+    spec = msgspec.structs.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
     mfcc, counts = segments_of([50] * 20 + [25] * 20, spec=spec)
     changes = dataclasses.replace(NOTHING, noise_share=1, noise_db=(ratio_db, ratio_db))
     out, _ = augmented(mfcc, counts, changes, spec, np.random.default_rng(0))
@@ -506,7 +507,7 @@ def test_warps_are_the_identity_at_no_warp():
 
 @pytest.mark.parametrize("center", [12, 25, 40])
 def test_a_warp_moves_a_peak_of_the_spectrum_along_the_mel_axis(center):
-    spec = dataclasses.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
+    spec = msgspec.structs.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
     log_mel = np.exp(-0.5 * ((np.arange(spec.n_mels) - center) / 2.5) ** 2)
     warped = scipy.fft.dct(log_mel, norm="ortho") @ warp_matrices(spec, 0.2)
     bands = np.arange(spec.n_mels)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from model_json import SAVED, trained
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
@@ -483,7 +484,9 @@ def test_classical_models_on_embeddings_are_scored_without_a_reference(few, smal
     values = json.loads((small_heads / "model.json").read_text()) | {"estimator": "logistic", "recipe": None}
     values |= {"scaler": None, "temperature": 1.0}
     (tmp_path / "model").mkdir()
-    save_model(tmp_path / "model", values, estimator, "")
+    for name in SAVED:
+        del values[name]
+    save_model(tmp_path / "model", trained(values), estimator, "")
     summary = run(few, tmp_path / "preds.parquet", tmp_path / "model", prior="balanced")
     assert summary.reference is None
     found = rows_of(summary.out).filter(path="stereo.wav")

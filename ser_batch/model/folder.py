@@ -21,7 +21,7 @@ from ser_batch.model.schema import CrossCorpus, ModelSchema, model_id_of, read_s
 from ser_batch.model.sklearn_check import check_archive, check_estimator
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
-from ser_batch.network.out_of_domain import summary_features
+from ser_batch.network.out_of_domain import Domain, summary_features
 
 if TYPE_CHECKING:
     from ser_batch.network import numpy_inference
@@ -160,6 +160,11 @@ class Model:
         if self.cross_corpus or default is None:
             return None
         return DEFAULT_MODEL if load_model(default).cross_corpus else None
+
+    @property
+    def domain(self) -> Domain | None:
+        """What tells which embeddings are out of domain; None for models that do not know."""
+        return self.schema.domain
 
     @property
     def n_numbers(self) -> int:

@@ -6,9 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ser_batch.config.features import AnyFeatureSpec, convert_with_spec
+from ser_batch.config.structs import as_json
 from ser_batch.model.folder import CARD_FILE, MODEL_FILE, MODEL_FILES, Model, network_contents
 from ser_batch.model.schema import ModelSchema, TrainedModel, model_id_of
 from ser_batch.storage.atomic import atomic_path, write_json, write_text
@@ -43,7 +42,7 @@ def save_model(folder: Path, trained: TrainedModel[AnyFeatureSpec], model: Any, 
             skops.io.dump(model, temporary)
             contents = temporary.read_bytes()
     # as they will be read back, which the id is of
-    values = msgspec.to_builtins(trained)
+    values = as_json(trained)
     trained = convert_with_spec(values, TrainedModel)
     values |= {
         "model_id": model_id_of(contents, trained),
@@ -53,7 +52,7 @@ def save_model(folder: Path, trained: TrainedModel[AnyFeatureSpec], model: Any, 
     }
     schema: ModelSchema[AnyFeatureSpec] = convert_with_spec(values, ModelSchema)
     write_text(folder / CARD_FILE, card.replace("{model_id}", schema.model_id))
-    write_json(folder / MODEL_FILE, msgspec.to_builtins(schema))
+    write_json(folder / MODEL_FILE, as_json(schema))
     return Model(folder, schema)
 
 

@@ -17,7 +17,7 @@ from ser_batch.config.features import (
 from ser_batch.config.option_values import are_shares
 from ser_batch.config.options import HEAD_RECIPE, Estimator, Normalize, RecipeName, VocalChannel
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.config.structs import Positive, Sha256, read_object
+from ser_batch.config.structs import Positive, Sha256, as_json, read_object
 from ser_batch.corpus.labels import is_label
 from ser_batch.errors import ModelError, UsageError
 from ser_batch.network.cmvn import Scaler
@@ -209,7 +209,7 @@ class ModelSchema(TrainedModel[Spec_co], Generic[Spec_co], frozen=True, kw_only=
 
 def model_id_of(contents: bytes, trained: TrainedModel[AnyFeatureSpec]) -> str:
     """Return 16 hex digits of what identifies a network or estimator, and of what model.json says of it."""
-    kept = {name: value for name, value in msgspec.to_builtins(trained).items() if name not in _NOT_IN_ID}
+    kept = {name: value for name, value in as_json(trained).items() if name not in _NOT_IN_ID}
     return hashlib.sha256(contents + canonical_json(kept).encode()).hexdigest()[:16]
 
 

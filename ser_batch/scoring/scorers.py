@@ -104,7 +104,7 @@ class _OnEmbeddings(Judge["Embedding"]):
         tells_domain: bool,
     ) -> None:
         self._applied, self._log_prior, self._archive, self._is_call = applied, log_prior, archive, is_call
-        self._domain = loaded.schema.domain if tells_domain else None
+        self._domain = loaded.domain if tells_domain else None
         self._voices = OnlineCmvn() if isinstance(applied, HeadModel) else None
 
     @property

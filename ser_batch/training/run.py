@@ -15,6 +15,7 @@ import polars as pl
 from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import HEAD_RECIPE, TrainOptions
+from ser_batch.config.structs import as_json
 from ser_batch.config.variants import CLEAN
 from ser_batch.errors import InputError, ModelError, OutputError
 from ser_batch.model.folder import MODEL_FILE, Model, load_model
@@ -116,7 +117,7 @@ def train(
             # another run of the same command may have ended since
             before = _trained_before(options, identity)
             before = before or _train(data, labels, plan, options, start, identity, started, say)
-    metrics: dict[str, Any] = msgspec.to_builtins(before.schema.metrics) or {}
+    metrics: dict[str, Any] = as_json(before.schema.metrics) or {}
     segments = segment_numbers(data)
     return TrainSummary(
         out=options.out,
@@ -172,7 +173,7 @@ def _train(
     if not is_mfcc:
         say("encoding sounds that are not speech")
         sounds_of(data)  # kept for all folds, and refused before the first if the encoder is not there
-    checkpoints = Checkpoints(options.out, msgspec.to_builtins(identity), say)
+    checkpoints = Checkpoints(options.out, as_json(identity), say)
     n_folds = len({part.fold for part in plan.parts})
     # a baseline is what the same rows give without
     plain = Settings(epochs=options.epochs, checkpoints=checkpoints, has_other_folds=n_folds > 1)
