@@ -235,6 +235,7 @@ def test_speech_is_found_in_calls(clips, tmp_path):
     assert precision >= 0.90
 
 
+@pytest.mark.slow
 def test_real_speech_is_found_in_calls(shared, tmp_path):
     """An hour of sound: with a third of it, who speaks softly over which noise moves the recall by 0.01."""
     clips = calls_corpus.recorded_clips(shared / "ravdess")
@@ -332,6 +333,7 @@ def test_every_encoding_of_a_call_is_decoded_to_the_same_sound(clips, tmp_path):
             assert error == 0, name
 
 
+@pytest.mark.slow
 def test_every_encoding_of_real_speech_gets_nearly_the_same_labels(shared, tmp_path):
     clips = calls_corpus.recorded_clips(shared / "ravdess", at_most=32)
     spoken = calls_corpus.in_16_bits(line_of(clips)[:, None])
