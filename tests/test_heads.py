@@ -27,7 +27,7 @@ from ser_batch.training.heads import EmbeddedSegments, fit_embedding_scaler, wit
 from ser_batch.training.multi_corpus import corpora_of, target_shares
 from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers
 from ser_batch.training.run import train
-from ser_batch.training.tasks import FoldTask, HeadsTried, Run, label_numbers
+from ser_batch.training.tasks import FoldResult, FoldTask, HeadsTried, label_numbers
 
 SPEC = EncoderSpec(encoder="toy", source="none", revision="1", license="MIT", sha256="0" * 64, outputs=(1,), width=6)
 SIZE = SPEC.embedding_size
@@ -350,7 +350,7 @@ def test_temperatures_are_those_of_what_others_say(model):
     nothing = np.empty(0, dtype=np.int64)
     part = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
     probabilities = np.empty((0, 3)), nothing
-    before = Run(part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0))
+    before = FoldResult(part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0))
     after = with_temperatures(before, [tried(model, 0.5)], LABELS)
     assert after.temperature > 1 > with_temperatures(before, [tried(model, 1.0)], LABELS).temperature
     assert after.heads.model.temperature == after.temperature
