@@ -249,29 +249,29 @@ def test_the_default_output_of_a_command_is_the_default_input_of_the_next():
 def test_a_network_trains_on_all_variants_if_its_recipe_is_robust_and_whatever_is_named_otherwise():
     assert TrainOptions().kind == "robust"
     assert TrainOptions(estimator="svm").kind == "svm"
-    assert TrainOptions().wanted_train_variants is None
+    assert TrainOptions().train_variant_names is None
     for options in ({"recipe": "published"}, {"estimator": "logistic"}):
-        assert TrainOptions(**options).wanted_train_variants == ("clean",)
-        assert TrainOptions(**options, train_variants="all").wanted_train_variants is None
-    assert TrainOptions(train_variants="g711, clean").wanted_train_variants == ("g711", "clean")
+        assert TrainOptions(**options).train_variant_names == ("clean",)
+        assert TrainOptions(**options, train_variants="all").train_variant_names is None
+    assert TrainOptions(train_variants="g711, clean").train_variant_names == ("g711", "clean")
 
 
 def test_conditions_and_baselines_are_lists_without_doubles_and_sets_are_written_out():
     options = TrainOptions(conditions="noise10, clean,noise10", baselines="svm, majority,svm")
-    assert options.wanted_conditions == ("noise10", "clean")
-    assert options.wanted_baselines == ("svm", "majority")
-    assert TrainOptions().wanted_conditions == ("clean",)
-    assert TrainOptions().wanted_baselines == ()
+    assert options.condition_names == ("noise10", "clean")
+    assert options.baseline_names == ("svm", "majority")
+    assert TrainOptions().condition_names == ("clean",)
+    assert TrainOptions().baseline_names == ()
     assert (
-        TrainOptions(conditions="robust").wanted_conditions == FeaturizeOptions(variants="robust").wanted_variants.names
+        TrainOptions(conditions="robust").condition_names == FeaturizeOptions(variants="robust").variant_set.names
     )
 
 
 def test_roles_are_read_and_the_wanted_ones_must_be_among_them():
     options = ScoreOptions(channel_roles=" 0 = agent, 1=customer", roles="customer")
     assert options.role_of_channel == {0: "agent", 1: "customer"}
-    assert options.wanted_roles == {"customer"}
-    assert ScoreOptions(channel_roles="0=a,1=b").wanted_roles == frozenset()
+    assert options.scored_roles == {"customer"}
+    assert ScoreOptions(channel_roles="0=a,1=b").scored_roles == frozenset()
     assert ScoreOptions().role_of_channel == {}
     with pytest.raises(UsageError, match="--roles names boss"):
         ScoreOptions(channel_roles="0=agent,1=customer", roles="customer,boss")

@@ -189,7 +189,7 @@ def test_a_job_says_it_too(tmp_path):
     ((_, options),) = read_job(tmp_path / "job.toml").steps
     assert options.max_duration == 60.0
     ((_, options),) = read_job(tmp_path / "job.toml", ("featurize.max_duration=inf",)).steps
-    assert options.reading_identity == {"max_duration": "inf"}
+    assert options.reader_settings == {"max_duration": "inf"}
 
 
 def test_an_output_belongs_to_the_limit_only_where_it_is_another_one(long_one, tmp_path):

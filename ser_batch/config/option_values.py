@@ -41,6 +41,25 @@ def holds_out_corpora(protocol: str) -> bool:
     return protocol == "corpus" or bool(held_out_corpora(protocol))
 
 
+def parse_channel_roles(text: str) -> dict[int, str]:
+    """Return the role by channel number of ``agent,customer``, in channel order, or of ``0=agent,1=customer``."""
+    items = [item.strip() for item in text.split(",")]
+    if not any("=" in item or item.isdecimal() for item in items):
+        items = [f"{number}={role}" for number, role in enumerate(items)]
+    roles: dict[int, str] = {}
+    for item in items:
+        number, equals, role = (part.strip() for part in item.partition("="))
+        if not (number.isdecimal() and len(number) < 10 and equals and role):
+            raise UsageError(
+                f"--channel-roles {text!r}; expected roles in channel order, such as agent,customer, or with their "
+                "channels, such as 0=agent,1=customer"
+            )
+        if int(number) in roles:
+            raise UsageError(f"--channel-roles {text!r}; names channel {int(number)} twice, leave one of the two out")
+        roles[int(number)] = role
+    return roles
+
+
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([mhdw])")
 

@@ -112,12 +112,12 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         "root": utf8(manifest.root),
         "model_id": model.model_id,
         "segmentation": segmentation.identity(),
-        "channel_roles": options.channel_roles,
-        "roles": options.roles,
+        "channel_roles": {str(channel): role for channel, role in options.role_of_channel.items()},
+        "only": sorted(options.scored_roles),
         "min_confidence": options.min_confidence,
         "min_speech": options.min_speech_ratio,
         "prior": prior_text(prior),
-        **options.reading_identity,
+        **options.reader_settings,
         "corpus": named_corpus(options),
     }
     one_file = options.out.suffix == ".parquet"
@@ -132,10 +132,10 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             model.model_id,
             segmentation,
             options.role_of_channel,
-            options.wanted_roles,
+            options.scored_roles,
             options.min_confidence,
             options.min_speech_ratio,
-            options.wanted_raw_format,
+            options.headerless_format,
             options.max_duration,
             prior,
         )

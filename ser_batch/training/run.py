@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec.structs
 import numpy as np
 import polars as pl
 
@@ -88,7 +89,7 @@ def train(
     folders = tuple(features) or (DEFAULT_FEATURES,)
     start = load_start(options)
     if start is not None:
-        options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.normalize)
+        options = msgspec.structs.replace(options, recipe=start.recipe, normalize=start.model.normalize)
     options = options.for_features(read_features_spec(folders[0]).spec)  # before anything is read that takes time
     data = load_features(folders, wanted=_wanted(options), scratch=options.out.parent)
     if start is not None:
@@ -136,8 +137,8 @@ def train(
 def _wanted(options: TrainOptions) -> dict[str, set[str]]:
     """Return the columns and values of the rows that are read at all."""
     wanted = {}
-    if options.wanted_train_variants is not None:
-        wanted["variant"] = {*options.wanted_train_variants, *options.wanted_conditions}
+    if options.train_variant_names is not None:
+        wanted["variant"] = {*options.train_variant_names, *options.condition_names}
     if "both" not in (options.vocal_channel, options.test_vocal_channel):
         wanted["vocal_channel"] = {options.vocal_channel, options.test_vocal_channel}
     return wanted
@@ -180,10 +181,10 @@ def _train(
         plain,
         start=start,
         soft_labels=options.soft_labels,
-        voices=speaker_stats_of(data, options.wanted_normalize) if is_mfcc else None,
+        voices=speaker_stats_of(data, options.cmvn_reference) if is_mfcc else None,
         voices_alone=speaker_stats_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
     )
-    wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
+    wanted = dict.fromkeys((options.model_name, *options.baseline_names))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
     calibrates = options.estimator == "network" and holds_out_corpora(options.split)
     runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
@@ -253,9 +254,9 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
         "split": options.split,
         "vocal_channel": options.vocal_channel,
         "test_vocal_channel": options.test_vocal_channel,
-        "train_variants": options.wanted_train_variants,
-        "conditions": options.wanted_conditions,
-        "baselines": options.wanted_baselines,
+        "train_variants": options.train_variant_names,
+        "conditions": options.condition_names,
+        "baselines": options.baseline_names,
         "seed": options.seed,
         "seeds": options.seeds,
         "data_hash": digest.hexdigest(),
@@ -264,7 +265,7 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
     }
     # not there at all without --init, --soft-labels and --normalize, so that such models keep their ids
     identity |= {"soft_labels": True} if options.soft_labels else {}
-    identity |= {"normalize": options.wanted_normalize} if options.wanted_normalize != "none" else {}
+    identity |= {"normalize": options.cmvn_reference} if options.cmvn_reference != "none" else {}
     return identity | ({"init": start.record()} if start else {})
 
 
@@ -315,7 +316,7 @@ def _warnings(
         yield f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
     if plan.n_left_out:
         yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
-    if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:
+    if options.kind == "robust" and options.train_variant_names is None and set(data.rows["variant"]) == {CLEAN}:
         yield (
             "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
             "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
