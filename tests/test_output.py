@@ -149,7 +149,7 @@ def test_verbose_tells_versions_settings_shards_and_every_reject(folder):
     status, out, err = run("featurize", "calls", "--jobs", 1, "--verbose", "--shard-size", 10)
     assert status == 0
     assert re.search(r"^ser-batch \S+, python \S+, numpy ", err, re.MULTILINE)
-    assert "preset=ravdess" in err
+    assert "preset=wideband" in err
     assert re.search(r"featurize: part-000001: \d+ recordings, \d+ rows, \d+ rejected, \d+\.\d s of audio; ", err)
     assert err.count("rejected (") == 13
     assert "part-000001" not in out

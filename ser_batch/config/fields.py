@@ -67,6 +67,7 @@ def option(
     choices: tuple[str, ...] = (),
     completes: str = "",
     is_remote: bool = False,
+    is_input: bool = False,
 ) -> msgspec.Meta:
     """Describe an option.
 
@@ -88,12 +89,13 @@ def option(
         ``models``, for a shell to complete their names.
     is_remote
         Whether a path may be an address, such as ``s3://bucket/calls``.
+    is_input
+        Whether a file has to be there when it is named on the command line; a step of a job may make it.
     """
     assert group in GROUPS
-    extra = {"group": group, "default": default, "metavar": metavar, "short": short}
-    return msgspec.Meta(
-        description=help, extra=extra | {"choices": choices, "completes": completes, "is_remote": is_remote}
-    )
+    extra: dict[str, Any] = {"group": group, "default": default, "metavar": metavar, "short": short}
+    extra |= {"choices": choices, "completes": completes, "is_remote": is_remote, "is_input": is_input}
+    return msgspec.Meta(description=help, extra=extra)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +154,7 @@ class Field:
             value = str(value)
         try:
             if self.is_path and value is not None:
-                return self._path(value)
+                return self._path(value, is_text=is_text)
             converted = msgspec.convert(value, self.hint, strict=not is_text)
         # ValueError: an integer of thousands of digits
         except (msgspec.ValidationError, ValueError) as error:
@@ -161,11 +163,13 @@ class Field:
             raise self._refusal(value, is_text)
         return converted
 
-    def _path(self, value: Any) -> Any:
+    def _path(self, value: Any, *, is_text: bool) -> Any:
         if not (isinstance(value, str | Path) or is_remote(value)) or "\0" in str(value):
             raise ValueError
         if not self.extra["is_remote"] and "://" in str(value):
             raise UsageError(f"{self.flag} {value}; expected a path on this machine")
+        if is_text and self.extra["is_input"] and not Path(value).is_file():
+            raise UsageError(f"{self.flag} {value}: no such file")
         return place(value)
 
     def _refusal(self, value: Any, is_text: bool) -> UsageError:

@@ -87,6 +87,7 @@ class RunOptions(Options, frozen=True, kw_only=True):
             "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.",
             default="none",
             metavar="FILE",
+            is_input=True,
         ),
     ] = initial(None)
     corpus: Annotated[
