@@ -23,7 +23,7 @@ from ser_batch.runs.cluster import connected
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.planning import Plan
 from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import _without_rows, labelled, named_corpus, nothing_done, run_recordings
+from ser_batch.runs.run import _without_rows, labelled, nothing_done, run_recordings
 from ser_batch.runs.store import Store
 from ser_batch.runs.worker import Work
 from ser_batch.storage.atomic import write_json
@@ -101,8 +101,7 @@ def featurize(
         "feature_spec": spec.to_dict(),
         "segmentation": segmentation.identity(),
         "variants": dataclasses.asdict(options.variant_set),
-        **options.reader_settings,
-        "corpus": named_corpus(options),
+        **options.stored(),
         "votes": list(voted) or None,
     }
     with connected(options) as cluster, claimed(options.out):
@@ -126,7 +125,7 @@ def featurize(
             spec,
             segmentation,
             options.variant_set,
-            options.headerless_format,
+            options.reader_settings.raw_format,
             voted,
             options.max_duration,
             encoder_place,

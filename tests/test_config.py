@@ -229,7 +229,7 @@ def test_the_window_that_is_suggested_is_accepted_and_fits_the_frames(spec):
         (TrainOptions, {"epochs": "3"}, "--epochs '3'; expected a whole number"),
         (TrainOptions, {"out": "s3://bucket/model"}, "--out s3://bucket/model; expected a path on this machine"),
         (FeaturizeOptions, {"window": float("nan")}, "--window nan; expected a number from 0.01 to 86400"),
-        (FeaturizeOptions, {"timeout": float("inf")}, "--timeout inf; expected a number above 0, up to 1e+09"),
+        (FeaturizeOptions, {"timeout": float("inf")}, "--timeout inf; expected a number above 0, up to 1000000000"),
         (FeaturizeOptions, {"max_duration": 0}, "--max-duration 0; expected a number above 0"),
         (ScoreOptions, {"min_speech": 1.5}, "--min-speech 1.5; expected a number from 0 to 1"),
         (SynthOptions, {"actors": 25}, "--actors 25; expected a whole number from 1 to 24"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,7 @@ def option(
     completes: str = "",
     is_remote: bool = False,
     is_input: bool = False,
+    decides_rows: bool = False,
 ) -> msgspec.Meta:
     """Describe an option.
 
@@ -91,10 +93,13 @@ def option(
         Whether a path may be an address, such as ``s3://bucket/calls``.
     is_input
         Whether a file has to be there when it is named on the command line; a step of a job may make it.
+    decides_rows
+        Whether it is stored with the output, which then belongs to its value.
     """
     assert group in GROUPS
     extra: dict[str, Any] = {"group": group, "default": default, "metavar": metavar, "short": short}
     extra |= {"choices": choices, "completes": completes, "is_remote": is_remote, "is_input": is_input}
+    extra["decides_rows"] = decides_rows
     return msgspec.Meta(description=help, extra=extra)
 
 
@@ -186,7 +191,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         for field in fields_of(type(self)):
             value = getattr(self, field.name)
             if value is not field.default:
-                msgspec.structs.force_setattr(self, field.name, field.checked(value))
+                self._set(field.name, field.checked(value))
+
+    def _set(self, name: str, value: Any) -> None:
+        msgspec.structs.force_setattr(self, name, value)
+
+    def stored(self) -> dict[str, Any]:
+        """Return the options that decide rows, as they are stored with an output."""
+        values = {
+            field.name: getattr(self, field.name) for field in fields_of(type(self)) if field.extra["decides_rows"]
+        }
+        # JSON has no infinity
+        return {name: "inf" if value == math.inf else value for name, value in values.items()}
 
 
 @functools.cache
@@ -224,15 +240,12 @@ def _expected(field: Field, value: object) -> str:
     if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         name = "a whole number" if isinstance(kind, msgspec.inspect.IntType) else "a number"
         if kind.gt is not None:
-            return f"{name} above {kind.gt:g}" + ("" if kind.le is None else f", up to {kind.le:g}")
+            return f"{name} above {kind.gt:g}" + ("" if kind.le is None else f", up to {kind.le:.0f}")
         if kind.ge is None or kind.le is None:
             return name
-        is_too_large = isinstance(value, int | float) and value > kind.le
-        return (
-            f"{name}, {kind.ge} or more"
-            if kind.le == _MAX_COUNT and not is_too_large
-            else (f"{name} from {kind.ge} to {kind.le}")
-        )
+        if kind.le == _MAX_COUNT and not (isinstance(value, int) and value > kind.le):
+            return f"{name}, {kind.ge} or more"
+        return f"{name} from {kind.ge} to {kind.le:.0f}"
     return "true or false" if field.is_flag else "a path" if field.is_path else "text"
 
 

@@ -4,7 +4,6 @@ The command line (`ser_batch.cli.params`), job files (`ser_batch.config.job`), t
 and docs/cli.md are made of these fields; `ser_batch.config.fields` converts and checks their values.
 """
 
-import math
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +25,14 @@ from ser_batch.config.fields import (
     initial,
     option,
 )
-from ser_batch.config.option_values import RawFormat, check_protocol, parse_channel_roles, parse_prior, parse_since
+from ser_batch.config.option_values import (
+    RawFormat,
+    ReaderSettings,
+    check_protocol,
+    parse_channel_roles,
+    parse_prior,
+    parse_since,
+)
 from ser_batch.config.segmentation import MIN_LENGTH_S, Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError, did_you_mean
@@ -97,6 +103,7 @@ class RunOptions(Options, frozen=True, kw_only=True):
             "Corpus whose file names tell emotion and speaker. auto: any known corpus (docs/tables.md). none: ignore "
             "file names.",
             metavar="auto|none|CORPUS",
+            decides_rows=True,
         ),
     ] = "auto"
     raw_format: Annotated[
@@ -107,11 +114,18 @@ class RunOptions(Options, frozen=True, kw_only=True):
             "alaw, gsm, vox, s16le, s16be, u8.",
             default="reject them",
             metavar="ENCODING:RATE:CHANNELS",
+            decides_rows=True,
         ),
     ] = None
     max_duration: Annotated[
         _DurationS,
-        option("Input", "Reject longer recordings; inf for no limit.", default="86400, a day", metavar="SECONDS"),
+        option(
+            "Input",
+            "Reject longer recordings; inf for no limit.",
+            default="86400, a day",
+            metavar="SECONDS",
+            decides_rows=True,
+        ),
     ] = _DAY_S
     segments: _Segments = "clip"
     window: Annotated[
@@ -178,7 +192,9 @@ class RunOptions(Options, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check the options against each other, and what stands in them."""
         super().__post_init__()
-        _ = self.segmentation, self.since_ns, self.headerless_format
+        _ = self.segmentation, self.since_ns
+        if self.raw_format is not None:
+            self._set("raw_format", str(RawFormat.parse(self.raw_format)))
         if self.timeout is not None and self.jobs == 1 and not self.isolate:
             raise UsageError(
                 f"--timeout {self.timeout:g} with --jobs 1, where there is no worker process to end; add --isolate, or "
@@ -212,17 +228,10 @@ class RunOptions(Options, frozen=True, kw_only=True):
         return None if self.since is None else round(parse_since(self.since).timestamp() * 1e9)
 
     @property
-    def headerless_format(self) -> RawFormat | None:
-        """The format of files without a header; None where they are rejected."""
-        return None if self.raw_format is None else RawFormat.parse(self.raw_format)
-
-    @property
-    def reader_settings(self) -> dict[str, Any]:
-        """What of reading changes the rows of an output, as JSON has it."""
-        return {
-            "raw_format": self.raw_format and str(self.headerless_format),
-            "max_duration": self.max_duration if math.isfinite(self.max_duration) else "inf",
-        }
+    def reader_settings(self) -> ReaderSettings:
+        """How recordings are read."""
+        raw_format = None if self.raw_format is None else RawFormat.parse(self.raw_format)
+        return ReaderSettings(raw_format, self.max_duration)
 
 
 class FeaturizeOptions(RunOptions, frozen=True, kw_only=True):
@@ -475,13 +484,22 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
             "Who speaks on which channel, in channel order or as 0=agent,1=customer.",
             default="not known",
             metavar="agent,customer",
+            decides_rows=True,
         ),
     ] = None
-    only: Annotated[str | None, option("Channels", "Score only these roles.", default="all", metavar="customer")] = None
+    only: Annotated[
+        str | None,
+        option("Channels", "Score only these roles.", default="all", metavar="customer", decides_rows=True),
+    ] = None
     model: _Model = initial(None)
     min_confidence: Annotated[
         Share,
-        option("Scoring", "Leave segments below this top probability, 0 to 1, without a label.", metavar="P"),
+        option(
+            "Scoring",
+            "Leave segments below this top probability, 0 to 1, without a label.",
+            metavar="P",
+            decides_rows=True,
+        ),
     ] = 0.0
     min_speech: Annotated[
         Share,
@@ -489,6 +507,7 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
             "Scoring",
             "Score windows and turns with at least this share of speech, 0 to 1; others keep an empty row.",
             metavar="SHARE",
+            decides_rows=True,
         ),
     ] = 0.3
     reference: Annotated[
@@ -527,6 +546,10 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
         _ = self.prior_shares
         if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
             raise UsageError(f"--out {self.out}; expected a name that ends in .parquet, or the name of a folder")
+        if self.channel_roles:
+            self._set("channel_roles", ",".join(f"{n}={role}" for n, role in sorted(self.role_of_channel.items())))
+        if self.only:
+            self._set("only", ",".join(sorted(self.scored_roles)))
         unknown = self.scored_roles - set(self.role_of_channel.values())
         if unknown:
             raise UsageError(
@@ -534,6 +557,10 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
                 "add it there, such as --channel-roles agent,customer"
                 + did_you_mean(min(unknown), self.role_of_channel.values())
             )
+
+    def stored(self) -> dict[str, Any]:
+        """Return the options that decide rows; of the share of speech what is applied."""
+        return super().stored() | {"min_speech": self.min_speech_ratio}
 
     @property
     def min_speech_ratio(self) -> float:
