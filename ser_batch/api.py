@@ -26,8 +26,8 @@ from ser_batch.errors import InputError
 from ser_batch.featurization import FeaturizeSummary
 from ser_batch.featurization import featurize as run_featurize
 from ser_batch.runs.progress import no_progress
-from ser_batch.scoring.run import ScoreSummary
 from ser_batch.scoring.run import score as run_score
+from ser_batch.scoring.summary import ScoreSummary
 from ser_batch.storage.paths import place
 from ser_batch.training.run import DEFAULT_FEATURES, TrainSummary
 from ser_batch.training.run import train as run_train
@@ -164,9 +164,9 @@ def featurize(
         strict=strict,
     )
     summary = run_featurize(place(audio), options, progress=None if progress else no_progress)
-    if strict and summary.rejects:
+    if strict and summary.n_rejected:
         raise InputError(
-            f"{audio}: {len(summary.rejects)} recordings were rejected, the first one: {summary.rejects[0].message}"
+            f"{audio}: {summary.n_rejected} recordings were rejected, the first one: {summary.rejected[0].message}"
         )
     return Featurized(summary)
 
@@ -432,8 +432,8 @@ def score(
         strict=strict,
     )
     summary = run_score(place(audio), options, progress=None if progress else no_progress)
-    if strict and summary.rejects:
+    if strict and summary.n_rejected:
         raise InputError(
-            f"{audio}: {len(summary.rejects)} recordings were rejected, the first one: {summary.rejects[0].message}"
+            f"{audio}: {summary.n_rejected} recordings were rejected, the first one: {summary.rejected[0].message}"
         )
     return Scored(summary)

@@ -48,7 +48,7 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up corpus of 120 clips, 4 speakers, 8 emotions."""
     from ser_batch.synth import synth
 
-    return synth(tmp_path_factory.mktemp("corpus") / "audio", repetitions=1).folder
+    return synth(tmp_path_factory.mktemp("corpus") / "audio", repetitions=1).out
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +117,7 @@ def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ser_batch.synth import synth
 
     folder = tmp_path_factory.mktemp("variants")
-    for clip in synth(folder / "ravdess", actors=8, repetitions=1, sampling_rate=8000).folder.rglob("*.wav"):
+    for clip in synth(folder / "ravdess", actors=8, repetitions=1, sampling_rate=8000).out.rglob("*.wav"):
         modality, _, emotion, intensity, statement, *others = clip.name.split("-")
         if emotion in ("03", "04") and (intensity, statement) == ("02", "01"):
             clip.rename(clip.with_name("-".join((modality, "02", emotion, intensity, statement, *others))))

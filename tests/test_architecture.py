@@ -11,6 +11,7 @@ import pytest
 # in this order a module imports only those above it
 ORDER = (
     "errors",
+    "summary",
     "storage",
     "config",
     "tables",

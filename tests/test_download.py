@@ -240,7 +240,7 @@ def test_both_archives_share_one_folder_an_actor(server: Server, speech: Archive
     summary = fetch(speech, song, report=lambda *progress: seen.append(progress))
 
     audio = tmp_path / "audio"
-    assert summary == DownloadSummary(audio, 6, (SPEECH, SONG), ())
+    assert summary == DownloadSummary(out=audio, n_recordings=6, fetched=(SPEECH, SONG), already_here=())
     assert tree(audio) == recordings("01") | recordings("02")
     assert seen[0] == (SPEECH, 0, len(server.files[SPEECH]))
     assert seen[-1] == (SONG, len(server.files[SONG]), len(server.files[SONG]))

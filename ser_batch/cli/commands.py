@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 
-from ser_batch.cli import console, steps
+from ser_batch.cli import steps, summaries
 from ser_batch.cli.app import Group, complete_downloads, complete_models, print_versions, report_crash
 from ser_batch.cli.console import Output
 from ser_batch.cli.params import PLACE, run_options
-from ser_batch.errors import printable
 
 _PATH = click.Path(path_type=Path)
 _VOCAL_CHANNELS = click.Choice(["both", "speech", "song"])
@@ -244,9 +243,9 @@ def report(source: Path, out: Path) -> None:
     from ser_batch.report.pages import write_page
 
     output = Output.current()
-    write_page(source, out)
-    output.line(f"{printable(out)}: the report of {printable(source)}")
-    output.result({"out": out, "source": source})
+    summary = write_page(source, out)
+    summaries.print_page(summary, output)
+    output.result(summary)
 
 
 @cli.command()
@@ -262,13 +261,12 @@ def inspect(source: Path, rows: int) -> None:
     Example:
       ser-batch inspect features
     """
-    from ser_batch.cli.summaries import inspection_result, print_inspection
     from ser_batch.inspection import inspect as look
 
     output = Output.current()
     found = look(source, n_first=rows)
-    print_inspection(found, output)
-    output.result(inspection_result(found))
+    summaries.print_inspection(found, output)
+    output.result(found)
 
 
 @cli.command()
@@ -284,7 +282,6 @@ def export(model: str, format: str, out: Path | None) -> None:
     Example:
       ser-batch export fast --format onnx
     """
-    from ser_batch.cli.summaries import export_result
     from ser_batch.model.export import export as run
     from ser_batch.model.folder import find_model
 
@@ -292,8 +289,8 @@ def export(model: str, format: str, out: Path | None) -> None:
     output = Output.current()
     found = find_model(model, option="MODEL")
     summary = run(found, out or Path(f"{found.folder.resolve().name}.onnx"))
-    console.print_export(summary, output)
-    output.result(export_result(summary))
+    summaries.print_export(summary, output)
+    output.result(summary)
 
 
 @cli.command()
@@ -316,14 +313,12 @@ def plot(recording: Path, out: Path | None, model: str | None, channel: str) -> 
     Example:
       ser-batch plot calls/call_1.wav --out call_1.html
     """
-    from ser_batch.cli.summaries import plot_result
     from ser_batch.plot import plot as run
 
     output = Output.current()
-    made = out or Path(f"{recording.stem}.png")
-    seen = run(recording, made, model=model, channel=channel)
-    console.print_plot(seen, made, output)
-    output.result(plot_result(seen, made))
+    summary = run(recording, out or Path(f"{recording.stem}.png"), model=model, channel=channel)
+    summaries.print_plot(summary, output)
+    output.result(summary)
 
 
 @cli.command("run")
@@ -343,6 +338,7 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
       ser-batch run jobs/ravdess-published.toml --set train.epochs=2
     """
     from ser_batch.config.job import read_job
+    from ser_batch.summary import JobSummary
 
     output = Output.current()
     done: list[dict[str, Any]] = []
@@ -352,7 +348,7 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
         done.append(values)
         if failed:
             break
-    output.result({"steps": done}, failed=failed)
+    output.result(JobSummary(steps=tuple(done)), failed=failed)
 
 
 @cli.group("encoder", cls=Group)
@@ -392,7 +388,6 @@ def convert(
     Example:
       ser-batch encoder convert whisper-base encoders/whisper-base
     """
-    from ser_batch.cli.summaries import convert_result
     from ser_batch.encoder.convert import convert as run
     from ser_batch.encoder.convert import read_outputs
 
@@ -406,8 +401,8 @@ def convert(
         license=license,
         overwrite=overwrite,
     )
-    console.print_convert(summary, output)
-    output.result(convert_result(summary))
+    summaries.print_convert(summary, output)
+    output.result(summary)
 
 
 @cli.command()
@@ -428,8 +423,6 @@ def download(name: str, out: Path | None, url: str | None) -> None:
     Example:
       ser-batch download ravdess --out audio
     """
-    from ser_batch.cli.console import print_download
-    from ser_batch.cli.summaries import download_result
     from ser_batch.download import CHECKPOINTS, download_checkpoint, download_corpus, find_release
 
     output = Output.current()
@@ -438,8 +431,8 @@ def download(name: str, out: Path | None, url: str | None) -> None:
             summary = download_checkpoint(name, out or Path(name), url=url, report=report_bytes)
         else:
             summary = download_corpus(out or Path("audio"), release=find_release(name), url=url, report=report_bytes)
-    print_download(summary, output)
-    output.result(download_result(summary))
+    summaries.print_download(summary, output)
+    output.result(summary)
 
 
 @cli.command()
