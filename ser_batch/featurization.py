@@ -5,17 +5,18 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Meta
 
 from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
 from ser_batch.config.option_values import RawFormat
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
-from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording, Reject, metadata_of
+from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording, metadata_of
 from ser_batch.corpus.object_store import fetched
 from ser_batch.corpus.walk import utf8, walk
 from ser_batch.errors import SerBatchError, UsageError
@@ -25,9 +26,11 @@ from ser_batch.runs.planning import Plan
 from ser_batch.runs.progress import Progress
 from ser_batch.runs.run import _without_rows, labelled, nothing_done, run_recordings
 from ser_batch.runs.store import Store
+from ser_batch.runs.summary import RunSummary
 from ser_batch.runs.worker import Work
 from ser_batch.storage.atomic import write_json
 from ser_batch.storage.lock import claimed
+from ser_batch.summary import Summary
 from ser_batch.tables.parquet import read_parts
 from ser_batch.tables.schemas import LABEL_PREFIX, SCHEMA_VERSION, features_schema
 
@@ -36,30 +39,22 @@ if TYPE_CHECKING:
     from ser_batch.segments.front_ends import Frames
 
 
-@dataclasses.dataclass(frozen=True)
-class FeaturizeSummary:
+class Verified(Summary, frozen=True, kw_only=True):
+    """A comparison with librosa."""
+
+    n_recordings: Annotated[int, Meta(description="recordings compared")]
+    largest_difference: Annotated[float, Meta(description="largest absolute difference of a coefficient")]
+
+
+class FeaturizeSummary(RunSummary, frozen=True, kw_only=True):
     """What `featurize` did."""
 
-    out: Path  # the features folder
-    n_done: int  # recordings featurized by this call; `n_up_to_date` were done before, `n_missing` are no longer there
-    n_up_to_date: int
-    n_missing: int
-    # recordings not done because of ``--limit``, and without rows because of ``--since``
-    n_beyond_limit: int
-    n_before_since: int
-    # of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts once
-    # a variant; seconds of sound
-    n_recordings: int
-    n_segments: int
-    n_variants: int  # rows each segment of a recording has
-    audio_s: float
-    rejects: tuple[Reject, ...]  # all recordings that could not be used
-    skipped_files: Mapping[str, int]  # other files seen by the walk, by suffix
-    warnings: tuple[str, ...]  # sentences about the labels file and the names
-    emotions: Mapping[str | None, int]  # segments by emotion, whatever the number of variants; None where none is known
-    seconds: float  # time this call took
-    # number of recordings compared with librosa and the largest absolute difference, or None
-    verified: tuple[int, float] | None
+    out: Annotated[Path, Meta(description="features folder")]
+    n_rows: Annotated[int, Meta(description="rows in the output: one per segment and variant")]
+    n_variants: Annotated[int, Meta(description="variants per segment")]
+    emotions: Annotated[Mapping[str, int], Meta(description="segments by emotion")]
+    n_without_emotion: Annotated[int, Meta(description="segments whose emotion is unknown")]
+    verified: Annotated[Verified | None, Meta(description="comparison with librosa; null without `--verify`")]
 
 
 def featurize(
@@ -148,6 +143,8 @@ def featurize(
         held = store.finish(manifest.rejects)
         if not held.n_rows:
             raise nothing_done(audio, "featurized", store, held, plan)
+        n_variants = len(options.variant_set.names)
+        emotions, n_without_emotion = _emotions(options)
         return FeaturizeSummary(
             out=options.out,
             n_done=len(plan.todo),
@@ -156,26 +153,32 @@ def featurize(
             n_beyond_limit=plan.n_beyond_limit,
             n_before_since=plan.n_before_since,
             n_recordings=held.n_recordings,
-            n_segments=held.n_rows,
-            n_variants=len(options.variant_set.names),
+            n_rows=held.n_rows,
+            n_segments=held.n_rows // n_variants,
+            n_variants=n_variants,
             audio_s=held.audio_s,
-            rejects=held.rejects,
+            n_rejected=len(held.rejects),
+            rejects=options.out / "_meta" / "rejects.parquet",
+            rejected=held.rejects,
             skipped_files=manifest.skipped_files,
             warnings=(*warnings, *_without_rows(held.n_without_rows)),
-            emotions=_emotions(options),
+            emotions=emotions,
+            n_without_emotion=n_without_emotion,
             seconds=time.monotonic() - started,
             verified=verify(options, recordings) if options.verify else None,
         )
 
 
-def _emotions(options: FeaturizeOptions) -> dict[str | None, int]:
-    """Count the segments of each emotion: the rows of one variant."""
+def _emotions(options: FeaturizeOptions) -> tuple[dict[str, int], int]:
+    """Count the segments of each emotion, and those of none: the rows of one variant."""
     import pyarrow.compute as pc  # slow to load
 
     rows = read_parts(options.out, ["variant", "emotion"])
     of_one = pc.equal(rows["variant"], options.variant_set.names[0])
     counts = rows["emotion"].filter(of_one).value_counts().to_pylist()
-    return {row["values"]: row["counts"] for row in counts}
+    found = {row["values"]: row["counts"] for row in counts}
+    n_without_emotion = found.pop(None, 0)
+    return dict(sorted(found.items())), n_without_emotion
 
 
 def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
@@ -335,7 +338,7 @@ def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> d
     }
 
 
-def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[int, float]:
+def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> Verified:
     """Compare recordings drawn at random with what librosa itself computes for them."""
     import librosa
     import pyarrow.compute as pc
@@ -372,4 +375,4 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
         if expected.T[: spec.n_frames].shape != frames.shape:
             raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")
         largest = max(largest, float(np.abs(expected.T[: spec.n_frames] - frames).max()))
-    return n_compared, largest
+    return Verified(n_recordings=n_compared, largest_difference=largest)

@@ -5,11 +5,12 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
@@ -20,6 +21,7 @@ from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.part_writer import MAIN
 from ser_batch.scoring.worker import ScoreWork
 from ser_batch.storage.atomic import atomic_path, make_folder
+from ser_batch.summary import Summary
 
 # more columns than a picture has pixels would show nothing
 WAVEFORM_COLUMNS = 800
@@ -57,6 +59,20 @@ class Look:
     def silence_s(self) -> float:
         """Seconds of silence that the picture shows."""
         return float(sum(self.silence["end_s"]) - sum(self.silence["start_s"]))
+
+
+class PlotSummary(Summary, frozen=True, kw_only=True):
+    """What `plot` drew."""
+
+    out: Annotated[Path, Meta(description="the picture")]
+    path: Annotated[str, Meta(description="name of the recording")]
+    channel: Annotated[int, Meta(description="channel shown, -1 for the mean of all")]
+    n_channels: Annotated[int, Meta(description="channels of the recording")]
+    duration_s: Annotated[float, Meta(description="duration, s")]
+    silence_s: Annotated[float, Meta(description="silence that the picture shows, s")]
+    model: Annotated[Path, Meta(description="model folder")]
+    model_id: Annotated[str, Meta(description="id of the model")]
+    license: Annotated[str, Meta(description="license of the model")]
 
 
 def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
@@ -229,7 +245,7 @@ FORMATS = (".png", ".svg", ".html")
 INK, SILENCE, BAR, HIGHEST = "#30353b", "#d9dde2", "#9db8d2", "#1f5f99"
 
 
-def plot(recording: Path, out: Path, *, model: str | None = None, channel: str = "0") -> Look:
+def plot(recording: Path, out: Path, *, model: str | None = None, channel: str = "0") -> PlotSummary:
     """Write a picture of a recording: waveform, MFCCs, and the probabilities of a model over time.
 
     Parameters
@@ -243,7 +259,7 @@ def plot(recording: Path, out: Path, *, model: str | None = None, channel: str =
 
     Returns
     -------
-    Look
+    PlotSummary
         What it shows.
 
     Raises
@@ -264,7 +280,17 @@ def plot(recording: Path, out: Path, *, model: str | None = None, channel: str =
     make_folder(out.parent)
     with atomic_path(out) as temporary:
         temporary.write_bytes(rendered(specification(seen), kind))
-    return seen
+    return PlotSummary(
+        out=out,
+        path=seen.path,
+        channel=seen.channel,
+        n_channels=seen.n_channels,
+        duration_s=seen.duration_s,
+        silence_s=seen.silence_s,
+        model=seen.model.folder,
+        model_id=seen.model.model_id,
+        license=seen.model.schema.license,
+    )
 
 
 def rendered(chart: dict[str, Any], kind: str) -> bytes:

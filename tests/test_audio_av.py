@@ -441,7 +441,7 @@ def test_the_tables_hold_the_true_length(tmp_path):
 
     summary = featurize(root, FeaturizeOptions(out=tmp_path / "out", segments="windows", window=1.0, hop=1.0, jobs=1))
 
-    assert not summary.rejects
+    assert not summary.rejected
     rows = read_parts(tmp_path / "out", ["path", "duration_s", "end_s", "n_frames"]).to_pylist()
     by_path = {path: list(own) for path, own in itertools.groupby(rows, key=lambda row: row["path"])}
     assert set(by_path) == {"a.webm", "a.aac", "a.m4a", "a.mkv", "b.amr", "c.wav"}

@@ -158,7 +158,7 @@ def test_of_mfccs_spec_json_and_run_json_know_no_encoder(corpus, tmp_path):
 def made(tmp_path: Path, samples: np.ndarray, rate: int = 8000, **options: object) -> pl.DataFrame:
     write(tmp_path / "audio/a.wav", samples, rate, subtype="PCM_16")
     summary = run(tmp_path / "audio", tmp_path / "out", **options)
-    assert not summary.rejects
+    assert not summary.rejected
     frame = frame_of(tmp_path / "out")
     assert np.isfinite(frame["embedding"].to_numpy()).all()
     return frame

@@ -29,7 +29,8 @@ from hypothesis import strategies as st
 from model_json import MINIMAL, schema
 
 from ser_batch.audio.reader import AudioReader
-from ser_batch.cli.console import Output, _print_model
+from ser_batch.cli.console import Output
+from ser_batch.cli.summaries import print_model
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.job import read_job
 from ser_batch.config.option_values import RawFormat
@@ -42,6 +43,7 @@ from ser_batch.model.folder import load_model, network_contents
 from ser_batch.model.schema import model_id_of
 from ser_batch.network.keras_file import read_saved
 from ser_batch.report.pages import write_page
+from ser_batch.scoring.summary import ModelSummary
 
 MINUTES = float(os.environ.get("SER_BATCH_FUZZ_MINUTES", "0"))
 HANG_S = 30
@@ -491,7 +493,7 @@ def use(folder: Path, capsys) -> bool:
     assert probabilities.shape == (2, len(model.labels))
     if model.schema.mfcc_domain is not None:
         model.schema.mfcc_domain.distance(mfcc, np.array([model.spec.n_frames, 1]))
-    _print_model(model, Output())
+    print_model(ModelSummary.of(model), Output())
     assert capsys.readouterr().out.replace("\n", "").isprintable()
     write_page(folder, folder / "page.html")
     page = (folder / "page.html").read_text(encoding="utf-8")

@@ -99,7 +99,7 @@ def test_a_night_with_nothing_new_leaves_the_tables_as_they_are(night):
     audio, out = night
     before = times(out)
     again = run(audio, out)
-    assert (again.n_done, again.n_up_to_date, len(again.rejects)) == (0, 4, 1)
+    assert (again.n_done, again.n_up_to_date, len(again.rejected)) == (0, 4, 1)
     assert times(out) == before
     assert (again.n_segments, again.n_calls, again.done_s) == (3, 3, 0.0)
     assert again.audio_s == pytest.approx(3.0)
@@ -331,10 +331,10 @@ def test_the_last_lines_tell_what_is_left_and_how_fast_it_was(night):
     result = CliRunner().invoke(cli, [*arguments, "--limit", "1"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()[-3:]
-    assert lines[0] == "older: 1 recordings are not done, they were modified before --since"
-    assert lines[1] == "left: 1 recordings beyond --limit; the same command goes on with them"
-    assert lines[2].startswith("done: 1 recordings in ")
-    assert " times real time, 4 were done already; 0.00 h of audio in all, 1 rejected" in lines[2]
+    assert lines[0] == "skipped: 1 recording, not modified since --since"
+    assert lines[1] == "left: 1 recording beyond --limit; run again to continue"
+    assert lines[2].startswith("done: 1 recording in ")
+    assert " times real time), 4 already up to date; 0.00 h of audio in total, 1 rejected" in lines[2]
     assert CliRunner().invoke(cli, [*arguments, "--limit", "0"]).exit_code == 2
     assert CliRunner().invoke(cli, [*arguments[:-1], "soon"]).exit_code == 2
 

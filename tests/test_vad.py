@@ -21,7 +21,7 @@ VOICE_S = [(1.0, 2.0), (4.0, 5.0), (6.0, 7.0)]  # where `spoken` has a voice; no
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory):
     """One second of a made-up voice at 8000 Hz, from its first syllable to its last."""
-    folder = synth(tmp_path_factory.mktemp("voice") / "audio", actors=1, repetitions=1, sampling_rate=RATE).folder
+    folder = synth(tmp_path_factory.mktemp("voice") / "audio", actors=1, repetitions=1, sampling_rate=RATE).out
     samples, _ = soundfile.read(folder / "Actor_01" / "03-01-01-01-01-01-01.wav", dtype="float32")
     return samples[1000 : 1000 + RATE]
 

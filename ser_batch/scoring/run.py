@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.option_values import prior_text
 from ser_batch.config.options import ScoreOptions
-from ser_batch.corpus.manifest import Recording, Reject
+from ser_batch.corpus.manifest import Recording
 from ser_batch.corpus.walk import utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.model.folder import Model, find_model
@@ -38,6 +38,7 @@ from ser_batch.scoring.call_summary import (
     STATUS_OUT_OF_DOMAIN,
 )
 from ser_batch.scoring.reference import kept_for_workers, reference_file, remove_samples, write_reference
+from ser_batch.scoring.summary import ModelSummary, ReferenceSummary, ScoreSummary
 from ser_batch.scoring.tables import write_tables
 from ser_batch.scoring.worker import CALLS, ScoreWork
 from ser_batch.storage.lock import claimed
@@ -45,34 +46,6 @@ from ser_batch.storage.paths import remove_tree
 
 if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreSummary:
-    """What `score` did."""
-
-    out: Path  # preds.parquet; the side tables lie beside it
-    model: Model  # the one used
-    reference: UsedReference | None  # what is known of the archive; None for models that take no reference
-    prior: Mapping[str, float]  # share that each label was expected to have
-    # recordings scored by this call, scored before, and no longer there
-    n_done: int
-    n_up_to_date: int
-    n_missing: int
-    # recordings not done because of ``--limit``, and without rows because of ``--since``
-    n_beyond_limit: int
-    n_before_since: int
-    # of all tables: recordings, recordings and channels, segments, seconds of sound
-    n_recordings: int
-    n_calls: int
-    n_segments: int
-    audio_s: float
-    done_s: float  # seconds of sound that this call scored
-    report: "pl.DataFrame"  # the frame of preds.report.parquet
-    rejects: tuple[Reject, ...]  # recordings that could not be used
-    warnings: tuple[str, ...]  # sentences to tell
-    skipped_files: Mapping[str, int]  # other files seen by the walk, by suffix
-    seconds: float  # time this call took
 
 
 def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progress | None = None) -> ScoreSummary:
@@ -179,10 +152,17 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         if not held.n_rows and not store.parts(CALLS):
             raise nothing_done(audio, "scored", store, held, plan)
         tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
+        from ser_batch.report.predictions import page_file, side_tables  # with Polars, which is loaded by now
+
+        side, labels = side_tables(options.out), tables.report
         return ScoreSummary(
             out=options.out,
-            model=model,
-            reference=reference,
+            calls=side["calls"],
+            report=side["report"],
+            page=page_file(options.out),
+            labels=labels.filter(labels["role"].is_null()).drop("role"),
+            model=ModelSummary.of(model),
+            reference=None if reference is None else ReferenceSummary.of(reference),
             prior=shares_of(model, prior),
             n_done=len(plan.todo),
             n_up_to_date=plan.n_done,
@@ -194,8 +174,9 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             n_segments=held.n_rows,
             audio_s=held.audio_s,
             done_s=held.new_audio_s,
-            report=tables.report,
-            rejects=held.rejects,
+            n_rejected=len(held.rejects),
+            rejects=side["rejects"],
+            rejected=held.rejects,
             warnings=(
                 *warnings,
                 *reference_warnings(reference, len(recordings)),
