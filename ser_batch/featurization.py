@@ -1,7 +1,6 @@
 """Stage 1: a folder of recordings to a features folder."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
@@ -126,9 +125,8 @@ def featurize(
             spec,
             segmentation,
             options.wanted_variants,
-            options.wanted_raw_format,
+            options.reader_settings,
             voted,
-            options.max_duration,
             encoder_place,
         )
         plan = store.plan(
@@ -254,9 +252,8 @@ class FeaturizeWork(Work):
     spec: AnyFeatureSpec
     segmentation: Segmentation
     variants: Variants = dataclasses.field(default_factory=Variants)
-    raw_format: RawFormat | None = None
+    reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
     voted: tuple[str, ...] = ()
-    max_duration_s: float = math.inf
     encoder_place: str | None = None
 
     @property
@@ -295,11 +292,8 @@ class FeaturizeWork(Work):
             self.segmentation,
             variants=self.variants,
             content_hash=content_hash,
-            activity=activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
-            if is_scanned
-            else None,
-            raw_format=self.raw_format,
-            max_duration_s=self.max_duration_s,
+            activity=activity_of(recording, self.segmentation, self.reader_settings) if is_scanned else None,
+            reader_settings=self.reader_settings,
         ):
             assert segment.features is not None  # no segment has too little speech
             yield (

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording, emotion_of
 from ser_batch.errors import ModelError
@@ -58,8 +57,7 @@ class ScoreWork(Work):
     wanted_roles: frozenset[str]
     min_confidence: float = 0.0
     min_speech: float = 0.0
-    raw_format: RawFormat | None = None
-    max_duration_s: float = math.inf
+    reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
     prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # mean embedding of the archive, for heads
     archive: tuple[float, ...] | None = None
@@ -108,7 +106,7 @@ class ScoreWork(Work):
         from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
 
         loaded, _ = self.loaded()
-        activity = activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
+        activity = activity_of(recording, self.segmentation, self.reader_settings)
         sound = activity.sound
         assert sound is not None  # `scan` has opened it
         roles: dict[int, str | None] = {}
@@ -130,8 +128,7 @@ class ScoreWork(Work):
             opened.recording,
             _front_end(loaded),
             self.segmentation,
-            raw_format=self.raw_format,
-            max_duration_s=self.max_duration_s,
+            reader_settings=self.reader_settings,
             activity=opened.activity,
             left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
             min_speech_ratio=self.min_speech,
