@@ -364,14 +364,15 @@ from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.walk import walk
 from ser_batch.featurization import FeaturizeWork
 from ser_batch.runs.ledger import Shard
+from ser_batch.runs.worker import do_shard
 folder = Path({str(tmp_path)!r})
 (folder / "out" / "_meta" / "ledger").mkdir(parents=True)
 if {made_of!r} == "mfcc":
     work = FeaturizeWork(folder / "out", "d", PRESETS["wideband"], Segmentation())
 else:
     spec = encoder.read_spec(encoder.find({made_of!r}))
-    work = FeaturizeWork(folder / "out", "d", spec, Segmentation(), encoder_place={made_of!r})
-summary = work(Shard("part-000001", walk(folder / "audio").recordings))
+    work = FeaturizeWork(folder / "out", "d", spec, Segmentation(), encoder={made_of!r})
+summary = do_shard(work, Shard("part-000001", walk(folder / "audio").recordings))
 assert summary.n_rows == 1 and summary.n_rejects == 0, summary
 import sys
 print("\\n".join(sys.modules))

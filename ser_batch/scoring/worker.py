@@ -44,6 +44,17 @@ class Opened:
     is_low_rate: bool  # whether it is sampled below what the model was trained with
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringRules:
+    """Which channels are scored, and what becomes of their predictions."""
+
+    role_of_channel: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    wanted_roles: frozenset[str] = frozenset()  # empty for all
+    min_confidence: float = 0.0
+    min_speech: float = 0.0
+    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)  # empty for balanced
+
+
 @dataclasses.dataclass(frozen=True)
 class ScoreWork(Work):
     """What a worker of score does with a recording."""
@@ -53,20 +64,17 @@ class ScoreWork(Work):
     labels: tuple[str, ...]
     model_id: str
     segmentation: Segmentation
-    role_of_channel: Mapping[int, str]
-    wanted_roles: frozenset[str]
-    min_confidence: float = 0.0
-    min_speech: float = 0.0
+    _: dataclasses.KW_ONLY
+    rules: ScoringRules = dataclasses.field(default_factory=ScoringRules)
     reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
-    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # mean embedding of the archive, for heads
     archive: tuple[float, ...] | None = None
     # segments that are encoded already, because the archive's reference is made of them
     sampled: Path | None = None
 
     @property
-    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
-        """Segments, and one row a recording and channel."""
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """Segments, and one row per recording and channel."""
         return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
 
     @property
@@ -97,7 +105,7 @@ class ScoreWork(Work):
         archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
         # without the upper bands everything is unlike; that much is known already, and told as what it is
         tells_domain = not opened.is_low_rate
-        log_prior = log_prior_of(self.labels, self.prior)
+        log_prior = log_prior_of(self.labels, self.rules.prior)
         is_call = self.segmentation.mode in ("windows", "turns")
         return judge(loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, tells_domain=tells_domain)
 
@@ -112,8 +120,8 @@ class ScoreWork(Work):
         roles: dict[int, str | None] = {}
         for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
-            role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
-            if not self.wanted_roles or role in self.wanted_roles:
+            role = self.rules.role_of_channel.get(channel) if sound.n_channels > 1 else None
+            if not self.rules.wanted_roles or role in self.rules.wanted_roles:
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
@@ -131,7 +139,7 @@ class ScoreWork(Work):
             reader_settings=self.reader_settings,
             activity=opened.activity,
             left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
-            min_speech_ratio=self.min_speech,
+            min_speech_ratio=self.rules.min_speech,
             only=only,
         )
         return (segment for _, segment in cut)
@@ -190,7 +198,7 @@ class ScoreWork(Work):
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise ModelError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         ood_score_of = dict(zip(heard, ood_score.tolist(), strict=True))
-        columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.min_confidence)
+        columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.rules.min_confidence)
         scored = dict(zip(heard, columns_of, strict=True))
         for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)
