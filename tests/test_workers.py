@@ -54,6 +54,17 @@ def fail_at_the_ledger() -> None:
     worker.write_ledger = die
 
 
+def die_after_the_ledger() -> None:
+    """Let this worker die when its shard is done, before word of it is out."""
+    write = worker.write_ledger
+
+    def write_and_die(*arguments: object) -> None:
+        write(*arguments)
+        os._exit(4)
+
+    worker.write_ledger = write_and_die
+
+
 FATES = {
     "kills": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "crashes": lambda: ctypes.string_at(0),
@@ -98,17 +109,6 @@ class FatefulWork(Work):
             # at once: what another worker writes meanwhile would keep a folder that is emptied file by file
             gone = self.folder.rename(self.folder.with_name("gone"))
             shutil.rmtree(gone, ignore_errors=True)
-
-
-def die_after_the_ledger() -> None:
-    """Let this worker die when its shard is done, before word of it is out."""
-    write = worker.write_ledger
-
-    def write_and_die(*arguments: object) -> None:
-        write(*arguments)
-        os._exit(4)
-
-    worker.write_ledger = write_and_die
 
 
 class Run:
