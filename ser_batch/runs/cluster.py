@@ -128,7 +128,7 @@ class RayCluster(Cluster):
         """One per CPU."""
         import ray
 
-        return int(ray.cluster_resources().get("CPU", 0))
+        return max(1, int(ray.cluster_resources().get("CPU", 0)))
 
     def submit(self, task: ShardTask) -> Any:
         """See `Cluster`."""
