@@ -136,7 +136,7 @@ def test_a_run_that_ended_before_its_tables_were_made_makes_them_next_time(night
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("ser_batch.scoring.tables.write_tables", broken)
+        patched.setattr("ser_batch.scoring.run.write_tables", broken)
         with pytest.raises(KeyboardInterrupt):
             run(audio, out)
     assert run(audio, out).n_done == 0
