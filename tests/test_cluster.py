@@ -27,9 +27,10 @@ from ser_batch.runs.cluster import do_task_remotely
 from ser_batch.runs.ledger import Shard
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.progress import no_progress
+from ser_batch.runs.recovery import Backend, Death
 from ser_batch.runs.run import Runner, runner
 from ser_batch.runs.store import Store, StoreSummary
-from ser_batch.runs.worker import Backend, Death, ShardTask, Work, do_shard
+from ser_batch.runs.worker import ShardTask, Work, do_shard
 from ser_batch.scoring.run import score
 from ser_batch.storage.atomic import TEMPORARY_MARK
 from ser_batch.storage.lock import claim_of, claimed

@@ -338,13 +338,13 @@ def altered(folder: Path, **changes: object) -> Path:
 def test_the_work_that_is_sent_names_a_shipped_encoder_and_finds_it_there(tmp_path, monkeypatch):
     (tmp_path / NAME).mkdir()  # in a worker's working folder; it is not asked for
     monkeypatch.chdir(tmp_path)
-    work = FeaturizeWork(tmp_path / "out", "d", spec(), Segmentation(), encoder_place=NAME)
+    work = FeaturizeWork(tmp_path / "out", "d", spec(), Segmentation(), encoder=NAME)
     sent = pickle.dumps(work)
     assert str(shipped_encoders()[NAME]).encode() not in sent
     received = pickle.loads(sent)
     assert received == work
     received.prepare()
-    assert front_end(received.spec, received.encoder_place).sampling_rate == 16_000
+    assert front_end(received.spec, received.encoder).sampling_rate == 16_000
 
 
 def test_a_worker_whose_encoder_is_another_one_says_so():

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -201,6 +202,19 @@ def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(options,
     assert (summary.n_rows, summary.n_recordings, summary.rejects) == (10, 4, ())
     assert run.counts == {"a": 1, "b": 2, "c": 3, "d": 4}
     assert [run.resume_from(name) for name in "abcd"] == [1, 1, 1, 1]
+
+
+def test_processes_wait_for_the_next_run_and_may_die_meanwhile(run, tmp_path):
+    run(recordings_of(tmp_path, {"a": "1", "b": "2"}), shard_size=1)
+    waiting = [child for child in psutil.Process().children() if "popen_loky" in " ".join(child.cmdline())]
+    for process in waiting:
+        process.kill()
+    psutil.wait_procs(waiting, timeout=10)
+
+    summary = run(recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"}), shard_size=1)
+
+    assert waiting
+    assert (summary.n_rows, summary.rejects) == (10, ())
 
 
 def test_where_every_recording_ends_its_worker_the_machine_is_at_fault(run, tmp_path, monkeypatch):

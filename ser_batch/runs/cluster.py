@@ -20,7 +20,8 @@ from ser_batch.corpus.object_store import is_in_store
 from ser_batch.errors import SerBatchError, UsageError
 from ser_batch.runs.ledger import ShardSummary, finished_summary
 from ser_batch.runs.local import RunningShard, interrupt_held
-from ser_batch.runs.worker import Backend, Death, ShardTask
+from ser_batch.runs.recovery import Backend, Death
+from ser_batch.runs.worker import ShardTask
 from ser_batch.storage.lock import claim_of
 
 CONNECT_TIMEOUT_S = 15.0

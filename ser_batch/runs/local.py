@@ -12,7 +12,8 @@ from typing import Any
 
 from ser_batch.errors import SerBatchError
 from ser_batch.runs.ledger import ShardSummary
-from ser_batch.runs.worker import EXIT_NO_MEMORY, Backend, Death, ShardTask, TimedOut, Watchdog, do_shard, do_task
+from ser_batch.runs.recovery import Backend, Death
+from ser_batch.runs.worker import EXIT_NO_MEMORY, ShardTask, TimedOut, Watchdog, do_shard, do_task
 
 _IDLE_S = 300
 _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
@@ -72,8 +73,8 @@ class WorkerProcesses(Backend):
                     start(1)
                     yield outcome
         except BaseException:
-            for shard in running.values():
-                shard.kill()
+            with concurrent.futures.ThreadPoolExecutor() as threads:  # at once, so that Ctrl-C is
+                list(threads.map(RunningShard.kill, running.values()))
             raise
 
 
@@ -81,16 +82,10 @@ class RunningShard:
     """A shard that a process of its own is doing; to be made while `interrupt_held`."""
 
     def __init__(self, task: ShardTask) -> None:
-        from joblib.externals.loky import ProcessPoolExecutor
-
         self._task = task
         self._notes = tempfile.TemporaryDirectory(prefix="ser-batch-") if task.timeout_s is not None else None
         self._note = Path(self._notes.name) / "note" if self._notes is not None else None
-        # Fork and threads do not go together (polars and JAX start threads); loky starts clean processes.
-        self._executor = (
-            _idle.pop() if _idle else ProcessPoolExecutor(max_workers=1, timeout=_IDLE_S, env=dict(_ONE_THREAD))
-        )
-        self.future: concurrent.futures.Future[ShardSummary] = self._executor.submit(do_task, task, self._note)
+        self._executor, self.future = _submit(task, self._note)
 
     def outcome(self) -> ShardSummary | Death:
         """Wait until the shard is done or its process has died; errors of the run as a whole are raised."""
@@ -117,6 +112,21 @@ class RunningShard:
         self._executor.shutdown(wait=True, kill_workers=True)
         if self._notes is not None:
             self._notes.cleanup()
+
+
+def _submit(task: ShardTask, note: Path | None) -> "tuple[Any, concurrent.futures.Future[ShardSummary]]":
+    """Give a task to an idle process, or to a new one; return its executor too."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    while True:
+        try:
+            executor = _idle.pop()
+        except IndexError:
+            # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
+            executor = ProcessPoolExecutor(max_workers=1, timeout=_IDLE_S, env=_ONE_THREAD)
+        with contextlib.suppress(TerminatedWorkerError):  # it died while it was idle
+            return executor, executor.submit(do_task, task, note)
 
 
 def _exit_reason(message: str) -> str:

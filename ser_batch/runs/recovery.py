@@ -4,9 +4,11 @@ A recording whose worker died is tried once more with nothing else at work, beca
 neighbors took. If the worker dies again, the recording is rejected. One that exceeded its time is known at once.
 """
 
+import abc
 import contextlib
+import dataclasses
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from ser_batch.corpus.manifest import Recording, Reject
 from ser_batch.errors import RecordingError, SerBatchError, printable
@@ -21,12 +23,34 @@ from ser_batch.runs.ledger import (
     write_ledger,
 )
 from ser_batch.runs.part_writer import remove_parts
-from ser_batch.runs.worker import Backend, Death, ShardTask, Work, content_hash_of
+from ser_batch.runs.worker import ShardTask, TimedOut, Work, content_hash_of
 from ser_batch.storage.atomic import remove_temporaries
 
 # so many deaths in a row are no accident: the machine is at fault, or the time limit
 MAX_DEATHS_IN_A_ROW = 10
 WORKER_DIED, TIMED_OUT = "WorkerDied", "TimedOut"
+
+
+@dataclasses.dataclass(frozen=True)
+class Death:
+    """A shard whose worker died."""
+
+    shard: Shard
+    reason: str
+    timed_out: TimedOut | None = None
+
+
+class Backend(abc.ABC):
+    """Where shards are done: in this process, by processes of this machine, or on a cluster."""
+
+    @property
+    @abc.abstractmethod
+    def n_workers(self) -> int:
+        """How many shards it does at a time."""
+
+    @abc.abstractmethod
+    def outcomes(self, tasks: Iterable[ShardTask]) -> Generator[ShardSummary | Death]:
+        """Yield what becomes of tasks, in the order in which they end."""
 
 
 def run_shards(

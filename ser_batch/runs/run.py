@@ -14,13 +14,13 @@ from ser_batch.corpus.labels import join_labels
 from ser_batch.corpus.manifest import Manifest, Recording
 from ser_batch.corpus.walk import name_warnings, utf8, walk
 from ser_batch.errors import InputError, UsageError
-from ser_batch.runs import recovery
 from ser_batch.runs.cluster import connected_to_dask, connected_to_ray
 from ser_batch.runs.ledger import Shard
 from ser_batch.runs.local import SameProcess, WorkerProcesses
 from ser_batch.runs.progress import Progress, show_progress
+from ser_batch.runs.recovery import Backend, run_shards
 from ser_batch.runs.store import Plan, Store, StoreSummary
-from ser_batch.runs.worker import Backend, Work
+from ser_batch.runs.worker import Work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Runner:
 
     def do_shards(self, work: Work, shards: Sequence[Shard], *, title: str) -> None:
         """Do shards."""
-        done = recovery.run_shards(work, shards, self.backend, timeout_s=self.options.timeout)
+        done = run_shards(work, shards, self.backend, timeout_s=self.options.timeout)
         n_files = sum(len(shard.recordings) for shard in shards)
         with self.show(title, n_files) as advance, contextlib.closing(done):
             for summary in done:

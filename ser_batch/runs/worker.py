@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,28 +70,6 @@ class ShardTask:
     timeout_s: float | None = None  # per recording
     claim: str | None = None  # record of the run, for workers that may outlive it
     is_trial: bool = False  # compute and keep nothing, to see whether the process survives
-
-
-@dataclasses.dataclass(frozen=True)
-class Death:
-    """A shard whose worker died."""
-
-    shard: Shard
-    reason: str
-    timed_out: "TimedOut | None" = None
-
-
-class Backend(abc.ABC):
-    """Where shards are done: in this process, by processes of this machine, or on a cluster."""
-
-    @property
-    @abc.abstractmethod
-    def n_workers(self) -> int:
-        """How many shards it does at a time."""
-
-    @abc.abstractmethod
-    def outcomes(self, tasks: Iterable[ShardTask]) -> Generator[ShardSummary | Death]:
-        """Yield what becomes of tasks, in the order in which they end."""
 
 
 def do_shard(work: Work, shard: Shard) -> ShardSummary:

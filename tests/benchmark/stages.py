@@ -141,7 +141,7 @@ def main() -> None:
 
         model = find_model("research")
         windows = Segmentation(mode="windows")
-        score = ScoreWork(outs[1], model.folder, model.labels, model.model_id, windows, {}, frozenset())
+        score = ScoreWork(outs[1], model.folder, model.labels, model.model_id, windows)
         found = walk(mulaw_calls(calls, scratch, arguments.hours)).recordings
         show("score, windows of 8 kHz calls", profile(watch, score, found), arguments.markdown)
         share = watch.seconds["inference"] / sum(watch.seconds.values())
