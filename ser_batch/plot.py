@@ -19,7 +19,7 @@ from ser_batch.corpus.walk import walk
 from ser_batch.errors import InputError, UsageError, printable
 from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.part_writer import MAIN
-from ser_batch.scoring.worker import ScoreWork
+from ser_batch.scoring.worker import ScoreWork, ScoringRules
 from ser_batch.storage.atomic import atomic_path, make_folder
 from ser_batch.summary import Summary
 
@@ -200,17 +200,8 @@ def _mfcc(recording: Recording, spec: FeatureSpec, segmentation: Segmentation, d
 
 def _predictions(recording: Recording, model: Model, segmentation: Segmentation, duration_s: float) -> Columns:
     """Return what `score` says of each window where it knows no archive; of many, the mean over neighbours."""
-    work = ScoreWork(
-        Path(),
-        model.folder,
-        model.labels,
-        model.model_id,
-        segmentation,
-        {},
-        frozenset(),
-        min_speech=0.3,
-        prior=model.schema.prior,
-    )
+    rules = ScoringRules(min_speech=0.3, prior=model.schema.prior)
+    work = ScoreWork(Path(), model.folder, model.labels, model.model_id, segmentation, rules=rules)
     rows = [row for table, row in work.rows(recording, "") if table == MAIN]
     middles_s = np.array([(row["start_s"] + row["end_s"]) / 2 for row in rows])
     probabilities = np.array([[row.get(f"p_{label}", np.nan) for label in model.labels] for row in rows])

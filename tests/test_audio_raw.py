@@ -9,7 +9,7 @@ import soundfile
 
 from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.sound import Sound
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.walk import walk
 from ser_batch.errors import OutputError, RecordingError, UsageError
@@ -37,7 +37,7 @@ def noise(n: int, n_channels: int = 1) -> np.ndarray:
 
 def read(file: Path, raw_format: str | None = None) -> tuple[Sound, np.ndarray]:
     said = RawFormat.parse(raw_format) if raw_format else None
-    with AudioReader(os.fsencode(file), file.name, said) as reader:
+    with AudioReader(os.fsencode(file), file.name, ReaderSettings(said)) as reader:
         return reader.sound, np.concatenate(list(reader.blocks()))
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from ser_batch.audio.reader import AudioReader
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.errors import OutputError, RecordingError, UsageError
 from ser_batch.featurization import featurize
@@ -44,7 +45,7 @@ def wav(
 def read(content: bytes, file: Path, **options: float) -> int:
     """The number of samples that can be read."""
     file.write_bytes(content)
-    with AudioReader(os.fsencode(file), file.name, **options) as reader:
+    with AudioReader(os.fsencode(file), file.name, ReaderSettings(**options)) as reader:
         return sum(len(block) for block in reader.blocks())
 
 
@@ -158,7 +159,7 @@ def test_what_has_to_be_decoded_to_know_its_length_is_decoded_no_further_than_th
     file = tmp_path / "a.mp3"
     soundfile.write(file, np.zeros(8000 * 300), 8000)  # decoded by a million samples at a time, 131 s
     with pytest.raises(RecordingError, match="it lasts at least 131 s; expected at most 10 s") as caught:
-        AudioReader(os.fsencode(file), "a.mp3", max_duration_s=10)
+        AudioReader(os.fsencode(file), "a.mp3", ReaderSettings(max_duration_s=10))
     assert caught.value.stage == "decode"
 
     av = pytest.importorskip("av")
@@ -168,7 +169,7 @@ def test_what_has_to_be_decoded_to_know_its_length_is_decoded_no_further_than_th
         frame.sample_rate = 8000
         out.mux(packet for part in (frame, None) for packet in track.encode(part))
     with pytest.raises(RecordingError, match="it lasts at least 10 s; expected at most 10 s"):
-        AudioReader(os.fsencode(tmp_path / "a.aac"), "a.aac", max_duration_s=10)
+        AudioReader(os.fsencode(tmp_path / "a.aac"), "a.aac", ReaderSettings(max_duration_s=10))
 
 
 def test_a_day_is_the_longest_unless_said_otherwise():

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -19,8 +20,8 @@ from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.manifest import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurization import FeaturizeWork, featurize
-from ser_batch.runs.ledger import cuts_digest, labels_digest
-from ser_batch.runs.planning import plan_run
+from ser_batch.runs.ledger import LedgerEntry
+from ser_batch.runs.store import plan_run
 from ser_batch.scoring.run import score
 
 HOUR_S = 3600
@@ -291,8 +292,7 @@ def recording(name: str, *labels: LabelRow, mtime_ns: int = 5) -> Recording:
 
 
 def entry(of: Recording, **changes):
-    known = {"content_hash": "h", "size": 1, "mtime_ns": 5, "labels": labels_digest(of)}
-    return known | {"cuts": cuts_digest(of, timed=True)} | changes
+    return msgspec.structs.replace(LedgerEntry.of(of, "h", timed=True), **changes)
 
 
 def planned(recordings, done, **options):

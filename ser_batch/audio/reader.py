@@ -1,6 +1,5 @@
 """A recording of any format as a stream of blocks."""
 
-import math
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -23,6 +22,7 @@ from ser_batch.config.option_values import (
     MAX_SAMPLING_RATE,
     MIN_SAMPLING_RATE,
     RawFormat,
+    ReaderSettings,
 )
 
 BLOCK_S = 30.0
@@ -42,10 +42,9 @@ class AudioReader:
         The bytes to open the file by. What it is is read from its content, not its name.
     path
         Name for messages.
-    raw_format
-        What the file holds, if its name says that it may have no header and its content tells nothing.
-    max_duration_s
-        Longer recordings are refused: by their header, or as soon as so much was decoded. Seconds.
+    settings
+        The raw format counts where the name says that it may have no header and the content tells nothing. Recordings
+        that are too long are refused by their header, or as soon as so much was decoded.
 
     Raises
     ------
@@ -54,17 +53,16 @@ class AudioReader:
         ``decode``: it has to be decoded to learn its length, and is broken.
     """
 
-    def __init__(
-        self, file: bytes, path: str, raw_format: RawFormat | None = None, *, max_duration_s: float = math.inf
-    ) -> None:
-        self._path, self._max_duration_s = path, max_duration_s
+    def __init__(self, file: bytes, path: str, settings: ReaderSettings | None = None) -> None:
+        settings = settings or ReaderSettings()
+        self._path, self._max_duration_s = path, settings.max_duration_s
         self._source: Source | None = None
         try:
             self._stream: BinaryIO = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115 - pathlib knows no bytes
         except OSError as error:
             raise refusal(path, "open", f"it cannot be opened ({error.strerror})") from error
         try:
-            self._source = self._open(file, raw_format)
+            self._source = self._open(file, settings.raw_format)
             self.sound = self._source.sound
             self._check(self.sound)
         except BaseException:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording, emotion_of
 from ser_batch.errors import ModelError
@@ -45,6 +44,17 @@ class Opened:
     is_low_rate: bool  # whether it is sampled below what the model was trained with
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringRules:
+    """Which channels are scored, and what becomes of their predictions."""
+
+    role_of_channel: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    scored_roles: frozenset[str] = frozenset()  # empty for all
+    min_confidence: float = 0.0
+    min_speech: float = 0.0
+    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)  # empty for balanced
+
+
 @dataclasses.dataclass(frozen=True)
 class ScoreWork(Work):
     """What a worker of score does with a recording."""
@@ -54,21 +64,17 @@ class ScoreWork(Work):
     labels: tuple[str, ...]
     model_id: str
     segmentation: Segmentation
-    role_of_channel: Mapping[int, str]
-    scored_roles: frozenset[str]
-    min_confidence: float = 0.0
-    min_speech: float = 0.0
-    raw_format: RawFormat | None = None
-    max_duration_s: float = math.inf
-    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    _: dataclasses.KW_ONLY
+    rules: ScoringRules = dataclasses.field(default_factory=ScoringRules)
+    reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
     # mean embedding of the archive, for heads
     archive: tuple[float, ...] | None = None
     # segments that are encoded already, because the archive's reference is made of them
     sampled: Path | None = None
 
     @property
-    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
-        """Segments, and one row a recording and channel."""
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """Segments, and one row per recording and channel."""
         return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
 
     @property
@@ -99,7 +105,7 @@ class ScoreWork(Work):
         archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
         # without the upper bands everything is unlike; that much is known already, and told as what it is
         tells_domain = not opened.is_low_rate
-        log_prior = log_prior_of(self.labels, self.prior)
+        log_prior = log_prior_of(self.labels, self.rules.prior)
         is_call = self.segmentation.mode in ("windows", "turns")
         return judge(loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, tells_domain=tells_domain)
 
@@ -108,14 +114,14 @@ class ScoreWork(Work):
         from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
 
         loaded, _ = self.loaded()
-        activity = activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
+        activity = activity_of(recording, self.segmentation, self.reader_settings)
         sound = activity.sound
         assert sound is not None  # `scan` has opened it
         roles: dict[int, str | None] = {}
         for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
-            role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
-            if not self.scored_roles or role in self.scored_roles:
+            role = self.rules.role_of_channel.get(channel) if sound.n_channels > 1 else None
+            if not self.rules.scored_roles or role in self.rules.scored_roles:
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
@@ -130,11 +136,10 @@ class ScoreWork(Work):
             opened.recording,
             _front_end(loaded),
             self.segmentation,
-            raw_format=self.raw_format,
-            max_duration_s=self.max_duration_s,
+            reader_settings=self.reader_settings,
             activity=opened.activity,
             left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
-            min_speech_ratio=self.min_speech,
+            min_speech_ratio=self.rules.min_speech,
             only=only,
         )
         return (segment for _, segment in cut)
@@ -193,7 +198,7 @@ class ScoreWork(Work):
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise ModelError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         ood_score_of = dict(zip(heard, ood_score.tolist(), strict=True))
-        columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.min_confidence)
+        columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.rules.min_confidence)
         scored = dict(zip(heard, columns_of, strict=True))
         for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)

@@ -2,10 +2,9 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
@@ -29,17 +28,11 @@ class Interval:
 
 
 def activity_of(
-    recording: Recording,
-    segmentation: Segmentation,
-    raw_format: RawFormat | None = None,
-    max_duration_s: float = math.inf,
+    recording: Recording, segmentation: Segmentation, reader_settings: ReaderSettings | None = None
 ) -> Activity:
     """Find the speech of the channels that `segments` cuts, and of those beside them."""
     return scan(
-        recording,
-        lambda n_channels: channels_of(recording, segmentation, n_channels),
-        raw_format=raw_format,
-        max_duration_s=max_duration_s,
+        recording, lambda n_channels: channels_of(recording, segmentation, n_channels), reader_settings=reader_settings
     )
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import heapq
 import itertools
-import math
 from collections.abc import Collection, Container, Iterator
 from typing import Generic
 
@@ -14,7 +13,7 @@ from ser_batch.audio.perturb import changed
 from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.resampling import Resampler, channel_samples
 from ser_batch.audio.sound import Samples, Sound
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
 from ser_batch.corpus.manifest import LabelRow, Recording, label_at
@@ -225,8 +224,7 @@ def segments(
     *,
     variants: Variants | None = None,
     content_hash: str = "",
-    raw_format: RawFormat | None = None,
-    max_duration_s: float = math.inf,
+    reader_settings: ReaderSettings | None = None,
     activity: Activity | None = None,
     left_out: Collection[int] = (),
     min_speech_ratio: float = 0.0,
@@ -244,10 +242,8 @@ def segments(
         Which variants of each segment to yield; None stands for clean alone.
     content_hash
         Of the recording, for what variants draw at random.
-    raw_format
-        What it holds, if it has no header.
-    max_duration_s
-        Longer recordings are refused; seconds.
+    reader_settings
+        How it is read.
     activity
         Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
     left_out
@@ -267,7 +263,7 @@ def segments(
     RecordingError
         It cannot be decoded, lasts too long, a label row lies outside of it, or a codec cannot take a segment.
     """
-    with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
+    with AudioReader(recording.file, recording.path, reader_settings) as reader:
         sound = reader.sound
         plan = labels_by_channel(recording, segmentation, sound.n_channels)
         recipe = _Recipe(

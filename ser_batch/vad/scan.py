@@ -1,7 +1,6 @@
 """A recording to its speech: decoded once, in blocks."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.resampling import Resampler, channel_samples
 from ser_batch.audio.sound import Samples, Sound
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.corpus.manifest import Recording
 from ser_batch.vad.activity import Activity
 from ser_batch.vad.frames import FRAME_SAMPLES, VAD_RATE, Features, decibels, features, speech
@@ -78,8 +77,7 @@ def scan(
     recording: Recording,
     channels: Callable[[int], Iterable[int]] = range,
     *,
-    raw_format: RawFormat | None = None,
-    max_duration_s: float = math.inf,
+    reader_settings: ReaderSettings | None = None,
 ) -> Activity:
     """Find the speech of a recording; memory holds a block and a few numbers for each frame.
 
@@ -91,17 +89,15 @@ def scan(
         Which channels are wanted: gets the number that the recording has, gives the table's channel numbers, -1 for
         the mean of all. Where one of several is wanted all of them are listened to, because overlap and copies are
         between channels.
-    raw_format
-        What it holds, if it has no header.
-    max_duration_s
-        Longer ones are refused; seconds.
+    reader_settings
+        How it is read.
 
     Raises
     ------
     RecordingError
         It cannot be decoded, lasts too long, or `channels` raises it.
     """
-    with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
+    with AudioReader(recording.file, recording.path, reader_settings) as reader:
         sound = reader.sound
         wanted = set(channels(sound.n_channels))
         numbers = [channel for channel in wanted if channel < 0]

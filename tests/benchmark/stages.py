@@ -24,7 +24,7 @@ from ser_batch.network import numpy_inference
 from ser_batch.network.cmvn import Scaler
 from ser_batch.runs import part_writer, worker
 from ser_batch.runs.ledger import Shard
-from ser_batch.runs.worker import Work
+from ser_batch.runs.worker import Work, do_shard
 from ser_batch.scoring.worker import ScoreWork
 
 INFERENCE_BAR = 0.30
@@ -100,7 +100,7 @@ def watch_all(watch: Stopwatch) -> None:
         watch.watch(owner, name, "features: MFCC")
     watch.watch(Scaler, "transform", "inference")
     watch.watch(numpy_inference.Network, "predict", "inference")
-    watch.watch(worker, "write_json", "writing")
+    watch.watch(worker, "write_ledger", "writing")
     watch.watch(part_writer, "rows_table", "writing")
     for name in ("_flush", "__exit__"):
         watch.watch(part_writer.Parts, name, "writing")
@@ -111,7 +111,7 @@ def profile(watch: Stopwatch, work: Work, recordings: tuple[Any, ...]) -> list[R
     for name in ("part-000001", "part-000002"):
         watch.seconds.clear()
         watch.enter("the rest")
-        summary = work(Shard(name, recordings))
+        summary = do_shard(work, Shard(name, recordings))
         watch.leave()
     total = sum(watch.seconds.values())
     rows = [
@@ -141,7 +141,7 @@ def main() -> None:
 
         model = find_model("research")
         windows = Segmentation(mode="windows")
-        score = ScoreWork(outs[1], model.folder, model.labels, model.model_id, windows, {}, frozenset())
+        score = ScoreWork(outs[1], model.folder, model.labels, model.model_id, windows)
         found = walk(mulaw_calls(calls, scratch, arguments.hours)).recordings
         show("score, windows of 8 kHz calls", profile(watch, score, found), arguments.markdown)
         share = watch.seconds["inference"] / sum(watch.seconds.values())
