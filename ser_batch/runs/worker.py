@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 import functools
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import threadpoolctl
 
+from ser_batch.audio.recording_file import ChangedError, RecordingFile, unreadable
 from ser_batch.corpus.manifest import Recording, Reject
 from ser_batch.corpus.object_store import fetched
 from ser_batch.errors import OutputError, RecordingError, SerBatchError, printable
@@ -55,8 +55,8 @@ class Work(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
-        """Yield the rows of one recording as they are ready; columns left out are null."""
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
+        """Yield the rows of one recording, whose file is open, as they are ready; columns left out are null."""
 
     def prepare(self) -> None:
         """Load what `rows` needs, so that no recording pays for it."""
@@ -83,8 +83,8 @@ class Work(abc.ABC):
 
     def try_out(self, recording: Recording) -> None:
         """Do a recording and keep nothing of it."""
-        with threadpoolctl.threadpool_limits(1), fetched(recording) as readable:
-            for _ in self.rows(readable, content_hash_of(readable)):
+        with threadpoolctl.threadpool_limits(1), fetched(recording) as readable, file_of(readable) as file:
+            for _ in self.rows(readable, file):
                 pass
 
 
@@ -103,10 +103,6 @@ def _end_with(parent: int | None) -> None:
 def _end_if_orphaned(parent: int | None) -> None:
     if os.getppid() != parent:
         os._exit(1)  # no clean-up: the parts are whole or absent, and nobody waits for the rest
-
-
-class ChangedError(RecordingError):
-    """A recording became another one while it was worked on."""
 
 
 class _ShardRun:
@@ -180,11 +176,12 @@ class _ShardRun:
         counts: Counter[str] = Counter()
         try:
             state = _state_of(recording)
-            content_hash = content_hash_of(recording)
-            if self._watch is not None:
-                self._watch.note_hash(content_hash)
-            if recording.path not in self._rejects:
-                counts, seconds = parts.add(self._rows(recording, content_hash, state))
+            with file_of(recording) as file:
+                content_hash = file.content_hash
+                if self._watch is not None:
+                    self._watch.note_hash(content_hash)
+                if recording.path not in self._rejects:
+                    counts, seconds = parts.add(self._rows(recording, file, state))
         except RecordingError as error:
             self._reject(recording, error, state, parts)
         except (SerBatchError, pa.ArrowException, MemoryError):
@@ -198,8 +195,8 @@ class _ShardRun:
             self._work, recording, content_hash=content_hash, state=state, counts=counts, audio_s=seconds
         )
 
-    def _rows(self, recording: Recording, content_hash: str, state: tuple[int, int]) -> Rows:
-        yield from self._work.rows(recording, content_hash)
+    def _rows(self, recording: Recording, file: RecordingFile, state: tuple[int, int]) -> Rows:
+        yield from self._work.rows(recording, file)
         _check_unchanged(recording, state)
 
     def _reject(self, recording: Recording, error: Exception, state: tuple[int, int], parts: Parts) -> None:
@@ -230,7 +227,7 @@ def _state_of(recording: Recording) -> tuple[int, int]:
     try:
         status = os.stat(recording.file)  # noqa: PTH116 - pathlib knows no bytes
     except OSError as error:
-        raise _unreadable(recording, error) from error
+        raise unreadable(recording.path, error) from error
     return status.st_size, status.st_mtime_ns
 
 
@@ -242,21 +239,12 @@ def _check_unchanged(recording: Recording, state: tuple[int, int]) -> None:
         )
 
 
-def _unreadable(recording: Recording, error: OSError) -> RecordingError:
-    if isinstance(error, FileNotFoundError):
-        return ChangedError(
-            "open",
-            f"{recording.path}: is no longer there, though it was found when the run began; run the same command again",
-        )
-    return RecordingError(
-        "open", f"{recording.path}: cannot be read ({error.strerror}); change its permissions or remove it"
-    )
+def file_of(recording: Recording) -> RecordingFile:
+    """Open the file of a recording that is on this machine."""
+    return RecordingFile(recording.file, recording.path)
 
 
 def content_hash_of(recording: Recording) -> str:
-    """Return the SHA-256 of a file's bytes, hex."""
-    try:
-        with fetched(recording) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise _unreadable(recording, error) from error
+    """Return the SHA-256 of a recording's bytes, hex."""
+    with fetched(recording) as readable, file_of(readable) as file:
+        return file.content_hash
