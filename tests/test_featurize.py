@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -690,16 +690,14 @@ def test_a_recording_that_breaks_leaves_the_table(small, tmp_path):
 
 
 def test_a_recording_that_could_not_be_opened_is_tried_again(small, tmp_path, monkeypatch):
-    real = hashlib.file_digest
-
-    def locked(stream: BinaryIO, algorithm: str) -> object:
-        if os.fsencode(stream.name).endswith(b"4.wav"):
+    def locked(file: bytes, *arguments: Any, **options: Any) -> BinaryIO:
+        if file.endswith(b"4.wav"):
             raise PermissionError(13, "Permission denied")
-        return real(stream, algorithm)
+        return open(file, *arguments, **options)
 
     write(small / "4.wav", noise(800, seed=4))
     with monkeypatch.context() as patch:
-        patch.setattr(hashlib, "file_digest", locked)
+        patch.setattr("ser_batch.audio.recording_file.open", locked, raising=False)
         told = {reject.path: reject.message for reject in run(small, tmp_path / "out").rejects}
         assert told["4.wav"] == "4.wav: cannot be read (Permission denied); change its permissions or remove it"
 
