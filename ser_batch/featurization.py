@@ -1,7 +1,6 @@
 """Stage 1: a folder of recordings to a features folder."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
@@ -127,9 +126,8 @@ def featurize(
             spec,
             segmentation,
             options.wanted_variants,
-            options.wanted_raw_format,
+            options.reader_settings,
             voted,
-            options.max_duration,
             encoder_place,
         )
         plan = store.plan(
@@ -255,9 +253,8 @@ class FeaturizeWork(Work):
     spec: AnyFeatureSpec
     segmentation: Segmentation
     variants: Variants = dataclasses.field(default_factory=Variants)
-    raw_format: RawFormat | None = None
+    reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
     voted: tuple[str, ...] = ()
-    max_duration_s: float = math.inf
     encoder_place: str | None = None
 
     @property
@@ -284,7 +281,7 @@ class FeaturizeWork(Work):
         from ser_batch.segments.front_ends import front_end
         from ser_batch.segments.segmenter import segments  # loaded by workers only
 
-        with AudioReader(file, self.raw_format, max_duration_s=self.max_duration_s) as reader:
+        with AudioReader(file, self.reader_settings) as reader:
             sound = reader.sound
             # where people or the file's own beginning decide what is cut, nobody asks for speech
             is_scanned = self.segmentation.mode in ("windows", "turns")

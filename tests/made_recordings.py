@@ -8,19 +8,17 @@ from typing import Any
 
 from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.recording_file import RecordingFile
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.corpus.manifest import Metadata, Recording
 from ser_batch.vad.activity import Activity
 from ser_batch.vad.scan import scan
 
 
 @contextlib.contextmanager
-def reader_of(
-    file: Path, path: str | None = None, raw_format: RawFormat | None = None, **options: float
-) -> Iterator[AudioReader]:
+def reader_of(file: Path, path: str | None = None, settings: ReaderSettings | None = None) -> Iterator[AudioReader]:
     """Open a file for reading in blocks; `path` is its name in messages."""
     opened = RecordingFile(os.fsencode(file), path or file.name)
-    with opened, AudioReader(opened, raw_format, **options) as reader:
+    with opened, AudioReader(opened, settings) as reader:
         yield reader
 
 

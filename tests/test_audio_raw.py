@@ -8,7 +8,7 @@ import soundfile
 from made_recordings import reader_of
 
 from ser_batch.audio.sound import Sound
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.walk import walk
 from ser_batch.errors import OutputError, RecordingError, UsageError
@@ -36,7 +36,7 @@ def noise(n: int, n_channels: int = 1) -> np.ndarray:
 
 def read(file: Path, raw_format: str | None = None) -> tuple[Sound, np.ndarray]:
     said = RawFormat.parse(raw_format) if raw_format else None
-    with reader_of(file, raw_format=said) as reader:
+    with reader_of(file, settings=ReaderSettings(said)) as reader:
         return reader.sound, np.concatenate(list(reader.blocks()))
 
 

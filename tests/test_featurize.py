@@ -693,7 +693,7 @@ def test_a_recording_that_could_not_be_opened_is_tried_again(small, tmp_path, mo
     def locked(file: bytes, *arguments: Any, **options: Any) -> BinaryIO:
         if file.endswith(b"4.wav"):
             raise PermissionError(13, "Permission denied")
-        return open(file, *arguments, **options)
+        return open(file, *arguments, **options)  # noqa: PTH123 - pathlib knows no bytes
 
     write(small / "4.wav", noise(800, seed=4))
     with monkeypatch.context() as patch:

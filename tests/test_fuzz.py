@@ -31,7 +31,7 @@ from made_recordings import reader_of
 from ser_batch.cli.console import Output, _print_model
 from ser_batch.config.features import FeatureSpec, canonical_json
 from ser_batch.config.job import read_job
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.corpus.known_corpora import CORPORA, parse_name
 from ser_batch.corpus.labels import OUR_LABELS, join_labels
 from ser_batch.corpus.manifest import Metadata, Recording
@@ -343,7 +343,7 @@ def sounds():
 def read_recording(file: Path, raw_format: str | None) -> None:
     said = RawFormat.parse(raw_format) if raw_format else None
     try:
-        with reader_of(file, raw_format=said, max_duration_s=60) as reader:
+        with reader_of(file, settings=ReaderSettings(said, 60)) as reader:
             assert 1 <= reader.sound.n_channels <= 64
             assert 1000 <= reader.sound.sampling_rate <= 768_000
             for block in reader.blocks():

@@ -15,6 +15,7 @@ from made_recordings import reader_of
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.errors import OutputError, RecordingError, UsageError
 from ser_batch.featurization import featurize
@@ -40,10 +41,10 @@ def wav(
     return struct.pack("<4sI", b"RIFF", len(body) & 0xFFFFFFFF) + body
 
 
-def read(content: bytes, file: Path, **options: float) -> int:
+def read(content: bytes, file: Path) -> int:
     """The number of samples that can be read."""
     file.write_bytes(content)
-    with reader_of(file, **options) as reader:
+    with reader_of(file) as reader:
         return sum(len(block) for block in reader.blocks())
 
 
@@ -155,10 +156,13 @@ def test_what_lasts_too_long_is_a_reject_and_its_neighbours_are_done(command, lo
 
 
 def test_what_has_to_be_decoded_to_know_its_length_is_decoded_no_further_than_the_limit(tmp_path):
-    file = tmp_path / "a.mp3"
+    file, limit = tmp_path / "a.mp3", ReaderSettings(max_duration_s=10)
     soundfile.write(file, np.zeros(8000 * 300), 8000)  # decoded by blocks of 30 s
     said = "it lasts at least 30 s; expected at most 10 s"
-    with pytest.raises(RecordingError, match=said) as caught, reader_of(file, max_duration_s=10):
+    with (
+        pytest.raises(RecordingError, match=said) as caught,
+        reader_of(file, settings=limit),
+    ):
         pass
     assert caught.value.stage == "decode"
 
@@ -169,7 +173,10 @@ def test_what_has_to_be_decoded_to_know_its_length_is_decoded_no_further_than_th
         frame.sample_rate = 8000
         out.mux(packet for part in (frame, None) for packet in track.encode(part))
     said = "it lasts at least 10 s; expected at most 10 s"
-    with pytest.raises(RecordingError, match=said), reader_of(tmp_path / "a.aac", max_duration_s=10):
+    with (
+        pytest.raises(RecordingError, match=said),
+        reader_of(tmp_path / "a.aac", settings=limit),
+    ):
         pass
 
 

@@ -1,6 +1,5 @@
 """A recording of any format as a stream of blocks."""
 
-import math
 from collections.abc import Iterator
 
 import soundfile
@@ -22,6 +21,7 @@ from ser_batch.config.option_values import (
     MAX_SAMPLING_RATE,
     MIN_SAMPLING_RATE,
     RawFormat,
+    ReaderSettings,
 )
 
 # the rate of GSM 6.10 is always this
@@ -36,10 +36,9 @@ class AudioReader:
     ----------
     file
         To decode. What it is is read from its content, not its name.
-    raw_format
-        What the file holds, if its name says that it may have no header and its content tells nothing.
-    max_duration_s
-        Longer recordings are refused: by their header, or as soon as so much was decoded. Seconds.
+    settings
+        The raw format counts where the name says that it may have no header and the content tells nothing. Recordings
+        that are too long are refused by their header, or as soon as so much was decoded.
 
     Raises
     ------
@@ -48,11 +47,10 @@ class AudioReader:
         be decoded to learn its length, and is broken.
     """
 
-    def __init__(
-        self, file: RecordingFile, raw_format: RawFormat | None = None, *, max_duration_s: float = math.inf
-    ) -> None:
-        self._file, self._path, self._max_duration_s = file, file.path, max_duration_s
-        self._source = self._open(raw_format)
+    def __init__(self, file: RecordingFile, settings: ReaderSettings | None = None) -> None:
+        settings = settings or ReaderSettings()
+        self._file, self._path, self._max_duration_s = file, file.path, settings.max_duration_s
+        self._source = self._open(settings.raw_format)
         try:
             self.sound = self._source.sound
             self._check(self.sound)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -170,3 +171,11 @@ class RawFormat:
     def __str__(self) -> str:
         """Return what `parse` reads."""
         return f"{self.encoding}:{self.sampling_rate}:{self.n_channels}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReaderSettings:
+    """How recordings are read."""
+
+    raw_format: RawFormat | None = None  # what files without a header hold, where that was said
+    max_duration_s: float = math.inf  # longer recordings are refused

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec
-from ser_batch.config.option_values import RawFormat, check_protocol, parse_prior, parse_since
+from ser_batch.config.option_values import RawFormat, ReaderSettings, check_protocol, parse_prior, parse_since
 from ser_batch.config.segmentation import Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError, did_you_mean
@@ -77,7 +77,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Refuse counts below one, times that are none, and what no recording can be cut by."""
-        _ = self.segmentation, self.since_ns, self.wanted_raw_format
+        _ = self.segmentation, self.since_ns, self.reader_settings
         if self.labels is not None and is_remote(self.labels):
             raise UsageError(f"--labels {self.labels}; expected a file of this machine, fetch it first")
         if not self.max_duration > 0:
@@ -132,9 +132,10 @@ class RunOptions:
         return None if self.since is None else round(parse_since(self.since).timestamp() * 1e9)
 
     @property
-    def wanted_raw_format(self) -> RawFormat | None:
-        """What files without a header hold; None where it was not said."""
-        return None if self.raw_format is None else RawFormat.parse(self.raw_format)
+    def reader_settings(self) -> ReaderSettings:
+        """How recordings are read."""
+        raw_format = None if self.raw_format is None else RawFormat.parse(self.raw_format)
+        return ReaderSettings(raw_format, self.max_duration)
 
     @property
     def reading_identity(self) -> dict[str, str | float]:
@@ -142,7 +143,7 @@ class RunOptions:
         # Nothing where they are as they were before there was such an option, so that older outputs go on.
         said: dict[str, str | float] = {}
         if self.raw_format is not None:
-            said["raw_format"] = str(self.wanted_raw_format)
+            said["raw_format"] = str(self.reader_settings.raw_format)
         if self.max_duration != DEFAULT_MAX_DURATION_S:
             said["max_duration"] = float(self.max_duration) if math.isfinite(self.max_duration) else "inf"
         return said

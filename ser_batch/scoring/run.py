@@ -135,8 +135,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             options.wanted_roles,
             options.min_confidence,
             options.min_speech_ratio,
-            options.wanted_raw_format,
-            options.max_duration,
+            options.reader_settings,
             prior,
         )
         remove_tree(sample_folder(folder))  # of a run that was killed

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ser_batch.audio.recording_file import RecordingFile
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording, emotion_of
 from ser_batch.errors import ModelError
@@ -60,8 +59,7 @@ class ScoreWork(Work):
     wanted_roles: frozenset[str]
     min_confidence: float = 0.0
     min_speech: float = 0.0
-    raw_format: RawFormat | None = None
-    max_duration_s: float = math.inf
+    reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
     prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # mean embedding of the archive, for heads
     archive: tuple[float, ...] | None = None
@@ -110,7 +108,7 @@ class ScoreWork(Work):
         """Begin to decode a recording; find the channels that are scored, and their speech."""
         from ser_batch.audio.reader import AudioReader  # loaded by workers only
 
-        with AudioReader(file, self.raw_format, max_duration_s=self.max_duration_s) as reader:
+        with AudioReader(file, self.reader_settings) as reader:
             yield self._scanned(recording, reader)
 
     def _scanned(self, recording: Recording, reader: "AudioReader") -> Opened:
