@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Meta
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
 from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.options import FeaturizeOptions
@@ -248,46 +249,45 @@ class FeaturizeWork(Work):
 
         front_end(self.spec, self.encoder)
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
         """Yield a row of the features table for each segment."""
+        from ser_batch.audio.reader import AudioReader
         from ser_batch.segments.boundaries import activity_of
         from ser_batch.segments.front_ends import front_end
         from ser_batch.segments.segmenter import segments  # loaded by workers only
 
-        known = {
-            "dataset": self.dataset,
-            "path": recording.path,
-            "content_hash": content_hash,
-        }
-        # where people or the file's own beginning decide what is cut, nobody asks for speech
-        is_scanned = self.segmentation.mode in ("windows", "turns")
-        for sound, segment in segments(
-            recording,
-            front_end(self.spec, self.encoder),
-            self.segmentation,
-            variants=self.variants,
-            content_hash=content_hash,
-            activity=activity_of(recording, self.segmentation, self.reader_settings) if is_scanned else None,
-            reader_settings=self.reader_settings,
-        ):
-            assert segment.features is not None  # no segment has too little speech
-            yield (
-                MAIN,
-                {
-                    **known,
-                    **labelled_columns(recording, segment.label),
-                    "channel": segment.channel,
-                    "segment": segment.index,
-                    "variant": segment.variant,
-                    "start_s": segment.start_s,
-                    "end_s": segment.end_s,
-                    "duration_s": sound.n_samples / sound.sampling_rate,
-                    "sampling_rate": sound.sampling_rate,
-                    "n_channels": sound.n_channels,
-                    "speech_ratio": segment.speech_ratio,
-                    **_computed_columns(segment.features, self.spec),
-                },
-            )
+        with AudioReader(file, self.reader_settings) as reader:
+            sound = reader.sound
+            # where people or the file's own beginning decide what is cut, nobody asks for speech
+            is_scanned = self.segmentation.mode in ("windows", "turns")
+            for segment in segments(
+                reader,
+                recording,
+                front_end(self.spec, self.encoder),
+                self.segmentation,
+                variants=self.variants,
+                activity=activity_of(reader, recording, self.segmentation) if is_scanned else None,
+            ):
+                assert segment.features is not None  # no segment has too little speech
+                yield (
+                    MAIN,
+                    {
+                        "dataset": self.dataset,
+                        "path": recording.path,
+                        "content_hash": file.content_hash,
+                        **labelled_columns(recording, segment.label),
+                        "channel": segment.channel,
+                        "segment": segment.index,
+                        "variant": segment.variant,
+                        "start_s": segment.start_s,
+                        "end_s": segment.end_s,
+                        "duration_s": sound.n_samples / sound.sampling_rate,
+                        "sampling_rate": sound.sampling_rate,
+                        "n_channels": sound.n_channels,
+                        "speech_ratio": segment.speech_ratio,
+                        **_computed_columns(segment.features, self.spec),
+                    },
+                )
 
 
 def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> dict[str, Any]:

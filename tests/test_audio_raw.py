@@ -1,13 +1,12 @@
 """Files without a header: read as they are said to be, and only where their content tells nothing."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from made_recordings import reader_of
 
-from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.sound import Sound
 from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
@@ -37,7 +36,7 @@ def noise(n: int, n_channels: int = 1) -> np.ndarray:
 
 def read(file: Path, raw_format: str | None = None) -> tuple[Sound, np.ndarray]:
     said = RawFormat.parse(raw_format) if raw_format else None
-    with AudioReader(os.fsencode(file), file.name, ReaderSettings(said)) as reader:
+    with reader_of(file, settings=ReaderSettings(said)) as reader:
         return reader.sound, np.concatenate(list(reader.blocks()))
 
 

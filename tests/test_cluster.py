@@ -18,6 +18,7 @@ from dask_cluster import DaskCluster, dask_cluster, wait_until
 from made_recordings import recordings_of
 
 from ser_batch import __version__
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.cli.commands import cli
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
 from ser_batch.corpus.manifest import Recording
@@ -52,7 +53,7 @@ class FatefulWork(Work):
     def schemas(self) -> Mapping[str, pa.Schema]:
         return {MAIN: SCHEMA}
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
         file = Path(os.fsdecode(recording.file))
         with file.with_suffix(".begun").open("a") as log:
             log.write(f"{os.getppid()}\n")

@@ -26,9 +26,9 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from made_recordings import reader_of
 from model_json import MINIMAL, schema
 
-from ser_batch.audio.reader import AudioReader
 from ser_batch.cli.console import Output
 from ser_batch.cli.summaries import print_model
 from ser_batch.config.features import FeatureSpec
@@ -348,7 +348,7 @@ def sounds():
 def read_recording(file: Path, raw_format: str | None) -> None:
     said = RawFormat.parse(raw_format) if raw_format else None
     try:
-        with AudioReader(os.fsencode(file), file.name, ReaderSettings(said, 60)) as reader:
+        with reader_of(file, settings=ReaderSettings(said, 60)) as reader:
             assert 1 <= reader.sound.n_channels <= 64
             assert 1000 <= reader.sound.sampling_rate <= 768_000
             for block in reader.blocks():

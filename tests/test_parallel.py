@@ -19,6 +19,7 @@ import pytest
 import soundfile
 from made_recordings import recordings_of
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import RecordingError
@@ -51,7 +52,7 @@ class CountingWork(Work):
     def schemas(self) -> Mapping[str, pa.Schema]:
         return {MAIN: SCHEMA, "calls": CALLS}
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
         n_rows, _, fate = Path(os.fsdecode(recording.file)).read_text().partition(" ")
         for number in range(int(n_rows)):
             yield MAIN, dict(zip(SCHEMA.names, (recording.path, number + 1.0, number), strict=True))

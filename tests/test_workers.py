@@ -23,6 +23,7 @@ import pytest
 import soundfile
 from made_recordings import recordings_of
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
@@ -86,7 +87,7 @@ class FatefulWork(Work):
     def schemas(self) -> Mapping[str, pa.Schema]:
         return {MAIN: SCHEMA}
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
         file = Path(os.fsdecode(recording.file))
         with file.with_suffix(".begun").open("a") as log:
             log.write("!")

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import faulthandler
 import functools
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import threadpoolctl
 
+from ser_batch.audio.recording_file import ChangedError, RecordingFile, unreadable
 from ser_batch.corpus.manifest import Recording, Reject
 from ser_batch.corpus.object_store import fetched
 from ser_batch.errors import OutputError, RecordingError, SerBatchError, printable
@@ -53,8 +53,8 @@ class Work(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
-        """Yield the rows of one recording as they are ready; columns left out are null."""
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
+        """Yield the rows of one recording, whose file is open, as they are ready; columns left out are null."""
 
     def prepare(self) -> None:
         """Load what `rows` needs, so that no recording pays for it."""
@@ -102,8 +102,8 @@ def do_task(task: ShardTask, note: Path | None) -> ShardSummary:
 
 def _try_out(task: ShardTask) -> ShardSummary:
     for recording in task.shard.recordings:
-        with contextlib.suppress(RecordingError), fetched(recording) as readable:
-            for _ in task.work.rows(readable, content_hash_of(readable)):
+        with contextlib.suppress(RecordingError), fetched(recording) as readable, file_of(readable) as file:
+            for _ in task.work.rows(readable, file):
                 pass
     return ShardSummary(task.shard.name, 0, 0, 0, 0.0)
 
@@ -180,10 +180,6 @@ class Watchdog:
         return TimedOut(int(first[:8]), first[9:].strip() or None) if rest.startswith("Timeout") else None
 
 
-class ChangedError(RecordingError):
-    """A recording was changed while it was read."""
-
-
 class _ShardRun:
     """One shard being done."""
 
@@ -251,11 +247,12 @@ class _ShardRun:
         counts: Mapping[str, int] = {}
         try:
             recording = _as_it_is(recording)
-            content_hash = content_hash_of(recording)
-            if self._watchdog is not None:
-                self._watchdog.note_hash(content_hash)
-            if recording.path not in self._rejects:
-                counts, audio_s = parts.add(self._rows(recording, content_hash))
+            with file_of(recording) as file:
+                content_hash = file.content_hash
+                if self._watchdog is not None:
+                    self._watchdog.note_hash(content_hash)
+                if recording.path not in self._rejects:
+                    counts, audio_s = parts.add(self._rows(recording, file))
         except RecordingError as error:
             self._reject(recording, error, parts)
         except (SerBatchError, pa.ArrowException, MemoryError):
@@ -267,8 +264,8 @@ class _ShardRun:
             content_hash = None  # it is tried again next time
         return LedgerEntry.of(recording, content_hash, counts, audio_s, timed=self._work.cuts_at_labels)
 
-    def _rows(self, recording: Recording, content_hash: str) -> Rows:
-        yield from self._work.rows(recording, content_hash)
+    def _rows(self, recording: Recording, file: RecordingFile) -> Rows:
+        yield from self._work.rows(recording, file)
         _check_unchanged(recording)
 
     def _reject(self, recording: Recording, error: Exception, parts: Parts) -> None:
@@ -299,7 +296,7 @@ def _as_it_is(recording: Recording) -> Recording:
     try:
         status = os.stat(recording.file)  # noqa: PTH116 - pathlib knows no bytes
     except OSError as error:
-        raise _unreadable(recording, error) from error
+        raise unreadable(recording.path, error) from error
     return dataclasses.replace(recording, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
@@ -311,21 +308,12 @@ def _check_unchanged(recording: Recording) -> None:
         )
 
 
-def _unreadable(recording: Recording, error: OSError) -> RecordingError:
-    if isinstance(error, FileNotFoundError):
-        return ChangedError(
-            "open",
-            f"{recording.path}: is no longer there, though it was found when the run began; run the same command again",
-        )
-    return RecordingError(
-        "open", f"{recording.path}: cannot be read ({error.strerror}); change its permissions or remove it"
-    )
+def file_of(recording: Recording) -> RecordingFile:
+    """Open the file of a recording that is on this machine."""
+    return RecordingFile(recording.file, recording.path)
 
 
 def content_hash_of(recording: Recording) -> str:
-    """Return the SHA-256 of a file's bytes, hex."""
-    try:
-        with fetched(recording) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise _unreadable(recording, error) from error
+    """Return the SHA-256 of a recording's bytes, hex."""
+    with fetched(recording) as readable, file_of(readable) as file:
+        return file.content_hash

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.option_values import check_prior
 from ser_batch.config.options import ScoreOptions
@@ -62,9 +63,12 @@ class SampleWork(Work):
         """Load the model."""
         self.scoring.prepare()
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
         """Yield at most `max_segments`, by channel and number; nothing where none has enough speech."""
-        opened = self.scoring.open(recording)
+        with self.scoring.opened(recording, file) as opened:
+            yield from self._rows(opened, file.content_hash)
+
+    def _rows(self, opened: Opened, content_hash: str) -> Rows:
         only = frozenset(evenly(list(self._spoken(opened)), self.max_segments))
         if not only:
             return
@@ -75,9 +79,10 @@ class SampleWork(Work):
         }
         features = [found[key] for key in sorted(found)]
         if features:
+            path = opened.recording.path
             is_heard = self.scoring.judge(opened).ood_score(features) <= 1
             for (channel, index), own, heard in zip(sorted(found), features, is_heard.tolist(), strict=True):
-                row = {"path": recording.path, "content_hash": content_hash, "channel": channel, "segment": index}
+                row = {"path": path, "content_hash": content_hash, "channel": channel, "segment": index}
                 row |= {"end_s": opened.activity.duration_s, "is_heard": heard}
                 yield MAIN, row | {"n_tokens": own.n_tokens, "embedding": own.values}
 
@@ -86,7 +91,7 @@ class SampleWork(Work):
         from ser_batch.segments.boundaries import intervals, labels_by_channel  # loaded by workers only
 
         segmentation, activity = self.scoring.segmentation, opened.activity
-        labels = labels_by_channel(opened.recording, segmentation, opened.sound.n_channels)
+        labels = labels_by_channel(opened.recording, segmentation, opened.reader.sound.n_channels)
         for channel in sorted(opened.roles.keys() - opened.copies):
             for interval in intervals(channel, labels[channel], segmentation, activity):
                 end_s = activity.duration_s if interval.end_s is None else interval.end_s

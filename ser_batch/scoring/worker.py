@@ -1,5 +1,6 @@
 """What a worker of score does with a recording: segments to predictions, and sums over its channels."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording, emotion_of
@@ -24,7 +26,7 @@ from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Judge, judge, l
 from ser_batch.tables.schemas import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
-    from ser_batch.audio.sound import Sound
+    from ser_batch.audio.reader import AudioReader
     from ser_batch.segments.segmenter import Segment
     from ser_batch.vad.activity import Activity
 
@@ -37,7 +39,7 @@ class Opened:
 
     # what it is, and where it has speech
     recording: Recording
-    sound: "Sound"
+    reader: "AudioReader"
     activity: "Activity"
     roles: Mapping[int, str | None]  # role of each channel to score
     copies: frozenset[int]  # those of them whose very sound a lower one has; they are not cut
@@ -109,14 +111,20 @@ class ScoreWork(Work):
         is_call = self.segmentation.mode in ("windows", "turns")
         return judge(loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, tells_domain=tells_domain)
 
-    def open(self, recording: Recording) -> Opened:
-        """Find the channels of a recording that are scored, and their speech."""
+    @contextlib.contextmanager
+    def opened(self, recording: Recording, file: RecordingFile) -> Iterator[Opened]:
+        """Begin to decode a recording; find the channels that are scored, and their speech."""
+        from ser_batch.audio.reader import AudioReader  # loaded by workers only
+
+        with AudioReader(file, self.reader_settings) as reader:
+            yield self._scanned(recording, reader)
+
+    def _scanned(self, recording: Recording, reader: "AudioReader") -> Opened:
         from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
 
         loaded, _ = self.loaded()
-        activity = activity_of(recording, self.segmentation, self.reader_settings)
-        sound = activity.sound
-        assert sound is not None  # `scan` has opened it
+        activity = activity_of(reader, recording, self.segmentation)
+        sound = reader.sound
         roles: dict[int, str | None] = {}
         for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
@@ -125,28 +133,30 @@ class ScoreWork(Work):
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
-        return Opened(recording, sound, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
+        return Opened(recording, reader, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
 
     def segments(self, opened: Opened, only: Container[tuple[int, int]] | None = None) -> "Iterator[Segment[Any]]":
         """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
-        from ser_batch.segments.segmenter import segments  # loaded by workers only
+        from ser_batch.segments.segmenter import Selection, segments  # loaded by workers only
 
         loaded, _ = self.loaded()
-        cut = segments(
+        unwanted = opened.activity.frames.keys() - opened.roles.keys()
+        return segments(
+            opened.reader,
             opened.recording,
             _front_end(loaded),
             self.segmentation,
-            reader_settings=self.reader_settings,
             activity=opened.activity,
-            left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
-            min_speech_ratio=self.rules.min_speech,
-            only=only,
+            selection=Selection(opened.copies | unwanted, self.rules.min_speech, only),
         )
-        return (segment for _, segment in cut)
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
-        opened = self.open(recording)
+        with self.opened(recording, file) as opened:
+            yield from self._rows(opened, file.content_hash)
+
+    def _rows(self, opened: Opened, content_hash: str) -> Rows:
+        recording = opened.recording
         activity = opened.activity
         calls = {
             channel: CallSums(self.labels, duration_s=activity.duration_s, role=role, is_low_rate=opened.is_low_rate)

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from ser_batch.config.option_values import ReaderSettings
+from ser_batch.audio.reader import AudioReader
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
@@ -27,13 +27,9 @@ class Interval:
     labels: Sequence[LabelRow] = ()
 
 
-def activity_of(
-    recording: Recording, segmentation: Segmentation, reader_settings: ReaderSettings | None = None
-) -> Activity:
+def activity_of(reader: AudioReader, recording: Recording, segmentation: Segmentation) -> Activity:
     """Find the speech of the channels that `segments` cuts, and of those beside them."""
-    return scan(
-        recording, lambda n_channels: channels_of(recording, segmentation, n_channels), reader_settings=reader_settings
-    )
+    return scan(reader, lambda n_channels: channels_of(recording, segmentation, n_channels))
 
 
 def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from harness import N_RAVDESS, Row, argument_parser, corpus_folder, mulaw_calls, ravdess_wav, scratch_folder, show
 
 from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.audio.resampling import Resampler
 from ser_batch.config.features import PRESETS
 from ser_batch.config.segmentation import Segmentation
@@ -91,7 +92,7 @@ class Stopwatch:
 
 def watch_all(watch: Stopwatch) -> None:
     """Put the stopwatch around everything that belongs to a stage."""
-    watch.watch(worker, "content_hash_of", "hash")
+    watch.watch(RecordingFile, "__init__", "read and hash")
     watch.watch(AudioReader, "__init__", "decode")
     watch.watch_iterator(AudioReader, "blocks", "decode")
     watch.watch(Resampler, "__init__", "features: resample")
