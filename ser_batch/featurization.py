@@ -23,7 +23,7 @@ from ser_batch.runs.cluster import connected
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.planning import Plan
 from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import _without_rows, labelled, named_corpus, nothing_done, run_recordings
+from ser_batch.runs.run import _without_rows, labelled, nothing_done, run_recordings
 from ser_batch.runs.store import Store
 from ser_batch.runs.worker import Work
 from ser_batch.storage.atomic import write_json
@@ -100,9 +100,8 @@ def featurize(
         "dataset": dataset,
         "feature_spec": spec.to_dict(),
         "segmentation": segmentation.identity(),
-        "variants": dataclasses.asdict(options.wanted_variants),
-        **options.reading_identity,
-        "corpus": named_corpus(options),
+        "variants": dataclasses.asdict(options.variant_set),
+        **options.stored(),
         "votes": list(voted) or None,
     }
     with connected(options) as cluster, claimed(options.out):
@@ -115,7 +114,7 @@ def featurize(
                 "feature_spec_hash": spec.digest(),
                 "segmentation": segmentation.to_dict(),
                 "dataset": dataset,
-                "variants": dataclasses.asdict(options.wanted_variants),
+                "variants": dataclasses.asdict(options.variant_set),
                 **({} if encoder_place is None else {"encoder_folder": _folder_of(encoder_place)}),
             },
         )
@@ -125,8 +124,8 @@ def featurize(
             dataset,
             spec,
             segmentation,
-            options.wanted_variants,
-            options.wanted_raw_format,
+            options.variant_set,
+            options.reader_settings.raw_format,
             voted,
             options.max_duration,
             encoder_place,
@@ -158,7 +157,7 @@ def featurize(
             n_before_since=plan.n_before_since,
             n_recordings=held.n_recordings,
             n_segments=held.n_rows,
-            n_variants=len(options.wanted_variants.names),
+            n_variants=len(options.variant_set.names),
             audio_s=held.audio_s,
             rejects=held.rejects,
             skipped_files=manifest.skipped_files,
@@ -174,7 +173,7 @@ def _emotions(options: FeaturizeOptions) -> dict[str | None, int]:
     import pyarrow.compute as pc  # slow to load
 
     rows = read_parts(options.out, ["variant", "emotion"])
-    of_one = pc.equal(rows["variant"], options.wanted_variants.names[0])
+    of_one = pc.equal(rows["variant"], options.variant_set.names[0])
     counts = rows["emotion"].filter(of_one).value_counts().to_pylist()
     return {row["values"]: row["counts"] for row in counts}
 
@@ -204,7 +203,7 @@ def _folder_of(encoder_place: str) -> str | None:
 def _check_combination(options: FeaturizeOptions) -> None:
     if options.verify and (options.segments != "clip" or options.segmentation.channels != "mix"):
         raise UsageError("--verify compares whole clips with librosa; leave out --segments and --channels")
-    if options.verify and CLEAN not in options.wanted_variants.names:
+    if options.verify and CLEAN not in options.variant_set.names:
         raise UsageError(f"--verify compares recordings as they are with librosa; add {CLEAN} to --variants")
 
 

@@ -234,7 +234,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_the_same_command_goes_on(tmp_
         ({"backend": "dask"}, r"--backend dask with --scheduler left out.*such as tcp://10\.0\.0\.1:8786"),
         ({"backend": "dask", "scheduler": "h:1"}, r"--scheduler h:1.*tcp://"),
         ({"backend": "ray", "jobs": 2}, r"--jobs 2 with --backend ray"),
-        ({"backend": "spark"}, r"backend 'spark'; expected one of loky, dask, ray"),
+        ({"backend": "spark"}, r"--backend 'spark'; expected one of loky, dask, ray"),
     ],
 )
 def test_options_of_a_cluster_go_together(options, said):

@@ -233,7 +233,7 @@ KEYS = ["epochs", "jobs", "window", "hop", "limit", "seed", "seeds", "since", "r
 KEYS += [
     "max_duration",
     "channel_roles",
-    "roles",
+    "only",
     "variants",
     "labels",
     "model",

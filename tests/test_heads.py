@@ -350,8 +350,9 @@ def test_temperatures_are_those_of_what_others_say(model):
     nothing = np.empty(0, dtype=np.int64)
     part = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
     probabilities = np.empty((0, 3)), nothing
-    scaler, heads = model.heads.scaler, tried(model, 1.0)
-    before = FoldResult(part, None, scaler, [], probabilities[0], probabilities, 1.0, heads=heads)
+    before = FoldResult(
+        part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0)
+    )
     after = with_temperatures(before, [tried(model, 0.5)], LABELS)
     assert after.temperature > 1 > with_temperatures(before, [tried(model, 1.0)], LABELS).temperature
     assert after.heads.model.temperature == after.temperature

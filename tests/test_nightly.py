@@ -282,7 +282,7 @@ def test_since_comes_before_the_limit(night):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_of_nothing_is_refused(limit):
-    with pytest.raises(UsageError, match=rf"--limit {limit}; expected 1 or more"):
+    with pytest.raises(UsageError, match=rf"--limit {limit}; expected a whole number, 1 or more"):
         FeaturizeOptions(limit=limit)
 
 

@@ -435,7 +435,7 @@ def test_job_files_have_prior_and_reference(tmp_path):
     job = tmp_path / "job.toml"
     job.write_text('[score]\naudio = "calls"\nprior = "neutral=0.35"\nreference = "none"\n')
     ((_, options),) = read_job(job).steps
-    assert (options.wanted_prior, options.reference) == ({"neutral": 0.35}, "none")
+    assert (options.prior_shares, options.reference) == ({"neutral": 0.35}, "none")
     job.write_text('[score]\naudio = "calls"\nprior = "neutral"\n')
     with pytest.raises(JobError, match="LABEL=SHARE"):
         read_job(job)

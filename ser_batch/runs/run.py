@@ -131,8 +131,3 @@ def labelled(
     joined = join_labels(recordings, options.labels, timed=options.segments != "clip", cut=by_labels)
     kept = tuple(recording for recording in joined.recordings if recording.labels or not by_labels)
     return kept, (*joined.warnings, *name_warnings(kept, corpus=options.corpus)), joined.voted
-
-
-def named_corpus(options: RunOptions) -> str | None:
-    """Return the corpus as it decides the tables: None, as in runs that had no choice, where names are found out."""
-    return None if options.corpus == "auto" else options.corpus

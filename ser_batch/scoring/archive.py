@@ -196,7 +196,7 @@ class UsedReference:
 
 def chosen_prior(model: Model, options: ScoreOptions) -> Mapping[str, float]:
     """Return the shares of labels that are expected; empty for balanced."""
-    wanted = options.wanted_prior
+    wanted = options.prior_shares
     if wanted is None:
         return {} if options.segments in ("clip", "labels") else model.schema.prior
     check_prior(wanted, model.labels)

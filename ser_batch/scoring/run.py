@@ -19,7 +19,7 @@ from ser_batch.errors import OutputError
 from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.cluster import connected
 from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import labelled, named_corpus, nothing_done, run_recordings
+from ser_batch.runs.run import labelled, nothing_done, run_recordings
 from ser_batch.runs.store import Store
 from ser_batch.scoring.archive import (
     UsedReference,
@@ -112,13 +112,8 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         "root": utf8(manifest.root),
         "model_id": model.model_id,
         "segmentation": segmentation.identity(),
-        "channel_roles": options.channel_roles,
-        "roles": options.roles,
-        "min_confidence": options.min_confidence,
-        "min_speech": options.min_speech_ratio,
         "prior": prior_text(prior),
-        **options.reading_identity,
-        "corpus": named_corpus(options),
+        **options.stored(),
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
@@ -132,10 +127,10 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             model.model_id,
             segmentation,
             options.role_of_channel,
-            options.wanted_roles,
+            options.scored_roles,
             options.min_confidence,
             options.min_speech_ratio,
-            options.wanted_raw_format,
+            options.reader_settings.raw_format,
             options.max_duration,
             prior,
         )

@@ -55,7 +55,7 @@ class ScoreWork(Work):
     model_id: str
     segmentation: Segmentation
     role_of_channel: Mapping[int, str]
-    wanted_roles: frozenset[str]
+    scored_roles: frozenset[str]
     min_confidence: float = 0.0
     min_speech: float = 0.0
     raw_format: RawFormat | None = None
@@ -115,7 +115,7 @@ class ScoreWork(Work):
         for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
             role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
-            if not self.wanted_roles or role in self.wanted_roles:
+            if not self.scored_roles or role in self.scored_roles:
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)

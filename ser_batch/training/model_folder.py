@@ -138,7 +138,7 @@ def _write_regimes(
     """Write what the held-out rows give by what is known of archive and channel; return it for model.json."""
     frames = []
     for run in runs:
-        decide = decide_of(data, labels, run, is_normalized=options.wanted_normalize != "none")
+        decide = decide_of(data, labels, run, is_normalized=options.cmvn_reference != "none")
         if decide is None:
             return {}
         frames.append(

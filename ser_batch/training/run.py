@@ -88,7 +88,7 @@ def train(
     folders = tuple(features) or (DEFAULT_FEATURES,)
     start = load_start(options)
     if start is not None:
-        options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.schema.normalize)
+        options = msgspec.structs.replace(options, recipe=start.recipe, normalize=start.model.schema.normalize)
     # before anything is read that takes time
     options = options.for_features(read_features_spec(folders[0]).feature_spec)
     data = load_features(folders, wanted=_wanted(options), scratch=options.out.parent)
@@ -137,8 +137,8 @@ def train(
 def _wanted(options: TrainOptions) -> dict[str, set[str]]:
     """Return the columns and values of the rows that are read at all."""
     wanted = {}
-    if options.wanted_train_variants is not None:
-        wanted["variant"] = {*options.wanted_train_variants, *options.wanted_conditions}
+    if options.train_variant_names is not None:
+        wanted["variant"] = {*options.train_variant_names, *options.condition_names}
     if "both" not in (options.vocal_channel, options.test_vocal_channel):
         wanted["vocal_channel"] = {options.vocal_channel, options.test_vocal_channel}
     return wanted
@@ -181,10 +181,10 @@ def _train(
         plain,
         start=start,
         soft_labels=options.soft_labels,
-        voices=speaker_stats_of(data, options.wanted_normalize) if is_mfcc else None,
+        voices=speaker_stats_of(data, options.cmvn_reference) if is_mfcc else None,
         voices_alone=speaker_stats_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
     )
-    wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
+    wanted = dict.fromkeys((options.model_name, *options.baseline_names))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
     calibrates = options.estimator == "network" and holds_out_corpora(options.split)
     runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
@@ -254,16 +254,16 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> Ide
         split=options.split,
         vocal_channel=options.vocal_channel,
         test_vocal_channel=options.test_vocal_channel,
-        train_variants=options.wanted_train_variants,
-        conditions=options.wanted_conditions,
-        baselines=options.wanted_baselines,
+        train_variants=options.train_variant_names,
+        conditions=options.condition_names,
+        baselines=options.baseline_names,
         seed=options.seed,
         seeds=options.seeds,
         data_hash=digest.hexdigest(),
         feature_spec=data.spec,
         segmentation=tuple(dict.fromkeys(data.segmentations)),
         soft_labels=options.soft_labels,
-        normalize=options.wanted_normalize,
+        normalize=options.cmvn_reference,
         init=start.record() if start else None,
     )
 
@@ -317,7 +317,7 @@ def _warnings(
         yield f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
     if plan.n_left_out:
         yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
-    if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:
+    if options.kind == "robust" and options.train_variant_names is None and set(data.rows["variant"]) == {CLEAN}:
         yield (
             "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
             "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
