@@ -678,7 +678,7 @@ def test_weights_and_configuration_are_fetched_once(server: Server, fetch_checkp
     both = ("config.json", "model.safetensors")
     assert fetch_checkpoint() == DownloadSummary(out=folder, n_recordings=0, fetched=both, already_here=())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == server.files
-    assert fetch_checkpoint() == DownloadSummary(folder, 0, (), both)
+    assert fetch_checkpoint() == DownloadSummary(out=folder, n_recordings=0, fetched=(), already_here=both)
     assert len(server.requests) == 2
 
 

@@ -223,7 +223,7 @@ def test_without_a_rate_only_the_statistics_move_and_the_figures_say_that_all_wa
         "a figure for new speakers."
     )
     (warning,) = summary.warnings
-    assert warning.startswith("model learned from audio and ravdess too, and may have heard what is held out")
+    assert warning.startswith("model was trained on audio and ravdess, which may include rows held out here")
 
 
 # --- how it is trained --------------------------------------------------------------------------------------------
