@@ -28,7 +28,7 @@ from ser_batch.featurization import featurize as run_featurize
 from ser_batch.runs.progress import no_progress
 from ser_batch.scoring.run import ScoreSummary
 from ser_batch.scoring.run import score as run_score
-from ser_batch.storage.paths import place
+from ser_batch.storage.paths import to_path
 from ser_batch.training.run import DEFAULT_FEATURES, TrainSummary
 from ser_batch.training.run import train as run_train
 
@@ -136,7 +136,7 @@ def featurize(
         The output cannot be written, belongs to another run, or another run is writing it.
     """
     options = FeaturizeOptions(
-        out=place(out),
+        out=to_path(out),
         features=features,
         preset=preset,
         variants=variants,
@@ -163,7 +163,7 @@ def featurize(
         limit=limit,
         strict=strict,
     )
-    summary = run_featurize(place(audio), options, progress=None if progress else no_progress)
+    summary = run_featurize(to_path(audio), options, progress=None if progress else no_progress)
     if strict and summary.rejects:
         raise InputError(
             f"{audio}: {len(summary.rejects)} recordings were rejected, the first one: {summary.rejects[0].message}"
@@ -403,7 +403,7 @@ def score(
         The output cannot be written, belongs to another run, or another run is writing it.
     """
     options = ScoreOptions(
-        out=place(out),
+        out=to_path(out),
         model=None if model is None else str(model),
         channel_roles=channel_roles,
         roles=roles,
@@ -431,7 +431,7 @@ def score(
         limit=limit,
         strict=strict,
     )
-    summary = run_score(place(audio), options, progress=None if progress else no_progress)
+    summary = run_score(to_path(audio), options, progress=None if progress else no_progress)
     if strict and summary.rejects:
         raise InputError(
             f"{audio}: {len(summary.rejects)} recordings were rejected, the first one: {summary.rejects[0].message}"

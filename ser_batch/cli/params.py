@@ -15,9 +15,9 @@ class _Place(click.Path):
     """A path, or the address of an object store, such as s3://bucket/calls."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from ser_batch.storage.paths import place
+        from ser_batch.storage.paths import to_path
 
-        return place(str(super().convert(value, param, ctx)))
+        return to_path(str(super().convert(value, param, ctx)))
 
 
 PLACE = _Place()

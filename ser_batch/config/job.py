@@ -9,7 +9,7 @@ from typing import Any
 
 from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
 from ser_batch.errors import JobError, UsageError, did_you_mean, shortened
-from ser_batch.storage.paths import place
+from ser_batch.storage.paths import to_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
         return tuple(Path(folder) for folder in folders), _options(where, options_type, values)
     if not isinstance(source, str):
         raise JobError(f'{where}: expected {input_key} = "folder", where the recordings are')
-    audio = place(source) if stage in ("featurize", "score") else Path(source)
+    audio = to_path(source) if stage in ("featurize", "score") else Path(source)
     return audio, _options(where, options_type, values)
 
 
@@ -91,7 +91,7 @@ def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
     # the choices of a Literal count one by one, also where it is Literal | None
     choices = [one for choice in typing.get_args(hint) or (hint,) for one in typing.get_args(choice) or (choice,)]
     if Path in choices and isinstance(value, str) and "\0" not in value:
-        return place(value)
+        return to_path(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise JobError(f"{where}: {key} is a number of {value.bit_length()} bits; expected one of 64 bits at most")
     if float in choices and isinstance(value, int) and not isinstance(value, bool):

@@ -12,7 +12,7 @@ from typing import Any
 from ser_batch.corpus.known_corpora import parse_name
 from ser_batch.corpus.manifest import Manifest, Metadata, Recording
 from ser_batch.errors import InputError, RecordingError, UsageError, printable
-from ser_batch.storage.paths import is_remote, place
+from ser_batch.storage.paths import is_remote, to_path
 
 
 def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifest:
@@ -65,7 +65,7 @@ def fetched(recording: Recording) -> Iterator[Recording]:
     if not is_in_store(recording):
         yield recording
         return
-    address: Any = place(recording.file.decode())
+    address: Any = to_path(recording.file.decode())
     assert is_remote(address)
     with tempfile.TemporaryDirectory(prefix="ser-batch-") as folder:
         copy = Path(folder) / f"recording{Path(address.name).suffix}"

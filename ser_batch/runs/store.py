@@ -22,7 +22,7 @@ from ser_batch.runs.planning import Plan, plan_run
 from ser_batch.runs.worker import Work
 from ser_batch.storage.atomic import make_folder, remove_temporaries, write_json
 from ser_batch.storage.lock import lock_file, refuse_foreign, refuse_other
-from ser_batch.storage.paths import remove_tree, source
+from ser_batch.storage.paths import parquet_source, remove_tree
 from ser_batch.tables.parquet import rows_table, write_table
 from ser_batch.tables.schemas import REJECTS
 
@@ -119,7 +119,7 @@ class Store:
 
     def rewrite(self, part: Path, change: Callable[[pa.Table], pa.Table]) -> None:
         """Replace a part by what `change` makes of it; an empty one is removed."""
-        table = change(pq.ParquetFile(source(part)).read())
+        table = change(pq.ParquetFile(parquet_source(part)).read())
         if table.num_rows:
             write_table(part, table)
         else:
@@ -242,7 +242,7 @@ class StoreSummary:
 def _count_rows(part: Path) -> int | None:
     """Return the rows of a part: 0 where it is not there, None where it is broken."""
     try:
-        return int(pq.read_metadata(source(part)).num_rows)
+        return int(pq.read_metadata(parquet_source(part)).num_rows)
     except FileNotFoundError:
         return 0
     except (OSError, pa.ArrowException):

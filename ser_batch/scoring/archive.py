@@ -38,7 +38,7 @@ from ser_batch.scoring.reference import (
 )
 from ser_batch.scoring.worker import Opened, ScoreWork
 from ser_batch.storage.lock import claimed, refuse_other
-from ser_batch.storage.paths import remove_tree, source
+from ser_batch.storage.paths import parquet_source, remove_tree
 
 MAX_RECORDINGS = 200
 MAX_SEGMENTS = 10
@@ -135,7 +135,7 @@ def archive_reference(
         with claimed(folder):
             store = Store(folder, {}, overwrite=True)
             run_recordings(work, store, chosen, options, title="reference", cluster=cluster, progress=progress)
-            tables = [pq.ParquetFile(source(part)).read() for part in store.parts()]
+            tables = [pq.ParquetFile(parquet_source(part)).read() for part in store.parts()]
     finally:
         remove_tree(folder)
     sampled = pa.concat_tables([_schema(spec.embedding_size).empty_table(), *tables])

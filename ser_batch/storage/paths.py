@@ -13,7 +13,7 @@ from typing import Any, cast
 from ser_batch.errors import OutputError, UsageError
 
 
-def place(text: str | os.PathLike[str]) -> Path:
+def to_path(text: str | os.PathLike[str]) -> Path:
     """Return the path of a name, or for an address what can be used as one: a ``UPath`` of universal-pathlib."""
     if is_remote(text):
         return cast("Path", text)
@@ -38,7 +38,7 @@ def is_remote(path: object) -> bool:
     return not isinstance(path, str | Path) and hasattr(path, "storage_options")
 
 
-def source(path: Path) -> Any:
+def parquet_source(path: Path) -> Any:
     """Return what Parquet is read from: the path itself, or the bytes of an object."""
     return io.BytesIO(path.read_bytes()) if is_remote(path) else path
 
