@@ -37,8 +37,7 @@ RELEASES: dict[str, Release] = {
         },
     ),
     "subesco": Release(
-        url="https://zenodo.org/records/4526477/files",
-        archives={"SUBESCO.zip": "13d702cf944bf54d70d66bffc036ed7a"},
+        url="https://zenodo.org/records/4526477/files", archives={"SUBESCO.zip": "13d702cf944bf54d70d66bffc036ed7a"}
     ),
     "emozionalmente": Release(
         url="https://zenodo.org/records/12616095/files",
@@ -311,12 +310,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 
 
 def download_checkpoint(
-    name: str,
-    out: Path,
-    *,
-    url: str | None = None,
-    checkpoint: Checkpoint | None = None,
-    report: Report | None = None,
+    name: str, out: Path, *, url: str | None = None, checkpoint: Checkpoint | None = None, report: Report | None = None
 ) -> DownloadSummary:
     """Fetch the weights of an encoder, for `ser-batch encoder convert`.
 

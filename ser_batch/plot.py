@@ -89,10 +89,7 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
         duration_s=duration_s,
         waveform=_waveform(recording, number, duration_s),
         mfcc=_mfcc(recording, _shown_spec(loaded), whole, duration_s),
-        silence={
-            "start_s": starts[is_shown].tolist(),
-            "end_s": np.minimum(ends[is_shown], duration_s).tolist(),
-        },
+        silence={"start_s": starts[is_shown].tolist(), "end_s": np.minimum(ends[is_shown], duration_s).tolist()},
         predictions=_predictions(recording, loaded, cut, duration_s),
         model=loaded,
     )
