@@ -1,4 +1,4 @@
-"""Who is held out: stratified, by speaker, by statement, by published folds or a file of folds."""
+"""Protocols of held-out data: stratified, by speaker, by statement, published folds, a file of folds."""
 
 import dataclasses
 import math
@@ -167,9 +167,9 @@ def _speakers_in_folds(rows: pl.DataFrame, n_folds: int, seed: int) -> pl.Series
     groups = speaker_groups(rows, seed)
     if len(groups) < n_folds:
         n_speakers = sum(map(len, groups))
-        there = f"{len(groups)} groups that share no recording, " if len(groups) < n_speakers else ""
+        grouped = f"{len(groups)} groups that share no recording, " if len(groups) < n_speakers else ""
         raise InputError(
-            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {there}{n_speakers} speakers. "
+            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {grouped}{n_speakers} speakers. "
             "Give a smaller number, or use --split stratified"
         )
     stratum_of = strata(rows)
