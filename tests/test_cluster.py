@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from dask_cluster import DaskCluster, dask_cluster, wait_until
-from made_recordings import recordings_of
+from helpers import recordings_of
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import soundfile
+from helpers import contents
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -31,10 +32,6 @@ def clips(corpus):
         (soundfile.read(path)[0], [int(code) for code in path.stem.split("-")])
         for path in sorted(corpus.folder.rglob("*.wav"))
     ]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def spectra(samples: np.ndarray, size: int = 1024) -> np.ndarray:
@@ -106,10 +103,7 @@ def test_a_clip_does_not_depend_on_how_many_others_there_are(corpus, tmp_path):
 
 
 def test_another_seed_and_every_clip_differ(corpus, tmp_path):
-    mine, other = (
-        contents(corpus.folder),
-        contents(synth(tmp_path / "b", actors=1, repetitions=1, seed=1).folder),
-    )
+    mine, other = (contents(corpus.folder), contents(synth(tmp_path / "b", actors=1, repetitions=1, seed=1).folder))
     assert len(set(mine.values())) == 240
     assert not set(mine.values()) & set(other.values())
     assert other.keys() < mine.keys()
