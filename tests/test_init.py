@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from helpers import values_of
 from model_json import MINIMAL, SAVED, schema
 
 from ser_batch.cli.commands import cli
@@ -30,10 +31,6 @@ LICENCE = "CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)"
 
 def run(features, out, **options):
     return train([features], TrainOptions(out=out, **options), say=lambda line: None)
-
-
-def values_of(model):
-    return json.loads((model / "model.json").read_text())
 
 
 def network_of(model):

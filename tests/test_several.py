@@ -1,7 +1,6 @@
 """One training from several corpora: masks, shares of an epoch, corpora held out, votes of listeners."""
 
 import dataclasses
-import json
 import re
 from collections import Counter
 
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from helpers import quiet, values_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,10 +39,6 @@ TINY = FeatureSpec(n_mels=8, n_mfcc=6, n_frames=24)
 LABELS = ["angry", "calm", "sad"]
 # what each emotion adds to all MFCCs, so that there is something to learn
 LEVEL = {"angry": 4.0, "calm": 0.0, "sad": -4.0, "keen": 8.0}
-
-
-def quiet(line):
-    """Progress that nobody reads."""
 
 
 def make_features(folder, *, corpus=None, dataset=None, emotions=("angry", "sad"), n_speakers=4, clips=2, **changes):
@@ -95,10 +91,6 @@ def run(folders, out, **options):
 
 def table(out, name, **wanted):
     return pl.read_parquet(out / f"{name}.parquet").filter(**wanted)
-
-
-def values_of(out):
-    return json.loads((out / "model.json").read_text())
 
 
 # --- the tables together ------------------------------------------------------------------------------------------

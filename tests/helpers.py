@@ -1,0 +1,73 @@
+"""Helpers that several test files share."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.recording_file import RecordingFile
+from ser_batch.config.option_values import ReaderSettings
+from ser_batch.corpus.manifest import Metadata, Recording
+from ser_batch.vad.activity import Activity
+from ser_batch.vad.scan import scan
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files below a folder."""
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what the files of a folder hold, by their paths in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def recordings_of(folder: Path, texts: Mapping[str, str]) -> list[Recording]:
+    """Write a text file for each name, unless it holds that already, and return them as the walk would."""
+    made = []
+    for name, text in texts.items():
+        file = folder / name
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+        status = file.stat()
+        made.append(
+            Recording(
+                path=name, file=os.fsencode(file), size=status.st_size, mtime_ns=status.st_mtime_ns, metadata=Metadata()
+            )
+        )
+    return made
+
+
+def values_of(model: Path) -> dict[str, Any]:
+    """Return what the model.json of a folder says."""
+    return json.loads((model / "model.json").read_text())
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def quiet(line: str) -> None:
+    """Progress that nobody reads."""
+
+
+@contextlib.contextmanager
+def reader_of(file: Path, path: str | None = None, settings: ReaderSettings | None = None) -> Iterator[AudioReader]:
+    """Open a file for reading in blocks; `path` is its name in messages."""
+    opened = RecordingFile(os.fsencode(file), path or file.name)
+    with opened, AudioReader(opened, settings) as reader:
+        yield reader
+
+
+def speech_of(file: Path, **options: Any) -> Activity:
+    """Find the speech of a file; `options` are those of `scan`."""
+    with reader_of(file) as reader:
+        return scan(reader, **options)
