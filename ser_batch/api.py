@@ -15,8 +15,8 @@ from ser_batch.featurization import FeaturizeSummary
 from ser_batch.featurization import featurize as run_featurize
 from ser_batch.report.predictions import side_tables
 from ser_batch.runs.progress import no_progress
-from ser_batch.scoring.run import ScoreSummary
 from ser_batch.scoring.run import score as run_score
+from ser_batch.scoring.summary import ScoreSummary
 from ser_batch.storage.paths import place
 from ser_batch.training.run import DEFAULT_FEATURES, TrainSummary
 from ser_batch.training.run import train as run_train
@@ -220,9 +220,9 @@ def _score(audio: Path | str, options: _ScoreKeywords) -> Scored:
 def _refuse_rejects(
     audio: Path | str, options: FeaturizeOptions | ScoreOptions, summary: FeaturizeSummary | ScoreSummary
 ) -> None:
-    if options.strict and summary.rejects:
+    if options.strict and summary.n_rejected:
         raise InputError(
-            f"{audio}: {len(summary.rejects)} recordings were rejected, the first one: {summary.rejects[0].message}"
+            f"{audio}: {summary.n_rejected} recordings were rejected, the first one: {summary.rejected[0].message}"
         )
 
 

@@ -159,7 +159,7 @@ def featurize_variants(folder: Path) -> None:
     from ser_batch.featurization import featurize
     from ser_batch.synth import synth
 
-    for clip in synth(folder / "ravdess", actors=8, repetitions=1, sampling_rate=8000).folder.rglob("*.wav"):
+    for clip in synth(folder / "ravdess", actors=8, repetitions=1, sampling_rate=8000).out.rglob("*.wav"):
         modality, _, emotion, intensity, statement, *others = clip.name.split("-")
         if emotion in ("03", "04") and (intensity, statement) == ("02", "01"):
             clip.rename(clip.with_name("-".join((modality, "02", emotion, intensity, statement, *others))))

@@ -83,8 +83,8 @@ def test_the_three_lines_as_they_stand(small_corpus, tmp_path, monkeypatch):
     shutil.copytree(small_corpus / "Actor_01", "calls")
     status, out, err = run("featurize", "./audio", "--jobs", 1)
     assert status == 0
-    assert out.splitlines()[0] == "features: 120 segments of 120 recordings"
-    assert re.fullmatch(r"done: 120 recordings in \S+ s; 0\.05 h of audio in all, 0 rejected", out.splitlines()[-1])
+    assert out.splitlines()[0] == "features: 120 segments from 120 recordings"
+    assert re.fullmatch(r"done: 120 recordings in \S+ s; 0\.05 h of audio in total, 0 rejected", out.splitlines()[-1])
     status, out, err = run("train", "--epochs", 1)
     assert status == 0
     assert "4 of 4 speakers stand on both sides" in out
@@ -95,7 +95,7 @@ def test_the_three_lines_as_they_stand(small_corpus, tmp_path, monkeypatch):
     assert status == 0
     assert "model: model (" in out
     assert "precision" in out, "the names say the truth"
-    assert "preds.parquet: 30 segments of 30 recordings" in out
+    assert "preds.parquet: 30 segments from 30 recordings" in out
     status, out, err = run("report", "preds.parquet")
     assert status == 0
     assert "default-src 'none'" in (tmp_path / "report.html").read_text(encoding="utf-8")

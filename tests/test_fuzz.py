@@ -26,13 +26,14 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from made_recordings import reader_of
 from model_json import MINIMAL, schema
 
-from ser_batch.audio.reader import AudioReader
-from ser_batch.cli.console import Output, _print_model
+from ser_batch.cli.console import Output
+from ser_batch.cli.summaries import print_model
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.job import read_job
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.known_corpora import CORPORA, parse_name
 from ser_batch.corpus.labels import OUR_LABELS, join_labels
@@ -42,6 +43,7 @@ from ser_batch.model.folder import load_model, network_contents
 from ser_batch.model.schema import model_id_of
 from ser_batch.network.keras_file import read_saved
 from ser_batch.report.pages import write_page
+from ser_batch.scoring.summary import ModelSummary
 
 MINUTES = float(os.environ.get("SER_BATCH_FUZZ_MINUTES", "0"))
 HANG_S = 30
@@ -346,7 +348,7 @@ def sounds():
 def read_recording(file: Path, raw_format: str | None) -> None:
     said = RawFormat.parse(raw_format) if raw_format else None
     try:
-        with AudioReader(os.fsencode(file), file.name, said, max_duration_s=60) as reader:
+        with reader_of(file, settings=ReaderSettings(said, 60)) as reader:
             assert 1 <= reader.sound.n_channels <= 64
             assert 1000 <= reader.sound.sampling_rate <= 768_000
             for block in reader.blocks():
@@ -491,7 +493,7 @@ def use(folder: Path, capsys) -> bool:
     assert probabilities.shape == (2, len(model.labels))
     if model.schema.mfcc_domain is not None:
         model.schema.mfcc_domain.distance(mfcc, np.array([model.spec.n_frames, 1]))
-    _print_model(model, Output())
+    print_model(ModelSummary.of(model), Output())
     assert capsys.readouterr().out.replace("\n", "").isprintable()
     write_page(folder, folder / "page.html")
     page = (folder / "page.html").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import scipy.fft
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_recordings import reader_of
 
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
@@ -243,7 +244,8 @@ def clip_mfcc(file: Path, spec: FeatureSpec) -> np.ndarray:
         mtime_ns=status.st_mtime_ns,
         metadata=Metadata(),
     )
-    ((_, segment),) = segments(recording, front_end(spec), Segmentation())
+    with reader_of(file) as reader:
+        (segment,) = segments(reader, recording, front_end(spec), Segmentation())
     return segment.features
 
 

@@ -13,8 +13,8 @@ from test_report import BUNDLE, model_page
 
 from ser_batch.inspection import inspect
 from ser_batch.network.heads import log_prior_of
+from ser_batch.report.model_card import model_card
 from ser_batch.report.regimes import regimes_metrics, regimes_table
-from ser_batch.report.texts import model_card
 from ser_batch.tables.parquet import write_frame
 from ser_batch.tables.schemas import regimes_schema
 from ser_batch.training.regimes import composed_calls, regime_predictions

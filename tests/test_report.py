@@ -21,9 +21,10 @@ from ser_batch.errors import UsageError
 from ser_batch.report.calibration import coverage_table, expected_calibration_error, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import classification, confusion, headline, main_rows
+from ser_batch.report.model_card import model_card
+from ser_batch.report.model_page import PUBLISHED
 from ser_batch.report.pages import write_page
 from ser_batch.report.predictions import predictions_report
-from ser_batch.report.texts import PUBLISHED, model_card, summary_text, table_text
 from ser_batch.tables.parquet import rows_table, write_frame, write_table
 from ser_batch.tables.schemas import REJECTS, calls_schema, predictions_schema
 
@@ -317,7 +318,6 @@ def test_a_label_that_a_resample_lacks_does_not_enter_its_averages():
 def test_the_main_rows_are_those_of_everything_clean(predictions):
     report = report_table(predictions, LABELS, n_resamples=20)
     assert main_rows(report).equals(pick(report, condition="clean", subset="all"))
-    assert table_text(report) == table_text(pick(report, condition="clean", subset="all"))
     today = classification(["sad"], ["sad"], LABELS).insert_column(0, pl.lit("all").alias("subset"))
     assert main_rows(today).equals(today)
 
@@ -487,20 +487,6 @@ def test_a_label_that_the_model_does_not_know_counts_as_missed():
 
 
 # --- for people ---------------------------------------------------------------------------------------------------
-
-
-def test_the_text_is_the_table_people_know():
-    report = classification(["sad", "sad", "happy"], ["sad", "happy", "happy"], ["calm", "happy", "sad"])
-    assert table_text(report).split("\n") == [
-        "              precision     recall         f1    support",
-        "        calm                                           0",
-        "       happy       0.50       1.00       0.67          1",
-        "         sad       1.00       0.50       0.67          2",
-        "",
-        "    accuracy                             0.67          3",
-        "   macro_avg       0.75       0.75       0.67          3",
-        "weighted_avg       0.83       0.67       0.67          3",
-    ]
 
 
 @pytest.fixture
@@ -818,12 +804,3 @@ def test_texts_of_a_model_are_neither_tags_in_its_card_nor_lines_of_their_own():
     card = model_card(schema({**BUNDLE, "description": hostile, "license": hostile, "training": training}))
     assert "<script" not in card
     assert card.count("&lt;script>alert(1)&lt;/script>\\n# Figures\\x1b[31m") == 4
-
-
-def test_tables_in_the_terminal_show_labels_escaped(predictions):
-    hostile = pl.col("label").replace("sad", "\x1b[31msad")
-    report = report_table(predictions, LABELS, n_resamples=20).with_columns(hostile)
-    assert r"\x1b[31msad " in table_text(report)
-    assert table_text(report).replace("\n", "").isprintable()
-    summary = summary_table(predictions, LABELS, estimator="\x1b[31m", n_resamples=20)
-    assert summary_text(summary).replace("\n", "").isprintable()

@@ -100,12 +100,8 @@ class Group(click.Group):
             click.echo(f"{colored('ser-batch', 'red')}: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo(
-                "\nser-batch: stopped; what featurize and score have finished is kept, and of a training its last "
-                "checkpoint. Run the same command again to go on.",
-                err=True,
-            )
-            ctx.exit(1)
+            click.echo("\nInterrupted. Completed work is saved; run the same command to resume.", err=True)
+            ctx.exit(130)
 
 
 def commands_of(group: click.Group, before: str = "") -> dict[str, click.Command]:
@@ -168,15 +164,15 @@ def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete
 
 
 def report_crash(error: Exception) -> None:
-    """Print what nobody expected, to stderr: where it happened, or with ``--verbose`` all of it."""
+    """Print where an internal error happened, to stderr; with ``--verbose`` its traceback."""
     import traceback
 
     if {"-v", "--verbose"} & set(sys.argv):
         traceback.print_exception(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     click.echo(
-        f"{colored('ser-batch', 'red')}: a fault in the program: {type(error).__name__}: {printable(error)} "
-        f"({printable(frame.filename)}, line {frame.lineno}). Please report it with what --verbose shows and the "
+        f"{colored('ser-batch', 'red')}: internal error: {type(error).__name__}: {printable(error)} "
+        f"({printable(frame.filename)}, line {frame.lineno}). Please report it with the traceback (--verbose) and the "
         "output of `ser-batch --version`",
         err=True,
     )

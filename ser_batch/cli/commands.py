@@ -1,11 +1,11 @@
 """The commands: parse, one library call, print. Heavy imports stand in the bodies, so that --help comes at once."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ser_batch.cli import console, summaries
+from ser_batch.cli import summaries
 from ser_batch.cli.app import Group, complete_downloads, complete_models, print_versions, report_crash
 from ser_batch.cli.console import Output
 from ser_batch.cli.params import PLACE, RUN_OF, is_failed, with_options
@@ -22,7 +22,9 @@ from ser_batch.config.options import (
     SynthOptions,
     TrainOptions,
 )
-from ser_batch.errors import printable
+
+if TYPE_CHECKING:
+    from ser_batch.summary import Summary
 
 _PATH = click.Path(path_type=Path)
 
@@ -50,7 +52,7 @@ def cli() -> None:
 @cli.command(section="Train")
 @click.argument("audio", type=PLACE)
 @with_options(FeaturizeOptions)
-def featurize(audio: Path, options: FeaturizeOptions, output: Output) -> dict[str, Any]:
+def featurize(audio: Path, options: FeaturizeOptions, output: Output) -> "Summary":
     """Turn AUDIO, a folder of recordings, into features: Parquet keyed by what the file names say.
 
     AUDIO and --out may be in an object store: s3://bucket/audio.
@@ -62,14 +64,14 @@ def featurize(audio: Path, options: FeaturizeOptions, output: Output) -> dict[st
     from ser_batch.featurization import featurize as run
 
     summary = run(audio, options, progress=output.progress())
-    console.print_featurize(summary, output)
-    return summaries.featurize_result(summary)
+    summaries.print_featurize(summary, output)
+    return summary
 
 
 @cli.command(section="Train")
 @click.argument("features", nargs=-1, type=_PATH)
 @with_options(TrainOptions)
-def train(features: tuple[Path, ...], options: TrainOptions, output: Output) -> dict[str, Any]:
+def train(features: tuple[Path, ...], options: TrainOptions, output: Output) -> "Summary":
     """Train a model on FEATURES (default: the folder features) and evaluate it on what is held out.
 
     \b
@@ -80,14 +82,14 @@ def train(features: tuple[Path, ...], options: TrainOptions, output: Output) -> 
 
     with output.epochs() as say:
         summary = run(features, options, say=say)
-    console.print_train(summary, output)
-    return summaries.train_result(summary)
+    summaries.print_train(summary, output)
+    return summary
 
 
 @cli.command(section="Score")
 @click.argument("audio", type=PLACE)
 @with_options(ScoreOptions)
-def score(audio: Path, options: ScoreOptions, output: Output) -> dict[str, Any]:
+def score(audio: Path, options: ScoreOptions, output: Output) -> "Summary":
     """Score AUDIO, a folder of recordings: predictions by segment, by call and by emotion.
 
     AUDIO and --out may be in an object store: s3://bucket/calls.
@@ -99,14 +101,14 @@ def score(audio: Path, options: ScoreOptions, output: Output) -> dict[str, Any]:
     from ser_batch.scoring.run import score as run
 
     summary = run(audio, options, progress=output.progress())
-    console.print_score(summary, output)
-    return summaries.score_result(summary)
+    summaries.print_score(summary, output)
+    return summary
 
 
 @cli.command(section="Score")
 @click.argument("source", type=_PATH, metavar="MODEL_OR_PREDS")
 @with_options(ReportOptions)
-def report(source: Path, options: ReportOptions, output: Output) -> dict[str, Any]:
+def report(source: Path, options: ReportOptions, output: Output) -> "Summary":
     """Write the HTML page of a model folder or of predictions.
 
     \b
@@ -115,15 +117,15 @@ def report(source: Path, options: ReportOptions, output: Output) -> dict[str, An
     """
     from ser_batch.report.pages import write_page
 
-    write_page(source, options.out)
-    output.line(f"{printable(options.out)}: the report of {printable(source)}")
-    return {"out": options.out, "source": source}
+    summary = write_page(source, options.out)
+    summaries.print_page(summary, output)
+    return summary
 
 
 @cli.command(section="Score")
 @click.argument("source", type=_PATH, metavar="PATH", shell_complete=complete_models)
 @with_options(InspectOptions)
-def inspect(source: Path, options: InspectOptions, output: Output) -> dict[str, Any]:
+def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
     """Show what PATH is: rows, schema, settings, first rows, health.
 
     PATH is a features folder, a model folder or the name of a shipped model, predictions (a .parquet or a folder), or
@@ -137,13 +139,13 @@ def inspect(source: Path, options: InspectOptions, output: Output) -> dict[str, 
 
     found = run(source, n_first=options.rows)
     summaries.print_inspection(found, output)
-    return summaries.inspection_result(found)
+    return found
 
 
 @cli.command(section="Train")
 @click.argument("model", metavar="MODEL", shell_complete=complete_models)
 @with_options(ExportOptions)
-def export(model: str, options: ExportOptions, output: Output) -> dict[str, Any]:
+def export(model: str, options: ExportOptions, output: Output) -> "Summary":
     """Write MODEL, a model folder or a model that ships with ser-batch, for programs in other languages.
 
     The graph takes MFCCs and gives probabilities; it is compared with what score computes before it is written.
@@ -157,14 +159,14 @@ def export(model: str, options: ExportOptions, output: Output) -> dict[str, Any]
 
     found = find_model(model, option="MODEL")
     summary = run(found, options.out or Path(f"{found.folder.resolve().name}.{options.format}"))
-    console.print_export(summary, output)
-    return summaries.export_result(summary)
+    summaries.print_export(summary, output)
+    return summary
 
 
 @cli.command(section="Score")
 @click.argument("recording", type=_PATH)
 @with_options(PlotOptions)
-def plot(recording: Path, options: PlotOptions, output: Output) -> dict[str, Any]:
+def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
     """Draw RECORDING: its waveform, its MFCCs, and the probabilities of the model over time.
 
     \b
@@ -174,9 +176,9 @@ def plot(recording: Path, options: PlotOptions, output: Output) -> dict[str, Any
     from ser_batch.plot import plot as run
 
     out = options.out or Path(f"{recording.stem}.png")
-    seen = run(recording, out, model=options.model, channel=options.channel)
-    console.print_plot(seen, out, output)
-    return summaries.plot_result(seen, out)
+    summary = run(recording, out, model=options.model, channel=options.channel)
+    summaries.print_plot(summary, output)
+    return summary
 
 
 @cli.command("run")
@@ -196,6 +198,7 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
       ser-batch run jobs/ravdess-published.toml --set train.epochs=2
     """
     from ser_batch.config.job import read_job
+    from ser_batch.summary import JobSummary, to_json
 
     output = Output.current()
     done: list[dict[str, Any]] = []
@@ -203,12 +206,12 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
     for source, options in read_job(job, overrides).steps:
         command = next(name for name, kind in STAGES.items() if type(options) is kind)
         output.detail(f"{command} {source}: {options}")
-        values = RUN_OF[type(options)](source, options, output)
-        done.append({"command": command} | values)
-        failed = is_failed(options, values)
+        summary = RUN_OF[type(options)](source, options, output)
+        done.append({"command": command} | to_json(summary))
+        failed = is_failed(options, summary)
         if failed:
             break
-    output.result({"steps": done}, failed=failed)
+    output.result(JobSummary(steps=tuple(done)), failed=failed)
 
 
 @cli.group("encoder", cls=Group)
@@ -220,7 +223,7 @@ def encoder_group() -> None:
 @click.argument("source", type=_PATH)
 @click.argument("out", type=_PATH)
 @with_options(ConvertOptions)
-def convert(source: Path, out: Path, options: ConvertOptions, output: Output) -> dict[str, Any]:
+def convert(source: Path, out: Path, options: ConvertOptions, output: Output) -> "Summary":
     """Convert Whisper weights to an encoder folder OUT.
 
     SOURCE is a folder with config.json and model.safetensors, as Hugging Face has them for every openai/whisper-*
@@ -243,14 +246,14 @@ def convert(source: Path, out: Path, options: ConvertOptions, output: Output) ->
         license=options.license,
         overwrite=options.overwrite,
     )
-    console.print_convert(summary, output)
-    return summaries.convert_result(summary)
+    summaries.print_convert(summary, output)
+    return summary
 
 
 @cli.command()
 @click.argument("name", shell_complete=complete_downloads)
 @with_options(DownloadOptions)
-def download(name: str, options: DownloadOptions, output: Output) -> dict[str, Any]:
+def download(name: str, options: DownloadOptions, output: Output) -> "Summary":
     """Fetch a corpus or the weights of a speech encoder, and verify the checksums.
 
     Corpora are ravdess (434 MB), subesco (1.7 GB) and emozionalmente (559 MB); their archives are unpacked. For another
@@ -273,14 +276,14 @@ def download(name: str, options: DownloadOptions, output: Output) -> dict[str, A
         else:
             out, release = options.out or Path("audio"), find_release(name)
             summary = download_corpus(out, release=release, url=url, report=report_bytes)
-    console.print_download(summary, output)
-    return summaries.download_result(summary)
+    summaries.print_download(summary, output)
+    return summary
 
 
 @cli.command()
 @click.argument("folder", type=_PATH)
 @with_options(SynthOptions)
-def synth(folder: Path, options: SynthOptions, output: Output) -> dict[str, Any]:
+def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
     """Make a small made-up corpus in FOLDER, named as RAVDESS, so that everything runs offline.
 
     \b
@@ -290,8 +293,8 @@ def synth(folder: Path, options: SynthOptions, output: Output) -> dict[str, Any]
     from ser_batch.synth import synth as run
 
     summary = run(folder, actors=options.actors, seed=options.seed, overwrite=options.overwrite)
-    console.print_synth(summary, output)
-    return summaries.synth_result(summary)
+    summaries.print_synth(summary, output)
+    return summary
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from ser_batch.config.fields import Field, Options, fields_of
 from ser_batch.storage.paths import place
 
 # what a command does with its arguments; gives its JSON object
-Run = Callable[..., dict[str, Any]]
+Run = Callable[..., Any]  # returns a summary
 # by the options that a stage of a job has
 RUN_OF: dict[type[Options], Run] = {}
 
@@ -79,8 +79,8 @@ def with_options(options: type[Options]) -> Callable[[Run], Callable[..., None]]
         def command(**given: Any) -> None:
             own = options(**{field.name: given.pop(field.name) for field in fields})
             output = Output.current()
-            values = run(**given, options=own, output=output)
-            output.result(values, failed=is_failed(own, values))
+            summary = run(**given, options=own, output=output)
+            output.result(summary, failed=is_failed(own, summary))
 
         RUN_OF[options] = run
         made: Callable[..., None] = functools.update_wrapper(command, run)
@@ -91,6 +91,6 @@ def with_options(options: type[Options]) -> Callable[[Run], Callable[..., None]]
     return add
 
 
-def is_failed(options: Options, values: dict[str, Any]) -> bool:
+def is_failed(options: Options, summary: Any) -> bool:
     """Whether ``--strict`` makes a failure of what was rejected."""
-    return bool(getattr(options, "strict", False) and values["n_rejected"])
+    return bool(getattr(options, "strict", False) and summary.n_rejected)

@@ -5,10 +5,11 @@ import importlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from ser_batch.errors import ModelError, SerBatchError, UsageError
 from ser_batch.mfcc import kernel
@@ -16,6 +17,7 @@ from ser_batch.model.folder import Model
 from ser_batch.model.saving import versions
 from ser_batch.network.cmvn import FrameStats
 from ser_batch.storage.atomic import atomic_path, make_folder
+from ser_batch.summary import Summary
 
 # what probabilities of the graph may differ from those of score by
 LARGEST_DIFFERENCE = 1e-4
@@ -24,16 +26,19 @@ _PACKAGES = ("jax2onnx", "onnx", "onnxruntime")
 Inputs = dict[str, npt.NDArray[Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class ExportSummary:
-    """What `export` did."""
+class ExportSummary(Summary, frozen=True, kw_only=True):
+    """What `export` wrote."""
 
-    out: Path  # the file
-    model: Model  # the one exported
-    inputs: Mapping[str, tuple[str | int, ...]]  # shape of each input by its name, ``n`` for any number of segments
-    # segments compared with what score computes, and the largest absolute difference of a probability
-    n_checked: int
-    largest_difference: float
+    out: Annotated[Path, Meta(description="the file")]
+    model: Annotated[Path, Meta(description="model folder")]
+    model_id: Annotated[str, Meta(description="id of the model")]
+    inputs: Annotated[
+        Mapping[str, tuple[str | int, ...]], Meta(description="shapes by name, `n` for any number of segments")
+    ]
+    labels: Annotated[tuple[str, ...], Meta(description="list of the labels, in the order of the probabilities")]
+    n_checked: Annotated[int, Meta(description="segments whose probabilities were compared with those of score")]
+    largest_difference: Annotated[float, Meta(description="largest absolute difference of a probability")]
+    license: Annotated[str, Meta(description="license of the model")]
 
 
 def export(model: Model, out: Path) -> ExportSummary:
@@ -113,7 +118,16 @@ def export(model: Model, out: Path) -> ExportSummary:
         tensor.name: tuple(size.dim_param or size.dim_value for size in tensor.type.tensor_type.shape.dim)
         for tensor in graph.graph.input
     }
-    return ExportSummary(out, model, shapes, n_checked, largest)
+    return ExportSummary(
+        out=out,
+        model=model.folder,
+        model_id=model.model_id,
+        inputs=shapes,
+        labels=model.labels,
+        n_checked=n_checked,
+        largest_difference=largest,
+        license=model.schema.license,
+    )
 
 
 def metadata(model: Model) -> dict[str, str]:

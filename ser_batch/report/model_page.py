@@ -13,10 +13,19 @@ from ser_batch.report.error_analysis import by_speaker, worst_confusions
 from ser_batch.report.html import render_page
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
 from ser_batch.report.regimes import ALL, MOSTLY_NEUTRAL, regimes_shown
-from ser_batch.report.texts import PUBLISHED
 
 TABLES = ("report", "confusion", "summary", "reliability", "coverage", "history", "regimes", "predictions")
 SPEAKERS_ON_PAGE = 40
+# The work this project reproduces reports these for 491 held-out RAVDESS clips; accuracy .80, macro F1 .79.
+PUBLISHED = pl.DataFrame(
+    {
+        "label": ["surprised", "disgust", "fearful", "happy", "calm", "neutral", "sad", "angry"],
+        "precision": [0.79, 0.75, 0.79, 0.76, 0.80, 0.85, 0.93, 0.81],
+        "recall": [0.82, 0.84, 0.88, 0.98, 0.65, 0.67, 0.71, 0.79],
+        "f1": [0.80, 0.79, 0.83, 0.86, 0.72, 0.75, 0.81, 0.80],
+        "support": [40, 74, 67, 65, 37, 49, 79, 80],
+    }
+)
 # the work's own figures, of the same rows as PUBLISHED
 PUBLISHED_HEADLINE = {"accuracy": 0.80, "macro_f1": 0.79, "weighted_f1": 0.80}
 

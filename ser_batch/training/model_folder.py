@@ -35,9 +35,9 @@ from ser_batch.network.heads import log_prior_of, prior_of
 from ser_batch.report.calibration import coverage_table, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import confusion
+from ser_batch.report.model_card import model_card
 from ser_batch.report.pages import write_page
 from ser_batch.report.regimes import regimes_metrics, regimes_table
-from ser_batch.report.texts import model_card
 from ser_batch.storage.atomic import TEMPORARY_MARK, make_folder
 from ser_batch.tables.features import Features, corpora
 from ser_batch.tables.parquet import write_frame

@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import polars as pl
+from msgspec import Meta
 
 from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
@@ -21,6 +22,7 @@ from ser_batch.errors import InputError, ModelError, OutputError
 from ser_batch.model.folder import MODEL_FILE, Model, load_model
 from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
+from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
 from ser_batch.tables.schemas import KEY
 from ser_batch.training.batches import n_nameless, segment_numbers, speaker_stats_of
@@ -37,23 +39,32 @@ from ser_batch.training.temperature import fitted_temperature, temperature_acros
 DEFAULT_FEATURES = Path("features")
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainSummary:
+class TrainSummary(StageSummary, frozen=True, kw_only=True):
     """What `train` did."""
 
-    out: Path  # the model folder
-    model_id: str  # of the model
-    report: pl.DataFrame | None  # A `report.classification` frame of the held-out rows; None for ``--split none``
-    models: pl.DataFrame | None  # the frame of summary.parquet; None for ``--split none``
-    # accuracy, uar, macro_f1, weighted_f1, more figures and their meaning in words; empty for ``--split none``
-    metrics: Mapping[str, Any]
-    # segments, of the hold-out or of all folds together, variants not counted
-    n_train: int
-    n_test: int
-    shared_speakers: int  # how many speakers stand on both sides of the split (the most of any fold)
-    warnings: tuple[str, ...]  # sentences to tell
-    seconds: float  # time it took
-    is_new: bool  # false where the folder held this very model already
+    out: Annotated[Path, Meta(description="model folder")]
+    model_id: Annotated[str, Meta(description="id of the model")]
+    is_new: Annotated[bool, Meta(description="false where the folder held this very model already")]
+    n_train: Annotated[int, Meta(description="training segments, variants not counted")]
+    n_test: Annotated[int, Meta(description="held-out segments of all folds, variants not counted")]
+    shared_speakers: Annotated[int, Meta(description="speakers in both parts of the split, the most of any fold")]
+    metrics: Annotated[
+        Mapping[str, Any],
+        Meta(
+            description="`metrics` of model.json: `accuracy`, `uar`, `macro_f1`, `weighted_f1`, `ece`, `description` "
+            "and more; empty with `--split none`"
+        ),
+    ]
+    report: Annotated[
+        pl.DataFrame | None,
+        Meta(
+            description="list of the rows of report.parquet for all held-out rows in the first condition; null with "
+            "`--split none`"
+        ),
+    ]
+    models: Annotated[
+        pl.DataFrame | None, Meta(description="list of the rows of summary.parquet; null with `--split none`")
+    ]
 
 
 def train(
