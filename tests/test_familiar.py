@@ -10,7 +10,8 @@ import soundfile
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.options import ScoreOptions, TrainOptions
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.model.folder import DEFAULT_MODEL, Model, load_model
+from ser_batch.model.folder import DEFAULT_MODEL, load_model
+from ser_batch.model.schema import ModelSchema
 from ser_batch.scoring.call_summary import CallSums
 from ser_batch.scoring.run import score
 from ser_batch.tables.features import Features
@@ -129,7 +130,7 @@ def test_music_is_abstained_from_and_speech_is_not(scored):
 
 def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_path, monkeypatch):
     """Speech behind music is scored as speech alone, by a model that is normalized by voice."""
-    monkeypatch.setattr(Model, "normalize", "recording")
+    monkeypatch.setattr(ModelSchema, "normalize", "recording")
     voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:8]])[::2]
     voice = voice[: 16160 * (len(voice) // 16160)]  # whole hops
     found = {}
