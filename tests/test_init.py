@@ -375,5 +375,5 @@ def test_a_job_names_what_to_start_from_and_recipes_are_still_checked(tmp_path):
     ((_, options),) = read_job(job).steps
     assert (options.init, options.recipe) == ("research", None)
     assert read_job(job, ("train.recipe=published",)).steps[0][1].recipe == "published"
-    with pytest.raises(JobError, match="recipe is 'best'; expected 'robust' or 'published'"):
+    with pytest.raises(JobError, match="--recipe 'best'; expected one of robust, published, head"):
         read_job(job, ("train.recipe=best",))

@@ -225,7 +225,7 @@ def test_an_altered_model_stops_the_run_and_rejects_nobody(calls, small_model, t
     [
         ({"window": 5.0}, UsageError, "choose --window 4.04"),
         ({"channels": "left"}, UsageError, "mix, split"),
-        ({"channel_roles": "agent"}, UsageError, "0=agent,1=customer"),
+        ({"channel_roles": "0=agent,boss"}, UsageError, "0=agent,1=customer"),
         ({"only": "customer"}, UsageError, "--channel-roles"),
         ({"segments": "labels"}, UsageError, "--labels"),
         ({"channels": "7"}, InputError, "nothing could be scored"),

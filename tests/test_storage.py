@@ -281,9 +281,9 @@ def test_what_is_not_there_or_cannot_be_read_is_named(store, few, tmp_path, monk
 
 
 def test_addresses_where_none_can_be_used_are_refused(monkeypatch):
-    with pytest.raises(UsageError, match=r"--out s3://bucket/model; train writes to a folder of this machine"):
+    with pytest.raises(UsageError, match=r"--out s3://bucket/model; expected a path on this machine"):
         TrainOptions(out=to_path("s3://bucket/model"))
-    with pytest.raises(UsageError, match=r"--labels s3://bucket/labels\.csv; expected a file of this machine"):
+    with pytest.raises(UsageError, match=r"--labels s3://bucket/labels\.csv; expected a path on this machine"):
         FeaturizeOptions(labels=to_path("s3://bucket/labels.csv"))
     with pytest.raises(UsageError, match=r"foo://bucket: cannot be used .*pip install 'ser-batch\[s3\]'"):
         to_path("foo://bucket")

@@ -278,7 +278,7 @@ def test_a_time_limit_needs_a_worker_to_end(options):
         options(timeout=5, jobs=1)
     for jobs, isolate in ((1, True), (2, False), (None, False)):
         assert options(timeout=5, jobs=jobs, isolate=isolate).timeout == 5
-    with pytest.raises(UsageError, match=r"--timeout 0; expected more than 0 seconds"):
+    with pytest.raises(UsageError, match=r"--timeout 0; expected a number above 0"):
         options(timeout=0)
 
 

@@ -174,7 +174,8 @@ class Field:
         if not self.extra["is_remote"] and "://" in str(value):
             raise UsageError(f"{self.flag} {value}; expected a path on this machine")
         if is_text and self.extra["is_input"] and not Path(value).is_file():
-            raise UsageError(f"{self.flag} {value}: no such file")
+            found = "is a folder; expected a file" if Path(value).is_dir() else "no such file"
+            raise UsageError(f"{self.flag} {value}: {found}")
         return to_path(value)
 
     def _refusal(self, value: Any, is_text: bool) -> UsageError:
