@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import pooch
 import requests
+from msgspec import Meta
 
 from ser_batch.corpus.known_corpora import SOURCES
 from ser_batch.errors import DownloadError, OutputError, UsageError, did_you_mean
+from ser_batch.summary import Summary
 
 Report = Callable[[str, int, int], None]  # called with the file's name, bytes done and bytes in all (0 if unknown)
 
@@ -160,15 +163,13 @@ def _is_wanted(name: str) -> bool:
     return path.suffix.lower() in {".wav", ".csv"} and path.parts[0] != "__MACOSX" and not path.name.startswith("._")
 
 
-@dataclass(frozen=True)
-class DownloadSummary:
+class DownloadSummary(Summary, frozen=True, kw_only=True):
     """What is there after a download."""
 
-    folder: Path  # holds the recordings, in folders as in the archives
-    n_recordings: int  # how many recordings the archives brought
-    # names of the archives that came over the network, and of those that did not have to
-    fetched: tuple[str, ...]
-    already_here: tuple[str, ...]
+    out: Annotated[Path, Meta(description="the folder")]
+    n_recordings: Annotated[int, Meta(description="recordings in the archives; 0 for weights")]
+    fetched: Annotated[tuple[str, ...], Meta(description="list of the files that were downloaded")]
+    already_here: Annotated[tuple[str, ...], Meta(description="list of the files that were there already")]
 
 
 def find_release(corpus: str) -> Release:
@@ -222,7 +223,7 @@ def download_corpus(
         n_recordings = sum(_unpack(archives / name, out) for name in checksums)
     except OSError as error:
         raise _cannot_write(out, error) from error
-    return DownloadSummary(out, n_recordings, fetched, already_here)
+    return DownloadSummary(out=out, n_recordings=n_recordings, fetched=fetched, already_here=already_here)
 
 
 def _fetch_all(
@@ -346,4 +347,4 @@ def download_checkpoint(
     address = f"{HUGGING_FACE}/{name}/resolve/{checkpoint.revision}" if url is None else url
     checksums = {"config.json": f"git:{checkpoint.config}", "model.safetensors": f"sha256:{checkpoint.weights}"}
     fetched, already_here = _fetch_all(address, checksums, out.absolute(), report)
-    return DownloadSummary(out, 0, fetched, already_here)
+    return DownloadSummary(out=out, n_recordings=0, fetched=fetched, already_here=already_here)

@@ -196,7 +196,7 @@ def test_archives_are_unpacked_into_one_folder(server, offer, fetch, tmp_path):
     seen = []
     summary = fetch(report=lambda *progress: seen.append(progress))
     audio = tmp_path / "audio"
-    assert summary == DownloadSummary(audio, 6, (SPEECH, SONG), ())
+    assert summary == DownloadSummary(out=audio, n_recordings=6, fetched=(SPEECH, SONG), already_here=())
     assert tree(audio) == recordings("01") | recordings("02")
     assert seen[0] == (SPEECH, 0, len(server.files[SPEECH]))
     assert seen[-1] == (SONG, len(server.files[SONG]), len(server.files[SONG]))
@@ -230,7 +230,7 @@ def test_pooch_is_quiet_and_speaks_again_afterwards(large, fetch):
 def test_the_second_call_does_nothing(server, large, fetch, tmp_path):
     fetch()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "audio").rglob("*.wav")}
-    assert fetch() == DownloadSummary(tmp_path / "audio", 3, (), (SPEECH,))
+    assert fetch() == DownloadSummary(out=tmp_path / "audio", n_recordings=3, fetched=(), already_here=(SPEECH,))
     assert len(server.requests) == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -433,9 +433,9 @@ def test_every_checkpoint_has_a_fixed_revision_and_both_checksums():
 def test_weights_and_configuration_are_fetched_once(server, fetch_checkpoint, tmp_path):
     folder = tmp_path / "whisper-base"
     both = ("config.json", "model.safetensors")
-    assert fetch_checkpoint() == DownloadSummary(folder, 0, both, ())
+    assert fetch_checkpoint() == DownloadSummary(out=folder, n_recordings=0, fetched=both, already_here=())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == server.files
-    assert fetch_checkpoint() == DownloadSummary(folder, 0, (), both)
+    assert fetch_checkpoint() == DownloadSummary(out=folder, n_recordings=0, fetched=(), already_here=both)
     assert len(server.requests) == 2
 
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_batch.errors import InputError
-from ser_batch.storage.atomic import atomic_path
+from ser_batch.storage.atomic import (
+    atomic_path,
+)
 from ser_batch.storage.paths import parquet_source
 from ser_batch.tables.schemas import LABEL_PREFIX, versioned
 
@@ -34,7 +36,12 @@ def part_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     leaves = [_leaf_name(field) for field in schema if _is_float(field.type)]
     others = [field.name for field in schema if not _is_float(field.type)]
     return pq.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=others, use_byte_stream_split=leaves, write_statistics=others
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=others,
+        use_byte_stream_split=leaves,
+        write_statistics=others,
     )
 
 
