@@ -91,7 +91,6 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
 
 
 def _look(recording: Recording, file: RecordingFile, loaded: Model, whole: Segmentation) -> Look:
-    # these decode, and what starts a run of score loads none of it
     from ser_batch.audio.reader import AudioReader
     from ser_batch.segments.boundaries import activity_of, channels_of
     from ser_batch.vad.activity import FRAME_S, runs

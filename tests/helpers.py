@@ -29,6 +29,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@contextlib.contextmanager
+def reader_of(file: Path, path: str | None = None, settings: ReaderSettings | None = None) -> Iterator[AudioReader]:
+    """Open a file for reading in blocks; `path` is its name in messages."""
+    opened = RecordingFile(os.fsencode(file), path or file.name)
+    with opened, AudioReader(opened, settings) as reader:
+        yield reader
+
+
+def speech_of(file: Path, **options: Any) -> Activity:
+    """Find the speech of a file; `options` are those of `scan`."""
+    with reader_of(file) as reader:
+        return scan(reader, **options)
+
+
 def recordings_of(folder: Path, texts: Mapping[str, str]) -> list[Recording]:
     """Write a text file for each name, unless it holds that already, and return them as the walk would."""
     made = []

@@ -230,7 +230,7 @@ def test_pooch_is_quiet_and_speaks_again_afterwards(large, fetch):
 def test_the_second_call_does_nothing(server, large, fetch, tmp_path):
     fetch()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "audio").rglob("*.wav")}
-    assert fetch() == DownloadSummary(tmp_path / "audio", 3, (), (SPEECH,))
+    assert fetch() == DownloadSummary(out=tmp_path / "audio", n_recordings=3, fetched=(), already_here=(SPEECH,))
     assert len(server.requests) == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

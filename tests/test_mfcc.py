@@ -27,7 +27,7 @@ quick = settings(max_examples=12, deadline=None)
 
 pytestmark = [
     # librosa says so of clips shorter than a frame; the numbers are right all the same
-    pytest.mark.filterwarnings("ignore:n_fft=.* is too large for input signal")
+    pytest.mark.filterwarnings("ignore:n_fft=.* is too large for input signal"),
 ]
 
 
