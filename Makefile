@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs-installed
 
 # a target, of which there are 11
 FUZZ_MINUTES ?= 10
@@ -10,14 +11,16 @@ FUZZ_MINUTES ?= 10
 # benchmarks: PyTorch, a peer, lives in an environment of its own; audio made for them is kept
 TORCH := .venv-torch
 TORCH_INSTALLED := $(TORCH)/.installed
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
+
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test torture fuzz lint format docs vega bench clean
+.PHONY: help install demo test test-all slow coverage torture fuzz lint format docs vega bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,16 +36,26 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 	@echo "report:      $(CURDIR)/demo/model/report.html"
 	@echo "predictions: $(CURDIR)/demo/preds.parquet"
 
-test: lint  ## Lint, check types, run all tests, a file a core at a time
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: lint  ## Lint, check types, run the tests on all cores; four minutes on two
+	$(PYTEST)
+
+test-all: test slow  ## The same and what takes minutes more
+
+slow: $(INSTALLED)  ## The tests that `make test` leaves out, and those of networks as they are compiled otherwise
+	$(PYTEST) -m slow
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) tests/test_network.py tests/test_checkpoints.py
+
+coverage: $(INSTALLED)  ## Run all tests with coverage; fails below the floor in pyproject.toml
+	$(PYTEST) --cov --cov-report=term
 
 torture: $(INSTALLED)  ## Run the long tests: kills, faults; an hour
 	$(BIN)/python -m pytest -m torture
 
-lint: $(INSTALLED)  ## Ruff and mypy
+lint: $(INSTALLED)  ## Ruff, mypy and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 fuzz: $(INSTALLED)  ## Names, labels, jobs, recordings and models that are broken on purpose, 2 hours
 	SER_BATCH_FUZZ_MINUTES=$(FUZZ_MINUTES) $(BIN)/python -m pytest -s --timeout 0 tests/test_fuzz.py
@@ -51,10 +64,15 @@ format: $(INSTALLED)  ## Let ruff write the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED)  ## Write docs/cli.md anew, from the commands
-	$(BIN)/python tests/make_docs.py
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
-vega: $(INSTALLED)  ## Model anew the JavaScript of the charts
+docs: $(DOCS_INSTALLED)  ## Write docs/cli.md from the commands, build the site in site/
+	$(BIN)/python tests/make_docs.py
+	$(BIN)/mkdocs build --strict
+
+vega: $(INSTALLED)  ## Bundle the JavaScript of the charts
 	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
 $(TORCH_INSTALLED): tests/benchmark/requirements-torch.txt constraints.txt
@@ -74,5 +92,5 @@ bench: $(INSTALLED) $(TORCH_INSTALLED)  ## Measure speed and memory beside peers
 	$(BENCH)/train.py --torch-python $(TORCH)/bin/python --runs 2 --epochs 2
 	$(BENCH)/large_table.py --gigabytes 0.6
 
-clean:  ## Remove the virtual environments, the demo and the benchmarks' audio
-	rm -rf $(VENV) $(TORCH) demo .bench
+clean:  ## Remove the virtual environments, the demo, the site and the benchmarks' audio
+	rm -rf $(VENV) $(TORCH) demo site .bench

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import Meta
 
+from ser_batch.config.structs import as_json
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, shipped_models
 from ser_batch.report.predictions import side_tables
@@ -115,20 +116,15 @@ def _of_model(path: str, model: Model) -> Inspection:
     """Look at a checked model folder."""
     files = sorted(file for file in model.folder.iterdir() if file.is_file())
     tables = [file for file in files if file.suffix == ".parquet"]
-    values, training = model.values, model.values.get("training", {})
+    values, metrics = as_json(model.schema), model.schema.metrics
     names = (
         "estimator", "recipe", "labels", "normalize", "feature_spec", "segmentation", "split", "cross_validated",
         "train_variants", "conditions", "seed", "seeds", "epochs", "temperature", "license", "created", "versions",
     )  # fmt: skip
-    metrics = values["metrics"]
-    figures = {name: value for name, value in metrics.items() if _is_number(value)}
-    figures |= {f"uar_on_{name}": held_out["uar"] for name, held_out in model.cross_corpus.items()}
-    figures |= {f"training_{name}": value for name, value in training.items() if _is_number(value)}
-    notes = (
-        [str(metrics.get("description", ""))]
-        if metrics
-        else ["nothing was held out when it was trained, so it has no figures"]
-    )
+    figures = {name: value for name, value in (values["metrics"] or {}).items() if _is_number(value)}
+    figures |= {f"uar_on_{name}": held_out.uar for name, held_out in model.cross_corpus.items()}
+    figures |= {f"training_{name}": value for name, value in values["training"].items() if _is_number(value)}
+    notes = [metrics.description if metrics else "nothing was held out when it was trained, so it has no figures"]
     if not tables:
         notes.append("it has no tables of its evaluation, as a model in the package, or one of --split none")
     return Inspection(
@@ -141,7 +137,7 @@ def _of_model(path: str, model: Model) -> Inspection:
         columns=pl.DataFrame(schema={"name": pl.String, "dtype": pl.String}),
         spec={"model_id": model.model_id} | {name: values[name] for name in names if name in values},
         figures=figures,
-        counts={"emotion": dict(training.get("rows_by_emotion", {}))},
+        counts={"emotion": dict(model.schema.training.rows_by_emotion)},
         first=pl.DataFrame(),
         notes=tuple(notes),
     )

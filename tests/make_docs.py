@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ser_batch.cli.app import commands_of
+from ser_batch.cli.app import commands_of, option_groups
 from ser_batch.cli.commands import cli
 from ser_batch.cli.console import output_options
 from ser_batch.download import DownloadSummary
@@ -93,8 +93,12 @@ def cell(text: str) -> str:
 
 def option_table(options: Iterable[click.Parameter], context: click.Context) -> list[str]:
     """Return the lines of a table of options."""
-    records = [record for option in options if (record := option.get_help_record(context))]
-    rows = [f"| `{cell(names)}` | {cell(text).replace('<', '&lt;')} |" for names, text in records]
+    rows: list[str] = []
+    groups = option_groups(options)
+    for group, members in groups.items():
+        records = [record for option in members if (record := option.get_help_record(context))]
+        rows += [f"| **{group}** | |"] if len(groups) > 1 else []
+        rows += [f"| `{cell(names)}` | {cell(text).replace('<', '&lt;')} |" for names, text in records]
     return ["| option | what it does |", "|---|---|", *rows] if rows else []
 
 

@@ -1,44 +1,23 @@
 """The flow of the modules, and what each process loads: facts, not seconds."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-# in this order a module imports only those above it
-ORDER = (
-    "errors",
-    "summary",
-    "storage",
-    "config",
-    "tables",
-    "corpus",
-    "audio",
-    "vad",
-    "sounds",
-    "mfcc",
-    "encoder",
-    "segments",
-    "runs",
-    "featurization",
-    "splits",
-    "network",
-    "model",
-    "report",
-    "training",
-    "scoring",
-    "plot",
-    "inspection",
-    "synth",
-    "download",
-    "api",
-    "cli",
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "ser_batch"
+TABLE = re.findall(
+    r"^\| `(\w+)` \|(.*)\|(.*)\|$", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE
 )
+# a module imports only those above it
+ORDER = [name for name, _, _ in TABLE]
 HEAVY = ("numpy", "polars", "pyarrow", "scipy", "librosa", "joblib", "sklearn", "keras", "jax")
-PACKAGE = Path(__file__).parent.parent / "ser_batch"
 # a module is a file, or a folder of files
 MODULES = sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("[!_]*.py")})
 
@@ -68,8 +47,23 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split("\n"))
 
 
-def test_every_module_has_its_place_in_the_flow():
-    assert set(MODULES) <= set(ORDER)
+def test_the_table_lists_every_module_and_file():
+    assert sorted(ORDER) == MODULES
+    for name, _, files in TABLE:
+        known = {path.stem for path in PACKAGE.glob(f"{name}/[!_]*.py")}
+        assert set(re.findall(r"`(\w+)`", files)) == known, name
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports at the top of a file; inside functions they are lazy."""
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PACKAGE.rglob("[!_]*.py")}
+    graph = {}
+    for name, path in files.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
+        named = {f"{node.module}.{alias.name}" for node in found for alias in node.names} | {n.module for n in found}
+        graph[name] = named & set(files)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -120,7 +114,7 @@ from ser_batch.model.folder import find_model
 from ser_batch.scoring.worker import ScoreWork
 model = find_model("research")
 segmentation = Segmentation(mode="windows")
-work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation, {}, frozenset())
+work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation)
 """
 
 
@@ -135,13 +129,14 @@ import numpy as np, soundfile
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.walk import walk
 from ser_batch.runs.ledger import Shard
+from ser_batch.runs.worker import do_shard
 folder = pathlib.Path({str(tmp_path)!r})
 (folder / "audio").mkdir()
 soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, {rate})
 recordings = walk(folder / "audio").recordings
 (folder / "out" / "_meta" / "ledger").mkdir(parents=True)
 {make_work}
-summary = work(Shard("part-000001", recordings))
+summary = do_shard(work, Shard("part-000001", recordings))
 assert summary.n_rows == {n_rows} and summary.n_rejects == 0, summary
 """
     loaded = {name.split(".")[0] for name in loaded_by(code)}

@@ -1,15 +1,14 @@
 """Files without a header: read as they are said to be, and only where their content tells nothing."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from made_recordings import reader_of
 
-from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.sound import Sound
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.walk import walk
 from ser_batch.errors import OutputError, RecordingError, UsageError
@@ -37,7 +36,7 @@ def noise(n: int, n_channels: int = 1) -> np.ndarray:
 
 def read(file: Path, raw_format: str | None = None) -> tuple[Sound, np.ndarray]:
     said = RawFormat.parse(raw_format) if raw_format else None
-    with AudioReader(os.fsencode(file), file.name, said) as reader:
+    with reader_of(file, settings=ReaderSettings(said)) as reader:
         return reader.sound, np.concatenate(list(reader.blocks()))
 
 
@@ -215,8 +214,6 @@ def test_an_output_belongs_to_the_format_only_where_one_was_given(stage, archive
     first = run(None)
     assert {reject.path for reject in first.rejected} == {"a.ul", "b.raw"}
     assert all("--raw-format" in reject.message for reject in first.rejected)
-    settings_file = (tmp_path / "out" / "_meta" / "run.json").read_text(encoding="utf-8")
-    assert "raw_format" not in settings_file  # so that outputs of earlier versions go on
     assert run(None).n_done == 0
 
     with pytest.raises(OutputError, match="raw_format was None and is 'mulaw:8000:1'"):

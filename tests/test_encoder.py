@@ -100,8 +100,8 @@ def test_a_segment_is_the_same_bit_for_bit_in_another_process_and_after_other_se
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import encoder_oracle as oracle
-from ser_batch import encoder as encoders
-encoder = encoders.load(encoders.find({NAME!r}))
+from ser_batch.encoder.model import find_encoder, load_encoder
+encoder = load_encoder(find_encoder({NAME!r}))
 for name in ("longer", "short", "window"):
     segment = encoder.segment()
     segment.feed(oracle.recording(name))
@@ -331,7 +331,7 @@ def test_what_is_no_graph_is_refused(folder, content):
 
 def test_another_encoder_than_a_model_was_made_with_is_refused(folder):
     own = read_encoder_spec(folder)
-    moved = msgspec.structs.replace(own, source="cross_corpus", license="MIT-0", encoder="renamed")
+    moved = msgspec.structs.replace(own, source="elsewhere", license="MIT-0", encoder="renamed")
     load_encoder(folder, expected=moved)  # what says nothing about the numbers may differ
     with pytest.raises(EncoderError, match=r"another encoder than expected: level_dbfs -23.0, expected -20.0; name"):
         load_encoder(folder, expected=msgspec.structs.replace(own, level_dbfs=-20.0))

@@ -73,9 +73,9 @@ def test_the_file_says_what_it_is(open_graph):
     model = find_model("fast")
     assert json.loads(values["labels"]) == list(model.labels)
     assert values["model_id"] == model.model_id
-    assert values["license"] == model.values["license"]
+    assert values["license"] == model.schema.license
     assert values["feature_spec_hash"] == model.spec.digest()
-    assert json.loads(values["feature_spec"]) == model.values["feature_spec"]
+    assert json.loads(values["feature_spec"]) == model.spec.to_dict()
     assert values["normalize"] == "speaker"
     assert {"ser-batch", "jax2onnx", "onnx", "onnxruntime"} <= json.loads(values["versions"]).keys()
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -19,8 +19,9 @@ import soxr
 import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_recordings import reader_of
 
-from ser_batch.audio import reader
+from ser_batch.audio import sound
 from ser_batch.audio.perturb import changed
 from ser_batch.audio.resampling import Resampler
 from ser_batch.cli.console import Output
@@ -114,7 +115,8 @@ one_thread = threadpoolctl.threadpool_limits.wrap(limits=1)
 
 @one_thread
 def cut(file: Path, spec: FeatureSpec, segmentation: Segmentation, *labels: LabelRow) -> list[Segment]:
-    return [segment for _, segment in segments(recording_of(file, *labels), front_end(spec), segmentation)]
+    with reader_of(file) as reader:
+        return list(segments(reader, recording_of(file, *labels), front_end(spec), segmentation))
 
 
 @one_thread
@@ -329,7 +331,7 @@ def test_any_windows_of_any_recording_hold_what_the_kernel_makes_of_their_own_sa
     samples = noise(n)[:, 0]
     file = write(tmp_path_factory.getbasetemp() / "any.wav", samples, rate)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK_S", block / rate)
+        patch.setattr(sound, "BLOCK_S", block / rate)
         found = cut(file, SMALL, Segmentation(mode="windows", window_s=window_s, hop_s=hop_s))
 
     duration_s = n / rate
@@ -689,16 +691,14 @@ def test_a_recording_that_breaks_leaves_the_table(small, tmp_path):
 
 
 def test_a_recording_that_could_not_be_opened_is_tried_again(small, tmp_path, monkeypatch):
-    real = hashlib.file_digest
-
-    def locked(stream: BinaryIO, algorithm: str) -> object:
-        if os.fsencode(stream.name).endswith(b"4.wav"):
+    def locked(file: bytes, *arguments: Any, **options: Any) -> BinaryIO:
+        if file.endswith(b"4.wav"):
             raise PermissionError(13, "Permission denied")
-        return real(stream, algorithm)
+        return open(file, *arguments, **options)  # noqa: PTH123 - pathlib knows no bytes
 
     write(small / "4.wav", noise(800, seed=4))
     with monkeypatch.context() as patch:
-        patch.setattr(hashlib, "file_digest", locked)
+        patch.setattr("ser_batch.audio.recording_file.open", locked, raising=False)
         told = {reject.path: reject.message for reject in run(small, tmp_path / "out").rejected}
         assert told["4.wav"] == "4.wav: cannot be read (Permission denied); change its permissions or remove it"
 
@@ -784,7 +784,7 @@ def test_labels_no_longer_given_leave_what_the_names_say(tmp_path):
 @pytest.mark.parametrize(
     ("change", "differs"),
     [
-        ({"root": "cross_corpus"}, "root was .*audio'.* and is .*elsewhere'"),
+        ({"root": "elsewhere"}, "root was .*audio'.* and is .*elsewhere'"),
         ({"preset": "wideband"}, "feature_spec.sampling_rate was 8000 and is 22050"),
         ({"name": "other"}, "dataset was 'audio' and is 'other'"),
         ({"segments": "windows"}, "segmentation.mode was 'clip' and is 'windows'"),
@@ -792,7 +792,7 @@ def test_labels_no_longer_given_leave_what_the_names_say(tmp_path):
     ],
 )
 def test_another_run_into_the_same_folder_is_refused_with_what_differs(change, differs, small, tmp_path):
-    shutil.copytree(small, tmp_path / "cross_corpus")
+    shutil.copytree(small, tmp_path / "elsewhere")
     root, options = tmp_path / change.get("root", "audio"), {key: change[key] for key in change if key != "root"}
     before = files_of(tmp_path / "out")
 
@@ -909,7 +909,7 @@ def test_a_touched_file_is_read_once_more_and_then_known(small, tmp_path, monkey
     for file in small.iterdir():
         os.utime(file, ns=(1, 1))
     assert run(small, tmp_path / "out").n_done == 0
-    monkeypatch.setattr("ser_batch.runs.worker.content_hash_of", None)  # a call would raise
+    monkeypatch.setattr("ser_batch.runs.planning.content_hash_of", None)  # a call would raise
     assert run(small, tmp_path / "out").n_done == 0
 
 
@@ -966,7 +966,7 @@ def variant_of(
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("segments_", ["clip", "windows", "labels"])
 def test_a_variant_is_made_of_the_samples_of_its_own_segment_and_channel(segments_, preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "BLOCK_S", 0.3)  # segments reach over several blocks
+    monkeypatch.setattr(sound, "BLOCK_S", 0.3)  # segments reach over several blocks
     samples = noise(22_000, 2)
     file = write(tmp_path / "audio/a.wav", samples, 11025)
     content_hash = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -1001,16 +1001,15 @@ def test_the_frames_of_speed_variants_are_as_many_more_or_fewer(tmp_path):
 
 
 def test_of_a_long_clip_the_beginning_is_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "BLOCK_S", 0.4)
+    monkeypatch.setattr(sound, "BLOCK_S", 0.4)
     monkeypatch.setattr(segmenter, "LONGEST_VARIANT_S", 1.0)
     samples = noise(24_000)
     file = write(tmp_path / "a.wav", samples)
 
-    found = segments(
-        recording_of(file), front_end(TELEPHONE), Segmentation(), variants=Variants(names=("clean", "level-6"), seed=7)
-    )
+    variants = Variants(names=("clean", "level-6"), seed=7)
+    with reader_of(file) as reader:
+        clean, quieter = segments(reader, recording_of(file), front_end(TELEPHONE), Segmentation(), variants=variants)
 
-    clean, quieter = (segment for _, segment in found)
     np.testing.assert_array_equal(clean.features, mfcc_by_kernel(samples[:, 0]))
     expected = variant_of(samples[:8000, 0], 8000, "level-6", content_hash="", place="0/0")
     np.testing.assert_array_equal(quieter.features, expected)

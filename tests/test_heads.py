@@ -27,7 +27,7 @@ from ser_batch.training.heads import EmbeddedSegments, fit_embedding_scaler, wit
 from ser_batch.training.multi_corpus import corpora_of, target_shares
 from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers
 from ser_batch.training.run import train
-from ser_batch.training.tasks import FoldTask, HeadsTried, Run, label_numbers
+from ser_batch.training.tasks import FoldResult, FoldTask, HeadsTried, label_numbers
 
 SPEC = EncoderSpec(encoder="toy", source="none", revision="1", license="MIT", sha256="0" * 64, outputs=(1,), width=6)
 SIZE = SPEC.embedding_size
@@ -350,7 +350,9 @@ def test_temperatures_are_those_of_what_others_say(model):
     nothing = np.empty(0, dtype=np.int64)
     part = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
     probabilities = np.empty((0, 3)), nothing
-    before = Run(part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0))
+    before = FoldResult(
+        part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0)
+    )
     after = with_temperatures(before, [tried(model, 0.5)], LABELS)
     assert after.temperature > 1 > with_temperatures(before, [tried(model, 1.0)], LABELS).temperature
     assert after.heads.model.temperature == after.temperature
@@ -383,7 +385,7 @@ def test_heads_start_from_a_model_and_stay_near_it(small, monkeypatch, tmp_path)
 
     def distance(near):
         recipe = dataclasses.replace(SMALL, near=near)
-        monkeypatch.setattr("ser_batch.network.recipes.HEAD", recipe)
+        monkeypatch.setattr("ser_batch.training.heads.HEAD", recipe)
         out = tmp_path / f"after-{near}"
         run([other], out, split="none", init=str(tmp_path / "before"))
         loaded = load_model(out)
@@ -443,10 +445,10 @@ def test_a_model_that_was_altered_is_refused(small, tmp_path):
     run([made_features(tmp_path / "a")], tmp_path / "model", split="none", epochs=1)
     values = values_of(tmp_path / "model")
     for change, told in (
-        ({"temperature_of_calls": 0}, "temperature_of_calls is 0; expected a number above 0"),
-        ({"temperature_without_reference": None}, "temperature_without_reference is null"),
-        ({"recipe": "robust"}, "recipe is 'robust', and feature_spec that of embeddings"),
-        ({"feature_spec": {"encoder": "toy"}}, "feature_spec: encoder: Object missing required field"),
+        ({"temperature_of_calls": 0}, "temperature_of_calls is 0; expected a number > 0"),
+        ({"temperature_without_reference": None}, "no temperature of heads"),
+        ({"recipe": "robust"}, "recipe is robust, and feature_spec that of embeddings"),
+        ({"feature_spec": {"encoder": "toy"}}, "no feature_spec.source"),
     ):
         write_json(tmp_path / "model" / "model.json", values | change)
         with pytest.raises(ModelError, match=told):

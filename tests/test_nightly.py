@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -19,8 +20,8 @@ from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.manifest import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurization import FeaturizeWork, featurize
-from ser_batch.runs.ledger import cuts_digest, labels_digest
-from ser_batch.runs.planning import plan_run
+from ser_batch.runs.ledger import LedgerEntry
+from ser_batch.runs.store import plan_run
 from ser_batch.scoring.run import score
 
 HOUR_S = 3600
@@ -136,7 +137,7 @@ def test_a_run_that_ended_before_its_tables_were_made_makes_them_next_time(night
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("ser_batch.scoring.tables.write_tables", broken)
+        patched.setattr("ser_batch.scoring.run.write_tables", broken)
         with pytest.raises(KeyboardInterrupt):
             run(audio, out)
     assert run(audio, out).n_done == 0
@@ -283,7 +284,7 @@ def test_since_comes_before_the_limit(night):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_of_nothing_is_refused(limit):
-    with pytest.raises(UsageError, match=rf"--limit {limit}; expected 1 or more"):
+    with pytest.raises(UsageError, match=rf"--limit {limit}; expected a whole number, 1 or more"):
         FeaturizeOptions(limit=limit)
 
 
@@ -292,8 +293,7 @@ def recording(name: str, *labels: LabelRow, mtime_ns: int = 5) -> Recording:
 
 
 def entry(of: Recording, **changes):
-    known = {"content_hash": "h", "size": 1, "mtime_ns": 5, "labels": labels_digest(of)}
-    return known | {"cuts": cuts_digest(of, timed=True)} | changes
+    return msgspec.structs.replace(LedgerEntry.of(of, "h", timed=True), **changes)
 
 
 def planned(recordings, done, **options):

@@ -135,7 +135,7 @@ def test_two_jobs_give_the_very_same_tables(calls, scored, small_model, tmp_path
 
 
 def test_roles_score_only_their_channels(calls, small_model, tmp_path):
-    summary = run(calls, tmp_path / "preds.parquet", small_model, channel_roles="0=agent,1=customer", roles="agent")
+    summary = run(calls, tmp_path / "preds.parquet", small_model, channel_roles="0=agent,1=customer", only="agent")
     rows = pl.read_parquet(tmp_path / "preds.parquet")
     assert rows["role"].unique().to_list() == ["agent"]
     assert any(
@@ -226,7 +226,7 @@ def test_an_altered_model_stops_the_run_and_rejects_nobody(calls, small_model, t
         ({"window": 5.0}, UsageError, "choose --window 4.04"),
         ({"channels": "left"}, UsageError, "mix, split"),
         ({"channel_roles": "agent"}, UsageError, "0=agent,1=customer"),
-        ({"roles": "customer"}, UsageError, "--channel-roles"),
+        ({"only": "customer"}, UsageError, "--channel-roles"),
         ({"segments": "labels"}, UsageError, "--labels"),
         ({"channels": "7"}, InputError, "nothing could be scored"),
     ],

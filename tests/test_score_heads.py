@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from model_json import SAVED, trained
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
@@ -20,7 +21,7 @@ from ser_batch.model.folder import Model, load_model
 from ser_batch.model.saving import save_model
 from ser_batch.network.heads import ChannelMean, log_prior_of
 from ser_batch.plot import look, plot
-from ser_batch.scoring.archive import chosen_reference, evenly, sample
+from ser_batch.scoring.archive import MAX_RECORDINGS, MAX_SEGMENTS, chosen_reference, evenly, sample
 from ser_batch.scoring.run import score
 
 RATE = 16_000
@@ -199,7 +200,7 @@ def test_the_sample_is_of_the_paths_and_of_the_whole_recording():
 
     named = [Named(f"a/{number}.wav") for number in range(500)]
     chosen = [recording.path for recording in sample(named)]
-    assert len(chosen) == archive.MAX_RECORDINGS
+    assert len(chosen) == MAX_RECORDINGS
     assert chosen == [recording.path for recording in sample(named[::-1])]
     # what comes to an archive takes the place of few
     assert len({*chosen} & {recording.path for recording in sample([*named, Named("b.wav")])}) >= 199
@@ -214,9 +215,9 @@ def test_a_long_recording_has_no_more_than_ten_segments_of_the_reference(archive
     soundfile.write(audio / "long.wav", voices[: 14 * RATE], RATE, subtype="PCM_16")
     before = rows_of(run(audio, tmp_path / "preds.parquet", small_heads).out).drop_nulls("predicted")
     n = before.group_by("path").len()["len"]
-    assert n.max() > archive.MAX_SEGMENTS
+    assert n.max() > MAX_SEGMENTS
     own = reference_in(tmp_path / "preds.parquet")
-    assert own["n_segments"] == n.clip(upper_bound=archive.MAX_SEGMENTS).sum()
+    assert own["n_segments"] == n.clip(upper_bound=MAX_SEGMENTS).sum()
 
 
 def test_later_recordings_are_scored_by_the_reference_that_is_there(archive, scored, small_heads, tmp_path):
@@ -434,7 +435,7 @@ def test_job_files_have_prior_and_reference(tmp_path):
     job = tmp_path / "job.toml"
     job.write_text('[score]\naudio = "calls"\nprior = "neutral=0.35"\nreference = "none"\n')
     ((_, options),) = read_job(job).steps
-    assert (options.wanted_prior, options.reference) == ({"neutral": 0.35}, "none")
+    assert (options.prior_shares, options.reference) == ({"neutral": 0.35}, "none")
     job.write_text('[score]\naudio = "calls"\nprior = "neutral"\n')
     with pytest.raises(JobError, match="LABEL=SHARE"):
         read_job(job)
@@ -483,7 +484,9 @@ def test_classical_models_on_embeddings_are_scored_without_a_reference(few, smal
     values = json.loads((small_heads / "model.json").read_text()) | {"estimator": "logistic", "recipe": None}
     values |= {"scaler": None, "temperature": 1.0}
     (tmp_path / "model").mkdir()
-    save_model(tmp_path / "model", values, estimator, "")
+    for name in SAVED:
+        del values[name]
+    save_model(tmp_path / "model", trained(values), estimator, "")
     summary = run(few, tmp_path / "preds.parquet", tmp_path / "model", prior="balanced")
     assert summary.reference is None
     found = rows_of(summary.out).filter(path="stereo.wav")

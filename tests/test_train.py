@@ -94,7 +94,7 @@ def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small
 
     models = []
     for place, in_memory_bytes in (("memory", 2**30), ("disk", 0)):
-        monkeypatch.setattr("ser_batch.tables.features.load_features", partial(load, in_memory_bytes=in_memory_bytes))
+        monkeypatch.setattr("ser_batch.training.run.load_features", partial(load, in_memory_bytes=in_memory_bytes))
         models.append(run(small_features, tmp_path / place, epochs=3, estimator=estimator))
     assert [isinstance(features.mfcc, np.ndarray) for features in loaded] == [True, False]
     if estimator == "network":
@@ -108,7 +108,7 @@ def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small
 def test_a_robust_training_repeats_also_from_a_table_too_large_for_memory(
     small_variants, small_robust, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("ser_batch.tables.features.load_features", partial(load_features, in_memory_bytes=0))
+    monkeypatch.setattr("ser_batch.training.run.load_features", partial(load_features, in_memory_bytes=0))
     again = run(small_variants, tmp_path / "model", **ROBUST)
     assert again.model_id == load_model(small_robust).model_id
     for name in ("predictions", "summary", "history"):
@@ -205,7 +205,9 @@ def test_overwrite_replaces_the_model_and_leaves_nothing_beside_it(small_feature
 
 
 def test_a_broken_training_leaves_nothing(small_features, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.report.pages.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "ser_batch.training.model_folder.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         run(small_features, tmp_path / "model", estimator="logistic")
     assert list(tmp_path.iterdir()) == []
@@ -651,13 +653,13 @@ def written(monkeypatch):
         calls.append(SimpleNamespace(plan=plan, runs=runs, final=final))
         return SimpleNamespace(values={"metrics": {}}, model_id="0")
 
-    monkeypatch.setattr("ser_batch.training.model_folder.write_model", write_model)
+    monkeypatch.setattr("ser_batch.training.run.write_model", write_model)
     return calls
 
 
 def trained_on(monkeypatch, data, tmp_path, **options):
-    monkeypatch.setattr("ser_batch.tables.features.load_features", lambda *_, **__: data)
-    monkeypatch.setattr("ser_batch.tables.features.read_features_spec", lambda _: SimpleNamespace(spec=data.spec))
+    monkeypatch.setattr("ser_batch.training.run.load_features", lambda *_, **__: data)
+    monkeypatch.setattr("ser_batch.training.run.read_features_spec", lambda _: SimpleNamespace(feature_spec=data.spec))
     return train([tmp_path], TrainOptions(out=tmp_path / "model", **options), say=quiet)
 
 

@@ -85,19 +85,19 @@ def export(model: Model, out: Path) -> ExportSummary:
             ) from error
     from ser_batch.network.onnx_graph import onnx_graph
 
-    by_voice = model.normalize != "none"
+    by_voice = model.schema.normalize != "none"
     try:
         graph = onnx_graph(
             model.folder / "network.keras",
             model.scaler,
-            temperature=float(model.values["temperature"]),
+            temperature=model.schema.temperature,
             by_voice=by_voice,
         )
     except ValueError as error:
         raise ModelError(f"{model.folder}: its network cannot be built anew: {error}; train it again") from error
     graph.producer_name = "ser-batch"
     graph.producer_version = versions()["ser-batch"]
-    graph.doc_string = str(model.values.get("description", ""))
+    graph.doc_string = model.schema.description
     for name, value in metadata(model).items():
         graph.metadata_props.add(key=name, value=value)
     contents = graph.SerializeToString()
@@ -126,7 +126,7 @@ def export(model: Model, out: Path) -> ExportSummary:
         labels=model.labels,
         n_checked=n_checked,
         largest_difference=largest,
-        license=model.values["license"],
+        license=model.schema.license,
     )
 
 
@@ -135,12 +135,12 @@ def metadata(model: Model) -> dict[str, str]:
     return {
         "labels": json.dumps(model.labels),
         "model_id": model.model_id,
-        "license": str(model.values.get("license", "")),
-        "feature_spec": json.dumps(model.values["feature_spec"]),
-        "feature_spec_hash": str(model.values["feature_spec_hash"]),
-        "normalize": model.normalize,
+        "license": model.schema.license,
+        "feature_spec": json.dumps(model.spec.to_dict()),
+        "feature_spec_hash": model.schema.feature_spec_hash,
+        "normalize": model.schema.normalize,
         "versions": json.dumps(versions() | {name: _version(name) for name in _PACKAGES}),
-        "trained_with": json.dumps(model.values.get("versions", {})),
+        "trained_with": json.dumps(model.schema.versions),
     }
 
 
@@ -178,7 +178,7 @@ def _cases(model: Model) -> Iterator[tuple[Inputs, FrameStats | None]]:
         mfcc[np.arange(spec.n_frames) >= n_frames[:, None]] = 0
         inputs: Inputs = {"mfcc": mfcc, "n_frames": n_frames.astype(np.int32)}
         stats = None
-        if model.normalize != "none":
+        if model.schema.normalize != "none":
             stats = FrameStats.of(mfcc, n_frames, spec.n_mels)
             is_strange = np.arange(len(mfcc)) % 4 == 1  # nothing was heard of these
             stats = stats.replaced(

@@ -1,4 +1,4 @@
-"""MFCCs to probabilities, and how far from anything trained on they are."""
+"""MFCCs to probabilities."""
 
 from typing import Protocol
 
@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from ser_batch.network.cmvn import FrameStats
 
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 
 
@@ -29,12 +27,3 @@ def tempered(probabilities: Probabilities, temperature: float) -> Probabilities:
     logits = np.log(np.maximum(probabilities, 1e-12)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
-    out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
-    for i, n in enumerate(n_frames):
-        frames = mfcc[i, :n]
-        out[i] = np.concatenate((frames.mean(axis=0), frames.std(axis=0)))
-    return out

@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from ser_batch.config.structs import Finite, Positive
 
 Array = npt.NDArray[np.float32]
 Sums = npt.NDArray[np.float64]
@@ -74,18 +77,12 @@ class FrameStats:
         return out
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaler:
-    """Mean and deviation of each coefficient, fitted on the real frames of the training part.
+class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Mean and deviation of each coefficient, fitted on the real frames of the training part."""
 
-    Parameters
-    ----------
-    mean, scale
-        One number a coefficient.
-    """
-
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    # one number per coefficient
+    mean: tuple[Finite, ...]
+    scale: tuple[Positive, ...]
 
     def transform(self, mfcc: Array, n_frames: Numbers, stats: FrameStats | None = None) -> Array:
         """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again.

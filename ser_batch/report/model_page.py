@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from ser_batch.model.folder import MODEL_FILE
-from ser_batch.model.schema import check_told, read_values
+from ser_batch.model.schema import read_schema
 from ser_batch.report import charts
 from ser_batch.report.error_analysis import by_speaker, worst_confusions
 from ser_batch.report.html import render_page
@@ -32,10 +32,8 @@ PUBLISHED_HEADLINE = {"accuracy": 0.80, "macro_f1": 0.79, "weighted_f1": 0.80}
 
 def model_page(folder: Path) -> str:
     """Return the page of a model folder, with what its tables have; a shipped model has none of them."""
-    path = folder / MODEL_FILE
-    values = read_values(path)
-    check_told(path, values)
-    labels, metrics = values["labels"], values["metrics"]
+    model = read_schema(folder / MODEL_FILE)
+    labels, metrics = model.labels, model.metrics
     # a model trained on everything, or shipped in the package, comes without most of the tables
     tables = {
         name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()
@@ -68,11 +66,11 @@ def model_page(folder: Path) -> str:
         "model.html.j2",
         drawn,
         {"config": charts.CONFIG},
-        model=values,
+        model=model,
         metrics=metrics,
-        intervals=metrics.get("intervals") or _intervals(report),
+        intervals=(metrics.intervals if metrics else {}) or _intervals(report),
         report=report.to_dicts(),
-        regimes=regimes_shown(metrics.get("regimes", {})),
+        regimes=regimes_shown(metrics.regimes if metrics else {}),
         composed=_composed(tables.get("regimes")),
         published=PUBLISHED.to_dicts() if is_published else [],
         published_headline=PUBLISHED_HEADLINE if is_published else {},

@@ -62,8 +62,8 @@ class _OnFrames(Judge[Frames]):
 
     def __init__(self, loaded: Model, predict: Predictor, log_prior: Floats, *, tells_domain: bool) -> None:
         self._spec, self._predict, self._log_prior = loaded.spec, predict, log_prior
-        self._mfcc_domain = loaded.mfcc_domain if tells_domain else None
-        self._voices = None if loaded.normalize == "none" else OnlineCmvn()
+        self._mfcc_domain = loaded.schema.mfcc_domain if tells_domain else None
+        self._voices = None if loaded.schema.normalize == "none" else OnlineCmvn()
 
     @property
     def first_batch(self) -> int:

@@ -39,17 +39,17 @@ class ModelSummary(Summary, frozen=True, kw_only=True):
     @classmethod
     def of(cls, model: Model) -> "ModelSummary":
         """Return what a model folder says."""
-        metrics, held_out = model.values["metrics"], model.cross_corpus
+        metrics, held_out = model.schema.metrics, model.cross_corpus
         return cls(
             path=model.folder,
             model_id=model.model_id,
             labels=model.labels,
-            license=model.values["license"],
-            uar=metrics.get("uar"),
-            accuracy=metrics.get("accuracy"),
-            description=metrics.get("description", ""),
-            cross_corpus={name: figures["uar"] for name, figures in held_out.items()},
-            chance={name: 1 / len(figures["labels"]) for name, figures in held_out.items()},
+            license=model.schema.license,
+            uar=metrics.uar if metrics else None,
+            accuracy=metrics.accuracy if metrics else None,
+            description=metrics.description if metrics else "",
+            cross_corpus={name: figures.uar for name, figures in held_out.items()},
+            chance={name: 1 / len(figures.labels) for name, figures in held_out.items()},
             regimes=model.regimes,
             recommended_model=model.recommended_model,
         )

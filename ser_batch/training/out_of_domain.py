@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ser_batch.config.features import EncoderSpec
-from ser_batch.model.prediction import summary_features
-from ser_batch.network.out_of_domain import Domain, DomainModel
+from ser_batch.network.out_of_domain import Domain, DomainModel, summary_features
 from ser_batch.segments.front_ends import front_end
 from ser_batch.sounds.kinds import KINDS, sound
 from ser_batch.tables.features import Features, corpora
@@ -40,7 +39,7 @@ def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) 
         weights.append(even_weights(of_corpus[part.test]))
     limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
     mean, scale = _moments(statistics, of_corpus, final.train)
-    return DomainModel(_rounded(mean), _rounded(scale), round(limit, 3))
+    return DomainModel(_rounded(mean), _rounded(scale), float(round(limit, 3)))
 
 
 def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:

@@ -2,23 +2,25 @@
 
 import dataclasses
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import polars as pl
 from msgspec import Meta
 
-from ser_batch.config.features import FeatureSpec, canonical_json
+from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import HEAD_RECIPE, TrainOptions
+from ser_batch.config.structs import as_json
 from ser_batch.config.variants import CLEAN
 from ser_batch.errors import InputError, ModelError, OutputError
 from ser_batch.model.folder import MODEL_FILE, Model, load_model
+from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
 from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
@@ -35,8 +37,6 @@ from ser_batch.training.tasks import FoldResult, FoldTask, Plan, Say, Settings, 
 from ser_batch.training.temperature import fitted_temperature, temperature_across_corpora
 
 DEFAULT_FEATURES = Path("features")
-# what an identity without them stands for
-_LEFT_OUT: Mapping[str, Any] = {"init": None, "soft_labels": False, "normalize": "none"}
 
 
 class TrainSummary(StageSummary, frozen=True, kw_only=True):
@@ -99,8 +99,9 @@ def train(
     folders = tuple(features) or (DEFAULT_FEATURES,)
     start = load_start(options)
     if start is not None:
-        options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.normalize)
-    options = options.for_features(read_features_spec(folders[0]).spec)  # before anything is read that takes time
+        options = msgspec.structs.replace(options, recipe=start.recipe, normalize=start.model.schema.normalize)
+    # before anything is read that takes time
+    options = options.for_features(read_features_spec(folders[0]).feature_spec)
     data = load_features(folders, wanted=_wanted(options), scratch=options.out.parent)
     if start is not None:
         start.check_spec(data.spec)
@@ -127,7 +128,7 @@ def train(
             # another run of the same command may have ended since
             before = _trained_before(options, identity)
             before = before or _train(data, labels, plan, options, start, identity, started, say)
-    metrics = before.values["metrics"]
+    metrics: dict[str, Any] = as_json(before.schema.metrics) or {}
     segments = segment_numbers(data)
     return TrainSummary(
         out=options.out,
@@ -147,8 +148,8 @@ def train(
 def _wanted(options: TrainOptions) -> dict[str, set[str]]:
     """Return the columns and values of the rows that are read at all."""
     wanted = {}
-    if options.wanted_train_variants is not None:
-        wanted["variant"] = {*options.wanted_train_variants, *options.wanted_conditions}
+    if options.train_variant_names is not None:
+        wanted["variant"] = {*options.train_variant_names, *options.condition_names}
     if "both" not in (options.vocal_channel, options.test_vocal_channel):
         wanted["vocal_channel"] = {options.vocal_channel, options.test_vocal_channel}
     return wanted
@@ -160,7 +161,7 @@ def _train(
     plan: Plan,
     options: TrainOptions,
     start: Start | None,
-    identity: Mapping[str, Any],
+    identity: Identity[AnyFeatureSpec],
     started: float,
     say: Say,
 ) -> Model:
@@ -183,7 +184,7 @@ def _train(
     if not is_mfcc:
         say("encoding sounds that are not speech")
         sounds_of(data)  # kept for all folds, and refused before the first if the encoder is not there
-    checkpoints = Checkpoints(options.out, identity, say)
+    checkpoints = Checkpoints(options.out, as_json(identity), say)
     n_folds = len({part.fold for part in plan.parts})
     # a baseline is what the same rows give without
     plain = Settings(epochs=options.epochs, checkpoints=checkpoints, has_other_folds=n_folds > 1)
@@ -191,10 +192,10 @@ def _train(
         plain,
         start=start,
         soft_labels=options.soft_labels,
-        voices=speaker_stats_of(data, options.wanted_normalize) if is_mfcc else None,
+        voices=speaker_stats_of(data, options.cmvn_reference) if is_mfcc else None,
         voices_alone=speaker_stats_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
     )
-    wanted = dict.fromkeys((options.model_name, *options.wanted_baselines))
+    wanted = dict.fromkeys((options.model_name, *options.baseline_names))
     runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
     calibrates = options.estimator == "network" and holds_out_corpora(options.split)
     runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
@@ -240,7 +241,7 @@ def _calibrated_by_others(runs: Sequence[FoldResult], labels: Sequence[str]) -> 
     return out
 
 
-def _identity(data: Features, options: TrainOptions, start: Start | None) -> dict[str, Any]:
+def _identity(data: Features, options: TrainOptions, start: Start | None) -> Identity[AnyFeatureSpec]:
     """Return all that decides the model: the data's hash and the settings."""
     # what decides only where there are several corpora, or votes are learned, is left out of other data's hashes
     names = corpora(data.rows)
@@ -257,29 +258,28 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
     elif is_cnn:
         recipe = RECIPES[options.kind]
         epochs = options.epochs or (recipe.tuning if start else recipe).epochs
-    identity = {
-        "estimator": options.estimator,
-        "recipe": options.kind if is_cnn else None,
-        "epochs": epochs,
-        "split": options.split,
-        "vocal_channel": options.vocal_channel,
-        "test_vocal_channel": options.test_vocal_channel,
-        "train_variants": options.wanted_train_variants,
-        "conditions": options.wanted_conditions,
-        "baselines": options.wanted_baselines,
-        "seed": options.seed,
-        "seeds": options.seeds,
-        "data_hash": digest.hexdigest(),
-        "feature_spec": data.spec.to_dict(),
-        "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
-    }
-    # not there at all without --init, --soft-labels and --normalize, so that such models keep their ids
-    identity |= {"soft_labels": True} if options.soft_labels else {}
-    identity |= {"normalize": options.wanted_normalize} if options.wanted_normalize != "none" else {}
-    return identity | ({"init": start.record()} if start else {})
+    return Identity(
+        estimator=options.estimator,
+        recipe=options.recipe if is_cnn else None,
+        epochs=epochs,
+        split=options.split,
+        vocal_channel=options.vocal_channel,
+        test_vocal_channel=options.test_vocal_channel,
+        train_variants=options.train_variant_names,
+        conditions=options.condition_names,
+        baselines=options.baseline_names,
+        seed=options.seed,
+        seeds=options.seeds,
+        data_hash=digest.hexdigest(),
+        feature_spec=data.spec,
+        segmentation=tuple(dict.fromkeys(data.segmentations)),
+        soft_labels=options.soft_labels,
+        normalize=options.cmvn_reference,
+        init=start.record() if start else None,
+    )
 
 
-def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> Model | None:
+def _trained_before(options: TrainOptions, identity: Identity[AnyFeatureSpec]) -> Model | None:
     """Return the model in the output if it is this very one; refuse another."""
     out = options.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -292,12 +292,14 @@ def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> Model
         found = load_model(out)
     except ModelError as error:
         raise OutputError(f"{error}. To replace the model in {out}, give --overwrite") from error
-    then, now = (_LEFT_OUT | json.loads(canonical_json(dict(values))) for values in (found.values, identity))
-    for values in (then, now):
-        values["init"] = values["init"] and values["init"]["model_id"]  # which stands for all the rest of it
-    differing = [name for name in now if then.get(name) != now[name]]
+    then, now = (
+        # the id of the first model stands for all the rest of it
+        msgspec.structs.asdict(one) | {"init": one.init and one.init.model_id}
+        for one in (found.schema, identity)
+    )
+    differing = [name for name in now if then[name] != now[name]]
     if differing:
-        what = "; ".join(f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in differing)
+        what = "; ".join(f"{name} was {then[name]!r} and is {now[name]!r}" for name in differing)
         raise OutputError(
             f"{out}: holds another model: {what}. Choose another --out, or give --overwrite to replace it"
         )
@@ -326,7 +328,7 @@ def _warnings(
         yield f"{n} recordings have rows without speaker; these are normalized by recording"
     if plan.n_left_out:
         yield f"{plan.n_left_out} held-out rows are ignored, because no training row has their emotion"
-    if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:
+    if options.kind == "robust" and options.train_variant_names is None and set(data.rows["variant"]) == {CLEAN}:
         yield (
             "the features have clean rows only; for telephones, noise and rooms, train on features made with "
             "`ser-batch featurize --variants robust`"

@@ -153,7 +153,7 @@ class Plan:
 def usable_rows(data: Features, options: TrainOptions) -> Usable:
     """Choose rows by variant, and speech or song."""
     there = set(data.rows["variant"])
-    conditions, variants = options.wanted_conditions, options.wanted_train_variants
+    conditions, variants = options.condition_names, options.train_variant_names
     asked_for = tuple(dict.fromkeys((*(variants or ()), *conditions)))
     for name in asked_for:
         if name not in there:

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ser_batch.model.folder import find_model
-from ser_batch.model.prediction import summary_features
+from ser_batch.network.out_of_domain import summary_features
 from ser_batch.tables.features import corpora, load_features
 from ser_batch.training.batches import speaker_stats_of
 
