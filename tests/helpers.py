@@ -71,17 +71,3 @@ def open_files() -> int:
 
 def quiet(line: str) -> None:
     """Progress that nobody reads."""
-
-
-@contextlib.contextmanager
-def reader_of(file: Path, path: str | None = None, settings: ReaderSettings | None = None) -> Iterator[AudioReader]:
-    """Open a file for reading in blocks; `path` is its name in messages."""
-    opened = RecordingFile(os.fsencode(file), path or file.name)
-    with opened, AudioReader(opened, settings) as reader:
-        yield reader
-
-
-def speech_of(file: Path, **options: Any) -> Activity:
-    """Find the speech of a file; `options` are those of `scan`."""
-    with reader_of(file) as reader:
-        return scan(reader, **options)
