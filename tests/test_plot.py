@@ -84,6 +84,7 @@ def test_mfccs_cover_the_recording_and_are_around_zero(seen):
     assert means.abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_long_recording_has_as_many_columns_as_a_short_one(small_corpus, tmp_path):
     first = soundfile.read(next(iter(sorted(small_corpus.rglob("*.wav")))))[0][::2]
     soundfile.write(tmp_path / "long.wav", np.resize(first, 15 * 60 * 8000), 8000)

@@ -77,6 +77,7 @@ def test_the_model_folder_holds_all_that_was_promised(small_model):
     }
 
 
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("estimator", ["network", "logistic"])
 def test_a_table_too_large_for_memory_gives_the_very_same_model(estimator, small_features, tmp_path, monkeypatch):
     loaded = []
