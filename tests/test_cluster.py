@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from dask_cluster import DaskCluster, dask_cluster, wait_until
-from made_recordings import recordings_of
+from helpers import recordings_of
 
 from ser_batch import __version__
 from ser_batch.audio.recording_file import RecordingFile

@@ -125,7 +125,7 @@ def test_music_is_abstained_from_and_speech_is_not(scored):
     calls = pl.read_parquet(out.with_suffix(".calls.parquet"))
     assert dict(calls.select("path", "status").rows()) == {"music.wav": "out_of_domain", "speech.wav": "ok"}
     assert calls.filter(path="music.wav").select("predicted", "priority").row(0) == (None, None)
-    assert any("1 recordings have a channel unlike anything" in warning for warning in summary.warnings)
+    assert any("1 recordings have a channel too unlike the training data" in warning for warning in summary.warnings)
 
 
 def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_path, monkeypatch):

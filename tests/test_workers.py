@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from made_recordings import recordings_of
+from helpers import recordings_of
 
 from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
@@ -278,7 +278,7 @@ def test_a_time_limit_needs_a_worker_to_end(options):
         options(timeout=5, jobs=1)
     for jobs, isolate in ((1, True), (2, False), (None, False)):
         assert options(timeout=5, jobs=jobs, isolate=isolate).timeout == 5
-    with pytest.raises(UsageError, match=r"--timeout 0; expected more than 0 seconds"):
+    with pytest.raises(UsageError, match=r"--timeout 0; expected a number above 0"):
         options(timeout=0)
 
 

@@ -20,7 +20,7 @@ from ser_batch.config.segmentation import SegmentMode
 from ser_batch.config.structs import Sha256, convert, read_object
 from ser_batch.errors import InputError, UsageError
 from ser_batch.storage.atomic import make_folder, remove_temporaries_of, write_text
-from ser_batch.storage.paths import parquet_source, place
+from ser_batch.storage.paths import parquet_source, to_path
 from ser_batch.tables.parquet import write_table
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def given_reference(text: str, spec: EncoderSpec, segments: SegmentMode) -> Refe
     if text == "none":
         return no_reference(spec, segments)
     try:
-        return read_reference(place(text), spec)
+        return read_reference(to_path(text), spec)
     except FileNotFoundError:
         raise UsageError(
             f"--reference {text}: no such file; expected the .reference.json beside another run's predictions, or none"

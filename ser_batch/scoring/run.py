@@ -154,25 +154,24 @@ def _is_timed(found: Input, options: ScoreOptions) -> bool:
 def _warnings(calls: "pl.DataFrame", model: Model, n_without_rows: int) -> Iterator[str]:
     if n_without_rows:
         yield (
-            f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
+            f"{n_without_rows} recordings are not scored, because they have none of the requested channels or roles "
             "(a mono recording has channel 0 and no role)"
         )
     n = calls.filter(calls["status"] == STATUS_NO_SPEECH)["path"].n_unique()
     if n:
-        yield f"{n} recordings have a channel without enough speech to be scored (status {STATUS_NO_SPEECH})"
+        yield f"{n} recordings have a channel with too little speech to score (status {STATUS_NO_SPEECH})"
     n = calls.filter(calls["status"] == STATUS_DUPLICATE_CHANNEL)["path"].n_unique()
     if n:
-        yield f"{n} recordings have one sound on several channels, scored once (status {STATUS_DUPLICATE_CHANNEL})"
+        yield f"{n} recordings have identical channels, which are scored once (status {STATUS_DUPLICATE_CHANNEL})"
     n = calls.filter(calls["status"] == STATUS_OUT_OF_DOMAIN)["path"].n_unique()
     if n:
         yield (
-            f"{n} recordings have a channel unlike anything the model was trained on, such as music or tones; it "
-            f"is not labelled (status {STATUS_OUT_OF_DOMAIN})"
+            f"{n} recordings have a channel too unlike the training data, such as music or tones; it is not labeled "
+            f"(status {STATUS_OUT_OF_DOMAIN})"
         )
     n = calls.filter(calls["status"] == STATUS_LOW_SAMPLING_RATE)["path"].n_unique()
     if n:
         yield (
-            f"{n} recordings are sampled below the {model.lowest_rate} Hz that the model was trained with: it hears "
-            "nothing in the upper bands, so expect worse figures; a model trained on features of "
-            "`featurize --preset telephone` suits them"
+            f"{n} recordings have a sampling rate below the {model.lowest_rate} Hz of the training data; expect lower "
+            "accuracy, or use a model trained on features made with `featurize --preset telephone`"
         )
