@@ -269,8 +269,8 @@ def change(folder, **fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"width": None}, "missing required field `width`"),
-        ({"width": "384"}, "Expected `int`, got `str` .field width"),
+        ({"width": None}, "no width; it is not complete"),
+        ({"width": "384"}, 'width is "384"; expected a whole number, got text'),
         ({"n_mels": 0}, "n_mels"),
         ({"speech_range_db": -1}, "speech_range_db"),
         ({"outputs": []}, "outputs"),

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
-from model_json import SAVED, trained
+from model_json import SAVED, schema, trained
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
@@ -448,7 +448,7 @@ def test_a_model_whose_prior_is_none_is_refused(small_heads, tmp_path, prior):
     model = shutil.copytree(small_heads, tmp_path / "model")
     values = json.loads((model / "model.json").read_text())
     (model / "model.json").write_text(json.dumps(values | {"prior": prior}))
-    with pytest.raises(ModelError, match=r"prior is .* expected shares of labels"):
+    with pytest.raises(ModelError, match=r"model\.json: prior\b.* expected"):
         load_model(model)
 
 
@@ -529,7 +529,7 @@ def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tm
     values["metrics"] = own | {"regimes": {"mostly_neutral": {"g711": figures | {"uar": 0.2}, "clean": figures}}}
     heads = load_model(small_heads)
     assert heads.regimes == {}
-    assert Model(model, values).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
+    assert Model(model, schema(values)).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
 
 
 def test_a_picture_has_bars_of_heads_too(few, small_heads, tmp_path):
