@@ -13,7 +13,6 @@ from helpers import touch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_batch.cli.commands import cli
 from ser_batch.config.options import CorpusName, FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.known_corpora import CORPORA, SOURCES, license_of, parse_name, sources_of
 from ser_batch.corpus.labels import is_label, join_labels
@@ -304,10 +303,6 @@ def test_speakers_are_unique_across_corpora():
 
 def test_the_option_names_the_corpora_there_are():
     assert typing.get_args(CorpusName) == ("auto", "none", *CORPORA)
-    for command in ("featurize", "score"):
-        (option,) = (option for option in cli.commands[command].params if option.name == "corpus")
-        assert tuple(option.type.choices) == typing.get_args(CorpusName)
-        assert option.default == FeaturizeOptions().corpus == "auto"
 
 
 @pytest.mark.parametrize("options", [FeaturizeOptions, ScoreOptions])
