@@ -199,11 +199,19 @@ def test_what_ends_processes_or_even_workers_is_rejected_and_no_other(dask, tmp_
     assert "exit status 3" in b.message
     assert "2 workers" in d.message
     assert len(resume_from(tmp_path, "b")) == 2
-    for pid in resume_from(tmp_path, "g"):  # the worker whose process was ended lives on
-        os.kill(pid, 0)
     with on_dask(dask.address, timeout=3) as run:
         again = do(tmp_path / "out", recordings_of(tmp_path, contents), run)
     assert again.rejects == summary.rejects
+
+
+def test_a_recording_that_ends_its_process_costs_no_worker(dask, tmp_path):
+    with dask.client() as client:
+        before = client.run(os.getpid)
+    with on_dask(dask.address) as run:
+        summary = do(tmp_path / "out", recordings_of(tmp_path, {"a": "1", "b": "5 exits", "c": "2", "d": "3"}), run)
+    assert [reject.path for reject in summary.rejects] == ["b"]
+    with dask.client() as client:
+        assert set(before.values()) <= set(client.run(os.getpid).values())
 
 
 def test_a_scheduler_that_is_lost_ends_the_run_and_the_same_command_goes_on(tmp_path):

@@ -301,4 +301,3 @@ def test_a_cluster_without_a_shared_disk_works_in_a_store(store, few, tmp_path):
         summary = featurize(audio, FeaturizeOptions(out=out, backend="dask", scheduler=dask.address))
     assert (summary.n_segments, summary.rejected) == (30, ())
     assert read_parts(out).sort_by(ORDER).equals(read_parts(tmp_path / "here").sort_by(ORDER))
-    assert not any(name.startswith("_meta/at") for name in names("bucket/features"))
