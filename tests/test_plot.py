@@ -169,7 +169,7 @@ def test_other_formats_are_refused_before_anything_is_read(out, call, tmp_path):
 
 @pytest.mark.slow
 def test_real_recordings(shared, tmp_path):
-    clip = sorted((shared / "ravdess" / "Actor_05").iterdir())[0]
+    clip = min((shared / "ravdess" / "Actor_05").iterdir())
     for path in (clip, shared / "calls" / "call_40_caller.wav"):
         seen = look(path)
         assert seen.silence["start_s"]

@@ -444,7 +444,8 @@ def test_the_command_takes_several_folders_and_tells_of_each_corpus(two, tmp_pat
     options = ["--recipe", "published", "--epochs", "1", "--split", "speaker:2", "--out", str(tmp_path / "model")]
     result = CliRunner().invoke(cli, ["train", *map(str, two), *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert re.search(r"^narrow, on its own labels: UAR \d\.\d+, accuracy \S+, 16 segments$", result.output, re.M)
+    line = r"^narrow, on its own labels: UAR \d\.\d+, accuracy \S+, 16 segments$"
+    assert re.search(line, result.output, re.MULTILINE)
     assert "Cross-validated on 2 folds (speaker:2): 0 of 10 speakers" in result.output
     result = CliRunner().invoke(cli, ["train", *map(str, two), *options, "--soft-labels", "--overwrite"])
     assert result.exit_code == 1

@@ -34,7 +34,7 @@ def as_function(
     def function(source: _Input, /, *args: _Keywords.args, **keywords: _Keywords.kwargs) -> _Result:
         return run(source, options(*args, **keywords))
 
-    kind = cast(type[Options], options)
+    kind = cast("type[Options]", options)
     signature, hints = inspect.signature(run), typing.get_type_hints(kind)
     source = next(iter(signature.parameters.values())).replace(kind=inspect.Parameter.POSITIONAL_ONLY)
     parameters, described = [source], []
@@ -60,4 +60,4 @@ def with_default(
     made: Any = function
     made.__defaults__ = (default,)
     made.__signature__ = made.__signature__.replace(parameters=[source.replace(default=default), *keywords])
-    return cast(FunctionWithDefault[_Input, _Keywords, _Result], function)
+    return cast("FunctionWithDefault[_Input, _Keywords, _Result]", function)
