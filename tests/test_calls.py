@@ -163,9 +163,9 @@ SOUND, NO_SPEECH = (0.0, 4.0, SAD), (0.0, 4.0, None, 0.0)
     [
         ([SOUND], {}, "ok"),
         ([SOUND, NO_SPEECH], {"is_low_rate": True}, "low_sampling_rate"),
-        ([NO_SPEECH, NO_SPEECH], {"is_silent": True, "is_low_rate": True, "is_duplicate": True}, "silent"),
+        ([NO_SPEECH, NO_SPEECH], {"is_low_rate": True, "is_duplicate": True}, "duplicate_channel"),
         ([NO_SPEECH], {"is_low_rate": True}, "no_speech"),
-        ([], {"is_duplicate": True, "is_low_rate": True}, "duplicate_channel"),
+        ([], {}, "no_speech"),
     ],
 )
 def test_the_status_is_the_first_that_applies(segments, known, status):

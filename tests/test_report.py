@@ -508,7 +508,7 @@ def preds(tmp_path):
     calls = rows_table(
         [
             {**row, "predicted": "sad", "share_sad": 0.75, "status": "ok"},
-            {**row, "channel": 1, "status": "silent"},
+            {**row, "channel": 1, "status": "no_speech"},
         ],
         calls_schema(LABELS),
     )

@@ -69,7 +69,7 @@ def test_silent_segments_keep_their_row_without_a_prediction(scored):
     for column in ("rms_dbfs", "predicted", "confidence", "p_angry", "abstained"):
         assert silent[column].null_count() == 4
     call = pl.read_parquet(scored.out.with_suffix(".calls.parquet")).filter(path="stereo.wav", channel=1)
-    assert call["status"].to_list() == ["silent"]
+    assert call["status"].to_list() == ["no_speech"]
     assert call["n_segments"].to_list() == [4]
 
 

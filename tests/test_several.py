@@ -31,7 +31,7 @@ from ser_batch.tables.parquet import rows_table, write_table
 from ser_batch.tables.schemas import features_schema
 from ser_batch.training import temperature
 from ser_batch.training.batches import TrainingSegments
-from ser_batch.training.multi_corpus import corpora_of, target_shares
+from ser_batch.training.multi_corpus import Targets, corpora_of, target_shares
 from ser_batch.training.run import train
 
 TINY = FeatureSpec(n_mels=8, n_mfcc=6, n_frames=24)
@@ -214,11 +214,9 @@ def test_the_accuracy_is_that_among_the_labels_allowed():
 def segments_of(data, recipe="published", *, rows=None, **changes):
     rows = np.arange(len(data.rows)) if rows is None else rows
     labels = sorted(set(data.rows["emotion"]))
-    y = np.searchsorted(labels, data.rows["emotion"].to_numpy())
-    several = corpora_of(data, target_shares(data, labels), rows)
     scaler = Scaler((0.0,) * TINY.n_mfcc, (1.0,) * TINY.n_mfcc)
     recipe = dataclasses.replace(RECIPES[recipe], augmentation=None, **changes)
-    return TrainingSegments(data, rows, y, len(labels), scaler, recipe, corpora=several)
+    return TrainingSegments(data, rows, Targets.of(data, labels, rows), scaler, recipe)
 
 
 def test_labels_that_a_corpus_lacks_are_masked_and_mixtures_keep_both_masks(two):

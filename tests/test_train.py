@@ -22,7 +22,8 @@ from ser_batch.network.cmvn import Scaler
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables.features import Features, load_features
 from ser_batch.training.batches import TrainingSegments, fit_scaler
-from ser_batch.training.fit import run_part
+from ser_batch.training.fit import fit_fold
+from ser_batch.training.multi_corpus import Targets
 from ser_batch.training.run import train
 from ser_batch.training.tasks import FoldTask, Settings, make_plan, usable_rows
 from ser_batch.training.temperature import fitted_temperature
@@ -571,7 +572,7 @@ def part_of(data, test_speakers, **changes):
 
 
 def run_robust(data, part, epochs=1):
-    return run_part(data, ["calm", "sad"], part, "robust", Settings(epochs=epochs), say=quiet, prefix="")
+    return fit_fold(data, ["calm", "sad"], part, "robust", Settings(epochs=epochs))
 
 
 @pytest.mark.parametrize("by_speaker", [True, False])
@@ -615,7 +616,7 @@ def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was
     asked = np.concatenate([member.asked[-1] for member in networks])
     assert len(asked) == 2 * 4 * 3
     assert [len(member.asked[0]) for member in networks] == [4, 4]
-    p, y = result.development
+    p, y = result.development.probabilities, result.development.truth
     np.testing.assert_array_equal(p, said(asked))
     np.testing.assert_array_equal(y, (data.rows["emotion"].gather(asked) == "sad").to_numpy())
     assert result.temperature == fitted_temperature(p, y) != 1
@@ -649,8 +650,8 @@ def written(monkeypatch):
     """What a training would write, kept instead."""
     calls = []
 
-    def write_model(data, labels, plan, runs, final, options, start, identity, started):
-        calls.append(SimpleNamespace(plan=plan, runs=runs, final=final))
+    def write_model(training, runs, final):
+        calls.append(SimpleNamespace(runs=runs, final=final))
         return SimpleNamespace(values={"metrics": {}}, model_id="0")
 
     monkeypatch.setattr("ser_batch.training.run.write_model", write_model)
@@ -671,7 +672,8 @@ def test_the_model_of_all_rows_has_the_temperature_of_all_folds(networks, writte
     (call,) = written
     own = call.runs["robust"]
     assert [run.part.fold for run in own] == ["a", "b"]
-    p, y = (np.concatenate(arrays) for arrays in zip(*(run.development for run in own), strict=True))
+    p = np.concatenate([run.development.probabilities for run in own])
+    y = np.concatenate([run.development.truth for run in own])
     assert len(p) == 2 * 2 * 4 * 3  # a speaker for each of two members in each of two folds
     assert call.final.temperature == fitted_temperature(p, y)
     assert call.final.temperature not in {1.0, *(run.temperature for run in own)}
@@ -716,10 +718,18 @@ def test_a_robust_model_of_clean_recordings_is_warned_of(
     assert [("--variants robust" in warning) for warning in summary.warnings] == [True] * is_warned
 
 
+def targets_of(y):
+    """Targets of rows with these label numbers, of one corpus."""
+    n = y.max() + 1
+    return Targets(range(n), y, np.eye(n, dtype=np.float32)[y], None)
+
+
 def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
     data = made(n_speakers=1, clips=3)
     rows = np.array([0, 1, 2, 4, 6, 8])  # three variants, one, two
-    segments = TrainingSegments(data, rows, np.arange(9) // 3, 3, Scaler((0,) * 3, (1,) * 3), RECIPES["published"])
+    segments = TrainingSegments(
+        data, rows, targets_of(np.arange(9) // 3), Scaler((0,) * 3, (1,) * 3), RECIPES["published"]
+    )
     assert len(segments) == 3
     drawn = []
     for seed in range(50):
@@ -734,7 +744,7 @@ def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
 def test_mixed_segments_have_labels_in_the_shares_of_the_segments():
     data = made(n_speakers=1, clips=6, variants=("clean",))
     recipe = dataclasses.replace(RECIPES["published"], mixup=0.5)
-    segments = TrainingSegments(data, np.arange(6), np.arange(6), 6, Scaler((0,) * 3, (1,) * 3), recipe)
+    segments = TrainingSegments(data, np.arange(6), targets_of(np.arange(6)), Scaler((0,) * 3, (1,) * 3), recipe)
     shares = []
     for seed in range(30):
         x, targets = segments.batch(np.arange(6), np.random.default_rng(seed))
@@ -747,9 +757,9 @@ def test_mixed_segments_have_labels_in_the_shares_of_the_segments():
 
 def test_augmentation_is_drawn_anew_for_each_batch_and_padding_stays_zero(data):
     rows = np.arange(len(data.rows))
-    y = np.zeros(len(rows), dtype=np.int64)
+    targets = targets_of(np.zeros(len(rows), dtype=np.int64))
     scaler = fit_scaler(data.mfcc, data.n_frames, rows)
-    segments = TrainingSegments(data, rows, y, 2, scaler, dataclasses.replace(RECIPES["robust"], mixup=0.0))
+    segments = TrainingSegments(data, rows, targets, scaler, dataclasses.replace(RECIPES["robust"], mixup=0.0))
     one, same, other = (segments.batch(np.arange(4), np.random.default_rng(seed))[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)

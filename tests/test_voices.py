@@ -21,7 +21,9 @@ from ser_batch.network.recipes import RECIPES
 from ser_batch.scoring.run import score
 from ser_batch.scoring.scorers import FIRST_SEGMENTS
 from ser_batch.tables.features import Features, load_features
-from ser_batch.training.batches import TrainingSegments, n_nameless, speaker_stats_of
+from ser_batch.training.batches import TrainingSegments
+from ser_batch.training.multi_corpus import Targets
+from ser_batch.training.references import n_nameless, speaker_stats_of
 from ser_batch.training.run import train
 
 N_MFCC = 3
@@ -120,7 +122,7 @@ def test_a_share_of_a_batch_is_scaled_by_what_it_holds_itself(share):
     recipe = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, alone_share=share)
     numbers = np.arange(300)
     voices = speaker_stats_of(data, "speaker")
-    segments = TrainingSegments(data, numbers, np.zeros(300, dtype=np.int64), 1, SCALER, recipe, voices=voices)
+    segments = TrainingSegments(data, numbers, Targets.of(data, ["calm"], numbers), SCALER, recipe, voices)
     x, _ = segments.batch(numbers, np.random.default_rng(0))
     alone = SCALER.transform(data.mfcc[:], data.n_frames, FrameStats.of(data.mfcc[:], data.n_frames, N_MELS))
     together = SCALER.transform(data.mfcc[:], data.n_frames, voices.of(numbers))
@@ -311,9 +313,9 @@ def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp
 def test_a_channel_is_heard_from_its_beginning_to_the_end_of_each_batch():
     mfcc, n_frames = segments([20] * 6)
     voices = OnlineCmvn()
-    first = voices.hear([0, 1, 0], FrameStats.of(mfcc[:3], n_frames[:3], N_MELS))
+    first = voices.update([0, 1, 0], FrameStats.of(mfcc[:3], n_frames[:3], N_MELS))
     assert first.n_frames.tolist() == [40, 20, 40]
-    second = voices.hear([1, 1, 0], FrameStats.of(mfcc[3:], n_frames[3:], N_MELS))
+    second = voices.update([1, 1, 0], FrameStats.of(mfcc[3:], n_frames[3:], N_MELS))
     assert second.n_frames.tolist() == [60, 60, 60]
     np.testing.assert_allclose(second.sums[0], mfcc[[1, 3, 4]].astype(np.float64).sum(axis=(0, 1)))
 

@@ -144,8 +144,8 @@ class OnlineCmvn:
     def __init__(self) -> None:
         self._totals: dict[int, FrameStats] = {}
 
-    def hear(self, channels: Sequence[int], stats: FrameStats) -> FrameStats:
-        """Add segments, and return what has been heard by then of the channel of each."""
+    def update(self, channels: Sequence[int], stats: FrameStats) -> FrameStats:
+        """Add segments; return the sums of each segment's channel so far."""
         numbers, group = np.unique(np.asarray(channels, dtype=np.int64), return_inverse=True)
         new = stats.together(group, len(numbers))
         for place, channel in enumerate(numbers.tolist()):

@@ -1,4 +1,4 @@
-"""What a worker of score does with a recording: segments to predictions, and sums over its channels."""
+"""Work on one recording: segments to predictions, and sums over its channels."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.worker import Work
 from ser_batch.scoring.call_summary import CallSums
 from ser_batch.scoring.reference import Besides, read_encoded
-from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Judge, judge, load_applied
+from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Scorer, load_applied, make_scorer
 from ser_batch.tables.schemas import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
@@ -93,15 +93,17 @@ class ScoreWork(Work):
         """Return the model, loaded once per process."""
         return _model(self.model, self.model_id)
 
-    def judge(self, opened: Opened) -> Judge[Any]:
+    def scorer(self, opened: Opened) -> Scorer[Any]:
         """Return what applies the model to a recording."""
         loaded, applied = self.loaded()
         archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
-        # without the upper bands everything is unlike; that much is known already, and told as what it is
-        tells_domain = not opened.is_low_rate
+        # without the upper bands everything is out of domain; `low_sampling_rate` says why
+        has_domain = not opened.is_low_rate
         log_prior = log_prior_of(self.labels, self.prior)
         is_call = self.segmentation.mode in ("windows", "turns")
-        return judge(loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, tells_domain=tells_domain)
+        return make_scorer(
+            loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, has_domain=has_domain
+        )
 
     def open(self, recording: Recording) -> Opened:
         """Find the channels of a recording that are scored, and their speech."""
@@ -147,25 +149,24 @@ class ScoreWork(Work):
             channel: CallSums(self.labels, duration_s=activity.duration_s, role=role, is_low_rate=opened.is_low_rate)
             for channel, role in opened.roles.items()
         }
-        says = self.judge(opened)
+        scorer = self.scorer(opened)
         batch: list[Segment[Any]] = []
-        enough = says.first_batch
+        enough = scorer.first_batch
         encoded = {} if self.sampled is None else read_encoded(self.sampled).get((recording.path, content_hash), {})
         for segment in self.segments(opened, Besides(encoded)):
             place = segment.channel, segment.index
             is_known = place in encoded and segment.features is None
             batch.append(dataclasses.replace(segment, features=encoded[place]) if is_known else segment)
             if len(batch) == enough:
-                yield from self._predictions(recording, content_hash, batch, says, calls)
+                yield from self._predictions(recording, content_hash, batch, scorer, calls)
                 batch, enough = [], SEGMENTS_A_BATCH
         if batch:
-            yield from self._predictions(recording, content_hash, batch, says, calls)
+            yield from self._predictions(recording, content_hash, batch, scorer, calls)
         for channel, call in sorted(calls.items()):
             known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
             sums = call.row(
                 speech_s=activity.speech_s(channel),
                 overlap_s=activity.overlap_s(channel),
-                is_silent=channel in activity.silent,
                 is_duplicate=channel in opened.copies,
             )
             yield CALLS, known | {"model_id": self.model_id, **sums}
@@ -175,7 +176,7 @@ class ScoreWork(Work):
         recording: Recording,
         content_hash: str,
         batch: "Sequence[Segment[Any]]",
-        says: Judge[Any],
+        scorer: Scorer[Any],
         calls: Mapping[int, CallSums],
     ) -> Rows:
         """Predict a batch; silent segments and those with too little speech keep their row without a prediction."""
@@ -184,17 +185,17 @@ class ScoreWork(Work):
             for i, segment in enumerate(batch)
             if segment.rms_dbfs is not None and segment.features is not None
         }
-        heard, features = list(computed), list(computed.values())
+        scored, features = list(computed), list(computed.values())
         ood_score, probabilities = np.zeros(0), np.empty((0, len(self.labels)))
         try:
-            if heard:
-                ood_score = says.ood_score(features)
-                probabilities = says.probabilities([batch[i].channel for i in heard], features, ood_score)
+            if scored:
+                ood_score = scorer.ood_score(features)
+                probabilities = scorer.probabilities([batch[i].channel for i in scored], features, ood_score)
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise ModelError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
-        ood_score_of = dict(zip(heard, ood_score.tolist(), strict=True))
+        ood_score_of = dict(zip(scored, ood_score.tolist(), strict=True))
         columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.min_confidence)
-        scored = dict(zip(heard, columns_of, strict=True))
+        predicted = dict(zip(scored, columns_of, strict=True))
         for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)
             row: dict[str, Any] = {
@@ -211,7 +212,7 @@ class ScoreWork(Work):
                 "model_id": self.model_id,
                 "emotion": truth,
             }
-            own, columns = scored.get(i, (None, {}))
+            own, columns = predicted.get(i, (None, {}))
             calls[segment.channel].add(
                 start_s=segment.start_s,
                 end_s=segment.end_s,
@@ -227,17 +228,17 @@ class ScoreWork(Work):
 def _prediction_columns(
     probabilities: npt.NDArray[np.float64],
     labels: Sequence[str],
-    is_unlike: npt.NDArray[np.bool_],
+    is_out_of_domain: npt.NDArray[np.bool_],
     min_confidence: float,
 ) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
     """Yield the probabilities of each segment, and what its prediction columns hold."""
-    # The model abstains from a segment that is unlike anything it was trained on, however sure it is of it.
+    # The model abstains from an out-of-domain segment, however high its confidence.
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ranked = np.take_along_axis(probabilities, order, axis=1)
     margin = ranked[:, 0] - (ranked[:, 1] if len(labels) > 1 else 0.0)
     logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
     entropy = -(probabilities * logs).sum(axis=1)
-    abstained = (ranked[:, 0] < min_confidence) | is_unlike
+    abstained = (ranked[:, 0] < min_confidence) | is_out_of_domain
     columns = zip(
         order[:, 0].tolist(),
         ranked[:, 0].tolist(),

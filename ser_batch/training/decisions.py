@@ -1,4 +1,4 @@
-"""What a trained model says of rows of the table, by what it may know of their archive and channel."""
+"""Decisions of a trained model on rows of the table, by what is known of their archive and channel."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,9 +10,8 @@ import numpy.typing as npt
 from ser_batch.network.cmvn import FrameStats, Scaler
 from ser_batch.network.heads import HeadModel, probabilities_of
 from ser_batch.tables.features import Features
-from ser_batch.tables.mfcc_array import chunks
 from ser_batch.training.batches import Scaled
-from ser_batch.training.references import channel_mean, mean_references
+from ser_batch.training.references import channel_mean, frame_stats, mean_references
 from ser_batch.training.tasks import FoldResult, Numbers, Probabilities
 
 Floats = npt.NDArray[np.float64]
@@ -66,7 +65,7 @@ class NetworkDecide:
 
         del archive
 
-        stats = self._frame_stats(rows, channel) if self.is_normalized else None
+        stats = self._stats(rows, channel) if self.is_normalized else None
         raw = optimization.predict(self.network, Scaled(self.data, rows, self.scaler, stats))
         out = np.zeros((len(rows), self.n_labels))
         out[:, self.columns] = probabilities_of(
@@ -74,9 +73,8 @@ class NetworkDecide:
         )
         return out
 
-    def _frame_stats(self, rows: Numbers, channel: Numbers | None) -> FrameStats:
-        data, n_mels = self.data, self.data.mfcc_spec.n_mels
-        own = FrameStats.concatenated([FrameStats.of(data.mfcc[c], data.n_frames[c], n_mels) for c in chunks(rows)])
+    def _stats(self, rows: Numbers, channel: Numbers | None) -> FrameStats:
+        own = frame_stats(self.data, rows)
         if channel is None:
             return own
         _, number = np.unique(channel, return_inverse=True)

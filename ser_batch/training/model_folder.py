@@ -1,4 +1,4 @@
-"""The model folder: written beside its place, then put there in one go."""
+"""Writing of the model folder: evaluation, model.json, card, page."""
 
 import dataclasses
 import os
@@ -38,21 +38,13 @@ from ser_batch.training.finetune import Start, with_inherited
 from ser_batch.training.multi_corpus import corpora_of, target_shares
 from ser_batch.training.out_of_domain import domain_of, fit_mfcc_domain
 from ser_batch.training.regimes import regime_predictions
-from ser_batch.training.tasks import FoldResult, Plan
+from ser_batch.training.tasks import FoldResult, Plan, Training
 
 
-def write_model(
-    data: Features,
-    labels: Sequence[str],
-    plan: Plan,
-    runs: Mapping[str, Sequence[FoldResult]],
-    final: FoldResult,
-    options: TrainOptions,
-    start: Start | None,
-    identity: Mapping[str, Any],
-    started: float,
-) -> Model:
+def write_model(training: Training, runs: Mapping[str, Sequence[FoldResult]], final: FoldResult) -> Model:
     """Write the whole model folder beside its place, then put it there in one go."""
+    data, labels, plan, options = training.data, training.labels, training.plan, training.options
+    start, identity, started = training.start, training.identity, training.started
     make_folder(options.out.parent)
     building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)
@@ -105,7 +97,7 @@ def _write_evaluation(
     write_frame(report_table(predictions, labels, corpus_labels=corpus_labels), folder / "report.parquet")
     write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
     write_frame(coverage_table(predictions, labels), folder / "coverage.parquet")
-    alone = [run.alone for run in runs[options.model_name] if run.alone is not None]
+    alone = [run.per_recording for run in runs[options.model_name] if run.per_recording is not None]
     named = {options.model_name: runs[options.model_name]}
     named |= {f"{options.model_name}, recordings alone": alone} if alone else {}
     summaries = [

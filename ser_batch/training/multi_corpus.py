@@ -1,4 +1,4 @@
-"""Several corpora in one training: which labels each of them has, how often its segments are drawn, what is learned.
+"""Targets of a training, and several corpora in one: the labels of each, how often its segments are drawn.
 
 A corpus says nothing about labels that it lacks. Nobody in CREMA-D was asked to be calm, so a clip of it is no evidence
 against calm: it is trained on as one of the labels that its corpus has.
@@ -6,7 +6,7 @@ against calm: it is trained on as one of the labels that its corpus has.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ MASKED = np.float32(-1)
 class Corpora:
     """The corpora of a training part."""
 
-    names: tuple[str, ...]  # of them, sorted
+    names: tuple[str, ...]  # sorted
     number: Numbers  # of each row of the table, shape (rows,); -1 where its corpus is not among them
     has: Flags  # which labels they have, shape (corpora, labels): those that occur, as emotions or in votes
 
@@ -102,6 +102,36 @@ def target_shares(data: Features, labels: Sequence[str], *, soft_labels: bool = 
             votes[:, i] = data.rows[columns[label]].fill_null(0).to_numpy()
     sums = votes.sum(axis=1, keepdims=True)
     return np.where(sums > 0, votes / np.where(sums > 0, sums, 1), hard).astype(np.float32)
+
+
+def label_numbers(data: Features, labels: Sequence[str]) -> Numbers:
+    """Return the number of each row's emotion in `labels`, which are sorted; any number where it is not there."""
+    return np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Targets:
+    """What the rows of a table are learned as, and the corpora of those that are trained on."""
+
+    labels: Sequence[str]
+    y: Numbers  # label number of each row, shape (rows,); any number where its emotion is no label
+    shares: Array  # shape (rows, labels)
+    corpora: Corpora | None  # None where there is one
+
+    @classmethod
+    def of(cls, data: Features, labels: Sequence[str], rows: Numbers, shares: Array | None = None) -> Self:
+        """Return targets for training on `rows`; `shares` are by default those of the emotions."""
+        shares = target_shares(data, labels) if shares is None else shares
+        return cls(labels, label_numbers(data, labels), shares, corpora_of(data, shares, rows))
+
+    def cells(self, rows: Numbers) -> Numbers:
+        """Return a number for corpus and label of each row, shape (n,)."""
+        own = self.y[rows]
+        return own if self.corpora is None else self.corpora.number[rows] * len(self.labels) + own
+
+    def allowed(self, rows: Numbers) -> Flags:
+        """Return the labels that each row may have, shape (n, labels)."""
+        return np.ones((len(rows), len(self.labels)), np.bool_) if self.corpora is None else self.corpora.allowed(rows)
 
 
 def check_votes(data: Features, labels: Sequence[str], rows: Numbers) -> None:

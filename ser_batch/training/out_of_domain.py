@@ -1,4 +1,4 @@
-"""Fit what tells segments unlike the training data."""
+"""Fitting of the out-of-domain models: a distance on MFCCs, a direction on embeddings."""
 
 import functools
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) -> DomainModel | None:
-    """Return what a model is familiar with; None where nothing is held out that could tell how far new speech lies."""
+    """Fit the domain of MFCCs; None where nothing is held out that could tell how far new speech lies."""
     if not parts:
         return None
     rows = np.arange(len(data.rows))
@@ -39,7 +39,7 @@ def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) 
         weights.append(even_weights(of_corpus[part.test]))
     limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
     mean, scale = _moments(statistics, of_corpus, final.train)
-    return DomainModel(_rounded(mean), _rounded(scale), round(limit, 3))
+    return DomainModel(rounded(mean), rounded(scale), round(limit, 3))
 
 
 def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
@@ -56,7 +56,8 @@ def _quantile(values: Floats, weights: Floats, share: float) -> float:
     return float(values[order][min(int(np.searchsorted(reached, share)), len(values) - 1)])
 
 
-def _rounded(values: Floats) -> tuple[float, ...]:
+def rounded(values: Floats) -> tuple[float, ...]:
+    """Return numbers to six significant digits."""
     return tuple(float(f"{value:.6g}") for value in values)
 
 
@@ -73,7 +74,6 @@ LIMIT = 0.55
 SHRINKAGE = 0.6
 # of an embedding; what never changes has no deviation
 _MIN_SCALE = 1e-4
-_DIGITS = 6
 
 
 def domain_of(data: Features, rows: Numbers) -> Domain:
@@ -100,10 +100,10 @@ def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) ->
     shrunk = (1 - SHRINKAGE) * covariance
     shrunk[np.diag_indices_from(shrunk)] += SHRINKAGE * np.trace(covariance) / len(covariance)
     direction = np.linalg.solve(shrunk, (means[1] - means[0]) / scale) / scale
-    typical, strange = (float(np.median(group @ direction)) for group in groups)
-    direction /= LIMIT * (strange - typical)
-    rounded = np.array([float(f"{weight:.{_DIGITS}g}") for weight in direction])
-    return Domain(tuple(rounded.tolist()), round(-float(np.median(groups[0] @ rounded)), _DIGITS))
+    speech_median, sounds_median = (float(np.median(group @ direction)) for group in groups)
+    direction /= LIMIT * (sounds_median - speech_median)
+    weights = rounded(direction)
+    return Domain(weights, round(-float(np.median(groups[0] @ np.array(weights))), 6))
 
 
 @functools.lru_cache(maxsize=2)
