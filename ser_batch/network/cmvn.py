@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-Sums = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
+from ser_batch.arrays import Array, Flags, Floats, Numbers
+
 # What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
 # nothing, of a single short clip it is half.
 PRIOR_FRAMES = 200.0
@@ -17,7 +15,7 @@ QUIET_DB = 25.0
 _FIELDS = ("n_frames", "sums", "squares")
 
 
-def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np.bool_]:
+def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> Flags:
     """Return which frames are at most `QUIET_DB` below the loudest of their segment, by the mean over the mel bands."""
     is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
     level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
@@ -28,10 +26,10 @@ def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np
 class FrameStats:
     """What was heard of some speakers: sums over the frames of their MFCCs that are speech."""
 
-    n_frames: Sums  # of speech; shape (k,)
+    n_frames: Floats  # of speech; shape (k,)
     # of the frames, and of their squares; shape (k, n_mfcc)
-    sums: Sums
-    squares: Sums
+    sums: Floats
+    squares: Floats
 
     @classmethod
     def of(cls, mfcc: Array, n_frames: Numbers, n_mels: int) -> Self:
@@ -51,7 +49,7 @@ class FrameStats:
     def __getitem__(self, numbers: Numbers | slice) -> "FrameStats":
         return FrameStats(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
 
-    def replaced(self, is_replaced: npt.NDArray[np.bool_], other: "FrameStats") -> "FrameStats":
+    def replaced(self, is_replaced: Flags, other: "FrameStats") -> "FrameStats":
         """Return what some hold, and others instead where `is_replaced`, shape (k,), says so."""
         chosen = is_replaced[:, None]
         return FrameStats(
@@ -60,7 +58,7 @@ class FrameStats:
             np.where(chosen, other.squares, self.squares),
         )
 
-    def moments(self) -> tuple[Sums, Sums]:
+    def moments(self) -> tuple[Floats, Floats]:
         """Return mean and variance over the frames, shape (k, n_mfcc) each; 0 where there are none."""
         n = np.maximum(self.n_frames, 1.0)[:, None]
         mean = self.sums / n
@@ -104,7 +102,7 @@ class Scaler:
         mean, scale = self.of(stats)
         return scaled(mfcc, n_frames, mean[:, None], scale[:, None])
 
-    def of(self, stats: FrameStats) -> tuple[Sums, Sums]:
+    def of(self, stats: FrameStats) -> tuple[Floats, Floats]:
         """Return mean and deviation of speakers, shape (k, coefficients) each.
 
         Those of what was trained on count as `PRIOR_FRAMES` frames beside the speaker's own, so that little speech
@@ -116,7 +114,7 @@ class Scaler:
         return mean, np.sqrt(share * own_variance + (1 - share) * np.asarray(self.scale) ** 2)
 
 
-def moved(of_voice: tuple[Sums, Sums], before: FrameStats, after: FrameStats) -> tuple[Sums, Sums]:
+def moved(of_voice: tuple[Floats, Floats], before: FrameStats, after: FrameStats) -> tuple[Floats, Floats]:
     """Return mean and deviation of speakers, had all their speech been changed as one segment of each was."""
     mean, scale = of_voice
     (mean_before, variance_before), (mean_after, variance_after) = before.moments(), after.moments()
@@ -125,7 +123,7 @@ def moved(of_voice: tuple[Sums, Sums], before: FrameStats, after: FrameStats) ->
     return mean + mean_after - mean_before, scale * stretch
 
 
-def scaled(mfcc: Array, n_frames: Numbers, mean: Sums, scale: Sums) -> Array:
+def scaled(mfcc: Array, n_frames: Numbers, mean: Floats, scale: Floats) -> Array:
     """Return MFCCs less a mean and in units of a scale, shape (n, frames, coefficients); padding is 0."""
     out = (mfcc - mean.astype(np.float32)) / scale.astype(np.float32)
     out[np.arange(mfcc.shape[1]) >= n_frames[:, None]] = 0

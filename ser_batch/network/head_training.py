@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Numbers
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads, Layers, layer_names, share_input
 from ser_batch.network.keras_setup import keras, layers
 from ser_batch.network.optimization import MaskedCrossentropy
 from ser_batch.network.recipes import HeadRecipe
-
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 
 
 class HeadSegments(Protocol):

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.errors import ModelError
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.keras_file import read_saved
-
-Array = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 # the reference of heads that take the embedding as it is
 NONE = "none"
@@ -150,7 +147,7 @@ class ChannelMean:
     """What is known of the channel of each of some segments."""
 
     mean: Array  # mean embedding of its speech, float32, shape (n, d)
-    count: npt.NDArray[np.int64]  # segments that it is the mean of, shape (n,)
+    count: Numbers  # segments that it is the mean of, shape (n,)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

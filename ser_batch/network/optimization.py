@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.network.keras_setup import keras, ops
 from ser_batch.network.recipes import Recipe
 
@@ -80,7 +81,6 @@ def masked_accuracy(y_true: Any, y_pred: Any) -> Any:
     return ops.cast(predicted == ops.argmax(own, axis=-1), y_pred.dtype)
 
 
-Array = npt.NDArray[np.float32]
 # JAX compiles once for each shape, so batches have one size and the last one is filled up
 PREDICT_BATCH = 64
 # of Muon's orthogonalization; the usual 5 make each step of training longer, and were not compared at equal rates
@@ -99,11 +99,11 @@ class Segments(Protocol):
 
     def __len__(self) -> int: ...
 
-    def order(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    def order(self, generator: np.random.Generator) -> Numbers:
         """Return the numbers of the segments of one epoch, as many as there are."""
         ...
 
-    def batch(self, numbers: npt.NDArray[np.int64], generator: np.random.Generator) -> tuple[Array, Array]:
+    def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[Array, Array]:
         """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments."""
         # Targets have shape (n, n_labels), or (n, n_mixed, n_labels) where they are masked.
         ...
@@ -203,7 +203,7 @@ class Rows(Protocol):
     def __getitem__(self, numbers: Any, /) -> Array: ...
 
 
-def predict(network: Any, x: Rows) -> npt.NDArray[np.float64]:
+def predict(network: Any, x: Rows) -> Floats:
     """Return the probabilities of segments."""
     out = [np.empty((0, network.output_shape[-1]))]
     for first in range(0, len(x), PREDICT_BATCH):

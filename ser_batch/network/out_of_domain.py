@@ -3,10 +3,8 @@
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
+from ser_batch.arrays import Array, Floats, Numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Domain:
     # what is added, so that the strangeness of typical speech is 0; that of typical other sounds is almost 2
     offset: float
 
-    def ood_score(self, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def ood_score(self, embedding: Array) -> Floats:
         """Return how far segments are from speech, shape (n,): above 1 they are out of domain."""
         return np.asarray(embedding.astype(np.float64) @ np.asarray(self.direction) + self.offset)
 
@@ -39,14 +37,14 @@ class DomainModel:
     scale: tuple[float, ...]
     limit: float  # the distance beyond which a segment is like nothing trained on
 
-    def distance(self, mfcc: Array, n_frames: Numbers) -> npt.NDArray[np.float64]:
+    def distance(self, mfcc: Array, n_frames: Numbers) -> Floats:
         """Return how many deviations segments lie off, root mean square over all numbers; shape (n,)."""
         # It is about 1 for what was trained on.
         off = (summary_features(mfcc, n_frames) - np.asarray(self.mean)) / np.asarray(self.scale)
         return np.asarray(np.sqrt((off**2).mean(axis=1)))
 
 
-def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def summary_features(mfcc: Array, n_frames: Numbers) -> Array:
     """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
     out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
     for i, n in enumerate(n_frames):

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Floats
 from ser_batch.tables.schemas import NEGATIVE, QUARTERS
 
 STATUS_OK = "ok"
@@ -80,7 +80,7 @@ class CallSums:
         start_s: float,
         end_s: float,
         speech_ratio: float | None,
-        probabilities: npt.NDArray[np.float64] | None,
+        probabilities: Floats | None,
         predicted: str | None,
         truth: str | None,
         ood_score: float = 0.0,
@@ -176,7 +176,7 @@ class CallSums:
             return STATUS_OUT_OF_DOMAIN
         return STATUS_LOW_SAMPLING_RATE if self._is_low_rate else STATUS_OK
 
-    def _priority(self, mean: npt.NDArray[np.float64], quarters: Sequence[npt.NDArray[np.float64]]) -> float | None:
+    def _priority(self, mean: Floats, quarters: Sequence[Floats]) -> float | None:
         """Return how much a call is worth listening to first, 0 to 1; None where no label is negative."""
         # A rule of this project, written down in docs/tables.md; it is not fitted to anything.
         if not self._negative:

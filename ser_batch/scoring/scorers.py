@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.model.folder import Model
 from ser_batch.model.prediction import Predictor
 from ser_batch.network.cmvn import FrameStats, OnlineCmvn
@@ -16,8 +16,6 @@ from ser_batch.network.out_of_domain import Domain, DomainModel
 if TYPE_CHECKING:
     from ser_batch.encoder.pooling import Embedding  # loads SciPy, and the process that starts a run needs none of it
 
-Floats = npt.NDArray[np.float64]
-Frames = npt.NDArray[np.float32]
 Features = TypeVar("Features")
 # what `load_applied` gives: heads, or what turns MFCCs or embeddings into probabilities
 Applied = HeadModel | Predictor
@@ -53,8 +51,8 @@ class Scorer(abc.ABC, Generic[Features]):
 
 
 def make_scorer(
-    loaded: Model, applied: Applied, *, log_prior: Floats, archive: Frames | None, is_call: bool, has_domain: bool
-) -> "Scorer[Embedding] | Scorer[Frames]":
+    loaded: Model, applied: Applied, *, log_prior: Floats, archive: Array | None, is_call: bool, has_domain: bool
+) -> "Scorer[Embedding] | Scorer[Array]":
     """Return a scorer for one recording; without `has_domain`, nothing is out of domain."""
     if loaded.takes_embeddings:
         domain = loaded.domain if has_domain else None
@@ -63,19 +61,19 @@ def make_scorer(
     return _MfccScorer(loaded, applied, loaded.mfcc_domain if has_domain else None, log_prior)
 
 
-class _MfccScorer(Scorer[Frames]):
+class _MfccScorer(Scorer[Array]):
     """Networks and estimators on MFCCs."""
 
     def __init__(self, loaded: Model, predict: Predictor, domain: DomainModel | None, log_prior: Floats) -> None:
         super().__init__(log_prior, uses_cmvn=loaded.normalize != "none")
         self._spec, self._predict, self._domain = loaded.spec, predict, domain
 
-    def ood_score(self, features: Sequence[Frames]) -> Floats:
+    def ood_score(self, features: Sequence[Array]) -> Floats:
         if self._domain is None:
             return np.zeros(len(features))
         return np.asarray(self._domain.distance(*self._padded(features)) / self._domain.limit)
 
-    def probabilities(self, channels: Sequence[int], features: Sequence[Frames], ood_score: Floats) -> Floats:
+    def probabilities(self, channels: Sequence[int], features: Sequence[Array], ood_score: Floats) -> Floats:
         mfcc, n_frames = self._padded(features)
         stats = None
         if self._cmvn is not None:
@@ -84,7 +82,7 @@ class _MfccScorer(Scorer[Frames]):
             stats = self._cmvn.update(channels, own)
         return with_prior(self._predict(mfcc, n_frames, stats), self._log_prior)
 
-    def _padded(self, features: Sequence[Frames]) -> tuple[Frames, npt.NDArray[np.int64]]:
+    def _padded(self, features: Sequence[Array]) -> tuple[Array, Numbers]:
         mfcc = np.zeros((len(features), self._spec.n_frames, self._spec.n_mfcc), dtype=np.float32)
         for i, frames in enumerate(features):
             mfcc[i, : len(frames)] = frames
@@ -95,7 +93,7 @@ class _EmbeddingScorer(Scorer["Embedding"]):
     """Heads, and estimators on embeddings."""
 
     def __init__(
-        self, applied: Applied, domain: Domain | None, log_prior: Floats, archive: Frames | None, *, is_call: bool
+        self, applied: Applied, domain: Domain | None, log_prior: Floats, archive: Array | None, *, is_call: bool
     ) -> None:
         super().__init__(log_prior, uses_cmvn=isinstance(applied, HeadModel))
         self._applied, self._domain, self._archive, self._is_call = applied, domain, archive, is_call
@@ -116,7 +114,7 @@ class _EmbeddingScorer(Scorer["Embedding"]):
             is_call=self._is_call,
         )
 
-    def _channel_mean(self, channels: Sequence[int], embedding: Frames, ood_score: Floats) -> ChannelMean | None:
+    def _channel_mean(self, channels: Sequence[int], embedding: Array, ood_score: Floats) -> ChannelMean | None:
         """Return the mean of each segment's channel so far; a segment alone says nothing of its channel."""
         assert self._cmvn is not None
         in_domain = ood_score <= 1
@@ -127,7 +125,7 @@ class _EmbeddingScorer(Scorer["Embedding"]):
         return ChannelMean(mean.astype(np.float32), count) if count.any() else None
 
 
-def _stacked(features: "Sequence[Embedding]") -> Frames:
+def _stacked(features: "Sequence[Embedding]") -> Array:
     """Return embeddings as one array, shape (n, d)."""
     return np.stack([segment.values for segment in features])
 

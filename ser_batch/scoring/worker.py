@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ser_batch.arrays import Flags, Floats
 from ser_batch.config.option_values import RawFormat
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording, emotion_of
@@ -226,11 +226,11 @@ class ScoreWork(Work):
 
 
 def _prediction_columns(
-    probabilities: npt.NDArray[np.float64],
+    probabilities: Floats,
     labels: Sequence[str],
-    is_out_of_domain: npt.NDArray[np.bool_],
+    is_out_of_domain: Flags,
     min_confidence: float,
-) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
+) -> Iterator[tuple[Floats, dict[str, Any]]]:
     """Yield the probabilities of each segment, and what its prediction columns hold."""
     # The model abstains from an out-of-domain segment, however high its confidence.
     order = np.argsort(-probabilities, axis=1, kind="stable")

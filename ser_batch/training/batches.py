@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.network.augmentation import augmented, masked
 from ser_batch.network.cmvn import FrameStats, Scaler, moved, scaled, speech_frames
 from ser_batch.network.heads import ARCHIVE, NEUTRAL, NONE
@@ -16,9 +16,6 @@ from ser_batch.tables.schemas import KEY
 from ser_batch.training.multi_corpus import MASKED, Targets
 from ser_batch.training.references import DrawnReferences, SpeakerStats, group_numbers, members_of
 
-Array = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
 # kept before and after the speech of a clip, where sounds begin and fade
 _MARGIN_FRAMES = 3
 _LONGEST_PAUSE_FRAMES = 24
@@ -203,7 +200,7 @@ class EmbeddedSegments(_Segments):
         return inputs, self._targets[numbers][:, None]
 
 
-def drawn_by_weight(weights: npt.NDArray[np.float64], cell: Numbers, generator: np.random.Generator) -> Numbers:
+def drawn_by_weight(weights: Floats, cell: Numbers, generator: np.random.Generator) -> Numbers:
     """Draw as many numbers as there are weights, by weight (systematic sampling, Madow 1949)."""
     # Those of one cell, such as a label of a corpus, stand side by side when they are drawn, so that each cell gets its
     # share of an epoch to a segment.

@@ -5,16 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Floats, Numbers
 from ser_batch.network.cmvn import FrameStats, Scaler
 from ser_batch.network.heads import HeadModel, probabilities_of
 from ser_batch.tables.features import Features
 from ser_batch.training.batches import Scaled
 from ser_batch.training.references import channel_mean, frame_stats, mean_references
-from ser_batch.training.tasks import FoldResult, Numbers, Probabilities
-
-Floats = npt.NDArray[np.float64]
+from ser_batch.training.tasks import FoldResult
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,9 +23,7 @@ class HeadsDecide:
     model: HeadModel
     labels: Sequence[str]
 
-    def __call__(
-        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
-    ) -> Probabilities:
+    def __call__(self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats) -> Floats:
         """Return probabilities after the prior, shape (n, labels)."""
         embedding = self.data.embedding[rows]
         columns = np.searchsorted(self.labels, self.model.labels)
@@ -57,9 +53,7 @@ class NetworkDecide:
     columns: Numbers
     n_labels: int
 
-    def __call__(
-        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
-    ) -> Probabilities:
+    def __call__(self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats) -> Floats:
         """Return probabilities after the prior, shape (n, labels); `archive` is of no use here."""
         from ser_batch.network import optimization
 

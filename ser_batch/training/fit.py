@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.options import HEAD_RECIPE
 from ser_batch.errors import InputError
@@ -21,16 +21,14 @@ from ser_batch.tables.features import Features
 from ser_batch.tables.mfcc_array import chunks
 from ser_batch.training.batches import Scaled, TrainingSegments, fit_scaler, segment_numbers
 from ser_batch.training.heads import fit_heads
-from ser_batch.training.multi_corpus import Array, Targets, target_shares
+from ser_batch.training.multi_corpus import Targets, target_shares
 from ser_batch.training.references import SpeakerStats
 from ser_batch.training.tasks import (
     EpochLog,
     FitTask,
     FoldResult,
     FoldTask,
-    Numbers,
     Predictions,
-    Probabilities,
     Settings,
     widened,
 )
@@ -108,7 +106,7 @@ def _fit_network(task: FitTask, kind: str) -> FoldResult:
         np.concatenate([member.development for member in members]), task.targets.y[np.concatenate(apart)]
     )
 
-    def held_out(stats: SpeakerStats | None) -> Probabilities:
+    def held_out(stats: SpeakerStats | None) -> Floats:
         return optimization.predict(network, Scaled(data, part.test, scaler, stats.of(part.test) if stats else None))
 
     return FoldResult(
@@ -129,7 +127,7 @@ class _Member:
 
     network: Any
     history: list[dict[str, Any]]
-    development: Probabilities
+    development: Floats
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -190,7 +188,7 @@ class _NetworkFit:
         )
         return _Member(network, history, self._developed(network, development))
 
-    def _developed(self, network: Any, rows: Numbers) -> npt.NDArray[np.float64]:
+    def _developed(self, network: Any, rows: Numbers) -> Floats:
         """Return the probabilities of development rows, each on the labels that its corpus has."""
         from ser_batch.network import optimization
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Flags, Floats, Numbers
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import (
     ARCHIVE,
@@ -29,11 +29,6 @@ from ser_batch.training.references import channel_mean, group_numbers, mean_refe
 from ser_batch.training.regimes import composed_calls
 from ser_batch.training.tasks import EpochLog, FitTask, FoldResult, FoldTask, HeadPredictions, Predictions
 from ser_batch.training.temperature import temperature_of
-
-Array = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
 
 
 def fit_heads(task: FitTask) -> FoldResult:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Flags
 from ser_batch.config.features import EncoderSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import TrainOptions
@@ -146,7 +146,7 @@ def _write_regimes(
     return {"regimes": regimes_metrics(table)}
 
 
-def _out_of_domain(data: Features, run: FoldResult) -> npt.NDArray[np.bool_]:
+def _out_of_domain(data: Features, run: FoldResult) -> Flags:
     """Return which rows of the table are out of domain, shape (rows,); only held-out ones are tried."""
     rows = np.union1d(run.part.test, run.part.calm)
     out = np.zeros(len(data.rows), dtype=np.bool_)

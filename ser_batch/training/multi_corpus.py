@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Array, Flags, Floats, Numbers
 from ser_batch.errors import InputError
 from ser_batch.network.recipes import HeadRecipe, Recipe
 from ser_batch.tables.features import Features, corpora, vote_columns
 
-Array = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int64]
 # in targets, where a label is not allowed
 MASKED = np.float32(-1)
 
@@ -35,7 +33,7 @@ class Corpora:
         """Return the labels that rows may have, shape (n, labels); those of other corpora may have any."""
         return np.vstack([self.has, np.ones_like(self.has[:1])])[self.number[rows]]
 
-    def weights(self, rows: Numbers, y: Numbers, recipe: Recipe | HeadRecipe) -> npt.NDArray[np.float64]:
+    def weights(self, rows: Numbers, y: Numbers, recipe: Recipe | HeadRecipe) -> Floats:
         """Return how often each of some rows is drawn in an epoch of as many, shape (n,)."""
         cells = self.number[rows], y[rows]
         counts = np.zeros(self.has.shape)
@@ -66,13 +64,13 @@ class Corpora:
         }
 
 
-def even_weights(of_corpus: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def even_weights(of_corpus: npt.NDArray[Any]) -> Floats:
     """Return weights with which each corpus counts the same, sum 1, shape (n,); corpora are names or numbers."""
     _, inverse, counts = np.unique(of_corpus, return_inverse=True, return_counts=True)
     return np.asarray(1 / counts[inverse] / len(counts))
 
 
-def _powers(counts: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
+def _powers(counts: Floats, power: float) -> Floats:
     """Return counts to a power; 0 stays 0 even to the power of 0."""
     return np.where(counts > 0, np.maximum(counts, 1) ** power, 0.0)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.config.features import EncoderSpec
 from ser_batch.network.out_of_domain import Domain, DomainModel, summary_features
 from ser_batch.segments.front_ends import front_end
@@ -13,7 +14,7 @@ from ser_batch.sounds.kinds import KINDS, sound
 from ser_batch.tables.features import Features, corpora
 from ser_batch.tables.mfcc_array import chunks
 from ser_batch.training.multi_corpus import even_weights
-from ser_batch.training.tasks import FoldTask, Numbers
+from ser_batch.training.tasks import FoldTask
 
 # of held-out segments
 SHARE_WITHIN = 0.995
@@ -21,7 +22,6 @@ SHARE_WITHIN = 0.995
 MARGIN = 1.25
 # in units of an MFCC; what never changes, in digital silence, has no deviation
 _MIN_DEVIATION = 0.001
-Floats = npt.NDArray[np.float64]
 
 
 def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) -> DomainModel | None:
@@ -42,7 +42,7 @@ def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) 
     return DomainModel(rounded(mean), rounded(scale), round(limit, 3))
 
 
-def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
+def _moments(statistics: Array, of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
     weights = even_weights(of_corpus[rows])
     own = statistics[rows].astype(np.float64)
     mean = np.average(own, axis=0, weights=weights)
@@ -83,13 +83,13 @@ def domain_of(data: Features, rows: Numbers) -> Domain:
     return between(speech, sounds_of(data))
 
 
-def sounds_of(data: Features) -> npt.NDArray[np.float32]:
+def sounds_of(data: Features) -> Array:
     """Return embeddings of sounds that are not speech, by the encoder of `data`, shape (n, d)."""
     spec = data.encoder_spec
     return sounds_embedding(spec, data.encoder_folder or spec.encoder)
 
 
-def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) -> Domain:
+def between(speech: Array, sounds: Array) -> Domain:
     """Return the domain that separates embeddings of speech from those of sounds, shapes (n, d) and (m, d)."""
     groups = [group.astype(np.float64) for group in (speech, sounds)]
     means = [group.mean(axis=0) for group in groups]
@@ -107,7 +107,7 @@ def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) ->
 
 
 @functools.lru_cache(maxsize=2)
-def sounds_embedding(spec: EncoderSpec, encoder_place: str) -> npt.NDArray[np.float32]:
+def sounds_embedding(spec: EncoderSpec, encoder_place: str) -> Array:
     """Return embeddings of sounds of all kinds, shape (n, d), always the same ones; computed once per process."""
     front = front_end(spec, encoder_place)
     out = []

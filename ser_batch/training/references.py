@@ -3,17 +3,15 @@
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Array, Numbers
 from ser_batch.config.options import Normalize
 from ser_batch.network.cmvn import FrameStats
 from ser_batch.network.heads import ARCHIVE, ChannelMean
 from ser_batch.tables.features import Features, corpora
 from ser_batch.tables.mfcc_array import chunks
 
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 _RECORDING = ("dataset", "path", "channel")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Floats, Numbers
 from ser_batch.config.option_values import held_out_corpora, holds_out_corpora
 from ser_batch.config.options import TrainOptions
 from ser_batch.errors import InputError
@@ -22,8 +22,6 @@ from ser_batch.training.finetune import Start
 from ser_batch.training.multi_corpus import Targets
 from ser_batch.training.references import SpeakerStats
 
-Numbers = npt.NDArray[np.int64]
-Probabilities = npt.NDArray[np.float64]
 Say = Callable[[str], None]
 
 
@@ -117,16 +115,16 @@ class EpochLog:
 class Predictions:
     """Probabilities of labelled rows, before temperature and prior."""
 
-    probabilities: Probabilities  # shape (n, labels)
+    probabilities: Floats  # shape (n, labels)
     truth: Numbers  # label numbers, shape (n,)
-    weights: Probabilities | None = None  # how much each row counts, shape (n,); None is the same for all
+    weights: Floats | None = None  # how much each row counts, shape (n,); None is the same for all
 
     def widened(self, learned: Numbers, n_labels: int) -> "Predictions":
         """Return them on all labels of a model, of which these are the `learned` ones."""
         return Predictions(widened(self.probabilities, learned, n_labels), learned[self.truth], self.weights)
 
 
-def widened(probabilities: Probabilities, learned: Numbers, n_labels: int) -> Probabilities:
+def widened(probabilities: Floats, learned: Numbers, n_labels: int) -> Floats:
     """Return probabilities of some labels on all labels; the others have 0."""
     out = np.zeros((len(probabilities), n_labels))
     out[:, learned] = probabilities
@@ -156,16 +154,16 @@ class FoldResult:
     model: Any  # a Keras network, or a scikit-learn estimator
     scaler: Scaler | None  # of a network
     history: list[dict[str, Any]]  # one row per epoch and member
-    raw: Probabilities  # of the held-out rows, without temperature, shape (test rows, labels)
+    raw: Floats  # of the held-out rows, without temperature, shape (test rows, labels)
     # of the rows set apart; of several corpora, on the labels that the row's corpus has
     development: Predictions
     temperature: float  # fitted on them, or on left-out corpora; 1.0 where there are none
     # as `raw`, without other speech of the same speakers; None where `raw` is without it
-    raw_per_recording: Probabilities | None = None
+    raw_per_recording: Floats | None = None
     heads: HeadPredictions | None = None  # of heads
     learned: Numbers | None = None  # label numbers that the model has, where these are not all
 
-    def probabilities(self, labels: Sequence[str]) -> Probabilities:
+    def probabilities(self, labels: Sequence[str]) -> Floats:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
         found = tempered(self.raw, self.temperature)
         return found if self.part.common is None else restricted(found, np.isin(labels, self.part.common))

@@ -4,17 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Floats, Numbers
 from ser_batch.model.prediction import tempered
 from ser_batch.tables.features import Features
 from ser_batch.training.multi_corpus import label_numbers
-from ser_batch.training.tasks import FoldResult, Numbers, Predictions, Probabilities
+from ser_batch.training.tasks import FoldResult, Predictions
 
 
-def fitted_temperature(
-    probabilities: Probabilities, truth: Numbers, weights: npt.NDArray[np.float64] | None = None
-) -> float:
+def fitted_temperature(probabilities: Floats, truth: Numbers, weights: Floats | None = None) -> float:
     """Return the temperature that makes the truth most likely (Guo et al. 2017), between 0.25 and 4."""
     if not len(truth):
         return 1.0
@@ -56,7 +54,7 @@ def temperature_across_corpora(data: Features, labels: Sequence[str], runs: Sequ
     )
 
 
-def mean_loss(probabilities: Probabilities, truth: Numbers, weights: npt.NDArray[np.float64] | None = None) -> float:
+def mean_loss(probabilities: Floats, truth: Numbers, weights: Floats | None = None) -> float:
     """Return the mean cross-entropy of label numbers, in nats; rows may count by weights."""
     of_truth = np.maximum(probabilities[np.arange(len(truth)), truth], 1e-12)
     return float(np.average(-np.log(of_truth), weights=weights))
