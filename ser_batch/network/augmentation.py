@@ -1,4 +1,4 @@
-"""Changes of MFCCs that training draws anew for every segment of every batch."""
+"""Augmentation of MFCCs, drawn anew for every segment of every batch."""
 
 import functools
 

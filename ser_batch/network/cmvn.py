@@ -24,7 +24,7 @@ def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> Flags:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameStats:
-    """What was heard of some speakers: sums over the frames of their MFCCs that are speech."""
+    """CMVN statistics of segments or speakers: sums over the speech frames of their MFCCs."""
 
     n_frames: Floats  # of speech; shape (k,)
     # of the frames, and of their squares; shape (k, n_mfcc)
@@ -40,7 +40,7 @@ class FrameStats:
 
     @classmethod
     def concatenated(cls, parts: Sequence["FrameStats"]) -> Self:
-        """Return what several hold as one, one after the other."""
+        """Return several as one, one after the other."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
 
     def __add__(self, other: "FrameStats") -> "FrameStats":
@@ -50,7 +50,7 @@ class FrameStats:
         return FrameStats(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
 
     def replaced(self, is_replaced: Flags, other: "FrameStats") -> "FrameStats":
-        """Return what some hold, and others instead where `is_replaced`, shape (k,), says so."""
+        """Return these, with those of `other` where `is_replaced`, shape (k,)."""
         chosen = is_replaced[:, None]
         return FrameStats(
             np.where(is_replaced, other.n_frames, self.n_frames),
@@ -65,7 +65,7 @@ class FrameStats:
         return mean, np.maximum(self.squares / n - mean**2, 0.0)
 
     def together(self, group: Numbers, n_groups: int) -> "FrameStats":
-        """Return what groups hold."""
+        """Return the sums of each group."""
         out = FrameStats(np.zeros(n_groups), *(np.zeros((n_groups, self.sums.shape[1])) for _ in range(2)))
         for total, own in ((out.n_frames, self.n_frames), (out.sums, self.sums), (out.squares, self.squares)):
             np.add.at(total, group, own)
@@ -94,8 +94,8 @@ class Scaler:
             Shape (n, frames, coefficients).
         n_frames
             Real frames, shape (n,).
-        heard
-            Of the speaker of each of them, to scale it by; None is by what was trained on.
+        stats
+            Statistics of each segment's speaker; None for those of the training data.
         """
         if stats is None:
             return scaled(mfcc, n_frames, np.asarray(self.mean), np.asarray(self.scale))
@@ -114,9 +114,9 @@ class Scaler:
         return mean, np.sqrt(share * own_variance + (1 - share) * np.asarray(self.scale) ** 2)
 
 
-def moved(of_voice: tuple[Floats, Floats], before: FrameStats, after: FrameStats) -> tuple[Floats, Floats]:
-    """Return mean and deviation of speakers, had all their speech been changed as one segment of each was."""
-    mean, scale = of_voice
+def moved(of_speaker: tuple[Floats, Floats], before: FrameStats, after: FrameStats) -> tuple[Floats, Floats]:
+    """Return mean and deviation of speakers as if all their speech had been changed as one segment of each was."""
+    mean, scale = of_speaker
     (mean_before, variance_before), (mean_after, variance_after) = before.moments(), after.moments()
     # silence has no deviation to compare with
     stretch = np.sqrt(np.clip(variance_after / np.maximum(variance_before, 1e-3), 0.1, 10.0))
@@ -131,12 +131,11 @@ def scaled(mfcc: Array, n_frames: Numbers, mean: Floats, scale: Floats) -> Array
 
 
 class OnlineCmvn:
-    """Sums over what each channel held so far, MFCCs or embeddings: a channel of a recording is taken for one speaker.
+    """Sums over MFCCs or embeddings of each channel so far: a channel of a recording is taken for one speaker.
 
-    Sums, not segments, so that it stays as small however long the recording is. A segment is compared with all that was
-    heard up to the end of its batch; the first batch of a recording is a long one, so that its beginning is not left
-    with nothing. Where little is heard in all, what the model was trained on (`Scaler.of`), or the archive
-    (`HeadModel`), has its part.
+    Memory does not grow with the recording. A segment is normalized by all speech up to the end of its batch; the first
+    batch of a recording is a long one, so that its beginning has statistics, too. Where there is little speech, those
+    of the training data (`Scaler.of`) or of the archive (`HeadModel`) have a share.
     """
 
     def __init__(self) -> None:

@@ -144,7 +144,7 @@ def _members(weights: Mapping[str, Sequence[Array]], size: int, n_labels: int) -
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChannelMean:
-    """What is known of the channel of each of some segments."""
+    """The mean of each segment's channel."""
 
     mean: Array  # mean embedding of its speech, float32, shape (n, d)
     count: Numbers  # segments that it is the mean of, shape (n,)
@@ -238,8 +238,8 @@ class HeadModel:
     def _weight(self, channel: ChannelMean, *, is_alone: bool) -> Floats:
         """Return how much the heads of the channel count, 0 to 1, shape (n, 1)."""
         # a segment alone is its own mean, and nothing would be left of it
-        heard = np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
-        return np.asarray(heard if is_alone else MAX_OF_CHANNEL * heard)
+        weight = np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
+        return np.asarray(weight if is_alone else MAX_OF_CHANNEL * weight)
 
     @property
     def balanced_share(self) -> float:

@@ -1,4 +1,4 @@
-"""What Keras saved, read without it: a zip of the configuration as JSON and the weights as HDF5, of bounded size."""
+"""Reading .keras files without Keras: a zip of the configuration as JSON and the weights as HDF5, of bounded size."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Convolutions over time in NumPy, with fewer multiplications than a product of each frame with each tap.
+"""Inference of saved networks in NumPy, with convolutions that take fewer multiplications than one per tap.
 
 Minimal filtering (Winograd 1980, "Arithmetic Complexity of Computations"; for networks Lavin & Gray 2016,
 https://arxiv.org/abs/1509.09308): a few neighbouring frames of the output are values of a product of polynomials, and
@@ -122,7 +122,7 @@ class Network:
             (
                 layer["name"],
                 _sources(layer),
-                _made(layer, folded[layer["name"]]),
+                _LAYERS[layer["class_name"]][0](layer["config"], folded[layer["name"]]),
                 [source for source in dict.fromkeys(_sources(layer)) if last_use[source] == layer["name"]],
             )
             for layer in layers
@@ -189,10 +189,6 @@ def _fold(layers: Sequence[Mapping[str, Any]], weights: Mapping[str, Sequence[Ar
             else:
                 folded[layer["name"]] = [scale, shift]
     return folded
-
-
-def _made(layer: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
-    return _LAYERS[layer["class_name"]][0](layer["config"], weights)
 
 
 def _check_size(n_values: int) -> None:

@@ -16,7 +16,7 @@ class Domain:
     """
 
     direction: tuple[float, ...]  # one weight per number of an embedding
-    # what is added, so that the strangeness of typical speech is 0; that of typical other sounds is almost 2
+    # what is added, so that the score of typical speech is 0; that of typical other sounds is almost 2
     offset: float
 
     def ood_score(self, embedding: Array) -> Floats:
@@ -26,7 +26,7 @@ class Domain:
 
 @dataclasses.dataclass(frozen=True)
 class DomainModel:
-    """What the recordings trained on are like: mean and deviation of what `summary_features` gives of their segments.
+    """The training data of a model on MFCCs: mean and deviation of the `summary_features` of its segments.
 
     Of MFCCs and not of what the network makes of them: it was trained to see emotions in whatever it is given, and puts
     white noise and tones where speech is (docs/results.md).

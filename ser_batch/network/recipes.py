@@ -1,4 +1,4 @@
-"""How a network is built and trained: the numbers of each recipe, chosen as docs/results.md tells."""
+"""Recipes of networks and heads: their hyperparameters, chosen as docs/results.md tells."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -186,7 +186,7 @@ class EmbeddedSegments(_Segments):
         return super().order(generator)
 
     def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[dict[str, tuple[Array, Array]], Array]:
-        """Return the inputs of each reference and the targets, see `network.head_training.HeadSegments`."""
+        """Return the inputs of each reference and the targets, see `network.optimization.Segments`."""
         rows = self._first[numbers] + generator.integers(self._n_variants[numbers])
         embedding = self._embedding[rows]
         inputs = {}
