@@ -1,4 +1,4 @@
-"""How far the probabilities of a model can be believed, and what is gained by leaving out the least certain rows."""
+"""Calibration of a model's probabilities: error, reliability, and accuracy by coverage."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The figures of a trained model, by condition and subset, with intervals over speakers."""
+"""Evaluation tables of a trained model, by condition and subset, with intervals over speakers."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

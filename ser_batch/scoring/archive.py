@@ -36,7 +36,7 @@ from ser_batch.scoring.reference import (
     read_reference,
     reference_file,
 )
-from ser_batch.scoring.worker import Opened, ScoreWork
+from ser_batch.scoring.worker import ScannedRecording, ScoreWork
 from ser_batch.storage.lock import claimed, refuse_other
 from ser_batch.storage.paths import remove_tree, source
 
@@ -83,7 +83,7 @@ class SampleWork(Work):
                 row |= {"end_s": opened.activity.duration_s, "is_in_domain": in_domain}
                 yield MAIN, row | {"n_tokens": own.n_tokens, "embedding": own.values}
 
-    def _spoken(self, opened: Opened) -> Iterator[tuple[int, int]]:
+    def _spoken(self, opened: ScannedRecording) -> Iterator[tuple[int, int]]:
         """Yield channel and number of the segments with enough speech to be scored, and any at all."""
         from ser_batch.segments.boundaries import intervals, labels_by_channel  # loaded by workers only
 

@@ -33,8 +33,8 @@ CALLS = "calls"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Opened:
-    """A recording that is to be scored."""
+class ScannedRecording:
+    """A recording to score, with its speech."""
 
     # what it is, and where it has speech
     recording: Recording
@@ -93,7 +93,7 @@ class ScoreWork(Work):
         """Return the model, loaded once per process."""
         return _model(self.model, self.model_id)
 
-    def scorer(self, opened: Opened) -> Scorer[Any]:
+    def scorer(self, opened: ScannedRecording) -> Scorer[Any]:
         """Return what applies the model to a recording."""
         loaded, applied = self.loaded()
         archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
@@ -105,7 +105,7 @@ class ScoreWork(Work):
             loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, has_domain=has_domain
         )
 
-    def open(self, recording: Recording) -> Opened:
+    def open(self, recording: Recording) -> ScannedRecording:
         """Find the channels of a recording that are scored, and their speech."""
         from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
 
@@ -121,9 +121,11 @@ class ScoreWork(Work):
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
-        return Opened(recording, sound, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
+        return ScannedRecording(recording, sound, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
 
-    def segments(self, opened: Opened, only: Container[tuple[int, int]] | None = None) -> "Iterator[Segment[Any]]":
+    def segments(
+        self, opened: ScannedRecording, only: Container[tuple[int, int]] | None = None
+    ) -> "Iterator[Segment[Any]]":
         """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
         from ser_batch.segments.segmenter import segments  # loaded by workers only
 

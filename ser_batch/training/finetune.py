@@ -1,4 +1,4 @@
-"""What a network is fine-tuned from: the model of --init, checked, and what has to be said of it."""
+"""Fine-tuning: the model of --init, its checks, and its record in model.json."""
 
 import dataclasses
 import re

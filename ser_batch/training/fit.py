@@ -153,11 +153,11 @@ class _NetworkFit:
         network = architectures.build(self.kind, spec.n_frames, spec.n_mfcc, len(targets.labels))
         if settings.start is not None:
             settings.start.begin(network, number, targets.labels)
-        place = None
+        checkpoint = None
         if settings.checkpoints is not None:
             is_tuned = settings.start is not None  # a baseline of the same recipe is not
-            place = settings.checkpoints.of(self.kind, is_tuned, part.fold, part.seed, number)
-        resume_from = place.load() if place else None
+            checkpoint = settings.checkpoints.of(self.kind, is_tuned, part.fold, part.seed, number)
+        resume_from = checkpoint.load() if checkpoint else None
         history = resume_from.history if resume_from else []
         log = EpochLog(self.task, epochs, "", number, recipe.members, self.started, history)
         # each segment once: the epochs are to be spent on training
@@ -172,8 +172,8 @@ class _NetworkFit:
             log.add(epoch, values)
 
         def keep(epoch: int, state: Callable[[], State]) -> None:
-            if place is not None:
-                place.keep(state, history, is_last=epoch == epochs)
+            if checkpoint is not None:
+                checkpoint.keep(state, history, is_last=epoch == epochs)
 
         rows = np.setdiff1d(part.train, development)
         optimization.fit(
