@@ -11,14 +11,16 @@ FUZZ_MINUTES ?= 10
 # benchmarks: PyTorch, a peer, lives in an environment of its own; audio made for them is kept
 TORCH := .venv-torch
 TORCH_INSTALLED := $(TORCH)/.installed
+PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
+
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test coverage torture fuzz lint format docs vega bench clean
+.PHONY: help install demo test test-all slow coverage torture fuzz lint format docs vega bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,11 +36,17 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 	@echo "report:      $(CURDIR)/demo/model/report.html"
 	@echo "predictions: $(CURDIR)/demo/preds.parquet"
 
-test: lint  ## Lint, check types, run all tests, a file a core at a time
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: lint  ## Lint, check types, run the tests on all cores; four minutes on two
+	$(PYTEST)
+
+test-all: test slow  ## The same and what takes minutes more
+
+slow: $(INSTALLED)  ## The tests that `make test` leaves out, and those of networks as they are compiled otherwise
+	$(PYTEST) -m slow
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) tests/test_network.py tests/test_checkpoints.py
 
 coverage: $(INSTALLED)  ## Run all tests with coverage; fails below the floor in pyproject.toml
-	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 torture: $(INSTALLED)  ## Run the long tests: kills, faults; an hour
 	$(BIN)/python -m pytest -m torture

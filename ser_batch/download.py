@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import pooch
 import requests
+from msgspec import Meta
 
 from ser_batch.corpus.known_corpora import SOURCES
 from ser_batch.errors import DownloadError, OutputError, UsageError, did_you_mean
+from ser_batch.summary import Summary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,15 +302,13 @@ def _unusable(member: zipfile.ZipInfo, name: str, suffixes: tuple[str, ...]) -> 
     return next((reason for is_so, reason in checks if is_so), None)
 
 
-@dataclass(frozen=True)
-class DownloadSummary:
+class DownloadSummary(Summary, frozen=True, kw_only=True):
     """What is there after a download."""
 
-    folder: Path  # holds the recordings, in folders as in the archives
-    n_recordings: int  # how many recordings the archives brought
-    # names of the archives that came over the network, and of those that did not have to
-    fetched: tuple[str, ...]
-    already_here: tuple[str, ...]
+    out: Annotated[Path, Meta(description="the folder")]
+    n_recordings: Annotated[int, Meta(description="recordings in the archives; 0 for weights")]
+    fetched: Annotated[tuple[str, ...], Meta(description="list of the files that were downloaded")]
+    already_here: Annotated[tuple[str, ...], Meta(description="list of the files that were there already")]
 
 
 def find_release(corpus: str) -> Release:
@@ -373,7 +374,7 @@ def download_corpus(
             n_recordings += count_recordings(files)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error}). Name another folder with --out") from error
-    return DownloadSummary(out, n_recordings, tuple(fetched), tuple(already_here))
+    return DownloadSummary(out=out, n_recordings=n_recordings, fetched=tuple(fetched), already_here=tuple(already_here))
 
 
 def check_address(url: str) -> None:
@@ -499,4 +500,4 @@ def download_checkpoint(
             (fetched if came else already_here).append(file)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error}). Name another folder with --out") from error
-    return DownloadSummary(out, 0, tuple(fetched), tuple(already_here))
+    return DownloadSummary(out=out, n_recordings=0, fetched=tuple(fetched), already_here=tuple(already_here))

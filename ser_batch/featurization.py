@@ -1,33 +1,34 @@
 """Stage 1: a folder of recordings to a features folder."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Meta
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
-from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording, Reject, metadata_of
+from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording, metadata_of
 from ser_batch.corpus.object_store import fetched
-from ser_batch.corpus.walk import utf8, walk
+from ser_batch.corpus.walk import utf8
 from ser_batch.errors import SerBatchError, UsageError
-from ser_batch.runs.cluster import connected
 from ser_batch.runs.part_writer import MAIN, Rows
-from ser_batch.runs.planning import Plan
 from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import _without_rows, labelled, named_corpus, nothing_done, run_recordings
-from ser_batch.runs.store import Store
+from ser_batch.runs.run import Input, Run, runner
+from ser_batch.runs.store import Plan, Store
+from ser_batch.runs.summary import RunSummary
 from ser_batch.runs.worker import Work
 from ser_batch.storage.atomic import write_json
 from ser_batch.storage.lock import claimed
+from ser_batch.summary import Summary
 from ser_batch.tables.parquet import read_parts
 from ser_batch.tables.schemas import LABEL_PREFIX, SCHEMA_VERSION, features_schema
 
@@ -36,30 +37,22 @@ if TYPE_CHECKING:
     from ser_batch.segments.front_ends import Frames
 
 
-@dataclasses.dataclass(frozen=True)
-class FeaturizeSummary:
+class Verified(Summary, frozen=True, kw_only=True):
+    """A comparison with librosa."""
+
+    n_recordings: Annotated[int, Meta(description="recordings compared")]
+    largest_difference: Annotated[float, Meta(description="largest absolute difference of a coefficient")]
+
+
+class FeaturizeSummary(RunSummary, frozen=True, kw_only=True):
     """What `featurize` did."""
 
-    out: Path  # the features folder
-    n_done: int  # recordings featurized by this call; `n_up_to_date` were done before, `n_missing` are no longer there
-    n_up_to_date: int
-    n_missing: int
-    # recordings not done because of ``--limit``, and without rows because of ``--since``
-    n_beyond_limit: int
-    n_before_since: int
-    # of the whole folder, rejects not counted among the segments; a segment is a row of the table, so each counts once
-    # a variant; seconds of sound
-    n_recordings: int
-    n_segments: int
-    n_variants: int  # rows each segment of a recording has
-    audio_s: float
-    rejects: tuple[Reject, ...]  # all recordings that could not be used
-    skipped_files: Mapping[str, int]  # other files seen by the walk, by suffix
-    warnings: tuple[str, ...]  # sentences about the labels file and the names
-    emotions: Mapping[str | None, int]  # segments by emotion, whatever the number of variants; None where none is known
-    seconds: float  # time this call took
-    # number of recordings compared with librosa and the largest absolute difference, or None
-    verified: tuple[int, float] | None
+    out: Annotated[Path, Meta(description="features folder")]
+    n_rows: Annotated[int, Meta(description="rows in the output: one per segment and variant")]
+    n_variants: Annotated[int, Meta(description="variants per segment")]
+    emotions: Annotated[Mapping[str, int], Meta(description="segments by emotion")]
+    n_without_emotion: Annotated[int, Meta(description="segments whose emotion is unknown")]
+    verified: Annotated[Verified | None, Meta(description="comparison with librosa; null without `--verify`")]
 
 
 def featurize(
@@ -89,23 +82,17 @@ def featurize(
     """
     options = options or FeaturizeOptions()
     started = time.monotonic()
-    segmentation = options.segmentation
     _check_combination(options)
-    spec, encoder_place = _front_end(options)
-    manifest = walk(audio, corpus=options.corpus)
-    recordings, warnings, voted = labelled(manifest.recordings, options)
-    dataset = utf8(options.name or manifest.root.name)
-    identity = {
-        "root": utf8(manifest.root),
+    spec, encoder = _front_end(options)
+    found = Input.find(audio, options)
+    dataset = utf8(options.name or found.manifest.root.name)
+    identity = found.identity(options) | {
         "dataset": dataset,
         "feature_spec": spec.to_dict(),
-        "segmentation": segmentation.identity(),
-        "variants": dataclasses.asdict(options.wanted_variants),
-        **options.reading_identity,
-        "corpus": named_corpus(options),
-        "votes": list(voted) or None,
+        "variants": dataclasses.asdict(options.variant_set),
+        "votes": list(found.vote_columns) or None,
     }
-    with connected(options) as cluster, claimed(options.out):
+    with runner(options, progress) as run_with, claimed(options.out):
         store = Store(options.out, identity, overwrite=options.overwrite)
         write_json(
             options.out / "spec.json",
@@ -113,70 +100,60 @@ def featurize(
                 "schema_version": SCHEMA_VERSION,
                 "feature_spec": spec.to_dict(),
                 "feature_spec_hash": spec.digest(),
-                "segmentation": segmentation.to_dict(),
+                "segmentation": options.segmentation.to_dict(),
                 "dataset": dataset,
-                "variants": dataclasses.asdict(options.wanted_variants),
-                **({} if encoder_place is None else {"encoder_folder": _folder_of(encoder_place)}),
+                "variants": dataclasses.asdict(options.variant_set),
+                **({} if encoder is None else {"encoder_folder": _folder_of(encoder)}),
             },
         )
-        # absolute: workers have a working directory of their own
         work = FeaturizeWork(
-            options.out.absolute(),
-            dataset,
-            spec,
-            segmentation,
-            options.wanted_variants,
-            options.wanted_raw_format,
-            voted,
-            options.max_duration,
-            encoder_place,
+            folder=options.out.absolute(),  # workers have a working directory of their own
+            dataset=dataset,
+            spec=spec,
+            encoder=encoder,
+            segmentation=options.segmentation,
+            variants=options.variant_set,
+            reader_settings=options.reader_settings,
+            vote_columns=found.vote_columns,
         )
-        plan = store.plan(
-            recordings,
-            work,
-            there={recording.path for recording in manifest.recordings},
-            prune=options.prune,
-            since_ns=options.since_ns,
-            limit=options.limit,
-            timeout_s=options.timeout,
-        )
-        if plan.relabel and options.labels is None:
-            warnings += (
-                f"{len(plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now",
+        run = Run.prepare(found, store, work, options, started)
+        warnings = list(found.warnings)
+        if run.plan.relabel and options.labels is None:
+            warnings.append(
+                f"{len(run.plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now"
             )
-        _relabel(store, plan, segmentation)
-        run_recordings(work, store, plan.todo, options, title="featurize", cluster=cluster, progress=progress)
-        held = store.finish(manifest.rejects)
-        if not held.n_rows:
-            raise nothing_done(audio, "featurized", store, held, plan)
+        _relabel(store, run.plan, options.segmentation)
+        run_with.do(work, store, run.plan.todo, title="featurize")
+        held = run.finish("featurized")
+        if held.n_without_rows:
+            warnings.append(
+                f"{held.n_without_rows} recordings have no rows: no speech, or none of the channels that were asked "
+                "for (mono has channel 0)"
+            )
+        n_variants = len(options.variant_set.names)
+        emotions, n_without_emotion = _emotions(options)
         return FeaturizeSummary(
+            **run.counts(held) | {"n_segments": held.n_rows // n_variants},
             out=options.out,
-            n_done=len(plan.todo),
-            n_up_to_date=plan.n_done,
-            n_missing=plan.n_missing,
-            n_beyond_limit=plan.n_beyond_limit,
-            n_before_since=plan.n_before_since,
-            n_recordings=held.n_recordings,
-            n_segments=held.n_rows,
-            n_variants=len(options.wanted_variants.names),
-            audio_s=held.audio_s,
-            rejects=held.rejects,
-            skipped_files=manifest.skipped_files,
-            warnings=(*warnings, *_without_rows(held.n_without_rows)),
-            emotions=_emotions(options),
-            seconds=time.monotonic() - started,
-            verified=verify(options, recordings) if options.verify else None,
+            n_rows=held.n_rows,
+            n_variants=n_variants,
+            warnings=tuple(warnings),
+            emotions=emotions,
+            n_without_emotion=n_without_emotion,
+            verified=verify(options, found.recordings) if options.verify else None,
         )
 
 
-def _emotions(options: FeaturizeOptions) -> dict[str | None, int]:
-    """Count the segments of each emotion: the rows of one variant."""
+def _emotions(options: FeaturizeOptions) -> tuple[dict[str, int], int]:
+    """Count the segments of each emotion, and those of none: the rows of one variant."""
     import pyarrow.compute as pc  # slow to load
 
     rows = read_parts(options.out, ["variant", "emotion"])
-    of_one = pc.equal(rows["variant"], options.wanted_variants.names[0])
+    of_one = pc.equal(rows["variant"], options.variant_set.names[0])
     counts = rows["emotion"].filter(of_one).value_counts().to_pylist()
-    return {row["values"]: row["counts"] for row in counts}
+    found = {row["values"]: row["counts"] for row in counts}
+    n_without_emotion = found.pop(None, 0)
+    return dict(sorted(found.items())), n_without_emotion
 
 
 def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
@@ -189,22 +166,22 @@ def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
     folder = find_encoder(options.features).resolve()
     # the workers of a cluster have what ships in a place of their own
     shipped = next((name for name, own in shipped_encoders().items() if own.resolve() == folder), None)
-    spec, place = read_encoder_spec(folder), shipped or str(folder)
-    if utf8(place) != place:
-        raise UsageError(f"--features {place}: the name is not UTF-8, which spec.json needs; rename the folder")
-    front_end(spec, place)  # what cannot be loaded is refused before anything is written
-    return spec, place
+    spec, encoder = read_encoder_spec(folder), shipped or str(folder)
+    if utf8(encoder) != encoder:
+        raise UsageError(f"--features {encoder}: the name is not UTF-8, which spec.json needs; rename the folder")
+    front_end(spec, encoder)  # what cannot be loaded is refused before anything is written
+    return spec, encoder
 
 
-def _folder_of(encoder_place: str) -> str | None:
+def _folder_of(encoder: str) -> str | None:
     """Return the folder of an encoder, None for one that ships with ser-batch."""
-    return encoder_place if Path(encoder_place).is_absolute() else None
+    return encoder if Path(encoder).is_absolute() else None
 
 
 def _check_combination(options: FeaturizeOptions) -> None:
     if options.verify and (options.segments != "clip" or options.segmentation.channels != "mix"):
         raise UsageError("--verify compares whole clips with librosa; leave out --segments and --channels")
-    if options.verify and CLEAN not in options.wanted_variants.names:
+    if options.verify and CLEAN not in options.variant_set.names:
         raise UsageError(f"--verify compares recordings as they are with librosa; add {CLEAN} to --variants")
 
 
@@ -217,12 +194,11 @@ def _relabel(store: Store, plan: Plan, segmentation: Segmentation) -> None:
     changed = {recording.path: recording for recording in plan.relabel}
 
     def change(table: pa.Table) -> pa.Table:
-        places = {
-            name: table[name].to_pylist() for name in ("path", "n_channels", "channel", "segment", "start_s", "end_s")
-        }
+        keys = ("path", "n_channels", "channel", "segment", "start_s", "end_s")
+        rows = zip(*(table[name].to_pylist() for name in keys), strict=True)
         names = [name for name in table.column_names if name in LABEL_COLUMNS or name.startswith(LABEL_PREFIX)]
         columns = {name: table[name].to_pylist() for name in names}
-        for i, (path, n_channels, channel, segment, *times_s) in enumerate(zip(*places.values(), strict=True)):
+        for i, (path, n_channels, channel, segment, *times_s) in enumerate(rows):
             if path in changed:
                 label = label_of(changed[path], segmentation, n_channels, channel, segment, tuple(times_s))
                 said = labelled_columns(changed[path], label)
@@ -244,25 +220,22 @@ def labelled_columns(recording: Recording, label: LabelRow | None) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class FeaturizeWork(Work):
-    """What a worker of featurize does with a recording.
-
-    `encoder_place` is where a worker finds the encoder, if there is one: see `front_ends.front_end`.
-    """
+    """What a worker of featurize does with a recording."""
 
     folder: Path
     dataset: str
     spec: AnyFeatureSpec
     segmentation: Segmentation
+    _: dataclasses.KW_ONLY
+    encoder: str | None = None  # name or folder of the encoder, if there is one
     variants: Variants = dataclasses.field(default_factory=Variants)
-    raw_format: RawFormat | None = None
-    voted: tuple[str, ...] = ()
-    max_duration_s: float = math.inf
-    encoder_place: str | None = None
+    reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
+    vote_columns: tuple[str, ...] = ()
 
     @property
-    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
-        """The parts only."""
-        return {MAIN: features_schema(self.spec, self.voted)}
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """The parts only; made in the worker, because a schema is not sent."""
+        return {MAIN: features_schema(self.spec, self.vote_columns)}
 
     @property
     def cuts_at_labels(self) -> bool:
@@ -274,51 +247,47 @@ class FeaturizeWork(Work):
         import ser_batch.segments.segmenter  # noqa: F401 - loaded by workers only
         from ser_batch.segments.front_ends import front_end
 
-        front_end(self.spec, self.encoder_place)
+        front_end(self.spec, self.encoder)
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
         """Yield a row of the features table for each segment."""
+        from ser_batch.audio.reader import AudioReader
         from ser_batch.segments.boundaries import activity_of
         from ser_batch.segments.front_ends import front_end
         from ser_batch.segments.segmenter import segments  # loaded by workers only
 
-        known = {
-            "dataset": self.dataset,
-            "path": recording.path,
-            "content_hash": content_hash,
-        }
-        # where people or the file's own beginning decide what is cut, nobody asks for speech
-        is_scanned = self.segmentation.mode in ("windows", "turns")
-        for sound, segment in segments(
-            recording,
-            front_end(self.spec, self.encoder_place),
-            self.segmentation,
-            variants=self.variants,
-            content_hash=content_hash,
-            activity=activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
-            if is_scanned
-            else None,
-            raw_format=self.raw_format,
-            max_duration_s=self.max_duration_s,
-        ):
-            assert segment.features is not None  # no segment has too little speech
-            yield (
-                MAIN,
-                {
-                    **known,
-                    **labelled_columns(recording, segment.label),
-                    "channel": segment.channel,
-                    "segment": segment.index,
-                    "variant": segment.variant,
-                    "start_s": segment.start_s,
-                    "end_s": segment.end_s,
-                    "duration_s": sound.n_samples / sound.sampling_rate,
-                    "sampling_rate": sound.sampling_rate,
-                    "n_channels": sound.n_channels,
-                    "speech_ratio": segment.speech_ratio,
-                    **_computed_columns(segment.features, self.spec),
-                },
-            )
+        with AudioReader(file, self.reader_settings) as reader:
+            sound = reader.sound
+            # where people or the file's own beginning decide what is cut, nobody asks for speech
+            is_scanned = self.segmentation.mode in ("windows", "turns")
+            for segment in segments(
+                reader,
+                recording,
+                front_end(self.spec, self.encoder),
+                self.segmentation,
+                variants=self.variants,
+                activity=activity_of(reader, recording, self.segmentation) if is_scanned else None,
+            ):
+                assert segment.features is not None  # no segment has too little speech
+                yield (
+                    MAIN,
+                    {
+                        "dataset": self.dataset,
+                        "path": recording.path,
+                        "content_hash": file.content_hash,
+                        **labelled_columns(recording, segment.label),
+                        "channel": segment.channel,
+                        "segment": segment.index,
+                        "variant": segment.variant,
+                        "start_s": segment.start_s,
+                        "end_s": segment.end_s,
+                        "duration_s": sound.n_samples / sound.sampling_rate,
+                        "sampling_rate": sound.sampling_rate,
+                        "n_channels": sound.n_channels,
+                        "speech_ratio": segment.speech_ratio,
+                        **_computed_columns(segment.features, self.spec),
+                    },
+                )
 
 
 def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> dict[str, Any]:
@@ -336,7 +305,7 @@ def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> d
     }
 
 
-def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[int, float]:
+def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> Verified:
     """Compare recordings drawn at random with what librosa itself computes for them."""
     import librosa
     import pyarrow.compute as pc
@@ -373,4 +342,4 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> tuple[
         if expected.T[: spec.n_frames].shape != frames.shape:
             raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")
         largest = max(largest, float(np.abs(expected.T[: spec.n_frames] - frames).max()))
-    return n_compared, largest
+    return Verified(n_recordings=n_compared, largest_difference=largest)

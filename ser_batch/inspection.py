@@ -1,19 +1,21 @@
 """What any of our folders and tables holds: rows, schema, settings, first rows, health."""
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Meta
 
+from ser_batch.config.structs import as_json
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, shipped_models
 from ser_batch.report.predictions import side_tables
+from ser_batch.summary import Summary
 from ser_batch.tables.mfcc_array import read_arrays
 
 # columns that no other kind of table has, all of them, and the kind
@@ -39,26 +41,36 @@ _WHAT_CAN_BE = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Inspection:
-    """What was found."""
+class Inspection(Summary, frozen=True, kw_only=True):
+    """What `inspect` found."""
 
-    path: str  # what was looked at
-    # ``model``, or the kind of table: ``features``, ``predictions``, ``calls``, ...; ``table`` for others of ours
-    kind: str
-    schema_version: str | None  # of the tables; None for a model
-    # Parquet files of the table, their bytes, their rows; of a model all its files, and no rows
-    n_files: int
-    n_bytes: int
-    n_rows: int | None
-    columns: pl.DataFrame  # frame of name and dtype, as docs/tables.md has it
-    spec: Mapping[str, Any]  # how it came about: of spec.json, model.json, or what a scoring run was started with
-    figures: Mapping[str, float | int | None]  # numbers by name, with their unit in it
-    # rows by value, of columns with few values; the value None counts rows without one. ``rejected at`` counts rejected
-    # recordings by stage, ``status`` of predictions the recordings and channels of the table of calls
-    counts: Mapping[str, Mapping[Any, int]]
-    first: pl.DataFrame  # frame of the first rows, without arrays
-    notes: tuple[str, ...]  # sentences on what is missing or odd
+    path: Annotated[str, Meta(description="what was inspected")]
+    kind: Annotated[
+        str,
+        Meta(
+            description="`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, "
+            "`table`, or of a model `model predictions`, `model report`, `models` (summary.parquet), `reliability`, "
+            "`coverage`, `regimes`, `confusion`, `history`"
+        ),
+    ]
+    schema_version: Annotated[str | None, Meta(description="version of the tables; null for a model")]
+    n_files: Annotated[int, Meta(description="Parquet files of the table, or all files of a model")]
+    n_bytes: Annotated[int, Meta(description="their size, bytes")]
+    n_rows: Annotated[int | None, Meta(description="rows; null for a model")]
+    columns: Annotated[pl.DataFrame, Meta(description="list of `name` and `dtype`, as in docs/tables.md")]
+    spec: Annotated[
+        Mapping[str, Any], Meta(description="settings it was made with: spec.json, model.json, or those of score")
+    ]
+    figures: Annotated[Mapping[str, float | int | None], Meta(description="numbers by name; the name ends in the unit")]
+    counts: Annotated[
+        Mapping[str, Mapping[Any, int]],
+        Meta(
+            description="rows by value, of columns with up to 100 values; `null` counts rows without one. "
+            "`rejected at`: rejects by stage. `status` of predictions: rows of the table of calls"
+        ),
+    ]
+    first: Annotated[pl.DataFrame, Meta(description="list of the first rows (`--rows`), without arrays")]
+    notes: Annotated[tuple[str, ...], Meta(description="list of sentences on what is missing or odd")]
 
 
 def inspect(source: Path, *, n_first: int = 5) -> Inspection:
@@ -104,20 +116,15 @@ def _of_model(path: str, model: Model) -> Inspection:
     """Look at a checked model folder."""
     files = sorted(file for file in model.folder.iterdir() if file.is_file())
     tables = [file for file in files if file.suffix == ".parquet"]
-    values, training = model.values, model.values.get("training", {})
+    values, metrics = as_json(model.schema), model.schema.metrics
     names = (
         "estimator", "recipe", "labels", "normalize", "feature_spec", "segmentation", "split", "cross_validated",
         "train_variants", "conditions", "seed", "seeds", "epochs", "temperature", "license", "created", "versions",
     )  # fmt: skip
-    metrics = values["metrics"]
-    figures = {name: value for name, value in metrics.items() if _is_number(value)}
-    figures |= {f"uar_on_{name}": held_out["uar"] for name, held_out in model.cross_corpus.items()}
-    figures |= {f"training_{name}": value for name, value in training.items() if _is_number(value)}
-    notes = (
-        [str(metrics.get("description", ""))]
-        if metrics
-        else ["nothing was held out when it was trained, so it has no figures"]
-    )
+    figures = {name: value for name, value in (values["metrics"] or {}).items() if _is_number(value)}
+    figures |= {f"uar_on_{name}": held_out.uar for name, held_out in model.cross_corpus.items()}
+    figures |= {f"training_{name}": value for name, value in values["training"].items() if _is_number(value)}
+    notes = [metrics.description if metrics else "nothing was held out when it was trained, so it has no figures"]
     if not tables:
         notes.append("it has no tables of its evaluation, as a model in the package, or one of --split none")
     return Inspection(
@@ -130,7 +137,7 @@ def _of_model(path: str, model: Model) -> Inspection:
         columns=pl.DataFrame(schema={"name": pl.String, "dtype": pl.String}),
         spec={"model_id": model.model_id} | {name: values[name] for name in names if name in values},
         figures=figures,
-        counts={"emotion": dict(training.get("rows_by_emotion", {}))},
+        counts={"emotion": dict(model.schema.training.rows_by_emotion)},
         first=pl.DataFrame(),
         notes=tuple(notes),
     )

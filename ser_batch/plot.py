@@ -5,11 +5,14 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording
@@ -17,8 +20,12 @@ from ser_batch.corpus.walk import walk
 from ser_batch.errors import InputError, UsageError, printable
 from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.part_writer import MAIN
-from ser_batch.scoring.worker import ScoreWork
+from ser_batch.scoring.worker import ScoreWork, ScoringRules
 from ser_batch.storage.atomic import atomic_path, make_folder
+from ser_batch.summary import Summary
+
+if TYPE_CHECKING:
+    from ser_batch.audio.reader import AudioReader
 
 # more columns than a picture has pixels would show nothing
 WAVEFORM_COLUMNS = 800
@@ -58,42 +65,62 @@ class Look:
         return float(sum(self.silence["end_s"]) - sum(self.silence["start_s"]))
 
 
+class PlotSummary(Summary, frozen=True, kw_only=True):
+    """What `plot` drew."""
+
+    out: Annotated[Path, Meta(description="the picture")]
+    path: Annotated[str, Meta(description="name of the recording")]
+    channel: Annotated[int, Meta(description="channel shown, -1 for the mean of all")]
+    n_channels: Annotated[int, Meta(description="channels of the recording")]
+    duration_s: Annotated[float, Meta(description="duration, s")]
+    silence_s: Annotated[float, Meta(description="silence that the picture shows, s")]
+    model: Annotated[Path, Meta(description="model folder")]
+    model_id: Annotated[str, Meta(description="id of the model")]
+    license: Annotated[str, Meta(description="license of the model")]
+
+
 def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
     """Read one recording for a picture, block by block."""
-    # these decode, and what starts a run of score loads none of it
-    from ser_batch.segments.boundaries import activity_of, channels_of
-    from ser_batch.vad.activity import FRAME_S, runs
-
     loaded = find_model(model)
     recording = _recording(path)
     if channel != "mix" and not channel.isdecimal():
         raise UsageError(f"--channel {channel}; expected the number of a channel, from 0, or mix")
-    whole = Segmentation(mode="windows", channels=channel)
-    activity = activity_of(recording, whole)
-    sound = activity.sound
-    assert sound is not None
-    numbers = channels_of(recording, whole, sound.n_channels)
-    if not numbers:
-        raise UsageError(f"--channel {channel}: {recording.path} has {sound.n_channels}, numbered from 0")
-    (number,) = numbers
-    duration_s = activity.duration_s
+    with RecordingFile(recording.file, recording.path) as file:
+        return _look(recording, file, loaded, Segmentation(mode="windows", channels=channel))
+
+
+def _look(recording: Recording, file: RecordingFile, loaded: Model, whole: Segmentation) -> Look:
+    # these decode, and what starts a run of score loads none of it
+    from ser_batch.audio.reader import AudioReader
+    from ser_batch.segments.boundaries import activity_of, channels_of
+    from ser_batch.vad.activity import FRAME_S, runs
+
+    with AudioReader(file) as reader:
+        activity = activity_of(reader, recording, whole)
+        sound = reader.sound
+        numbers = channels_of(recording, whole, sound.n_channels)
+        if not numbers:
+            raise UsageError(f"--channel {whole.channels}: {recording.path} has {sound.n_channels}, numbered from 0")
+        (number,) = numbers
+        duration_s = activity.duration_s
+        waveform = _waveform(reader, number, duration_s)
+        mfcc = _mfcc(reader, recording, _shown_spec(loaded), whole, duration_s)
     starts, ends = (edges * FRAME_S for edges in runs(~activity.frames[number]))
     is_shown = ends - starts >= max(SHORTEST_SILENCE_S, 2 * duration_s / WAVEFORM_COLUMNS)
-    close = duration_s <= SHORT_S
-    cut = dataclasses.replace(whole, hop_s=SHORT_HOP_S) if close else whole
+    cut = msgspec.structs.replace(whole, hop_s=SHORT_HOP_S) if duration_s <= SHORT_S else whole
     return Look(
         path=recording.path,
         channel=number,
         n_channels=sound.n_channels,
         sampling_rate=sound.sampling_rate,
         duration_s=duration_s,
-        waveform=_waveform(recording, number, duration_s),
-        mfcc=_mfcc(recording, _shown_spec(loaded), whole, duration_s),
+        waveform=waveform,
+        mfcc=mfcc,
         silence={
             "start_s": starts[is_shown].tolist(),
             "end_s": np.minimum(ends[is_shown], duration_s).tolist(),
         },
-        predictions=_predictions(recording, loaded, cut, duration_s),
+        predictions=_predictions(recording, file, loaded, cut, duration_s),
         model=loaded,
     )
 
@@ -113,25 +140,23 @@ def _edges(duration_s: float, most: int) -> npt.NDArray[np.float64]:
     return np.linspace(0, duration_s, max(1, min(most, int(duration_s * 1000))) + 1)
 
 
-def _waveform(recording: Recording, channel: int, duration_s: float) -> Columns:
+def _waveform(reader: "AudioReader", channel: int, duration_s: float) -> Columns:
     """Return the least and largest sample of each stretch."""
-    from ser_batch.audio.reader import AudioReader
     from ser_batch.audio.resampling import channel_samples
 
     edges = _edges(duration_s, WAVEFORM_COLUMNS)
     n_columns = len(edges) - 1
     low, high = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, -np.inf)
-    with AudioReader(recording.file, recording.path) as reader:
-        first, n_samples = 0, round(duration_s * reader.sound.sampling_rate)
-        for block in reader.blocks():
-            samples = channel_samples(block, channel)
-            # by number, not by time: no sample falls on the wrong side of an edge
-            column = np.arange(first, first + len(samples)) * n_columns // n_samples
-            begins = np.flatnonzero(np.diff(column, prepend=-1))  # samples are in order, so columns are runs
-            own = column[begins]
-            low[own] = np.minimum(low[own], np.minimum.reduceat(samples, begins))
-            high[own] = np.maximum(high[own], np.maximum.reduceat(samples, begins))
-            first += len(samples)
+    first, n_samples = 0, round(duration_s * reader.sound.sampling_rate)
+    for block in reader.blocks():
+        samples = channel_samples(block, channel)
+        # by number, not by time: no sample falls on the wrong side of an edge
+        column = np.arange(first, first + len(samples)) * n_columns // n_samples
+        begins = np.flatnonzero(np.diff(column, prepend=-1))  # samples are in order, so columns are runs
+        own = column[begins]
+        low[own] = np.minimum(low[own], np.minimum.reduceat(samples, begins))
+        high[own] = np.maximum(high[own], np.maximum.reduceat(samples, begins))
+        first += len(samples)
     is_known = np.isfinite(low)
     return {
         "start_s": edges[:-1][is_known].tolist(),
@@ -152,7 +177,9 @@ def _shown_spec(model: Model) -> FeatureSpec:
     return PRESETS["telephone"] if model.takes_embeddings else model.spec
 
 
-def _mfcc(recording: Recording, spec: FeatureSpec, segmentation: Segmentation, duration_s: float) -> Columns:
+def _mfcc(
+    reader: "AudioReader", recording: Recording, spec: FeatureSpec, segmentation: Segmentation, duration_s: float
+) -> Columns:
     """Return the mean of each coefficient over each stretch, of windows one after the other."""
     from ser_batch.segments.front_ends import front_end
     from ser_batch.segments.segmenter import segments
@@ -161,8 +188,8 @@ def _mfcc(recording: Recording, spec: FeatureSpec, segmentation: Segmentation, d
     edges = _edges(duration_s, min(MFCC_COLUMNS, max(1, int(duration_s / frame_s))))
     sums, counts = np.zeros((len(edges) - 1, spec.n_mfcc)), np.zeros(len(edges) - 1)
     total, squares, n_frames = np.zeros(spec.n_mfcc), np.zeros(spec.n_mfcc), 0
-    side_by_side = dataclasses.replace(segmentation, hop_s=segmentation.window_s)
-    for _, segment in segments(recording, front_end(spec), side_by_side):
+    side_by_side = msgspec.structs.replace(segmentation, hop_s=segmentation.window_s)
+    for segment in segments(reader, recording, front_end(spec), side_by_side):
         assert segment.features is not None  # no segment has too little speech
         frames = segment.features.astype(np.float64)
         column = _column(segment.start_s + np.arange(len(frames), dtype=np.float64) * frame_s, edges)
@@ -181,20 +208,13 @@ def _mfcc(recording: Recording, spec: FeatureSpec, segmentation: Segmentation, d
     }
 
 
-def _predictions(recording: Recording, model: Model, segmentation: Segmentation, duration_s: float) -> Columns:
+def _predictions(
+    recording: Recording, file: RecordingFile, model: Model, segmentation: Segmentation, duration_s: float
+) -> Columns:
     """Return what `score` says of each window where it knows no archive; of many, the mean over neighbours."""
-    work = ScoreWork(
-        Path(),
-        model.folder,
-        model.labels,
-        model.model_id,
-        segmentation,
-        {},
-        frozenset(),
-        min_speech=0.3,
-        prior=model.prior,
-    )
-    rows = [row for table, row in work.rows(recording, "") if table == MAIN]
+    rules = ScoringRules(min_speech=0.3, prior=model.schema.prior)
+    work = ScoreWork(Path(), model.folder, model.labels, model.model_id, segmentation, rules=rules)
+    rows = [row for table, row in work.rows(recording, file) if table == MAIN]
     middles_s = np.array([(row["start_s"] + row["end_s"]) / 2 for row in rows])
     probabilities = np.array([[row.get(f"p_{label}", np.nan) for label in model.labels] for row in rows])
     together = -(-len(rows) // PREDICTION_COLUMNS)
@@ -228,7 +248,7 @@ FORMATS = (".png", ".svg", ".html")
 INK, SILENCE, BAR, HIGHEST = "#30353b", "#d9dde2", "#9db8d2", "#1f5f99"
 
 
-def plot(recording: Path, out: Path, *, model: str | None = None, channel: str = "0") -> Look:
+def plot(recording: Path, out: Path, *, model: str | None = None, channel: str = "0") -> PlotSummary:
     """Write a picture of a recording: waveform, MFCCs, and the probabilities of a model over time.
 
     Parameters
@@ -242,7 +262,7 @@ def plot(recording: Path, out: Path, *, model: str | None = None, channel: str =
 
     Returns
     -------
-    Look
+    PlotSummary
         What it shows.
 
     Raises
@@ -263,7 +283,17 @@ def plot(recording: Path, out: Path, *, model: str | None = None, channel: str =
     make_folder(out.parent)
     with atomic_path(out) as temporary:
         temporary.write_bytes(rendered(specification(seen), kind))
-    return seen
+    return PlotSummary(
+        out=out,
+        path=seen.path,
+        channel=seen.channel,
+        n_channels=seen.n_channels,
+        duration_s=seen.duration_s,
+        silence_s=seen.silence_s,
+        model=seen.model.folder,
+        model_id=seen.model.model_id,
+        license=seen.model.schema.license,
+    )
 
 
 def rendered(chart: dict[str, Any], kind: str) -> bytes:

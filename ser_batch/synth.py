@@ -19,13 +19,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import soundfile
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from ser_batch.errors import OutputError, UsageError
+from ser_batch.summary import Summary
 
 __all__ = ["SynthSummary", "synth"]
 
@@ -86,13 +88,12 @@ SILENCE_S = 0.1  # before the first and after the last syllable
 NOISE_FLOOR_DBFS = -72.0  # a room, so that nothing is digital silence
 
 
-@dataclass(frozen=True)
-class SynthSummary:
-    """What was written: the number of recordings, their duration together in seconds, and the folder."""
+class SynthSummary(Summary, frozen=True, kw_only=True):
+    """What `synth` made."""
 
-    n_recordings: int
-    audio_s: float
-    folder: Path
+    out: Annotated[Path, Meta(description="the folder")]
+    n_recordings: Annotated[int, Meta(description="recordings made")]
+    audio_s: Annotated[float, Meta(description="their duration, s")]
 
 
 class Clip(NamedTuple):
@@ -174,7 +175,7 @@ def synth(
             n_samples += len(samples)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}). Give a folder you may write to.") from error
-    return SynthSummary(n_recordings, n_samples / sampling_rate, folder)
+    return SynthSummary(out=folder, n_recordings=n_recordings, audio_s=n_samples / sampling_rate)
 
 
 def _clips(actors: int, repetitions: int) -> Iterator[Clip]:

@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import pytest
+from model_json import MINIMAL, trained
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # a test that imports Keras by itself gets the same one
 # a few small networks are trained again and again; JAX compiles each of them once for all tests, also for those of
@@ -20,6 +22,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 * 1024**3)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+# Half of the time goes into compiling them, and that is twice as fast without the optimizations. `make test-all` has
+# tests with them too.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 ROOT = Path(__file__).parent.parent
 
 
@@ -43,34 +50,66 @@ def shared() -> Path:
     return folder
 
 
+def state_of(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the files below a folder."""
+    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [(str(path), status.st_size, status.st_mtime_ns) for path, status in files]
+
+
 @pytest.fixture(scope="session")
-def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Once]:
+    """A folder for all to read: ``once(name, make)``, filled by the first process, ``make(folder)``."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made: dict[Path, list[tuple[str, int, int]]] = {}
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with filelock.FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process in which it failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+            made[folder] = state_of(folder)
+        return folder
+
+    yield folder_of
+    for folder, state in made.items():
+        assert state_of(folder) == state, f"a test has changed {folder}, which is for all to read"
+
+
+@pytest.fixture(scope="session")
+def small_corpus(once: Once) -> Path:
     """A made-up corpus of 120 clips, 4 speakers, 8 emotions."""
     from ser_batch.synth import synth
 
-    return synth(tmp_path_factory.mktemp("corpus") / "audio", repetitions=1).folder
+    return once("small_corpus", lambda folder: synth(folder / "audio", repetitions=1)) / "audio"
 
 
 @pytest.fixture(scope="session")
-def small_features(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_features(small_corpus: Path, once: Once) -> Path:
     """Its features, as clips."""
     from ser_batch.config.options import FeaturizeOptions
     from ser_batch.featurization import featurize
 
-    out = tmp_path_factory.mktemp("features") / "features"
-    featurize(small_corpus, FeaturizeOptions(out=out, jobs=1))
-    return out
+    def make(folder: Path) -> None:
+        featurize(small_corpus, FeaturizeOptions(out=folder / "features", jobs=1))
+
+    return once("small_features", make) / "features"
 
 
 @pytest.fixture(scope="session")
-def small_model(small_features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_model(small_features: Path, once: Once) -> Path:
     """A network of the recipe published trained on them for three epochs."""
     from ser_batch.config.options import TrainOptions
     from ser_batch.training.run import train
 
-    out = tmp_path_factory.mktemp("model") / "model"
-    train([small_features], TrainOptions(out=out, recipe="published", epochs=3), say=lambda line: None)
-    return out
+    def make(folder: Path) -> None:
+        train([small_features], TrainOptions(out=folder / "model", recipe="published", epochs=3), say=lambda line: None)
+
+    return once("small_model", make) / "model"
 
 
 @contextlib.contextmanager
@@ -107,17 +146,20 @@ def smaller() -> Callable[[], contextlib.AbstractContextManager[None]]:
 
 
 @pytest.fixture(scope="session")
-def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_variants(once: Once) -> Path:
     """Features of 64 clips by 8 speakers in 3 variants; angry is never sung.
 
     Each speaker says both statements happy, sad and angry, and sings one of them happy and sad.
     """
+    return once("small_variants", featurize_variants) / "features"
+
+
+def featurize_variants(folder: Path) -> None:
     from ser_batch.config.options import FeaturizeOptions
     from ser_batch.featurization import featurize
     from ser_batch.synth import synth
 
-    folder = tmp_path_factory.mktemp("variants")
-    for clip in synth(folder / "ravdess", actors=8, repetitions=1, sampling_rate=8000).folder.rglob("*.wav"):
+    for clip in synth(folder / "ravdess", actors=8, repetitions=1, sampling_rate=8000).out.rglob("*.wav"):
         modality, _, emotion, intensity, statement, *others = clip.name.split("-")
         if emotion in ("03", "04") and (intensity, statement) == ("02", "01"):
             clip.rename(clip.with_name("-".join((modality, "02", emotion, intensity, statement, *others))))
@@ -126,27 +168,32 @@ def small_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = folder / "features"
     options = FeaturizeOptions(out=out, preset="telephone", variants="clean,g711,noise10", jobs=1)
     featurize(folder / "ravdess", options)
-    return out
 
 
 @pytest.fixture(scope="session")
-def small_robust(small_variants: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_robust(small_variants: Path, once: Once) -> Path:
     """Small networks trained on them by the recipe robust for two epochs, two speakers held out."""
     from ser_batch.config.options import TrainOptions
     from ser_batch.training.run import train
 
-    out = tmp_path_factory.mktemp("robust") / "model"
-    options = TrainOptions(
-        out=out, recipe="robust", epochs=2, split="speaker", conditions="clean,g711", baselines="majority,logistic"
-    )
-    with networks_of_one_layer():
-        train([small_variants], options, say=lambda line: None)
-    return out
+    def make(folder: Path) -> None:
+        options = TrainOptions(
+            out=folder / "model", recipe="robust", epochs=2, split="speaker", conditions="clean,g711",
+            baselines="majority,logistic",
+        )  # fmt: skip
+        with networks_of_one_layer():
+            train([small_variants], options, say=lambda line: None)
+
+    return once("small_robust", make) / "model"
 
 
 @pytest.fixture(scope="session")
-def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_heads(small_corpus: Path, once: Once) -> Path:
     """A model folder of untrained heads on the embeddings of the encoder that ships: three labels, a prior."""
+    return once("small_heads", lambda folder: save_heads(small_corpus, folder / "heads")) / "heads"
+
+
+def save_heads(small_corpus: Path, folder: Path) -> None:
     import numpy as np
     import soundfile
 
@@ -168,16 +215,10 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for layer in network.layers:
         if layer.name.endswith("_share"):
             layer.set_weights([generator.normal(0, 0.1, layer.get_weights()[0].shape)])
-    folder = tmp_path_factory.mktemp("heads") / "heads"
     folder.mkdir()
-    values = {
-        "schema_version": 1,
+    values = MINIMAL | {
         "description": "Heads on embeddings of whisper-tiny.en",
-        "estimator": "network",
         "recipe": "head",
-        "normalize": "none",
-        "epochs": 1,
-        "seed": 1,
         "split": "none",
         "feature_spec": loaded.spec.to_dict(),
         "feature_spec_hash": loaded.spec.digest(),
@@ -191,8 +232,5 @@ def small_heads(small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "temperature_of_calls": 1.0,
         "prior": {"neutral": 0.5},
         "training": {"n_rows": 8, "n_recordings": 8, "n_speakers": 1, "datasets": ["voices"]},
-        "metrics": {},
-        "license": "",
     }
-    save_model(folder, values, network, "{model_id}\n")
-    return folder
+    save_model(folder, trained(values), network, "{model_id}\n")

@@ -114,7 +114,7 @@ from ser_batch.model.folder import find_model
 from ser_batch.scoring.worker import ScoreWork
 model = find_model("research")
 segmentation = Segmentation(mode="windows")
-work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation, {}, frozenset())
+work = ScoreWork(folder / "out", model.folder, model.labels, model.model_id, segmentation)
 """
 
 
@@ -129,13 +129,14 @@ import numpy as np, soundfile
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.walk import walk
 from ser_batch.runs.ledger import Shard
+from ser_batch.runs.worker import do_shard
 folder = pathlib.Path({str(tmp_path)!r})
 (folder / "audio").mkdir()
 soundfile.write(folder / "audio" / "tone.wav", np.sin(np.arange(48000) / 20) / 2, {rate})
 recordings = walk(folder / "audio").recordings
 (folder / "out" / "_meta" / "ledger").mkdir(parents=True)
 {make_work}
-summary = work(Shard("part-000001", recordings))
+summary = do_shard(work, Shard("part-000001", recordings))
 assert summary.n_rows == {n_rows} and summary.n_rejects == 0, summary
 """
     loaded = {name.split(".")[0] for name in loaded_by(code)}

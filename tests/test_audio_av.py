@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from made_recordings import reader_of
 
-from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.sound import Sound
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.errors import RecordingError
@@ -99,7 +99,7 @@ def encode(file: Path, container: str, codec: str, samples: np.ndarray, rate: in
 
 
 def read(file: Path, name: str = "a") -> tuple[Sound, np.ndarray]:
-    with AudioReader(os.fsencode(file), name) as reader:
+    with reader_of(file, name) as reader:
         blocks = list(reader.blocks())
         assert reader.n_samples == reader.sound.n_samples == sum(map(len, blocks))
         return reader.sound, np.concatenate(blocks)
@@ -159,9 +159,9 @@ def test_samples_of_any_type_are_the_same_floats_that_libsndfile_reads(codec, tm
 def test_blocks_are_as_long_as_those_of_libsndfile(tmp_path, monkeypatch):
     file = encode(tmp_path / "a.m4a", "ipod", "aac", voice(16000), 16000)
     whole = read(file)[1]
-    monkeypatch.setattr("ser_batch.audio.reader.BLOCK_S", 777 / 16000)
+    monkeypatch.setattr("ser_batch.audio.sound.BLOCK_S", 777 / 16000)
 
-    with AudioReader(os.fsencode(file), "a") as reader:
+    with reader_of(file) as reader:
         blocks = list(reader.blocks())
 
     assert {len(block) for block in blocks[:-1]} == {777}
@@ -233,8 +233,9 @@ def test_av_is_loaded_only_where_it_is_needed(tmp_path):
     program = """
 import os, sys
 from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.recording_file import RecordingFile
 for name in sys.argv[1:]:
-    with AudioReader(os.fsencode(name), name) as reader:
+    with RecordingFile(os.fsencode(name), name) as file, AudioReader(file) as reader:
         list(reader.blocks())
 print("av" in sys.modules)
 """
@@ -366,22 +367,24 @@ def test_no_file_stays_open_whatever_comes(container, tmp_path):
         read(good)
         with pytest.raises(RecordingError):
             read(bad)
-        with AudioReader(os.fsencode(good), "a") as reader:
+        with reader_of(good) as reader:
             next(reader.blocks())  # and no more
-        with pytest.raises(ZeroDivisionError), AudioReader(os.fsencode(good), "a"):
+        with pytest.raises(ZeroDivisionError), reader_of(good):
             _ = 1 / 0
 
     assert open_files() == before
 
 
-def test_a_long_recording_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.audio.reader.BLOCK_S", 5.0)
+def test_of_a_recording_that_is_too_long_to_be_held_length_takes_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("ser_batch.audio.sound.BLOCK_S", 5.0)
+    monkeypatch.setattr("ser_batch.audio.sound.HELD_VALUES", 8000)
+    monkeypatch.setattr("ser_batch.audio.recording_file.HELD_BYTES", 8000)
 
     def peak_bytes(seconds: float) -> int:
         file = encode(tmp_path / "a.mka", "matroska", "pcm_s16le", voice(8000, 2, seconds), 8000)
         tracemalloc.start()
         try:
-            with AudioReader(os.fsencode(file), "a") as reader:
+            with reader_of(file) as reader:
                 n = sum(map(len, reader.blocks()))
             assert n == seconds * 8000
             return tracemalloc.get_traced_memory()[1]
@@ -441,7 +444,7 @@ def test_the_tables_hold_the_true_length(tmp_path):
 
     summary = featurize(root, FeaturizeOptions(out=tmp_path / "out", segments="windows", window=1.0, hop=1.0, jobs=1))
 
-    assert not summary.rejects
+    assert not summary.rejected
     rows = read_parts(tmp_path / "out", ["path", "duration_s", "end_s", "n_frames"]).to_pylist()
     by_path = {path: list(own) for path, own in itertools.groupby(rows, key=lambda row: row["path"])}
     assert set(by_path) == {"a.webm", "a.aac", "a.m4a", "a.mkv", "b.amr", "c.wav"}

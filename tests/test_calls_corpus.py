@@ -1,22 +1,19 @@
 """Scoring telephone calls whose truth is known: all of it, at the right times, in every encoding."""
 
-import os
-
 import calls_corpus
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
 from calls_corpus import ENCODINGS, RATE, SPEECH
+from made_recordings import reader_of, speech_of
 from sklearn.metrics import recall_score
 
-from ser_batch.audio.reader import AudioReader
 from ser_batch.config.options import ScoreOptions
 from ser_batch.corpus.walk import walk
 from ser_batch.model.folder import DEFAULT_MODEL
 from ser_batch.scoring.run import score
 from ser_batch.vad.activity import FRAME_S
-from ser_batch.vad.scan import scan
 
 SEGMENT = ["path", "channel", "segment"]
 
@@ -213,7 +210,7 @@ def test_real_clips_in_calls_are_heard_as_the_same_clips_alone(shared, tmp_path)
 def found_speech(calls, truth, *, collar_s=0.0):
     """Recall and precision of speech by time; what is found within `collar_s` of speech counts neither way."""
     spoken = heard = right = 0.0
-    activities = {recording.path: scan(recording) for recording in walk(calls).recordings}
+    activities = {recording.path: speech_of(calls / recording.path) for recording in walk(calls).recordings}
     for (path, channel), rows in by_channel(truth).items():
         n = round(rows["end_s"][-1] * 100)
         is_spoken = np.zeros(n, dtype=bool)
@@ -235,6 +232,7 @@ def test_speech_is_found_in_calls(clips, tmp_path):
     assert precision >= 0.90
 
 
+@pytest.mark.slow
 def test_real_speech_is_found_in_calls(shared, tmp_path):
     """An hour of sound: with a third of it, who speaks softly over which noise moves the recall by 0.01."""
     clips = calls_corpus.recorded_clips(shared / "ravdess")
@@ -322,7 +320,7 @@ def test_every_encoding_of_a_call_is_decoded_to_the_same_sound(clips, tmp_path):
     for name, encoding in ENCODINGS.items():
         file = tmp_path / f"call{encoding.suffix}"
         calls_corpus.write(file, spoken, encoding)
-        with AudioReader(os.fsencode(file), file.name) as reader:
+        with reader_of(file) as reader:
             samples = np.concatenate(list(reader.blocks()))
         assert n <= len(samples) <= n + 1024, name  # a last frame that is filled up
         error = np.mean((samples[:n] - spoken) ** 2)
@@ -332,6 +330,7 @@ def test_every_encoding_of_a_call_is_decoded_to_the_same_sound(clips, tmp_path):
             assert error == 0, name
 
 
+@pytest.mark.slow
 def test_every_encoding_of_real_speech_gets_nearly_the_same_labels(shared, tmp_path):
     clips = calls_corpus.recorded_clips(shared / "ravdess", at_most=32)
     spoken = calls_corpus.in_16_bits(line_of(clips)[:, None])

@@ -89,7 +89,7 @@ def test_members_and_folds_go_on_where_they_were(break_after, undisturbed, small
     assert sum(counts) == n_epochs + len(break_after)
     whole, broken = (load_model(folder) for folder in (undisturbed, out))
     assert whole.model_id == broken.model_id
-    assert whole.values["metrics"] == broken.values["metrics"]
+    assert whole.schema.metrics == broken.schema.metrics
     for table in ("predictions", "summary", "history"):
         assert_frame_equal(*(pl.read_parquet(folder / f"{table}.parquet") for folder in (undisturbed, out)))
     assert not leftovers(tmp_path)

@@ -67,7 +67,7 @@ def test_the_tutorial_runs_from_its_second_step(tmp_path, monkeypatch):
     ran = [line for line in commands(page) if line[0] == "ser-batch" and line[1] != "--version"]
     assert [line[1] for line in ran] == ["synth", "score", "inspect", "score"]
     for line in ran:
-        shorter = ["--jobs", "1"] if line[1] == "score" else []
+        shorter = {"synth": ["--actors", "1"], "score": ["--jobs", "1"]}.get(line[1], [])
         result = CliRunner().invoke(cli, [*line[1:], *shorter], catch_exceptions=False)
         assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
     names: dict[str, object] = {}

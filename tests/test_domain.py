@@ -1,9 +1,9 @@
 """What is speech and what is not: the sounds that are made, what is learned from them, and what a model keeps of it."""
 
-import dataclasses
 import json
 import shutil
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -244,8 +244,8 @@ def test_a_model_keeps_its_domain(kept, small_heads):
         np.random.default_rng(1).normal(0, 1, (20, size)).astype(np.float32),
         np.random.default_rng(2).normal(3, 1, (20, size)).astype(np.float32),
     )
-    assert kept(dataclasses.asdict(domain)).domain == domain
-    assert isinstance(kept(dataclasses.asdict(domain)).domain, Domain)
+    assert kept(msgspec.structs.asdict(domain)).domain == domain
+    assert isinstance(kept(msgspec.structs.asdict(domain)).domain, Domain)
     assert kept(None).domain is None
     assert load_model(small_heads).domain is None
 

@@ -221,7 +221,7 @@ def test_a_corpus_with_tables_is_unpacked_with_them_and_without_the_rest(
     archive = replace(offer(server, SPEECH, content), has_tables=True)
     assert fetch(archive).n_recordings == 3
     assert tree(tmp_path / "audio") == kept
-    assert fetch(archive) == DownloadSummary(tmp_path / "audio", 3, (), (SPEECH,))
+    assert fetch(archive) == DownloadSummary(out=tmp_path / "audio", n_recordings=3, fetched=(), already_here=(SPEECH,))
     server.files["again.zip"] = content
     with pytest.raises(DownloadError, match="nothing unpacked; expected 4 recordings, found 3"):
         fetch(replace(archive, name="again.zip", n_recordings=4))
@@ -240,7 +240,7 @@ def test_both_archives_share_one_folder_an_actor(server: Server, speech: Archive
     summary = fetch(speech, song, report=lambda *progress: seen.append(progress))
 
     audio = tmp_path / "audio"
-    assert summary == DownloadSummary(audio, 6, (SPEECH, SONG), ())
+    assert summary == DownloadSummary(out=audio, n_recordings=6, fetched=(SPEECH, SONG), already_here=())
     assert tree(audio) == recordings("01") | recordings("02")
     assert seen[0] == (SPEECH, 0, len(server.files[SPEECH]))
     assert seen[-1] == (SONG, len(server.files[SONG]), len(server.files[SONG]))
@@ -676,7 +676,7 @@ def test_every_checkpoint_has_a_fixed_revision_and_both_checksums() -> None:
 def test_weights_and_configuration_are_fetched_once(server: Server, fetch_checkpoint: Fetch, tmp_path: Path) -> None:
     folder = tmp_path / "whisper-base"
     both = ("config.json", "model.safetensors")
-    assert fetch_checkpoint() == DownloadSummary(folder, 0, both, ())
+    assert fetch_checkpoint() == DownloadSummary(out=folder, n_recordings=0, fetched=both, already_here=())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == server.files
     assert fetch_checkpoint() == DownloadSummary(folder, 0, (), both)
     assert len(server.requests) == 2

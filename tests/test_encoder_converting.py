@@ -95,7 +95,7 @@ def tokens_of(folder, name="window"):
 def test_all_outputs_of_a_small_encoder_are_those_of_hugging_face(tmp_path, name):
     """With 128 mel bands, and the final norm."""
     made = convert(hugging_face(tmp_path / "source"), tmp_path / "out", outputs=ALL_OUTPUTS)
-    found = tokens_of(made.folder, name)
+    found = tokens_of(made.out, name)
     wanted = np.load(oracle.VALUES)[f"small_{name}"]
     assert np.abs(found[oracle.places(len(found))] - wanted).max() < 2e-3
     assert (np.abs(wanted).max(axis=(0, 2)) > 1).all()
@@ -103,15 +103,15 @@ def test_all_outputs_of_a_small_encoder_are_those_of_hugging_face(tmp_path, name
 
 def test_what_is_converted_says_where_it_comes_from(tmp_path):
     made = convert(hugging_face(tmp_path / "source"), tmp_path / "deep" / "whisper-made-up")
-    spec = read_encoder_spec(made.folder)
-    assert spec == made.spec
+    spec = read_encoder_spec(made.out)
+    assert spec == made.encoder
     assert (spec.encoder, spec.license) == ("whisper-made-up", "MIT")
     assert spec.source == "https://huggingface.co/openai/whisper-made-up"
     assert spec.revision.startswith("model.safetensors with SHA-256 ")
     assert (spec.n_mels, spec.width, spec.outputs, spec.max_tokens) == (oracle.BANDS, oracle.WIDTH, (1, 2), 1500)
-    assert (made.n_blocks, made.n_bytes) == (oracle.BLOCKS, (made.folder / GRAPH_FILE).stat().st_size)
-    assert sorted(path.name for path in made.folder.iterdir()) == ["encoder.json", "encoder.onnx"]
-    assert [path.name for path in made.folder.parent.iterdir()] == ["whisper-made-up"]
+    assert (made.n_blocks, made.n_bytes) == (oracle.BLOCKS, (made.out / GRAPH_FILE).stat().st_size)
+    assert sorted(path.name for path in made.out.iterdir()) == ["encoder.json", "encoder.onnx"]
+    assert [path.name for path in made.out.parent.iterdir()] == ["whisper-made-up"]
 
 
 def test_only_the_blocks_that_are_read_are_in_the_file(tmp_path):
@@ -124,7 +124,7 @@ def test_only_the_blocks_that_are_read_are_in_the_file(tmp_path):
 
 def test_outputs_come_in_the_order_asked_for(tmp_path):
     source = hugging_face(tmp_path / "source")
-    some, reversed_ = (convert(source, tmp_path / f"{o[0]}-{o[1]}", outputs=o).folder for o in ((0, 2), (2, 0)))
+    some, reversed_ = (convert(source, tmp_path / f"{o[0]}-{o[1]}", outputs=o).out for o in ((0, 2), (2, 0)))
     assert np.array_equal(tokens_of(some), tokens_of(reversed_)[:, ::-1])
 
 
@@ -136,7 +136,7 @@ def test_names_and_kinds_of_numbers_make_no_difference(tmp_path, prefix, kind):
     given = {name: array.astype(kind) for name, array in rounded.items()}
     first = convert(hugging_face(tmp_path / "half", half), tmp_path / "first")
     second = convert(hugging_face(tmp_path / "given", given, prefix), tmp_path / "second")
-    assert first.spec.sha256 == second.spec.sha256
+    assert first.encoder.sha256 == second.encoder.sha256
 
 
 @pytest.mark.parametrize("as_file", [True, False])
@@ -144,8 +144,8 @@ def test_ctranslate2_gives_the_same_encoder(tmp_path, as_file):
     source = ctranslate2(tmp_path / "ctranslate2")
     first = convert(hugging_face(tmp_path / "source"), tmp_path / "first")
     second = convert(source / "model.bin" if as_file else source, tmp_path / "second", license="MIT", origin="here")
-    assert first.spec.sha256 == second.spec.sha256
-    assert (second.spec.source, second.spec.license) == ("here", "MIT")
+    assert first.encoder.sha256 == second.encoder.sha256
+    assert (second.encoder.source, second.encoder.license) == ("here", "MIT")
 
 
 @pytest.mark.parametrize(
@@ -310,8 +310,8 @@ def test_what_lies_in_the_way_is_kept(tmp_path):
     first = convert(source, out, outputs=(1,))
     with pytest.raises(OutputError, match=r"holds an encoder already; .* --overwrite"):
         convert(source, out, outputs=(2,))
-    assert load_encoder(out).spec == first.spec
-    assert convert(source, out, outputs=(2,), overwrite=True).spec == load_encoder(out).spec != first.spec
+    assert load_encoder(out).spec == first.encoder
+    assert convert(source, out, outputs=(2,), overwrite=True).encoder == load_encoder(out).spec != first.encoder
     (out / "notes.txt").touch()
     with pytest.raises(OutputError, match=r"holds something else \(notes.txt\)"):
         convert(source, out, overwrite=True)

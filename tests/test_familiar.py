@@ -70,7 +70,7 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
     train(
         [small_features], TrainOptions(out=tmp_path / "model", estimator="logistic", split="none"), say=lambda _: None
     )
-    assert load_model(tmp_path / "model").mfcc_domain is None
+    assert load_model(tmp_path / "model").schema.mfcc_domain is None
     assert "mfcc_domain" not in json.loads((tmp_path / "model" / "model.json").read_text())
 
 
@@ -146,6 +146,7 @@ def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_pat
     np.testing.assert_allclose(behind.tail(len(alone))[p].to_numpy()[1:], alone[p].to_numpy()[1:], atol=0.01)
 
 
+@pytest.mark.slow
 def test_real_calls_are_like_speech_and_music_is_not(shared, tmp_path):
     """With the model that `score` takes where nobody names one."""
     (tmp_path / "calls").mkdir()

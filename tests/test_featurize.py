@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -19,11 +19,13 @@ import soxr
 import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_recordings import reader_of
 
-from ser_batch.audio import reader
+from ser_batch.audio import sound
 from ser_batch.audio.perturb import changed
 from ser_batch.audio.resampling import Resampler
-from ser_batch.cli.console import Output, print_featurize
+from ser_batch.cli.console import Output
+from ser_batch.cli.summaries import print_featurize
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
@@ -113,7 +115,8 @@ one_thread = threadpoolctl.threadpool_limits.wrap(limits=1)
 
 @one_thread
 def cut(file: Path, spec: FeatureSpec, segmentation: Segmentation, *labels: LabelRow) -> list[Segment]:
-    return [segment for _, segment in segments(recording_of(file, *labels), front_end(spec), segmentation)]
+    with reader_of(file) as reader:
+        return list(segments(reader, recording_of(file, *labels), front_end(spec), segmentation))
 
 
 @one_thread
@@ -328,7 +331,7 @@ def test_any_windows_of_any_recording_hold_what_the_kernel_makes_of_their_own_sa
     samples = noise(n)[:, 0]
     file = write(tmp_path_factory.getbasetemp() / "any.wav", samples, rate)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "BLOCK_S", block / rate)
+        patch.setattr(sound, "BLOCK_S", block / rate)
         found = cut(file, SMALL, Segmentation(mode="windows", window_s=window_s, hop_s=hop_s))
 
     duration_s = n / rate
@@ -484,7 +487,7 @@ def test_labels_of_whole_clips_override_what_the_name_says_where_they_say_someth
     assert said[FEARFUL] == ("bored", "eve")
     assert said[SONG] == ("calm", "ravdess-12")
     assert said[PLAIN] == ("sad", None)
-    assert summary.emotions == {"bored": 1, "calm": 1, "sad": 1, None: 3}
+    assert (summary.emotions, summary.n_without_emotion) == ({"bored": 1, "calm": 1, "sad": 1}, 3)
 
 
 def test_a_label_of_a_clip_chooses_its_channel(tmp_path):
@@ -674,7 +677,7 @@ def test_a_repaired_recording_leaves_the_rejects(small, tmp_path):
 
     summary = run(small, tmp_path / "out")
 
-    assert (summary.n_done, summary.rejects, rejects_of(tmp_path / "out")) == (1, (), [])
+    assert (summary.n_done, summary.rejected, rejects_of(tmp_path / "out")) == (1, (), [])
     assert table(tmp_path / "out").equals(fresh(small))
 
 
@@ -688,22 +691,20 @@ def test_a_recording_that_breaks_leaves_the_table(small, tmp_path):
 
 
 def test_a_recording_that_could_not_be_opened_is_tried_again(small, tmp_path, monkeypatch):
-    real = hashlib.file_digest
-
-    def locked(stream: BinaryIO, algorithm: str) -> object:
-        if os.fsencode(stream.name).endswith(b"4.wav"):
+    def locked(file: bytes, *arguments: Any, **options: Any) -> BinaryIO:
+        if file.endswith(b"4.wav"):
             raise PermissionError(13, "Permission denied")
-        return real(stream, algorithm)
+        return open(file, *arguments, **options)  # noqa: PTH123 - pathlib knows no bytes
 
     write(small / "4.wav", noise(800, seed=4))
     with monkeypatch.context() as patch:
-        patch.setattr(hashlib, "file_digest", locked)
-        told = {reject.path: reject.message for reject in run(small, tmp_path / "out").rejects}
+        patch.setattr("ser_batch.audio.recording_file.open", locked, raising=False)
+        told = {reject.path: reject.message for reject in run(small, tmp_path / "out").rejected}
         assert told["4.wav"] == "4.wav: cannot be read (Permission denied); change its permissions or remove it"
 
     summary = run(small, tmp_path / "out")
 
-    assert (summary.n_done, [reject.path for reject in summary.rejects]) == (1, ["text.wav"])
+    assert (summary.n_done, [reject.path for reject in summary.rejected]) == (1, ["text.wav"])
     assert table(tmp_path / "out").equals(fresh(small))
 
 
@@ -862,7 +863,7 @@ def test_verify_compares_with_librosa_what_librosa_can_open(preset, corpus, tmp_
 
     summary = run(root, tmp_path / "out", preset=preset, verify=100)
 
-    n_compared, largest = summary.verified
+    n_compared, largest = summary.verified.n_recordings, summary.verified.largest_difference
     assert (n_compared, summary.n_segments) == (6, 8)
     assert 0 < largest <= 0.01
 
@@ -874,8 +875,8 @@ def test_verify_sees_a_wrong_number(small, tmp_path, monkeypatch):
 
     summary = run(small, tmp_path / "out", overwrite=True, verify=4)
 
-    assert summary.verified[0] == 4
-    assert summary.verified[1] == pytest.approx(0.5, abs=0.01)
+    assert summary.verified.n_recordings == 4
+    assert summary.verified.largest_difference == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_label_row_that_is_gone_takes_its_segment_along(small, tmp_path):
@@ -965,7 +966,7 @@ def variant_of(
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("segments_", ["clip", "windows", "labels"])
 def test_a_variant_is_made_of_the_samples_of_its_own_segment_and_channel(segments_, preset, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "BLOCK_S", 0.3)  # segments reach over several blocks
+    monkeypatch.setattr(sound, "BLOCK_S", 0.3)  # segments reach over several blocks
     samples = noise(22_000, 2)
     file = write(tmp_path / "audio/a.wav", samples, 11025)
     content_hash = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -1000,16 +1001,15 @@ def test_the_frames_of_speed_variants_are_as_many_more_or_fewer(tmp_path):
 
 
 def test_of_a_long_clip_the_beginning_is_changed(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "BLOCK_S", 0.4)
+    monkeypatch.setattr(sound, "BLOCK_S", 0.4)
     monkeypatch.setattr(segmenter, "LONGEST_VARIANT_S", 1.0)
     samples = noise(24_000)
     file = write(tmp_path / "a.wav", samples)
 
-    found = segments(
-        recording_of(file), front_end(TELEPHONE), Segmentation(), variants=Variants(names=("clean", "level-6"), seed=7)
-    )
+    variants = Variants(names=("clean", "level-6"), seed=7)
+    with reader_of(file) as reader:
+        clean, quieter = segments(reader, recording_of(file), front_end(TELEPHONE), Segmentation(), variants=variants)
 
-    clean, quieter = (segment for _, segment in found)
     np.testing.assert_array_equal(clean.features, mfcc_by_kernel(samples[:, 0]))
     expected = variant_of(samples[:8000, 0], 8000, "level-6", content_hash="", place="0/0")
     np.testing.assert_array_equal(quieter.features, expected)
@@ -1060,10 +1060,10 @@ def test_segments_are_counted_once_by_emotion_and_told_with_their_variants(small
     summary = run(small, tmp_path / "varied", labels=labels, variants="gsm,level-6,room")
     print_featurize(summary, Output())
 
-    assert (summary.n_segments, summary.n_variants) == (12, 3)
-    assert summary.emotions == {"sad": 2, None: 2}
+    assert (summary.n_rows, summary.n_segments, summary.n_variants) == (12, 4, 3)
+    assert (summary.emotions, summary.n_without_emotion) == ({"sad": 2}, 2)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].endswith("varied: 4 segments of 5 recordings in 3 variants")
+    assert printed[0].endswith("varied: 4 segments from 5 recordings in 3 variants")
     assert printed[1] == "emotions: sad 2, unknown 2"
 
 
@@ -1115,8 +1115,8 @@ def test_a_label_without_a_sample_rejects_its_recording_whatever_the_variants(st
 def test_verify_compares_the_clean_rows_and_wants_some(small, tmp_path):
     summary = run(small, tmp_path / "varied", variants="level-20,clean,gsm", verify=100)
 
-    assert summary.verified[0] == 4
-    assert 0 < summary.verified[1] <= 0.01
+    assert summary.verified.n_recordings == 4
+    assert 0 < summary.verified.largest_difference <= 0.01
     with pytest.raises(UsageError, match=r"--verify .*add clean to --variants"):
         run(small, tmp_path / "new", variants="level-20,gsm", verify=1)
     assert not (tmp_path / "new").exists()
@@ -1129,7 +1129,7 @@ def test_verify_compares_the_clean_rows_and_wants_some(small, tmp_path):
 def speaking(tmp_path_factory):
     """A made-up voice for 1.6 s and 6.4 s with 3 s between, and a line that only hisses."""
     root = tmp_path_factory.mktemp("speaking")
-    clips = sorted(synth(root / "clips", actors=1, repetitions=1, sampling_rate=8000).folder.rglob("*.wav"))
+    clips = sorted(synth(root / "clips", actors=1, repetitions=1, sampling_rate=8000).out.rglob("*.wav"))
     # without the silence at their ends
     voice = np.concatenate([soundfile.read(clip, dtype="float32")[0][800:-800] for clip in clips[:9]])
     call = np.zeros(13 * 8000, dtype=np.float32)

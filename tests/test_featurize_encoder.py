@@ -158,7 +158,7 @@ def test_of_mfccs_spec_json_and_run_json_know_no_encoder(corpus, tmp_path):
 def made(tmp_path: Path, samples: np.ndarray, rate: int = 8000, **options: object) -> pl.DataFrame:
     write(tmp_path / "audio/a.wav", samples, rate, subtype="PCM_16")
     summary = run(tmp_path / "audio", tmp_path / "out", **options)
-    assert not summary.rejects
+    assert not summary.rejected
     frame = frame_of(tmp_path / "out")
     assert np.isfinite(frame["embedding"].to_numpy()).all()
     return frame
@@ -338,13 +338,13 @@ def altered(folder: Path, **changes: object) -> Path:
 def test_the_work_that_is_sent_names_a_shipped_encoder_and_finds_it_there(tmp_path, monkeypatch):
     (tmp_path / NAME).mkdir()  # in a worker's working folder; it is not asked for
     monkeypatch.chdir(tmp_path)
-    work = FeaturizeWork(tmp_path / "out", "d", spec(), Segmentation(), encoder_place=NAME)
+    work = FeaturizeWork(tmp_path / "out", "d", spec(), Segmentation(), encoder=NAME)
     sent = pickle.dumps(work)
     assert str(shipped_encoders()[NAME]).encode() not in sent
     received = pickle.loads(sent)
     assert received == work
     received.prepare()
-    assert front_end(received.spec, received.encoder_place).sampling_rate == 16_000
+    assert front_end(received.spec, received.encoder).sampling_rate == 16_000
 
 
 def test_a_worker_whose_encoder_is_another_one_says_so():
@@ -364,14 +364,15 @@ from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.walk import walk
 from ser_batch.featurization import FeaturizeWork
 from ser_batch.runs.ledger import Shard
+from ser_batch.runs.worker import do_shard
 folder = Path({str(tmp_path)!r})
 (folder / "out" / "_meta" / "ledger").mkdir(parents=True)
 if {made_of!r} == "mfcc":
     work = FeaturizeWork(folder / "out", "d", PRESETS["wideband"], Segmentation())
 else:
     spec = encoder.read_spec(encoder.find({made_of!r}))
-    work = FeaturizeWork(folder / "out", "d", spec, Segmentation(), encoder_place={made_of!r})
-summary = work(Shard("part-000001", walk(folder / "audio").recordings))
+    work = FeaturizeWork(folder / "out", "d", spec, Segmentation(), encoder={made_of!r})
+summary = do_shard(work, Shard("part-000001", walk(folder / "audio").recordings))
 assert summary.n_rows == 1 and summary.n_rejects == 0, summary
 import sys
 print("\\n".join(sys.modules))

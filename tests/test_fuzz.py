@@ -26,19 +26,24 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from made_recordings import reader_of
+from model_json import MINIMAL, schema
 
-from ser_batch.audio.reader import AudioReader
-from ser_batch.cli.console import Output, _print_model
-from ser_batch.config.features import FeatureSpec, canonical_json
+from ser_batch.cli.console import Output
+from ser_batch.cli.summaries import print_model
+from ser_batch.config.features import FeatureSpec
 from ser_batch.config.job import read_job
-from ser_batch.config.option_values import RawFormat
+from ser_batch.config.option_values import RawFormat, ReaderSettings
+from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.known_corpora import CORPORA, parse_name
 from ser_batch.corpus.labels import OUR_LABELS, join_labels
 from ser_batch.corpus.manifest import Metadata, Recording
 from ser_batch.errors import InputError, ModelError, RecordingError, SerBatchError, UsageError
-from ser_batch.model.folder import load_model, model_id_of, network_contents
+from ser_batch.model.folder import load_model, network_contents
+from ser_batch.model.schema import model_id_of
 from ser_batch.network.keras_file import read_saved
 from ser_batch.report.pages import write_page
+from ser_batch.scoring.summary import ModelSummary
 
 MINUTES = float(os.environ.get("SER_BATCH_FUZZ_MINUTES", "0"))
 HANG_S = 30
@@ -230,7 +235,7 @@ KEYS = ["epochs", "jobs", "window", "hop", "limit", "seed", "seeds", "since", "r
 KEYS += [
     "max_duration",
     "channel_roles",
-    "roles",
+    "only",
     "variants",
     "labels",
     "model",
@@ -343,7 +348,7 @@ def sounds():
 def read_recording(file: Path, raw_format: str | None) -> None:
     said = RawFormat.parse(raw_format) if raw_format else None
     try:
-        with AudioReader(os.fsencode(file), file.name, said, max_duration_s=60) as reader:
+        with reader_of(file, settings=ReaderSettings(said, 60)) as reader:
             assert 1 <= reader.sound.n_channels <= 64
             assert 1000 <= reader.sound.sampling_rate <= 768_000
             for block in reader.blocks():
@@ -384,13 +389,8 @@ def test_recordings_of_random_bytes(tmp_path):
 
 SPEC = FeatureSpec(n_mfcc=4, n_mels=8, n_frames=10)
 FIGURES = {"uar": 0.5, "accuracy": 0.5, "macro_f1": 0.5, "weighted_f1": 0.5, "ece": 0.1, "n": 9}
-TOLD = {
-    "schema_version": 1,
-    "description": "A network.",
-    "recipe": "published",
-    "epochs": 1,
-    "seed": 0,
-    "split": "speaker",
+TOLD = MINIMAL | {
+    "segmentation": [Segmentation().to_dict()],
     "labels": list(LABELS),
     "feature_spec": SPEC.to_dict(),
     "feature_spec_hash": SPEC.digest(),
@@ -410,12 +410,13 @@ TOLD = {
         "description": "Measured.",
         "seeds": [0, 1],
         "intervals": {"uar": [0.4, 0.6]},
-        "conditions": {"clean": FIGURES},
-        "held_out_corpora": {"d": {**FIGURES, "labels": list(LABELS), "conditions": {"clean": 0.5}}},
+        "conditions": {"clean": {"accuracy": 0.5, "uar": 0.5}},
+        "held_out_corpora": {
+            "d": {"accuracy": 0.5, "uar": 0.5, "n": 9, "labels": list(LABELS), "conditions": {"clean": 0.5}}
+        },
     },
     "license": "",
-    "init": {"model_id": "0", "labels": ["sad"], "license": None, "training": {"datasets": ["e"]},
-             "recipe": "published"},
+    "init": {"model_id": "0", "labels": ["sad"], "license": "", "training": MINIMAL["training"], "recipe": "published"},
     "init_name": "other",
     "versions": {"numpy": "2"},
     "created": "today",
@@ -472,8 +473,8 @@ def write_model(folder: Path, values: dict, content: bytes, name: str, *, conten
         complete["files"] = complete["files"] | {name: hashlib.sha256(content).hexdigest()}
     if contents is not None and complete.get("model_id") == "":
         try:
-            complete["model_id"] = model_id_of(contents, json.loads(canonical_json(complete)))
-        except ValueError:
+            complete["model_id"] = model_id_of(contents, schema(complete | {"model_id": "0" * 16}))
+        except (ValueError, UsageError):
             complete["model_id"] = "0" * 16
     (folder / "model.json").write_text(json.dumps(complete), encoding="utf-8")
 
@@ -486,13 +487,13 @@ def use(folder: Path, capsys) -> bool:
     except ModelError as error:
         check_told(error, folder.name)
         return False
-    _ = model.spec, model.lowest_rate, model.cross_corpus, model.normalize
+    _ = model.spec, model.lowest_rate, model.cross_corpus, model.regimes
     mfcc = np.zeros((2, model.spec.n_frames, model.spec.n_mfcc), dtype=np.float32)
     probabilities = predict(mfcc, np.array([model.spec.n_frames, 1]))
     assert probabilities.shape == (2, len(model.labels))
-    if model.mfcc_domain is not None:
-        model.mfcc_domain.distance(mfcc, np.array([model.spec.n_frames, 1]))
-    _print_model(model, Output())
+    if model.schema.mfcc_domain is not None:
+        model.schema.mfcc_domain.distance(mfcc, np.array([model.spec.n_frames, 1]))
+    print_model(ModelSummary.of(model), Output())
     assert capsys.readouterr().out.replace("\n", "").isprintable()
     write_page(folder, folder / "page.html")
     page = (folder / "page.html").read_text(encoding="utf-8")
@@ -611,14 +612,14 @@ def test_estimators(kind, tmp_path, capsys, estimators, monkeypatch):
     monkeypatch.setattr("ser_batch.model.folder.DEFAULT_MODEL", "research")
     with zipfile.ZipFile(io.BytesIO(estimators[kind])) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    schema = json.loads(members["schema.json"])
+    skops_schema = json.loads(members["schema.json"])
     arrays = sorted(name for name in members if name.endswith(".npy"))
-    values = {**TOLD, "estimator": kind, "scaler": None, "temperature": None, "model_id": "", "files": {}}
+    values = {**TOLD, "estimator": kind, "scaler": None, "model_id": "", "files": {}}
     write_model(tmp_path, values, estimators[kind], "estimator.skops", contents=estimators[kind])
     assert use(tmp_path, capsys)
 
     def check_estimator(edits, which: int, changes, of_schema) -> None:
-        edited = schema
+        edited = skops_schema
         for path, new, drop in edits:
             edited = replaced(edited, path, new, drop=drop)
         name = arrays[which % len(arrays)]

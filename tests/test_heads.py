@@ -442,10 +442,10 @@ def test_a_model_that_was_altered_is_refused(small, tmp_path):
     run([made_features(tmp_path / "a")], tmp_path / "model", split="none", epochs=1)
     values = values_of(tmp_path / "model")
     for change, told in (
-        ({"temperature_of_calls": 0}, "temperature_of_calls is 0; expected a number above 0"),
-        ({"temperature_without_reference": None}, "temperature_without_reference is null"),
-        ({"recipe": "robust"}, "recipe is 'robust', and feature_spec that of embeddings"),
-        ({"feature_spec": {"encoder": "toy"}}, "feature_spec: encoder: Object missing required field"),
+        ({"temperature_of_calls": 0}, "temperature_of_calls is 0; expected a number > 0"),
+        ({"temperature_without_reference": None}, "no temperature of heads"),
+        ({"recipe": "robust"}, "recipe is robust, and feature_spec that of embeddings"),
+        ({"feature_spec": {"encoder": "toy"}}, "no feature_spec.source"),
     ):
         write_json(tmp_path / "model" / "model.json", values | change)
         with pytest.raises(ModelError, match=told):

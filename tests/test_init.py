@@ -5,11 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from model_json import MINIMAL, SAVED, schema
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.features import FeatureSpec
@@ -178,7 +180,7 @@ def test_the_same_command_again_does_nothing_also_where_the_first_model_was_move
 def test_a_model_that_started_elsewhere_is_another_one(options, calls, tuned, small_model, monkeypatch):
     if options:
         start = load_start(TrainOptions(init=str(small_model)))
-        other = dataclasses.replace(start.model, values={**start.model.values, "model_id": "0123456789abcdef"})
+        other = Model(start.model.folder, msgspec.structs.replace(start.model.schema, model_id="0123456789abcdef"))
         monkeypatch.setattr("ser_batch.training.run.load_start", lambda _: dataclasses.replace(start, model=other))
     was = values_of(tuned)["init"]["model_id"]
     now = "'0123456789abcdef'" if options else "None"
@@ -256,19 +258,35 @@ def test_the_recipe_of_the_first_model_decides_epochs_variants_and_network(calls
 # --- what was heard before, whose license -------------------------------------------------------------------------
 
 
+TRAINING = MINIMAL["training"]
+MADE = MINIMAL | SAVED | {
+    "labels": ["a"],
+    "feature_spec": FeatureSpec().to_dict(),
+    "feature_spec_hash": FeatureSpec().digest(),
+    "scaler": {"mean": [0.0] * 40, "scale": [1.0] * 40},
+}  # fmt: skip
+INIT = {"model_id": "0", "recipe": "published", "labels": ["a"], "training": TRAINING, "license": ""}
+
+
 def start_with(values):
     network = numpy_inference.Network.__new__(numpy_inference.Network)
-    return Start("name", Model(Path("name"), {"labels": ["a"], "recipe": "published", **values}), network)
+    return Start("name", Model(Path("name"), schema(MADE | values)), network)
 
 
 @pytest.mark.parametrize(
     ("values", "heard"),
     [
-        ({"training": {"datasets": ["calls_2023"]}, "license": ""}, ()),
-        ({"training": {"datasets": ["calls"]}, "license": ""}, ("calls",)),
-        ({"training": {"datasets": ["x"], "corpora": {"ravdess": {"n_rows": 1}}}, "license": ""}, ("ravdess",)),
-        ({"training": {"datasets": ["x"]}, "license": LICENCE}, ("ravdess",)),
-        ({"init": {"training": {"datasets": ["calls"]}, "license": LICENCE}}, ("calls", "ravdess")),
+        ({"training": TRAINING | {"datasets": ["calls_2023"]}}, ()),
+        ({"training": TRAINING | {"datasets": ["calls"]}}, ("calls",)),
+        ({"training": TRAINING | {"corpora": {"ravdess": {"n_rows": 1, "labels": ["a"]}}}}, ("ravdess",)),
+        ({"license": LICENCE}, ("ravdess",)),
+        (
+            {
+                "init": INIT | {"training": TRAINING | {"datasets": ["calls"]}, "license": LICENCE},
+                "init_name": "before",
+            },
+            ("calls", "ravdess"),
+        ),
         ({}, ()),
     ],
 )
@@ -332,8 +350,9 @@ def test_features_of_another_spec_are_refused_by_field_with_the_command(small_va
 
 def test_a_spec_of_no_preset_has_no_command(small_model):
     start = load_start(TrainOptions(init=str(small_model)))
-    spec = FeatureSpec(n_mels=100).to_dict()
-    own = dataclasses.replace(start, model=dataclasses.replace(start.model, values={"feature_spec": spec}))
+    spec = FeatureSpec(n_mels=100)
+    changed = msgspec.structs.replace(start.model.schema, feature_spec=spec, feature_spec_hash=spec.digest())
+    own = dataclasses.replace(start, model=Model(start.model.folder, changed))
     with pytest.raises(InputError, match=r"n_mels is 128 and was 100; no preset of this version"):
         own.check_spec(FeatureSpec())
 

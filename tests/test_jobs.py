@@ -64,6 +64,7 @@ def test_demo(folder, root):
     run(root / "jobs/demo.toml", "train.epochs=1", "featurize.jobs=1", "score.jobs=1")
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_ravdess_published(folder, root):
     output = run(root / "jobs/ravdess-published.toml", "train.epochs=1", "featurize.jobs=1")
     assert "weighted_avg" in output
@@ -124,6 +125,7 @@ def test_models_that_may_be_used_are_tried_on_corpora_they_never_heard(name, rec
     assert "| ravdess |" in Path(f"model-{name}/MODEL_CARD.md").read_text()
 
 
+@pytest.mark.slow  # as the models above, with more corpora
 @pytest.mark.usefixtures("small_networks")
 def test_each_corpus_is_held_out(folder, root):
     as_other_corpora()
@@ -137,6 +139,7 @@ def test_each_corpus_is_held_out(folder, root):
     assert set(three["metrics"]["held_out_corpora"]) == {"ravdess", "crema-d", "emodb"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_networks")
 def test_ravdess_heads(folder, root):
     as_other_corpora()
@@ -145,6 +148,7 @@ def test_ravdess_heads(folder, root):
     assert set(regimes["regime"]) >= {"none", "alone", "balanced"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_networks")
 def test_crema_d_speakers(folder, root):
     as_other_corpora()
@@ -162,7 +166,7 @@ def test_nightly_calls(folder, root):
     soundfile.write("calls/new.wav", np.random.default_rng(1).normal(0, 0.05, (8000 * 7, 2)), 8000)
     output = run(root / "jobs/nightly-calls.toml", "score.jobs=1")
     assert "1 recordings in" in output
-    assert "2 were done already" in output
+    assert "2 already up to date" in output
     assert pl.read_parquet("preds.parquet")["path"].n_unique() == 3
 
 

@@ -1,18 +1,19 @@
 """The numeric kernel against librosa, which defines it: signals, lengths, chunks, and whole files of every kind."""
 
-import dataclasses
 import functools
 import os
 import random
 from pathlib import Path
 
 import librosa
+import msgspec
 import numpy as np
 import pytest
 import scipy.fft
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_recordings import reader_of
 
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
@@ -105,7 +106,7 @@ def test_mfccs_of_ten_minutes_are_librosas(spec):
 @pytest.mark.parametrize("level", ["absolute", "peak"])
 @pytest.mark.parametrize("top_db", [20.0, 80.0])
 def test_each_level_is_librosas_reference(level, top_db):
-    spec = dataclasses.replace(PRESETS["wideband"], level=level, top_db=top_db)
+    spec = msgspec.structs.replace(PRESETS["wideband"], level=level, top_db=top_db)
     samples = loud_end(60_000)
     assert np.abs(kernel(spec).mfcc(samples) - librosa_mfcc(samples, spec)).max() <= ALLOWED / 5
 
@@ -114,7 +115,7 @@ def test_each_level_is_librosas_reference(level, top_db):
 @given(gain_db=st.floats(-80, 20))
 def test_gain_changes_nothing_relative_to_the_peak_and_the_first_coefficient_alone_otherwise(gain_db):
     absolute = PRESETS["wideband"]
-    peak = dataclasses.replace(absolute, level="peak")
+    peak = msgspec.structs.replace(absolute, level="peak")
     samples = sine(40_000) + noise(40_000)
     louder = samples * np.float32(10 ** (gain_db / 20))
 
@@ -128,10 +129,10 @@ def test_gain_changes_nothing_relative_to_the_peak_and_the_first_coefficient_alo
 
 
 def test_the_loudest_point_is_0_db_relative_to_the_peak_even_past_the_kept_frames():
-    spec = dataclasses.replace(PRESETS["wideband"], level="peak", n_mfcc=128)
+    spec = msgspec.structs.replace(PRESETS["wideband"], level="peak", n_mfcc=128)
     samples = loud_end(400 * spec.hop_length)
-    kept = kernel(dataclasses.replace(spec, n_frames=174)).mfcc(samples)
-    everything = kernel(dataclasses.replace(spec, n_frames=401)).mfcc(samples)
+    kept = kernel(msgspec.structs.replace(spec, n_frames=174)).mfcc(samples)
+    everything = kernel(msgspec.structs.replace(spec, n_frames=401)).mfcc(samples)
     assert scipy.fft.idct(everything, norm="ortho", axis=1).max() == pytest.approx(0, abs=1e-3)
     # a product of other rows may differ in the last bits; coefficients reach 900
     np.testing.assert_allclose(kept, everything[:174], rtol=0, atol=2e-3)
@@ -243,7 +244,8 @@ def clip_mfcc(file: Path, spec: FeatureSpec) -> np.ndarray:
         mtime_ns=status.st_mtime_ns,
         metadata=Metadata(),
     )
-    ((_, segment),) = segments(recording, front_end(spec), Segmentation())
+    with reader_of(file) as reader:
+        (segment,) = segments(reader, recording, front_end(spec), Segmentation())
     return segment.features
 
 

@@ -1,11 +1,13 @@
 """The networks: what goes in and out, that a seed gives the same numbers, that NumPy gives Keras's; augmentation."""
 
 import dataclasses
+import functools
 import json
 import tracemalloc
 import zipfile
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 import scipy.fft
@@ -21,17 +23,22 @@ from ser_batch.network.keras_file import read_saved
 from ser_batch.network.numpy_inference import convolution
 from ser_batch.network.recipes import RECIPES, Augmentation
 
+# Compiling a network takes longer than all that is done with it, so most of the tests have these shapes in common, and
+# the trainings, in which the number of steps is a constant too, EPOCHS of 8 batches.
+N_FRAMES, N_MFCC, N_LABELS = 60, 40, 2
+EPOCHS = 10
+
 
 @pytest.fixture(scope="module", params=["published", "robust"])
 def model(request):
     optimization.set_seed(0)
-    return architectures.build(request.param, 174, 40, 8)
+    return architectures.build(request.param, N_FRAMES, N_MFCC, N_LABELS)
 
 
 def test_probabilities_do_not_depend_on_how_many_come_at_once(model):
-    x = np.random.default_rng(0).normal(size=(70, 174, 40)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(70, N_FRAMES, N_MFCC)).astype(np.float32)
     together = optimization.predict(model, x)
-    assert together.shape == (70, 8)
+    assert together.shape == (70, N_LABELS)
     np.testing.assert_allclose(together.sum(axis=1), 1)
     alone = np.concatenate([optimization.predict(model, x[i : i + 1]) for i in (0, 63, 64, 69)])
     np.testing.assert_array_equal(alone, together[[0, 63, 64, 69]])
@@ -55,7 +62,7 @@ class Made:
 
     is_masked = False
 
-    def __init__(self, n: int, n_frames: int = 174, n_mfcc: int = 40) -> None:
+    def __init__(self, n: int, n_frames: int = N_FRAMES, n_mfcc: int = N_MFCC) -> None:
         self.y = np.arange(n) % 2
         noise = np.random.default_rng(1).normal(size=(n, n_frames, n_mfcc))
         self.x = (noise + self.y[:, None, None] * 0.5).astype(np.float32)
@@ -72,36 +79,39 @@ class Made:
         return self.x[numbers], np.eye(2, dtype=np.float32)[self.y[numbers]]
 
 
-def fitted(name, segments, *, epochs, seed=3):
+def fitted(name, *, seed):
     history = []
+    segments = Made(64)
     optimization.set_seed(seed)
-    model = architectures.build(name, *segments.x.shape[1:], 2)
+    model = architectures.build(name, N_FRAMES, N_MFCC, N_LABELS)
     optimization.fit(
         model,
         segments,
         dataclasses.replace(RECIPES[name], batch=8),
-        epochs=epochs,
+        epochs=EPOCHS,
         seed=seed,
         on_epoch=lambda epoch, logs: history.append((epoch, logs["loss"])),
     )
     return history, optimization.predict(model, segments.x)
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """By recipe, the losses of a training and what the network then says of its segments."""
+    return functools.cache(functools.partial(fitted, seed=3))
+
+
 @pytest.mark.parametrize("name", list(RECIPES))
-def test_training_learns(name):
-    epochs = 10
-    segments = Made(64, n_frames=60)
-    history, p = fitted(name, segments, epochs=epochs)
-    assert [epoch for epoch, _ in history] == list(range(1, epochs + 1))
+def test_training_learns(name, trained):
+    history, p = trained(name)
+    assert [epoch for epoch, _ in history] == list(range(1, EPOCHS + 1))
     assert history[-1][1] < history[0][1]
-    assert (p.argmax(axis=1) == segments.y).mean() > 0.9
+    assert (p.argmax(axis=1) == Made(64).y).mean() > 0.9
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
-def test_training_repeats_bit_for_bit_and_hangs_on_the_seed(name):
-    (history, p), (again, p_again), (_, p_other) = (
-        fitted(name, Made(64, n_frames=60), epochs=2, seed=seed) for seed in (3, 3, 4)
-    )
+def test_training_repeats_bit_for_bit_and_hangs_on_the_seed(name, trained):
+    (history, p), (again, p_again), (_, p_other) = trained(name), fitted(name, seed=3), fitted(name, seed=4)
     assert history == again
     np.testing.assert_array_equal(p, p_again)
     assert np.abs(p - p_other).max() > 1e-3
@@ -111,8 +121,8 @@ def test_training_repeats_bit_for_bit_and_hangs_on_the_seed(name):
 def test_nothing_is_compiled_after_the_first_epoch(name):
     from jax import monitoring
 
-    segments = Made(70)  # two whole batches and a rest
-    model = architectures.build(name, 174, 40, 2)
+    segments = Made(70)  # eight whole batches and a rest
+    model = architectures.build(name, N_FRAMES, N_MFCC, N_LABELS)
     compiled = []
 
     def listen(event: str, duration: float, **_: object) -> None:
@@ -126,10 +136,12 @@ def test_nothing_is_compiled_after_the_first_epoch(name):
         optimization.predict(model, segments.x[:epoch])  # another number of rows each time
         counts.append(len(compiled))
 
-    optimization.fit(model, segments, RECIPES[name], epochs=3, seed=0, on_epoch=on_epoch)
+    optimization.fit(
+        model, segments, dataclasses.replace(RECIPES[name], batch=8), epochs=EPOCHS, seed=0, on_epoch=on_epoch
+    )
     monitoring.clear_event_listeners()
     assert counts[0] > 0, "the listener hears nothing, so this test would prove nothing"
-    assert counts[1:] == [counts[0]] * 2
+    assert counts[1:] == [counts[0]] * (EPOCHS - 1)
 
 
 def batches(recipe, seed, epochs, n_segments=70):
@@ -182,8 +194,8 @@ def test_a_joined_network_gives_the_mean_of_its_members():
     networks = []
     for seed in (1, 2):
         optimization.set_seed(seed)
-        networks.append(with_random_statistics(architectures.build("robust", 60, 13, 3)))
-    x = np.random.default_rng(0).normal(size=(9, 60, 13)).astype(np.float32)
+        networks.append(with_random_statistics(architectures.build("robust", N_FRAMES, N_MFCC, N_LABELS)))
+    x = np.random.default_rng(0).normal(size=(9, N_FRAMES, N_MFCC)).astype(np.float32)
     one, other = (optimization.predict(network, x) for network in networks)
     assert np.abs(one - other).max() > 0.05, "the members agree, so this test would prove nothing"
     joined = architectures.join("robust", networks)
@@ -194,16 +206,17 @@ def test_a_joined_network_gives_the_mean_of_its_members():
 
 
 def test_one_network_is_joined_to_itself():
-    model = architectures.build("robust", 60, 13, 3)
+    model = architectures.build("robust", N_FRAMES, N_MFCC, N_LABELS)
     assert architectures.join("robust", [model]) is model
 
 
 @pytest.mark.parametrize(("name", "members"), [("published", 1), ("robust", 1), ("robust", 2)])
 def test_a_configuration_does_not_hang_on_what_was_built_before(name, members):
-    configuration = architectures.build(name, 60, 13, 3, members=members).get_config()
+    configuration = architectures.build(name, N_FRAMES, N_MFCC, N_LABELS, members=members).get_config()
     keras.layers.Dense(3)
-    architectures.build("published", 60, 13, 3)
-    assert json.dumps(architectures.build(name, 60, 13, 3, members=members).get_config()) == json.dumps(configuration)
+    architectures.build("published", N_FRAMES, N_MFCC, N_LABELS)
+    again = architectures.build(name, N_FRAMES, N_MFCC, N_LABELS, members=members).get_config()
+    assert json.dumps(again) == json.dumps(configuration)
 
 
 # --- NumPy instead of Keras ---------------------------------------------------------------------------------------
@@ -224,8 +237,7 @@ def with_random_statistics(model):
         ("published", 1, (174, 40, 8)),
         ("published", 1, (173, 13, 2)),
         ("robust", 1, (174, 40, 8)),
-        ("robust", 1, (173, 13, 2)),
-        ("robust", 2, (171, 13, 3)),
+        ("robust", 2, (173, 13, 2)),
     ],
 )
 def test_numpy_gives_what_keras_gives(name, members, shape, tmp_path):
@@ -466,7 +478,7 @@ def test_whatever_is_changed_padding_is_zero_frames_fit_the_segment_and_the_seed
 
 @pytest.mark.parametrize("ratio_db", [0.0, 15.0])
 def test_noise_adds_power_to_all_bands_as_far_below_the_segment_as_was_asked_for(ratio_db):
-    spec = dataclasses.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
+    spec = msgspec.structs.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
     mfcc, counts = segments_of([50] * 20 + [25] * 20, spec=spec)
     changes = dataclasses.replace(NOTHING, noise_share=1, noise_db=(ratio_db, ratio_db))
     out, _ = augmented(mfcc, counts, changes, spec, np.random.default_rng(0))
@@ -506,7 +518,7 @@ def test_warps_are_the_identity_at_no_warp():
 
 @pytest.mark.parametrize("center", [12, 25, 40])
 def test_a_warp_moves_a_peak_of_the_spectrum_along_the_mel_axis(center):
-    spec = dataclasses.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
+    spec = msgspec.structs.replace(SMALL, n_mfcc=SMALL.n_mels)  # all that the spectrum holds
     log_mel = np.exp(-0.5 * ((np.arange(spec.n_mels) - center) / 2.5) ** 2)
     warped = scipy.fft.dct(log_mel, norm="ortho") @ warp_matrices(spec, 0.2)
     bands = np.arange(spec.n_mels)

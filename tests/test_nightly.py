@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -19,8 +20,8 @@ from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.manifest import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurization import FeaturizeWork, featurize
-from ser_batch.runs.ledger import cuts_digest, labels_digest
-from ser_batch.runs.planning import plan_run
+from ser_batch.runs.ledger import LedgerEntry
+from ser_batch.runs.store import plan_run
 from ser_batch.scoring.run import score
 
 HOUR_S = 3600
@@ -99,7 +100,7 @@ def test_a_night_with_nothing_new_leaves_the_tables_as_they_are(night):
     audio, out = night
     before = times(out)
     again = run(audio, out)
-    assert (again.n_done, again.n_up_to_date, len(again.rejects)) == (0, 4, 1)
+    assert (again.n_done, again.n_up_to_date, len(again.rejected)) == (0, 4, 1)
     assert times(out) == before
     assert (again.n_segments, again.n_calls, again.done_s) == (3, 3, 0.0)
     assert again.audio_s == pytest.approx(3.0)
@@ -282,7 +283,7 @@ def test_since_comes_before_the_limit(night):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_of_nothing_is_refused(limit):
-    with pytest.raises(UsageError, match=rf"--limit {limit}; expected 1 or more"):
+    with pytest.raises(UsageError, match=rf"--limit {limit}; expected a whole number, 1 or more"):
         FeaturizeOptions(limit=limit)
 
 
@@ -291,8 +292,7 @@ def recording(name: str, *labels: LabelRow, mtime_ns: int = 5) -> Recording:
 
 
 def entry(of: Recording, **changes):
-    known = {"content_hash": "h", "size": 1, "mtime_ns": 5, "labels": labels_digest(of)}
-    return known | {"cuts": cuts_digest(of, timed=True)} | changes
+    return msgspec.structs.replace(LedgerEntry.of(of, "h", timed=True), **changes)
 
 
 def planned(recordings, done, **options):
@@ -331,10 +331,10 @@ def test_the_last_lines_tell_what_is_left_and_how_fast_it_was(night):
     result = CliRunner().invoke(cli, [*arguments, "--limit", "1"])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()[-3:]
-    assert lines[0] == "older: 1 recordings are not done, they were modified before --since"
-    assert lines[1] == "left: 1 recordings beyond --limit; the same command goes on with them"
-    assert lines[2].startswith("done: 1 recordings in ")
-    assert " times real time, 4 were done already; 0.00 h of audio in all, 1 rejected" in lines[2]
+    assert lines[0] == "skipped: 1 recording, not modified since --since"
+    assert lines[1] == "left: 1 recording beyond --limit; run again to continue"
+    assert lines[2].startswith("done: 1 recording in ")
+    assert " times real time), 4 already up to date; 0.00 h of audio in total, 1 rejected" in lines[2]
     assert CliRunner().invoke(cli, [*arguments, "--limit", "0"]).exit_code == 2
     assert CliRunner().invoke(cli, [*arguments[:-1], "soon"]).exit_code == 2
 

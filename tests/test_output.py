@@ -14,13 +14,14 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from make_docs import SUMMARIES
 
 from ser_batch.cli import app
 from ser_batch.cli.app import commands_of
 from ser_batch.cli.commands import cli
 from ser_batch.cli.console import Output, colored
-from ser_batch.cli.summaries import RESULT_KEYS
 from ser_batch.download import RELEASES, DownloadSummary
+from ser_batch.summary import json_fields
 
 PROGRAM = "from ser_batch.cli.commands import main; main()"
 
@@ -51,7 +52,7 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
     def fetch(out, *, release, url, report):
         assert (release, url) == (RELEASES["ravdess"], None)
         report("Audio.zip", 5, 10)
-        return DownloadSummary(out, 1440, ("Audio.zip",), ())
+        return DownloadSummary(out=out, n_recordings=1440, fetched=("Audio.zip",), already_here=())
 
     monkeypatch.setattr("ser_batch.download.download_corpus", fetch)
     first = ("synth", "featurize", "train", "score")  # what one makes the next one takes
@@ -80,15 +81,15 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
         if name == "export" and 'pip install "ser-batch[onnx]"' in err:
             continue  # tests/test_export.py has what can be tried without the extra
         assert status == 0, err
-        assert list(json.loads(out)) == list(RESULT_KEYS[name]), name
+        assert list(json.loads(out)) == list(json_fields(SUMMARIES[name])), name
         assert out.count("\n") == 1
         if name == "download":
             assert "Audio.zip: 0 of 0 MB" in err
         if name == "run":
             assert [list(step) for step in json.loads(out)["steps"]] == [
-                ["command", *RESULT_KEYS[step["command"]]] for step in json.loads(out)["steps"]
+                ["command", *json_fields(SUMMARIES[step["command"]])] for step in json.loads(out)["steps"]
             ]
-    assert RESULT_KEYS.keys() == commands.keys()
+    assert SUMMARIES.keys() == commands.keys()
 
 
 def test_the_object_of_score_says_what_the_lines_say(folder):
@@ -102,7 +103,7 @@ def test_the_object_of_score_says_what_the_lines_say(folder):
     assert told["n_segments"] == 5
     assert told["n_rejected"] == 1
     assert (told["n_done"], told["n_up_to_date"]) == (0, 6)
-    assert f"preds.parquet: {told['n_segments']} segments of {told['n_recordings']} recordings" in lines
+    assert f"preds.parquet: {told['n_segments']} segments from {told['n_recordings']} recordings" in lines
     assert told["model"]["model_id"] in lines
     assert all(Path(told[name]).is_file() for name in ("out", "calls", "report", "page", "rejects"))
     assert sum(row["n_predicted"] or 0 for row in told["labels"]) <= 5
@@ -133,7 +134,7 @@ def test_quiet_keeps_warnings_and_rejects(folder):
     ]
     _, loud_out, loud_err = run("featurize", "calls", "--jobs", 1)
     assert "5 segments" in loud_out
-    assert "passed over: 1 other files (1 .txt)" in loud_err
+    assert "skipped 1 non-audio file (.txt)" in loud_err
 
 
 def test_quiet_training_says_nothing(small_features, tmp_path):
@@ -178,7 +179,7 @@ def test_json_takes_any_value():
         Output.current().result(values)
 
     result = CliRunner().invoke(say, ["--json"])
-    assert json.loads(result.stdout) == {"path": "a\\xff\x1b\x9b", "number": None, "None": [1, True, None]}
+    assert json.loads(result.stdout) == {"path": "a\\xff\x1b\x9b", "number": None, "null": [1, True, None]}
     assert result.stdout.rstrip("\n").isprintable()
     assert result.stdout.isascii()
     assert CliRunner().invoke(say).stdout == ""
@@ -248,7 +249,7 @@ def test_elsewhere_nothing_is_drawn(folder):
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_a_fault_of_the_program_says_where(tmp_path, verbose):
+def test_an_internal_error_says_where(tmp_path, verbose):
     program = (
         "import ser_batch.synth\n"
         "def fail(*_, **__): raise KeyError('mu\\x1bte')\n"
@@ -260,18 +261,18 @@ def test_a_fault_of_the_program_says_where(tmp_path, verbose):
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "ser-batch: a fault in the program: KeyError:" in done.stderr
+    assert "ser-batch: internal error: KeyError:" in done.stderr
     assert "\x1b" not in done.stderr
     assert ("Traceback" in done.stderr) == verbose
 
 
-def test_a_reader_that_goes_away_is_no_fault(folder):
+def test_a_reader_that_goes_away_is_no_error(folder):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "inspect", "open"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdout.close()
     assert process.wait(timeout=60) == 1
-    assert b"fault" not in process.stderr.read()
+    assert b"error" not in process.stderr.read()
     process.stderr.close()
 
 

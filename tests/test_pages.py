@@ -13,10 +13,10 @@ from ser_batch.config.features import FeatureSpec
 from ser_batch.report.calibration import coverage_table, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import confusion
+from ser_batch.report.model_page import PUBLISHED
 from ser_batch.report.pages import write_page
 from ser_batch.report.predictions import predictions_report
 from ser_batch.report.regimes import regimes_metrics, regimes_table
-from ser_batch.report.texts import PUBLISHED
 from ser_batch.tables.parquet import rows_table, write_frame, write_table
 from ser_batch.tables.schemas import (
     NEGATIVE,

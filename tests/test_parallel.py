@@ -19,15 +19,16 @@ import pytest
 import soundfile
 from made_recordings import recordings_of
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import RecordingError
 from ser_batch.featurization import featurize
 from ser_batch.runs.ledger import Shard
 from ser_batch.runs.part_writer import MAIN, ROWS_A_GROUP, Rows
-from ser_batch.runs.run import run_shards
+from ser_batch.runs.run import runner
 from ser_batch.runs.store import Store, StoreSummary
-from ser_batch.runs.worker import Work
+from ser_batch.runs.worker import Work, do_shard
 from ser_batch.storage.atomic import TEMPORARY_MARK
 from ser_batch.tables.parquet import read_parts
 from ser_batch.tables.schemas import KEY
@@ -51,7 +52,7 @@ class CountingWork(Work):
     def schemas(self) -> Mapping[str, pa.Schema]:
         return {MAIN: SCHEMA, "calls": CALLS}
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
         n_rows, _, fate = Path(os.fsdecode(recording.file)).read_text().partition(" ")
         for number in range(int(n_rows)):
             yield MAIN, dict(zip(SCHEMA.names, (recording.path, number + 1.0, number), strict=True))
@@ -67,10 +68,12 @@ class CountingWork(Work):
 
 
 def do(work: CountingWork, recordings: list[Recording], *, jobs: int = 1, shard_size: int = 64) -> StoreSummary:
+    options = RunOptions(jobs=jobs)
     store = Store(work.folder, {"root": "here"}, overwrite=False)
-    plan = store.plan(recordings, work, prune=False)
-    shards = store.shards(plan.todo, RunOptions(jobs=1, shard_size=shard_size))
-    run_shards(work, shards, jobs=jobs, title="count")
+    plan = store.plan(recordings, work, options)
+    shards = store.shards(plan.todo, shard_size=shard_size, n_workers=1)
+    with runner(options) as run:
+        run.do_shards(work, shards, title="count")
     return store.finish(())
 
 
@@ -112,15 +115,15 @@ def test_rejects_of_a_broken_decoder_are_not_worked_on_again_until_they_change(t
     do(work, recordings_of(tmp_path, {"a": "1500 breaks", "b": "3"}))
     store = Store(tmp_path / "out", {"root": "here"}, overwrite=False)
 
-    assert store.plan(recordings_of(tmp_path, {"a": "1500 breaks", "b": "3"}), work, prune=False).todo == ()
-    (repaired,) = store.plan(recordings_of(tmp_path, {"a": "1501", "b": "3"}), work, prune=False).todo
+    assert store.plan(recordings_of(tmp_path, {"a": "1500 breaks", "b": "3"}), work, RunOptions()).todo == ()
+    (repaired,) = store.plan(recordings_of(tmp_path, {"a": "1501", "b": "3"}), work, RunOptions()).todo
     assert repaired.path == "a"
 
 
 def test_a_part_holds_all_rows_in_order_over_the_edges_of_row_groups(tmp_path):
     recordings = recordings_of(tmp_path, {"a": "1234", "b": "40", "c": "700"})
     Store(tmp_path / "out", {}, overwrite=False)
-    CountingWork(tmp_path / "out")(Shard("part-000001", tuple(recordings)))
+    do_shard(CountingWork(tmp_path / "out"), Shard("part-000001", tuple(recordings)))
 
     part = pq.ParquetFile(tmp_path / "out" / "part-000001.parquet")
     expected = [(name, number) for name, count in (("a", 1234), ("b", 40), ("c", 700)) for number in range(count)]
@@ -180,7 +183,7 @@ def test_shards_are_no_larger_than_asked_and_small_runs_reach_every_worker(n, jo
     recordings = recordings_of(tmp_path, {f"r{i:02d}": "1" for i in range(n)})
     store = Store(tmp_path / "out", {}, overwrite=False)
 
-    shards = store.shards(recordings, RunOptions(jobs=jobs, shard_size=shard_size))
+    shards = store.shards(recordings, shard_size=shard_size, n_workers=jobs)
 
     assert [len(shard.recordings) for shard in shards] == sizes
     assert [recording for shard in shards for recording in shard.recordings] == recordings
@@ -193,7 +196,7 @@ def test_a_shard_is_full_at_256_mb_so_that_long_calls_are_shared_out(tmp_path):
         for recording in recordings_of(tmp_path, dict.fromkeys("abcde", "1"))
     ]
 
-    shards = Store(tmp_path / "out", {}, overwrite=False).shards(recordings, RunOptions(jobs=1))
+    shards = Store(tmp_path / "out", {}, overwrite=False).shards(recordings, shard_size=64, n_workers=1)
 
     assert [len(shard.recordings) for shard in shards] == [2, 2, 1]
 
@@ -291,10 +294,10 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(when, jobs, corpus, u
     _, said = process.communicate(timeout=30)
 
     assert time.monotonic() - interrupted < 5  # 2 on a machine with nothing else to do
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "Traceback" not in said
     assert "KeyboardInterrupt" not in said
-    assert "Run the same command again" in said
+    assert "run the same command to resume" in said
     assert not leftovers(out)
     assert not lives_on(process.pid)
     assert len(list(out.glob("part-*.parquet"))) < 5
@@ -304,7 +307,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(when, jobs, corpus, u
         again = start(corpus, out, *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         shown, _ = again.communicate(timeout=60)
         assert again.returncode == 0
-        assert f"{already} were done already" in shown
+        assert f"{already} already up to date" in shown
         assert rows(out).equals(rows(undisturbed))
 
 
@@ -342,11 +345,12 @@ from ser_batch.corpus.walk import walk
 from ser_batch.featurization import FeaturizeWork
 from ser_batch.runs.ledger import Shard
 from ser_batch.runs.store import Store
+from ser_batch.runs.worker import do_shard
 out = Path({str(tmp_path / "out")!r})
 recordings = walk(Path({str(corpus / "0.wav")!r})).recordings
 Store(out, {{}}, overwrite=False)
 work = FeaturizeWork(out, "corpus", PRESETS["telephone"], Segmentation(mode="windows"))
-print(work(Shard("part-000001", recordings)).n_rows)
+print(do_shard(work, Shard("part-000001", recordings)).n_rows)
 heavy = "keras jax tensorflow torch sklearn numba librosa polars pandas skops rich click".split()
 print(*[name for name in heavy if name in sys.modules])
 """

@@ -86,11 +86,11 @@ def test_mfccs_cover_the_recording_and_are_around_zero(seen):
 
 def test_a_long_recording_has_as_many_columns_as_a_short_one(small_corpus, tmp_path):
     first = soundfile.read(next(iter(sorted(small_corpus.rglob("*.wav")))))[0][::2]
-    soundfile.write(tmp_path / "long.wav", np.resize(first, 20 * 60 * 8000), 8000)
+    soundfile.write(tmp_path / "long.wav", np.resize(first, 15 * 60 * 8000), 8000)
     seen = look(tmp_path / "long.wav", model="fast")
     assert len(seen.waveform["low"]) == WAVEFORM_COLUMNS
     assert len(seen.mfcc["value"]) == MFCC_COLUMNS * 40
-    # 20 minutes have 594 windows
+    # 15 minutes have 445 windows
     assert PREDICTION_COLUMNS / 2 < len(seen.predictions["label"]) / 6 <= PREDICTION_COLUMNS
     sums = pl.DataFrame(seen.predictions).group_by("start_s").agg(pl.col("probability").sum())["probability"]
     assert sums.to_numpy() == pytest.approx(1)
@@ -119,9 +119,9 @@ def test_the_command_writes_each_format(suffix, call, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_names_are_text(call, tmp_path, small_corpus):
+def test_names_are_text(tmp_path, small_corpus):
     name = "<!--<script>alert(1)&\x1b[31m.wav"
-    (tmp_path / name).write_bytes(call.read_bytes())
+    (tmp_path / name).write_bytes(min(small_corpus.rglob("*.wav")).read_bytes())
     chart = specification(look(tmp_path / name, model="fast"))
     assert chart["title"]["text"] == "<!--<script>alert(1)&\\x1b[31m.wav"
     page = rendered(chart, ".html").decode()
@@ -166,6 +166,7 @@ def test_other_formats_are_refused_before_anything_is_read(out, call, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_real_recordings(shared, tmp_path):
     clip = sorted((shared / "ravdess" / "Actor_05").iterdir())[0]
     for path in (clip, shared / "calls" / "call_40_caller.wav"):

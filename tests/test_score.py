@@ -121,9 +121,9 @@ def test_report_has_metrics_where_names_say_the_truth(small_corpus, small_model,
     summary = run(small_corpus, tmp_path / "preds.parquet", small_model)
     calls = pl.read_parquet(tmp_path / "preds.calls.parquet")
     accuracy = (calls["predicted"] == calls["emotion"]).mean()
-    assert known_truth(summary.report)
-    assert summary.report.filter(label="accuracy")["f1"].item() == pytest.approx(accuracy)
-    assert summary.report.filter(label="happy")["support"].item() == 16
+    assert known_truth(summary.labels)
+    assert summary.labels.filter(label="accuracy")["f1"].item() == pytest.approx(accuracy)
+    assert summary.labels.filter(label="happy")["support"].item() == 16
 
 
 def test_two_jobs_give_the_very_same_tables(calls, scored, small_model, tmp_path):
@@ -135,7 +135,7 @@ def test_two_jobs_give_the_very_same_tables(calls, scored, small_model, tmp_path
 
 
 def test_roles_score_only_their_channels(calls, small_model, tmp_path):
-    summary = run(calls, tmp_path / "preds.parquet", small_model, channel_roles="0=agent,1=customer", roles="agent")
+    summary = run(calls, tmp_path / "preds.parquet", small_model, channel_roles="0=agent,1=customer", only="agent")
     rows = pl.read_parquet(tmp_path / "preds.parquet")
     assert rows["role"].unique().to_list() == ["agent"]
     assert any("1 recordings have none of the channels or roles" in warning for warning in summary.warnings)
@@ -186,7 +186,7 @@ def test_labels_with_times_are_scored_as_they_stand(calls, small_model, tmp_path
         ("stereo.wav", 0, 1.0, 3.5, "angry"),
         ("stereo.wav", 0, 4.0, 6.0, "calm"),
     ]
-    assert summary.report.filter(pl.col("role").is_null(), label="accuracy")["support"].item() == 2
+    assert summary.labels.filter(label="accuracy")["support"].item() == 2
 
 
 def test_changed_labels_change_the_truth(calls, small_model, tmp_path):
@@ -223,7 +223,7 @@ def test_an_altered_model_stops_the_run_and_rejects_nobody(calls, small_model, t
         ({"window": 5.0}, UsageError, "choose --window 4.04"),
         ({"channels": "left"}, UsageError, "mix, split"),
         ({"channel_roles": "agent"}, UsageError, "0=agent,1=customer"),
-        ({"roles": "customer"}, UsageError, "--channel-roles"),
+        ({"only": "customer"}, UsageError, "--channel-roles"),
         ({"segments": "labels"}, UsageError, "--labels"),
         ({"channels": "7"}, InputError, "nothing could be scored"),
     ],

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from model_json import SAVED, trained
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
@@ -19,7 +20,7 @@ from ser_batch.errors import InputError, JobError, ModelError, OutputError, Usag
 from ser_batch.model.folder import Model, load_model
 from ser_batch.model.saving import save_model
 from ser_batch.network.heads import ChannelMean, log_prior_of
-from ser_batch.plot import plot
+from ser_batch.plot import look, plot
 from ser_batch.scoring.archive import MAX_RECORDINGS, MAX_SEGMENTS, chosen_reference, evenly, sample
 from ser_batch.scoring.run import score
 
@@ -115,7 +116,7 @@ def test_the_reference_is_the_mean_over_the_recordings(archive, scored):
     assert (own["kind"], own["n_recordings"], own["n_sampled"]) == ("archive", 11, 12)
     assert own["n_segments"] == len(spoken) >= 20
     np.testing.assert_allclose(own["embedding"], np.mean(values, axis=0), rtol=1e-5, atol=1e-5)
-    assert own["encoder"] == load_model(scored.model.folder).feature_spec.digest()
+    assert own["encoder"] == load_model(scored.model.path).feature_spec.digest()
     assert own["segments"] == "windows"
     assert not (scored.out.with_suffix(".parts") / "_meta" / "reference").exists()
     assert [reject.path for reject in scored.rejects] == ["broken.wav"]
@@ -233,7 +234,7 @@ def test_later_recordings_are_scored_by_the_reference_that_is_there(archive, sco
     later, first = (rows.filter(path=name) for name in ("later_0.wav", "stereo.wav"))
     assert probabilities_in(later).tolist() == probabilities_in(first).tolist()
     renewed = run(audio, tmp_path / "preds.parquet", small_heads, overwrite=True)
-    assert (renewed.reference.is_stored, renewed.reference.reference.n_recordings) == (False, 14)
+    assert (renewed.reference.is_stored, renewed.reference.n_recordings) == (False, 14)
 
 
 def test_a_reference_that_was_lost_is_made_again_where_it_is_the_same(archive, small_heads, tmp_path):
@@ -253,7 +254,7 @@ def test_a_reference_that_was_lost_is_made_again_where_it_is_the_same(archive, s
 def test_few_recordings_are_scored_without_a_reference(few, archive, small_heads, tmp_path):
     audio, out = shutil.copytree(few, tmp_path / "few"), tmp_path / "preds.parquet"
     first = run(audio, out, small_heads)
-    assert (first.reference.reference.kind, reference_in(out)["embedding"]) == ("none", None)
+    assert (first.reference.kind, reference_in(out)["embedding"]) == ("none", None)
     assert not any("reference" in warning for warning in first.warnings)
     model = load_model(small_heads).head_model()
     embedding = windows_of(audio / "call_0.wav")
@@ -265,11 +266,11 @@ def test_few_recordings_are_scored_without_a_reference(few, archive, small_heads
     for path in archive.glob("call_*.wav"):
         shutil.copy(path, audio / path.name)
     grown = run(audio, out, small_heads)
-    assert grown.reference.reference.kind == "none"
+    assert grown.reference.kind == "none"
     assert any("11 recordings are enough for one. Add --overwrite" in warning for warning in grown.warnings)
     assert rows_of(out).filter(path="call_0.wav").equals(found)
     renewed = run(audio, out, small_heads, overwrite=True)
-    assert renewed.reference.reference.kind == "archive"
+    assert renewed.reference.kind == "archive"
     assert not any("reference" in warning for warning in renewed.warnings)
 
 
@@ -278,7 +279,7 @@ def test_recordings_without_speech_make_no_reference(few, small_heads, tmp_path)
     hiss = 1e-3 * np.random.default_rng(0).standard_normal(2 * RATE)
     for number in range(10):
         soundfile.write(audio / f"hiss_{number}.wav", hiss, RATE)
-    own = run(audio, tmp_path / "preds.parquet", small_heads).reference.reference
+    own = run(audio, tmp_path / "preds.parquet", small_heads).reference
     assert (own.kind, own.n_sampled) == ("none", 12)
     again = run(audio, tmp_path / "preds.parquet", small_heads)  # nothing has come, so there is nothing to tell
     assert not any("reference" in warning for warning in again.warnings)
@@ -305,7 +306,7 @@ def test_the_reference_of_another_run_is_used_and_kept(few, archive, scored, sma
 
 def test_none_is_no_reference_however_many_recordings(archive, few, small_heads, tmp_path):
     own = run(archive, tmp_path / "all.parquet", small_heads, reference="none")
-    assert (own.reference.reference.kind, own.reference.reference.n_sampled) == ("none", 0)
+    assert (own.reference.kind, own.reference.n_sampled) == ("none", 0)
     run(few, tmp_path / "few.parquet", small_heads)
     found = rows_of(tmp_path / "all.parquet").filter(pl.col("path").is_in(["call_0.wav", "stereo.wav"]))
     assert found.equals(rows_of(tmp_path / "few.parquet"))
@@ -434,7 +435,7 @@ def test_job_files_have_prior_and_reference(tmp_path):
     job = tmp_path / "job.toml"
     job.write_text('[score]\naudio = "calls"\nprior = "neutral=0.35"\nreference = "none"\n')
     ((_, options),) = read_job(job).steps
-    assert (options.wanted_prior, options.reference) == ({"neutral": 0.35}, "none")
+    assert (options.prior_shares, options.reference) == ({"neutral": 0.35}, "none")
     job.write_text('[score]\naudio = "calls"\nprior = "neutral"\n')
     with pytest.raises(JobError, match="LABEL=SHARE"):
         read_job(job)
@@ -483,7 +484,9 @@ def test_classical_models_on_embeddings_are_scored_without_a_reference(few, smal
     values = json.loads((small_heads / "model.json").read_text()) | {"estimator": "logistic", "recipe": None}
     values |= {"scaler": None, "temperature": 1.0}
     (tmp_path / "model").mkdir()
-    save_model(tmp_path / "model", values, estimator, "")
+    for name in SAVED:
+        del values[name]
+    save_model(tmp_path / "model", trained(values), estimator, "")
     summary = run(few, tmp_path / "preds.parquet", tmp_path / "model", prior="balanced")
     assert summary.reference is None
     found = rows_of(summary.out).filter(path="stereo.wav")
@@ -509,7 +512,7 @@ def test_the_summary_tells_reference_and_prior(few, archive, scored, small_heads
     assert "prior: angry 0.25, happy 0.25, neutral 0.50" in text
     file = scored.out.with_suffix(".reference.json")
     text = told(few, "--reference", str(file), "--prior", "balanced")
-    assert f"reference: {file}, 11 recordings" in text
+    assert f"reference: {file} (11 recordings" in text
     assert "prior: balanced" in text
     values = json.loads(told(few, "--reference", "none", "--json"))
     assert values["reference"]["kind"] == "none"
@@ -530,7 +533,8 @@ def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tm
 
 
 def test_a_picture_has_bars_of_heads_too(few, small_heads, tmp_path):
-    seen = plot(few / "call_0.wav", tmp_path / "call.svg", model=str(small_heads))
+    plot(few / "call_0.wav", tmp_path / "call.svg", model=str(small_heads))
     assert (tmp_path / "call.svg").stat().st_size > 1000
+    seen = look(few / "call_0.wav", model=str(small_heads))
     assert set(seen.predictions["label"]) == set(LABELS)
     assert seen.mfcc["value"]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import keras
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -131,7 +132,7 @@ def test_a_key_that_stands_twice_says_to_give_a_name(tmp_path):
 
 
 def test_other_specs_are_refused_with_the_field_both_folders_and_what_to_do(tmp_path):
-    other = dataclasses.replace(TINY, n_mels=9)
+    other = msgspec.structs.replace(TINY, n_mels=9)
     folders = [make_features(tmp_path / "a"), make_features(tmp_path / "b", spec=other)]
     with pytest.raises(InputError, match=r"/b: .*than .*/a: n_mels is 8 there and 9 here\. .*same --preset"):
         run(folders, tmp_path / "model")

@@ -135,7 +135,7 @@ def test_featurize_from_and_into_a_store_gives_the_very_same_table(store, few, t
     result = CliRunner().invoke(cli, command, catch_exceptions=False)
 
     assert result.exit_code == 0, result.output
-    assert "s3://bucket/features: 30 segments of 30 recordings" in result.output
+    assert "s3://bucket/features: 30 segments from 30 recordings" in result.output
     there = read_parts(place("s3://bucket/features")).sort_by(ORDER)
     assert there.equals(read_parts(tmp_path / "here").sort_by(ORDER))
     assert names("bucket/features") == [
@@ -148,7 +148,7 @@ def test_featurize_from_and_into_a_store_gives_the_very_same_table(store, few, t
     assert sum(method == "GET" and path.endswith(".wav") for method, path in store.requests) == 30
 
     again = CliRunner().invoke(cli, command, catch_exceptions=False)
-    assert "30 were done already" in again.output
+    assert "30 already up to date" in again.output
     assert sum(method == "GET" and path.endswith(".wav") for method, path in store.requests) == 30
 
 
@@ -212,7 +212,7 @@ def test_a_store_that_fails_or_hangs_now_and_then_costs_nothing_but_time(trouble
     summary = featurize(audio, FeaturizeOptions(out=place("s3://bucket/features"), jobs=1, shard_size=10))
 
     store.trouble = lambda method, path: None
-    assert summary.rejects == ()
+    assert summary.rejected == ()
     there = read_parts(place("s3://bucket/features")).sort_by(ORDER)
     assert there.equals(read_parts(tmp_path / "here").sort_by(ORDER))
 
@@ -223,13 +223,13 @@ def test_a_recording_that_cannot_be_fetched_is_rejected_and_tried_again(store, f
     store.trouble = lambda method, path: 403 if path.endswith(first) and method == "GET" else None
     options = FeaturizeOptions(out=tmp_path / "features", jobs=1)
 
-    (reject,) = featurize(audio, options).rejects
+    (reject,) = featurize(audio, options).rejected
     assert (reject.path, reject.stage) == (first, "open")
     assert "cannot be fetched (PermissionError" in reject.message
 
     store.trouble = lambda method, path: None
     again = featurize(audio, options)
-    assert (again.n_done, again.rejects) == (1, ())
+    assert (again.n_done, again.rejected) == (1, ())
 
 
 def test_a_recording_that_changes_is_done_again_and_one_that_vanishes_is_told(store, few, tmp_path):
@@ -299,6 +299,6 @@ def test_a_cluster_without_a_shared_disk_works_in_a_store(store, few, tmp_path):
     with dask_cluster(tmp_path, n_workers=2) as dask:
         out = place("s3://bucket/features")
         summary = featurize(audio, FeaturizeOptions(out=out, backend="dask", scheduler=dask.address))
-    assert (summary.n_segments, summary.rejects) == (30, ())
+    assert (summary.n_segments, summary.rejected) == (30, ())
     assert read_parts(out).sort_by(ORDER).equals(read_parts(tmp_path / "here").sort_by(ORDER))
     assert not any(name.startswith("_meta/at") for name in names("bucket/features"))

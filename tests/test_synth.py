@@ -29,7 +29,7 @@ def clips(corpus):
     """Samples and codes of every recording, in the order of the names."""
     return [
         (soundfile.read(path)[0], [int(code) for code in path.stem.split("-")])
-        for path in sorted(corpus.folder.rglob("*.wav"))
+        for path in sorted(corpus.out.rglob("*.wav"))
     ]
 
 
@@ -71,9 +71,11 @@ def cepstrum(samples: np.ndarray) -> np.ndarray:
 
 
 def test_names_and_counts(corpus, clips):
-    paths = sorted(corpus.folder.rglob("*"))
+    paths = sorted(corpus.out.rglob("*"))
     names = [path.name for path in paths if path.is_file()]
-    assert corpus == SynthSummary(240, pytest.approx(sum(len(s) for s, _ in clips) / 16000), corpus.folder)
+    assert corpus == SynthSummary(
+        out=corpus.out, n_recordings=240, audio_s=pytest.approx(sum(len(s) for s, _ in clips) / 16000)
+    )
     assert len(names) == len(set(names)) == 240
     assert [path.name for path in paths if path.is_dir()] == ["Actor_01", "Actor_02", "Actor_03", "Actor_04"]
     pattern = r"03-01-(01-01|0[2-8]-0[12])-0[12]-0[12]-0[1-4]\.wav"
@@ -83,7 +85,7 @@ def test_names_and_counts(corpus, clips):
 
 
 def test_sound_format(corpus, clips):
-    for path in list(corpus.folder.rglob("*.wav"))[::20]:
+    for path in list(corpus.out.rglob("*.wav"))[::20]:
         info = soundfile.info(path)
         assert (info.format, info.subtype, info.channels, info.samplerate) == ("WAV", "PCM_16", 1, 16000)
     for samples, _ in clips:
@@ -95,20 +97,20 @@ def test_sound_format(corpus, clips):
 
 def test_the_same_call_gives_the_same_bytes(tmp_path):
     first, again = (synth(tmp_path / name, actors=1, repetitions=1, seed=7) for name in ("first", "again"))
-    assert contents(first.folder) == contents(again.folder)
+    assert contents(first.out) == contents(again.out)
     assert (first.n_recordings, first.audio_s) == (again.n_recordings, again.audio_s)
 
 
 def test_a_clip_does_not_depend_on_how_many_others_there_are(corpus, tmp_path):
-    smaller = contents(synth(tmp_path / "smaller", actors=2, repetitions=1).folder)
+    smaller = contents(synth(tmp_path / "smaller", actors=2, repetitions=1).out)
     assert len(smaller) == 2 * 30
-    assert smaller.items() <= contents(corpus.folder).items()
+    assert smaller.items() <= contents(corpus.out).items()
 
 
 def test_another_seed_and_every_clip_differ(corpus, tmp_path):
     mine, other = (
-        contents(corpus.folder),
-        contents(synth(tmp_path / "b", actors=1, repetitions=1, seed=1).folder),
+        contents(corpus.out),
+        contents(synth(tmp_path / "b", actors=1, repetitions=1, seed=1).out),
     )
     assert len(set(mine.values())) == 240
     assert not set(mine.values()) & set(other.values())

@@ -104,7 +104,7 @@ def test_truth_is_counted_by_window(folder):
     summary = score(folder / "calls", options)
     segments = pl.read_parquet(options.out)
     assert emotions(segments) == EXPECTED
-    together = summary.report.filter(pl.col("role").is_null())
+    together = summary.labels
     support = {row["label"]: row["support"] for row in together.iter_rows(named=True)}
     assert (support["angry"], support["calm"], support["sad"], support["accuracy"]) == (3, 3, 2, 8)
     known = segments.drop_nulls("emotion")
@@ -143,8 +143,8 @@ def test_featurize_has_them_too_and_joins_changed_times_without_decoding(folder)
 def test_a_row_outside_of_the_recording_is_a_reject(folder):
     labels = write_labels(folder, *LINES[:3], "mono.wav,,11,12,angry")
     summary = score(folder / "calls", ScoreOptions(out=folder / "p.parquet", model="fast", labels=labels, **WINDOWS))
-    assert [reject.path for reject in summary.rejects] == ["mono.wav"]
-    assert "covers none of its samples" in summary.rejects[0].message
+    assert [reject.path for reject in summary.rejected] == ["mono.wav"]
+    assert "covers none of its samples" in summary.rejected[0].message
 
 
 def test_a_clip_is_labelled_as_a_whole(folder):

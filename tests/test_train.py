@@ -660,7 +660,7 @@ def written(monkeypatch):
 
 def trained_on(monkeypatch, data, tmp_path, **options):
     monkeypatch.setattr("ser_batch.training.run.load_features", lambda *_, **__: data)
-    monkeypatch.setattr("ser_batch.training.run.read_features_spec", lambda _: SimpleNamespace(spec=data.spec))
+    monkeypatch.setattr("ser_batch.training.run.read_features_spec", lambda _: SimpleNamespace(feature_spec=data.spec))
     return train([tmp_path], TrainOptions(out=tmp_path / "model", **options), say=quiet)
 
 

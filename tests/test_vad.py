@@ -7,12 +7,11 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_recordings import speech_of
 
-from ser_batch.corpus.walk import walk
 from ser_batch.errors import RecordingError
 from ser_batch.synth import synth
 from ser_batch.vad.activity import FRAME_S, PAUSE_S, Activity
-from ser_batch.vad.scan import scan
 
 RATE = 8000
 VOICE_S = [(1.0, 2.0), (4.0, 5.0), (6.0, 7.0)]  # where `spoken` has a voice; no word is that long, so two of each
@@ -21,7 +20,7 @@ VOICE_S = [(1.0, 2.0), (4.0, 5.0), (6.0, 7.0)]  # where `spoken` has a voice; no
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory):
     """One second of a made-up voice at 8000 Hz, from its first syllable to its last."""
-    folder = synth(tmp_path_factory.mktemp("voice") / "audio", actors=1, repetitions=1, sampling_rate=RATE).folder
+    folder = synth(tmp_path_factory.mktemp("voice") / "audio", actors=1, repetitions=1, sampling_rate=RATE).out
     samples, _ = soundfile.read(folder / "Actor_01" / "03-01-01-01-01-01-01.wav", dtype="float32")
     return samples[1000 : 1000 + RATE]
 
@@ -41,8 +40,7 @@ def scanned(tmp_path):
 
     def run(*channels, rate=RATE, subtype="PCM_16", **options):
         soundfile.write(tmp_path / "call.wav", np.stack(channels, axis=1), rate, subtype=subtype)
-        (recording,) = walk(tmp_path / "call.wav").recordings
-        return scan(recording, **options)
+        return speech_of(tmp_path / "call.wav", **options)
 
     return run
 
@@ -144,7 +142,7 @@ def test_blocks_do_not_count(spoken, scanned, monkeypatch):
     sound = [np.tile(spoken, 3), np.roll(np.tile(spoken, 3), 5000)]
     expected = scanned(*sound, rate=11025)
     for block_s in (0.09, 7.5, 1000):
-        monkeypatch.setattr("ser_batch.audio.reader.BLOCK_S", block_s)
+        monkeypatch.setattr("ser_batch.audio.sound.BLOCK_S", block_s)
         found = scanned(*sound, rate=11025)
         assert found.copies == expected.copies
         for channel, frames in expected.frames.items():
@@ -154,20 +152,18 @@ def test_blocks_do_not_count(spoken, scanned, monkeypatch):
 
 def test_real_calls(shared):
     """Looked at on a spectrogram, 30 s to 70 s."""
-    (recording,) = walk(shared / "calls" / "call_40_caller.wav").recordings
     stretches = [(30.0, 31.05), (31.77, 32.2), (32.93, 36.77), (37.47, 42.65), (51.77, 52.5), (53.53, 54.97)]
     stretches += [(55.33, 56.0), (59.47, 60.57), (61.6, 62.37), (63.22, 63.77), (64.05, 64.3)]
     first, last = round(30 / FRAME_S), round(70 / FRAME_S)
-    frames = scan(recording).frames[0]
+    frames = speech_of(shared / "calls" / "call_40_caller.wav").frames[0]
     is_counted = (np.arange(len(frames)) >= first) & (np.arange(len(frames)) < last)
     assert_found(frames & is_counted, stretches)
 
 
 def test_a_broken_recording_says_so(tmp_path):
     (tmp_path / "call.wav").write_bytes(b"no sound at all")
-    (recording,) = walk(tmp_path / "call.wav").recordings
     with pytest.raises(RecordingError, match=r"call\.wav"):
-        scan(recording)
+        speech_of(tmp_path / "call.wav")
 
 
 # ------------------------------------------------------------------------------------------------------------ channels

@@ -193,9 +193,10 @@ def values_of(model):
 
 
 @pytest.fixture(scope="module")
-def by_recording(small_features, tmp_path_factory):
+def by_recording(small_features, smaller, tmp_path_factory):
     out = tmp_path_factory.mktemp("by_recording") / "model"
-    train([small_features], TrainOptions(out=out, recipe="published", epochs=2, normalize="recording"), say=quiet)
+    with smaller():
+        train([small_features], TrainOptions(out=out, recipe="published", epochs=2, normalize="recording"), say=quiet)
     return out
 
 
@@ -274,7 +275,8 @@ def test_what_decides_a_model_has_normalize_only_where_it_is_given(small_model, 
 @pytest.mark.usefixtures("small_networks")
 def test_speakers_that_are_not_known_are_counted(small_corpus, tmp_path):
     featurize(
-        small_corpus, FeaturizeOptions(out=tmp_path / "f", corpus="none", labels=labels_file(small_corpus), jobs=1)
+        small_corpus,
+        FeaturizeOptions(out=tmp_path / "f", corpus="none", labels=labels_file(small_corpus, tmp_path), jobs=1),
     )
     options = TrainOptions(out=tmp_path / "m", recipe="published", epochs=1, normalize="speaker")
     summary = train([tmp_path / "f"], options, say=quiet)
@@ -285,8 +287,8 @@ def test_speakers_that_are_not_known_are_counted(small_corpus, tmp_path):
     )
 
 
-def labels_file(corpus):
-    path = corpus.parent / "labels.csv"
+def labels_file(corpus, folder):
+    path = folder / "labels.csv"
     clips = sorted(corpus.rglob("*.wav"))
     names = ["angry" if clip.name.split("-")[2] == "05" else "calm" for clip in clips]
     pl.DataFrame({"path": [str(clip.relative_to(corpus)) for clip in clips], "emotion": names}).write_csv(path)
@@ -299,6 +301,7 @@ def test_what_cannot_be_normalized_is_refused(options):
         TrainOptions(**options)
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp_path):
     tune = {"init": str(by_recording), "epochs": 1, "out": tmp_path / "tuned"}
     with pytest.raises(UsageError, match="normalized by recording, --normalize says speaker"):

@@ -16,21 +16,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from made_recordings import recordings_of
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
 from ser_batch.featurization import featurize
-from ser_batch.runs import ledger, processes, recovery, worker
+from ser_batch.runs import ledger, worker
 from ser_batch.runs.part_writer import MAIN, Rows
-from ser_batch.runs.planning import Plan
-from ser_batch.runs.run import run_shards
-from ser_batch.runs.store import Store, StoreSummary
+from ser_batch.runs.run import runner
+from ser_batch.runs.store import Plan, Store, StoreSummary
 from ser_batch.runs.worker import Work
 from ser_batch.scoring.run import score
 from ser_batch.storage.atomic import TEMPORARY_MARK
@@ -55,12 +56,24 @@ def fail_at_the_ledger() -> None:
     worker.write_ledger = die
 
 
+def die_after_the_ledger() -> None:
+    """Let this worker die when its shard is done, before word of it is out."""
+    write = worker.write_ledger
+
+    def write_and_die(*arguments: object) -> None:
+        write(*arguments)
+        os._exit(4)
+
+    worker.write_ledger = write_and_die
+
+
 FATES = {
     "kills": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "crashes": lambda: ctypes.string_at(0),
     "exits": lambda: os._exit(3),
     "hangs": hang,
     "fails later": fail_at_the_ledger,
+    "is silent": die_after_the_ledger,
 }
 
 
@@ -74,7 +87,7 @@ class FatefulWork(Work):
     def schemas(self) -> Mapping[str, pa.Schema]:
         return {MAIN: SCHEMA}
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
         file = Path(os.fsdecode(recording.file))
         with file.with_suffix(".begun").open("a") as log:
             log.write("!")
@@ -100,32 +113,23 @@ class FatefulWork(Work):
             shutil.rmtree(gone, ignore_errors=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class SilentWork(FatefulWork):
-    """Dies when a shard is done, before word of it is out."""
-
-    def __call__(self, *arguments, **options):
-        super().__call__(*arguments, **options)
-        os._exit(4)
-
-
 class Run:
     """Runs into one output; what the last one found to do is `plan`."""
 
-    def __init__(self, folder: Path, work: type[FatefulWork] = FatefulWork) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.out = folder, folder / "out"
-        self.work = work(self.out)
+        self.work = FatefulWork(self.out)
         self.plan: Plan | None = None
 
     def __call__(self, recordings: list[Recording], *, shard_size: int = 4, jobs: int = 2, **options) -> StoreSummary:
-        with claimed(self.out):
+        options = RunOptions(jobs=jobs, **options)
+        with claimed(self.out), runner(options) as run:
             store = Store(self.out, {"root": "here"}, overwrite=False)
-            self.plan = store.plan(recordings, self.work, prune=False, timeout_s=options.get("timeout_s"))
-            worker = store.shards(self.plan.todo, RunOptions(jobs=1, shard_size=shard_size))
-            run_shards(self.work, worker, jobs=jobs, title="do", **options)
+            self.plan = store.plan(recordings, self.work, options)
+            shards = store.shards(self.plan.todo, shard_size=shard_size, n_workers=1)
+            run.do_shards(self.work, shards, title="do")
             summary = store.finish(())
         assert not list(self.out.rglob(f"*{TEMPORARY_MARK}*"))
-        assert not (self.out / "_meta" / "at").exists()
         return summary
 
     @property
@@ -190,39 +194,35 @@ def test_a_recording_that_goes_well_alone_is_not_blamed(run, tmp_path):
     assert run.counts == {"a": 10, "b": 5, "c": 7}
 
 
-def test_shards_that_joblib_forgets_are_done_nevertheless(run, tmp_path, monkeypatch):
-    in_workers = processes.in_workers
-    starts = []
+@pytest.mark.parametrize("options", [{"jobs": 1, "isolate": True}, {"jobs": 2}])
+def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(options, run, tmp_path):
+    recordings = recordings_of(tmp_path, {"a": "1", "b": "2 is silent", "c": "3 is silent", "d": "4"})
 
-    def forgetful(calls, *, jobs):
-        starts.append(jobs)
-        yield from in_workers(calls[: 1 if len(starts) == 1 else None], jobs=jobs)
-
-    monkeypatch.setattr(recovery, "in_workers", forgetful)
-
-    summary = run(recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"}), shard_size=1)
-
-    assert (summary.n_rows, summary.n_recordings, summary.rejects) == (10, 4, ())
-    assert len(starts) == 2
-
-
-def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(tmp_path):
-    run = Run(tmp_path, SilentWork)
-    recordings = recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"})
-
-    # one worker: a second one would be ended with the first, perhaps in the middle of what is then begun again
-    summary = run(recordings, shard_size=1, jobs=1, isolate=True)
+    summary = run(recordings, shard_size=1, **options)
 
     assert (summary.n_rows, summary.n_recordings, summary.rejects) == (10, 4, ())
     assert run.counts == {"a": 1, "b": 2, "c": 3, "d": 4}
     assert [run.resume_from(name) for name in "abcd"] == [1, 1, 1, 1]
 
 
+def test_processes_wait_for_the_next_run_and_may_die_meanwhile(run, tmp_path):
+    run(recordings_of(tmp_path, {"a": "1", "b": "2"}), shard_size=1)
+    waiting = [child for child in psutil.Process().children() if "popen_loky" in " ".join(child.cmdline())]
+    for process in waiting:
+        process.kill()
+    psutil.wait_procs(waiting, timeout=10)
+
+    summary = run(recordings_of(tmp_path, {"a": "1", "b": "2", "c": "3", "d": "4"}), shard_size=1)
+
+    assert waiting
+    assert (summary.n_rows, summary.rejects) == (10, ())
+
+
 def test_where_every_recording_ends_its_worker_the_machine_is_at_fault(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.runs.recovery.DEATHS_IN_A_ROW", 3)
+    monkeypatch.setattr("ser_batch.runs.recovery.MAX_DEATHS_IN_A_ROW", 3)
     contents = {f"{number}": "1 exits" for number in range(6)}
 
-    with pytest.raises(SerBatchError, match=r"3 worker processes in a row died.*exit status 3.*memory.*fewer --jobs"):
+    with pytest.raises(SerBatchError, match=r"3 workers in a row died.*exit status 3.*memory.*fewer --jobs"):
         run(recordings_of(tmp_path, contents), shard_size=2)
 
     assert not run.counts
@@ -230,7 +230,7 @@ def test_where_every_recording_ends_its_worker_the_machine_is_at_fault(run, tmp_
 
 
 def test_many_broken_recordings_in_a_row_are_rejected_as_long_as_others_go_well(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("ser_batch.runs.recovery.DEATHS_IN_A_ROW", 2)
+    monkeypatch.setattr("ser_batch.runs.recovery.MAX_DEATHS_IN_A_ROW", 2)
     contents = {"a": "5"} | {f"{number}": "1 exits" for number in range(3)}
 
     summary = run(recordings_of(tmp_path, contents), shard_size=1, jobs=1, isolate=True)
@@ -245,28 +245,29 @@ def test_many_broken_recordings_in_a_row_are_rejected_as_long_as_others_go_well(
 def test_a_recording_that_takes_too_long_is_rejected_at_once_even_where_it_hangs_in_c(run, tmp_path):
     contents = {"a": "10", "b": "600 hangs", "c": "7"}
 
-    summary = run(recordings_of(tmp_path, contents), timeout_s=2)
+    summary = run(recordings_of(tmp_path, contents), timeout=2)
 
     assert run.counts == {"a": 10, "c": 7}
     (reject,) = summary.rejects
     assert (reject.path, reject.stage, reject.error) == ("b", "worker", "TimedOut")
     assert reject.message == "b: was given up after 2 s; give a longer --timeout, or replace or remove the file"
     assert run.resume_from("b") == 1
-    run(recordings_of(tmp_path, contents), timeout_s=1.5)
+    run(recordings_of(tmp_path, contents), timeout=1.5)
     assert run.plan.todo == ()
 
 
-@pytest.mark.parametrize("timeout_s", [30, None])
-def test_with_more_time_what_was_given_up_is_tried_again(timeout_s, run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("timeout", [30, None])
+def test_with_more_time_what_was_given_up_is_tried_again(timeout, run, tmp_path, monkeypatch):
     recordings = recordings_of(tmp_path, {"a": "10", "b": "6 hangs"})
-    assert len(run(recordings, timeout_s=1, jobs=1).rejects) == 1
+    assert len(run(recordings, timeout=1, jobs=1, isolate=True).rejects) == 1
 
     monkeypatch.setitem(FATES, "hangs", lambda: None)
     store = Store(run.out, {"root": "here"}, overwrite=False)
-    plan = store.plan(recordings, run.work, prune=False, timeout_s=timeout_s)
+    plan = store.plan(recordings, run.work, RunOptions(timeout=timeout))
 
     assert [recording.path for recording in plan.todo] == ["b"]
-    run_shards(run.work, store.shards(plan.todo, RunOptions(jobs=1)), jobs=1, title="do")
+    with runner(RunOptions(jobs=1)) as one:
+        one.do(run.work, store, plan.todo, title="do")
     assert store.finish(()).rejects == ()
     assert run.counts == {"a": 10, "b": 6}
 

@@ -1,18 +1,17 @@
 """What FFmpeg reads, by way of PyAV: m4a, aac, amr, webm, wma, and the sound of mp4, mov, 3gp and mkv."""
 
 import dataclasses
-import errno
 import math
-import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 
 from ser_batch.audio.headers import is_cut
-from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal, too_long
+from ser_batch.audio.recording_file import RecordingFile, Rewound
+from ser_batch.audio.sound import Held, Samples, Sound, broken, check_values, refusal, too_long
 
 # a file decides neither what is guessed of it nor what else is opened: no playlists, no network, no other files
 _OPTIONS = {"format_whitelist": "aac,amr,asf,caf,matroska,mov,ogg,w64,wav", "protocol_whitelist": "none"}
@@ -26,33 +25,33 @@ _ERRORS = (av.FFmpegError, OSError, ValueError)
 class AvSource:
     """A recording that FFmpeg reads: its first stream of sound.
 
-    It is decoded twice. Most of these formats do not tell their length, or not the decoded one.
+    It is decoded to learn its length, which most of these formats do not tell, or not the decoded one; and again if it
+    cannot be held.
     """
 
-    def __init__(
-        self, stream: BinaryIO, path: str, reason: str | None = None, *, max_duration_s: float = math.inf
-    ) -> None:
-        self._stream, self._path, self._reason = stream, path, reason
+    def __init__(self, file: RecordingFile, reason: str | None = None, *, max_duration_s: float = math.inf) -> None:
+        self._file, self._path, self._reason = file, file.path, reason
         self._max_duration_s = max_duration_s
-        if is_cut(stream):
-            raise refusal(path, "open", "it is cut off: it is shorter than it says")
+        if is_cut(file.stream):
+            raise refusal(self._path, "open", "it is cut off: it is shorter than it says")
+        self._held = Held()
         self._container = self._open()
         try:
             self.sound = self._counted()
         finally:
             self.close()
-        self._container = self._open()
 
     def close(self) -> None:
         """Let go of what FFmpeg holds."""
         self._container.close()
 
-    def blocks(self, block_samples: int) -> Iterator[Samples]:
+    def blocks(self) -> Iterator[Samples]:
         """Yield the recording in blocks."""
         waiting: list[Samples] = []
+        block_samples = self.sound.block_samples
         n_waiting, n_beyond_limit = 0, self.sound.n_samples
-        for frame in self._frames():
-            samples = _samples(frame)[:n_beyond_limit]
+        for decoded in self._decoded():
+            samples = decoded[:n_beyond_limit]
             n_beyond_limit -= len(samples)
             waiting.append(samples)
             n_waiting += len(samples)
@@ -64,15 +63,24 @@ class AvSource:
         if n_waiting:
             yield self._checked(np.concatenate(waiting))
 
+    def _decoded(self) -> Iterator[Samples]:
+        """Yield the samples of each frame."""
+        if self._held.parts is not None:
+            yield from self._held.parts
+            return
+        self.close()
+        self._container = self._open()
+        yield from map(_samples, self._frames())
+
     def _checked(self, block: Samples) -> Samples:
         check_values(block, self._path)
         return block
 
     def _open(self) -> Any:
-        self._stream.seek(0)
         try:
             # tags may be in any encoding, and are not wanted
-            container = av.open(_Quiet(self._stream), "r", container_options=_OPTIONS, metadata_errors="replace")
+            rewound = Rewound(self._file.stream)
+            container = av.open(rewound, "r", container_options=_OPTIONS, metadata_errors="replace")
         except _ERRORS as error:
             reasons = "; ".join(reason for reason in (self._reason, _said(error)) if reason)
             raise refusal(self._path, "open", f"it cannot be read as audio ({reasons})") from error
@@ -114,6 +122,8 @@ class AvSource:
             first = first or _Layout(frame.sample_rate, frame.layout.nb_channels)
             n_samples += frame.samples
             n_last = frame.samples
+            if self._held.parts is not None:
+                self._held.add(_samples(frame))
             if n_samples > self._max_duration_s * first.sampling_rate:
                 raise too_long(self._path, "decode", n_samples / first.sampling_rate, self._max_duration_s)
         if first is None:
@@ -142,20 +152,6 @@ class AvSource:
         if container.duration is None or len(container.streams) > 1:
             return None
         return float(container.duration / av.time_base)
-
-
-class _Quiet:
-    """A file as PyAV takes it: where a broken file sends FFmpeg before the beginning, it would print a traceback."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.read, self.tell, self._stream = stream.read, stream.tell, stream
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Return the new place, or an error as FFmpeg has them."""
-        try:
-            return self._stream.seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
-            return -errno.EINVAL
 
 
 @dataclasses.dataclass(frozen=True)

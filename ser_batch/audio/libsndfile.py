@@ -1,17 +1,20 @@
 """What libsndfile reads: WAV, FLAC, MP3, Ogg, AU, AIFF and more; files without a header where it is told what."""
 
 import contextlib
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from ser_batch.audio.headers import UNKNOWN_SIZE
-from ser_batch.audio.sound import Samples, Sound, broken, check_values, refusal, too_long
+from ser_batch.audio.recording_file import RecordingFile, Rewound
+from ser_batch.audio.sound import Held, Samples, Sound, broken, check_values, refusal, too_long
 from ser_batch.config.option_values import RawFormat
+from ser_batch.errors import RecordingError
 
 # decoded to 16-bit integers inside libsndfile: reading them as such and scaling here is three times as fast
 # as asking for floats, and the same numbers
@@ -31,33 +34,29 @@ _RAW_SUBTYPES = {
 }
 # libsndfile notes in its log what a header announced and what the file holds
 _SHORTENED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_COUNTED_SAMPLES = 1 << 20
 
 
 class SoundfileSource:
-    """A recording that libsndfile reads."""
+    """A recording that libsndfile reads; decoded once if it can be held."""
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        path: str,
-        raw_format: RawFormat | None = None,
-        *,
-        max_duration_s: float = math.inf,
+        self, file: RecordingFile, raw_format: RawFormat | None = None, *, max_duration_s: float = math.inf
     ) -> None:
-        self._stream, self._path, self._raw_format = stream, path, raw_format
+        self._recording, self._path, self._raw_format = file, file.path, raw_format
         self._max_duration_s = max_duration_s
-        file = self._file = self._open()
-        n_samples = int(file.frames)
-        if file.subtype.startswith("MPEG"):  # in WAV too
-            n_samples = self._counted()
-            file = self._file = self._open()
-        self.sound = Sound(int(file.samplerate), int(file.channels), n_samples, str(file.subtype))
-        shortened = _SHORTENED.search(file.extra_info)
+        self._held: list[Samples] | None = None
+        self._file = self._open()
+        self._is_begun = False
+        self.sound = Sound(
+            int(self._file.samplerate), int(self._file.channels), int(self._file.frames), str(self._file.subtype)
+        )
+        if self.sound.subtype.startswith("MPEG"):  # in WAV too
+            self.sound = dataclasses.replace(self.sound, n_samples=self._counted())
+        shortened = _SHORTENED.search(self._file.extra_info)
         if shortened and int(shortened[2]) < int(shortened[1]) < UNKNOWN_SIZE:
             self.close()
             raise refusal(
-                path,
+                self._path,
                 "open",
                 f"it is cut off: {shortened[2]} bytes of sound, where its header announces {shortened[1]}",
             )
@@ -66,13 +65,28 @@ class SoundfileSource:
         """Let go of what libsndfile holds."""
         self._file.close()
 
-    def blocks(self, block_samples: int) -> Iterator[Samples]:
+    def blocks(self) -> Iterator[Samples]:
         """Yield the recording in blocks."""
+        if self._held is not None:
+            yield from self._held
+            return
+        held = Held()
+        for block in self._decoded():
+            held.add(block)
+            yield block
+        self._held = held.parts
+
+    def _decoded(self) -> Iterator[Samples]:
+        if self._is_begun:
+            self._file.close()
+            self._file = self._open()
+        self._is_begun = True
         as_int16 = self.sound.subtype in _INT16_SUBTYPES
         n_samples = 0
         while True:
             try:
-                raw = self._file.read(block_samples, dtype="int16" if as_int16 else "float32", always_2d=True)
+                dtype = "int16" if as_int16 else "float32"
+                raw = self._file.read(self.sound.block_samples, dtype=dtype, always_2d=True)
             except soundfile.SoundFileError as error:
                 raise broken(self._path, n_samples, self.sound.sampling_rate, error) from error
             if not len(raw):
@@ -87,14 +101,14 @@ class SoundfileSource:
             raise refusal(self._path, "decode", f"it ends after {ended_s:.2f} s of those its header announces")
 
     def _open(self) -> Any:
-        # by its number: given a name, libsndfile and soundfile would guess by the suffix too
-        self._stream.seek(0)
-        number = self._stream.fileno()
+        # not by its name: libsndfile and soundfile would guess by the suffix too
+        rewound = Rewound(self._recording.stream)
+        file = rewound if self._recording.descriptor is None else self._recording.descriptor
         if self._raw_format is None:
-            return soundfile.SoundFile(number, closefd=False)
+            return soundfile.SoundFile(file, closefd=False)
         subtype, endian = _RAW_SUBTYPES[self._raw_format.encoding]
         return soundfile.SoundFile(
-            number,
+            file,
             samplerate=self._raw_format.sampling_rate,
             channels=self._raw_format.n_channels,
             format="RAW",
@@ -105,10 +119,12 @@ class SoundfileSource:
 
     def _counted(self) -> int:
         """Return the length of an MP3, which need not tell it, and libsndfile's guess may be double."""
-        n = 0
-        with self._file as file, contextlib.suppress(soundfile.SoundFileError):  # `blocks` meets the error again
-            while count := len(file.read(_COUNTED_SAMPLES, dtype="float32")):
-                n += count
-                if n > self._max_duration_s * file.samplerate:
-                    raise too_long(self._path, "decode", n / file.samplerate, self._max_duration_s)
+        n, rate = 0, self.sound.sampling_rate
+        with contextlib.suppress(RecordingError):  # `blocks` meets the error again
+            for block in self.blocks():
+                n += len(block)
+                if n > self._max_duration_s * rate:
+                    break
+        if n > self._max_duration_s * rate:
+            raise too_long(self._path, "decode", n / rate, self._max_duration_s)
         return n

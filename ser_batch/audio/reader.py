@@ -1,9 +1,6 @@
 """A recording of any format as a stream of blocks."""
 
-import math
-import os
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import soundfile
 
@@ -16,6 +13,7 @@ from ser_batch.audio.headers import (
     may_be_headerless,
 )
 from ser_batch.audio.libsndfile import SoundfileSource
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.audio.sound import REMEDY, Samples, Sound, Source, refusal, too_long
 from ser_batch.config.option_values import (
     EXAMPLE_RAW_FORMAT,
@@ -23,52 +21,41 @@ from ser_batch.config.option_values import (
     MAX_SAMPLING_RATE,
     MIN_SAMPLING_RATE,
     RawFormat,
+    ReaderSettings,
 )
 
-BLOCK_S = 30.0
-# of many channels or a high rate a block is shorter than that: 64 MB of floats at most, whatever a header says
-_BLOCK_VALUES = 1 << 24
 # the rate of GSM 6.10 is always this
 _GSM = RawFormat(encoding="gsm", sampling_rate=8000, n_channels=1)
 _INSTALL = 'pip install "ser-batch[av]"'
 
 
 class AudioReader:
-    """A recording opened for reading in blocks; a context manager.
+    """A recording being decoded, in blocks; a context manager.
 
     Parameters
     ----------
     file
-        The bytes to open the file by. What it is is read from its content, not its name.
-    path
-        Name for messages.
-    raw_format
-        What the file holds, if its name says that it may have no header and its content tells nothing.
-    max_duration_s
-        Longer recordings are refused: by their header, or as soon as so much was decoded. Seconds.
+        To decode. What it is is read from its content, not its name.
+    settings
+        The raw format counts where the name says that it may have no header and the content tells nothing. Recordings
+        that are too long are refused by their header, or as soon as so much was decoded.
 
     Raises
     ------
     RecordingError
-        Stage ``open``: it is not there, not audio, empty, cut off, of an impossible rate, or too long. Stage
-        ``decode``: it has to be decoded to learn its length, and is broken.
+        Stage ``open``: it is not audio, empty, cut off, of an impossible rate, or too long. Stage ``decode``: it has to
+        be decoded to learn its length, and is broken.
     """
 
-    def __init__(
-        self, file: bytes, path: str, raw_format: RawFormat | None = None, *, max_duration_s: float = math.inf
-    ) -> None:
-        self._path, self._max_duration_s = path, max_duration_s
-        self._source: Source | None = None
+    def __init__(self, file: RecordingFile, settings: ReaderSettings | None = None) -> None:
+        settings = settings or ReaderSettings()
+        self._file, self._path, self._max_duration_s = file, file.path, settings.max_duration_s
+        self._source = self._open(settings.raw_format)
         try:
-            self._stream: BinaryIO = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115 - pathlib knows no bytes
-        except OSError as error:
-            raise refusal(path, "open", f"it cannot be opened ({error.strerror})") from error
-        try:
-            self._source = self._open(file, raw_format)
             self.sound = self._source.sound
             self._check(self.sound)
         except BaseException:
-            self._close()
+            self._source.close()
             raise
         self.n_samples = 0
 
@@ -76,57 +63,64 @@ class AudioReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
+        self._source.close()
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the file's bytes, hex."""
+        return self._file.content_hash
 
     def blocks(self) -> Iterator[Samples]:
         """Yield the recording in blocks of at most 30 s, shorter ones of many channels or a high rate.
 
+        Each call begins anew; one that is not too long is decoded once for all of them.
+
         Yields
         ------
         array of float32, shape (samples, channels)
-            Full scale is 1.0. `n_samples` counts what has come so far.
+            Full scale is 1.0. `n_samples` counts what has come so far. Not to be written to.
 
         Raises
         ------
         RecordingError
             Stage ``decode``: broken data, no samples, NaN or infinite samples, fewer than announced, or too many.
         """
-        assert self._source is not None
-        sound = self.sound
-        block_samples = min(int(BLOCK_S * sound.sampling_rate), _BLOCK_VALUES // sound.n_channels)
-        for block in self._source.blocks(block_samples):
+        self.n_samples = 0
+        for block in self._source.blocks():
             self.n_samples += len(block)
-            if self.n_samples > self._max_duration_s * sound.sampling_rate:
-                raise too_long(self._path, "decode", self.n_samples / sound.sampling_rate, self._max_duration_s)
+            if self.n_samples > self._max_duration_s * self.sound.sampling_rate:
+                seconds = self.n_samples / self.sound.sampling_rate
+                raise too_long(self._path, "decode", seconds, self._max_duration_s)
             yield block
         if not self.n_samples:
             raise refusal(self._path, "decode", "it holds no samples")
 
-    def _open(self, file: bytes, raw_format: RawFormat | None) -> Source:
+    def _open(self, raw_format: RawFormat | None) -> Source:
         """Open by content: libsndfile first, then FFmpeg, and what has no header by what was said of it."""
         try:
-            if not os.fstat(self._stream.fileno()).st_size:
+            if not self._file.size:
                 raise refusal(self._path, "open", "it is empty (0 bytes)")
             try:
-                if may_be_headerless(file) and is_only_like_mp3(self._stream):
+                if may_be_headerless(self._file.name) and is_only_like_mp3(self._file.stream):
                     raise soundfile.SoundFileRuntimeError("Format not recognised")
-                return SoundfileSource(self._stream, self._path, max_duration_s=self._max_duration_s)
+                return SoundfileSource(self._file, max_duration_s=self._max_duration_s)
             except soundfile.SoundFileError as error:
-                return self._open_other(file, raw_format, error)
+                return self._open_other(raw_format, error)
         except OSError as error:
             raise refusal(self._path, "open", f"it cannot be read ({error.strerror})") from error
 
-    def _open_other(self, file: bytes, raw_format: RawFormat | None, error: soundfile.SoundFileError) -> Source:
-        reason = str(getattr(error, "error_string", error)).rstrip(".") or "unknown format"
-        for_av = is_container(self._stream)
-        if for_av or is_common_container(self._stream):
+    def _open_other(self, raw_format: RawFormat | None, error: soundfile.SoundFileError) -> Source:
+        name, stream = self._file.name, self._file.stream
+        reason = _said(error).rstrip(".") or "unknown format"
+        for_av = is_container(stream)
+        if for_av or is_common_container(stream):
             return self._open_container(None if for_av else reason)
-        if is_gsm(self._stream, file):
+        if is_gsm(stream, name):
             return self._open_headerless(_GSM)
-        if raw_format and may_be_headerless(file):
+        if raw_format and may_be_headerless(name):
             return self._open_headerless(raw_format)
         remedy = REMEDY
-        if may_be_headerless(file) and not file.lower().endswith(b".gsm"):
+        if may_be_headerless(name) and not name.lower().endswith(b".gsm"):
             remedy = (
                 f"if it has no header, say what it holds with --raw-format, such as {EXAMPLE_RAW_FORMAT}, or remove it"
             )
@@ -143,10 +137,10 @@ class AudioReader:
             raise refusal(
                 self._path, "open", f"it cannot be read as audio ({reason})", f"{_INSTALL} for more encodings, {REMEDY}"
             ) from error
-        return AvSource(self._stream, self._path, reason, max_duration_s=self._max_duration_s)
+        return AvSource(self._file, reason, max_duration_s=self._max_duration_s)
 
     def _open_headerless(self, raw_format: RawFormat) -> Source:
-        if raw_format.encoding == "gsm" and not begins_as_gsm(self._stream):
+        if raw_format.encoding == "gsm" and not begins_as_gsm(self._file.stream):
             raise refusal(
                 self._path,
                 "open",
@@ -154,9 +148,9 @@ class AudioReader:
                 "correct that, or remove it",
             )
         try:
-            return SoundfileSource(self._stream, self._path, raw_format, max_duration_s=self._max_duration_s)
+            return SoundfileSource(self._file, raw_format, max_duration_s=self._max_duration_s)
         except soundfile.SoundFileError as error:
-            raise refusal(self._path, "open", f"it cannot be read as {raw_format} ({error})") from error
+            raise refusal(self._path, "open", f"it cannot be read as {raw_format} ({_said(error)})") from error
 
     def _check(self, sound: Sound) -> None:
         if not MIN_SAMPLING_RATE <= sound.sampling_rate <= MAX_SAMPLING_RATE:
@@ -170,7 +164,6 @@ class AudioReader:
         if sound.n_samples > self._max_duration_s * sound.sampling_rate:
             raise too_long(self._path, "open", sound.n_samples / sound.sampling_rate, self._max_duration_s)
 
-    def _close(self) -> None:
-        if self._source is not None:
-            self._source.close()
-        self._stream.close()
+
+def _said(error: soundfile.SoundFileError) -> str:
+    return str(getattr(error, "error_string", error))

@@ -11,6 +11,13 @@ from ser_batch.errors import RecordingError, printable
 
 REMEDY = "replace the file or remove it"
 Samples = npt.NDArray[np.float32]
+BLOCK_S = 30.0
+# decoded samples up to here are held for another pass, of all channels together; those of a longer recording are
+# decoded again
+HELD_VALUES = (32 << 20) // 4
+
+# of many channels or a high rate a block is shorter than that: 64 MB of floats at most, whatever a header says
+_BLOCK_VALUES = 1 << 24
 
 _FULL_SCALE = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768, "PCM_S8": 127 / 128, "PCM_U8": 127 / 128}
 # float files whose samples were never scaled to 1.0 stay below; beyond, the power of a frame leaves float32
@@ -31,6 +38,11 @@ class Sound:
         """The largest positive value the encoding can hold, where clipped sound stays."""
         return _FULL_SCALE.get(self.subtype, 32767 / 32768)
 
+    @property
+    def block_samples(self) -> int:
+        """How many samples of each channel a block has."""
+        return min(int(BLOCK_S * self.sampling_rate), _BLOCK_VALUES // self.n_channels)
+
 
 class Source(Protocol):
     """A recording opened by one of the libraries that decode."""
@@ -39,11 +51,28 @@ class Source(Protocol):
     def sound(self) -> Sound:
         """What is known of it before it is read."""
 
-    def blocks(self, block_samples: int) -> Iterator[Samples]:
-        """Yield it in blocks of at most `block_samples`, float32, shape (samples, channels)."""
+    def blocks(self) -> Iterator[Samples]:
+        """Yield it in blocks, float32, shape (samples, channels), from its beginning each time."""
 
     def close(self) -> None:
-        """Let go of what the library holds; the stream stays open."""
+        """Let go of what the library holds; the file stays open."""
+
+
+class Held:
+    """Decoded samples that another pass will want, as long as they are few enough."""
+
+    def __init__(self) -> None:
+        self.parts: list[Samples] | None = []  # in order; None once they were too many
+        self._n_values = 0
+
+    def add(self, samples: Samples) -> None:
+        """Hold the next samples, shape (samples, channels)."""
+        self._n_values += samples.size
+        if self._n_values > HELD_VALUES:
+            self.parts = None
+        if self.parts is not None:
+            samples.flags.writeable = False  # the next pass gets the very same ones
+            self.parts.append(samples)
 
 
 def refusal(path: str, stage: str, reason: str, remedy: str = REMEDY) -> RecordingError:

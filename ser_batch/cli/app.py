@@ -2,15 +2,18 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from ser_batch import __version__
 from ser_batch.cli.console import Output, colored, output_options
-from ser_batch.errors import SerBatchError, did_you_mean, printable
+from ser_batch.config.fields import GROUPS
+from ser_batch.errors import SerBatchError, printable
 
+# of the list of commands
+SECTIONS = ("Score", "Train", "More")
 _EXAMPLE = "\b\nExample:\n"
 # that decide the numbers or the files; librosa is the definition of the features, av reads more formats
 _PACKAGES = (
@@ -19,27 +22,20 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-class Choice(click.Choice[str]):
-    """Names of which one is given; a name that is nearly one of them gets a hint."""
-
-    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Return click's own message, and what may have been meant."""
-        return super().get_invalid_choice_message(value, ctx) + did_you_mean(value, self.choices, " ").replace(
-            "did", "Did", 1
-        )
-
-
 class Command(click.Command):
     """A command with ``--json``, ``--quiet`` and ``--verbose``, and the example of its docstring at the help's end."""
 
-    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+    def __init__(self, *arguments: Any, section: str = SECTIONS[-1], **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         text, _, example = inspect.cleandoc(self.help or "").partition(_EXAMPLE)
-        self.help, self.example = text.rstrip(), example.strip()
-        for option in self.params:
-            if type(option.type) is click.Choice:
-                option.type = Choice(option.type.choices)
+        self.help, self.example, self.section = text.rstrip(), example.strip(), section
         self.params += output_options()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by their groups."""
+        for group, options in option_groups(self.get_params(ctx)).items():
+            with formatter.section(group):
+                formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
 
     def format_epilog(
         self,
@@ -61,10 +57,35 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
+def option_groups(params: Iterable[click.Parameter]) -> dict[str, list[click.Parameter]]:
+    """Return options by the group that help lists them in, those without one by the last."""
+    groups: dict[str, list[click.Parameter]] = {group: [] for group in GROUPS}
+    for param in params:
+        if isinstance(param, click.Option):
+            groups[getattr(param, "group", GROUPS[-1])].append(param)
+    return {group: options for group, options in groups.items() if options}
+
+
 class Group(click.Group):
     """Turns the errors of ser-batch into a message and an exit status, for every command."""
 
     command_class = Command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - as click calls it
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write the commands by their sections."""
+        width = max(map(len, self.commands))
+        for section in SECTIONS:
+            commands = [one for one in self.commands.values() if getattr(one, "section", SECTIONS[-1]) == section]
+            if commands:
+                limit = formatter.width - 6 - width
+                with formatter.section(section):
+                    formatter.write_dl(
+                        [(f"{one.name or '':<{width}}", one.get_short_help_str(limit)) for one in commands]
+                    )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -79,12 +100,8 @@ class Group(click.Group):
             click.echo(f"{colored('ser-batch', 'red')}: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo(
-                "\nser-batch: stopped; what featurize and score have finished is kept, and of a training its last "
-                "checkpoint. Run the same command again to go on.",
-                err=True,
-            )
-            ctx.exit(1)
+            click.echo("\nInterrupted. Completed work is saved; run the same command to resume.", err=True)
+            ctx.exit(130)
 
 
 def commands_of(group: click.Group, before: str = "") -> dict[str, click.Command]:
@@ -147,15 +164,15 @@ def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete
 
 
 def report_crash(error: Exception) -> None:
-    """Print what nobody expected, to stderr: where it happened, or with ``--verbose`` all of it."""
+    """Print where an internal error happened, to stderr; with ``--verbose`` its traceback."""
     import traceback
 
     if {"-v", "--verbose"} & set(sys.argv):
         traceback.print_exception(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     click.echo(
-        f"{colored('ser-batch', 'red')}: a fault in the program: {type(error).__name__}: {printable(error)} "
-        f"({printable(frame.filename)}, line {frame.lineno}). Please report it with what --verbose shows and the "
+        f"{colored('ser-batch', 'red')}: internal error: {type(error).__name__}: {printable(error)} "
+        f"({printable(frame.filename)}, line {frame.lineno}). Please report it with the traceback (--verbose) and the "
         "output of `ser-batch --version`",
         err=True,
     )

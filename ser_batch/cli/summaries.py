@@ -1,352 +1,293 @@
-"""What each command reports, as a JSON object."""
+"""The summary of each command as text: results to stdout, warnings and rejected recordings to stderr."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ser_batch.cli.console import Output
 from ser_batch.errors import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import polars as pl
 
     from ser_batch.download import DownloadSummary
     from ser_batch.encoder.convert import ConvertSummary
     from ser_batch.featurization import FeaturizeSummary
     from ser_batch.inspection import Inspection
     from ser_batch.model.export import ExportSummary
-    from ser_batch.plot import Look
-    from ser_batch.scoring.run import ScoreSummary
+    from ser_batch.plot import PlotSummary
+    from ser_batch.report.pages import PageSummary
+    from ser_batch.runs.summary import RunSummary
+    from ser_batch.scoring.summary import ModelSummary, ReferenceSummary, ScoreSummary
     from ser_batch.synth import SynthSummary
     from ser_batch.training.run import TrainSummary
 
-_RUN_KEYS = {
-    "n_recordings": "recordings that the output knows, rejected ones among them",
-    "n_segments": "segments in the output",
-    "audio_s": "sound of all recordings in the output, s",
-    "n_done": "recordings done by this call",
-    "n_up_to_date": "recordings done before",
-    "n_missing": "recordings that are gone, whose rows are still there",
-    "n_before_since": "recordings not done because of `--since`",
-    "n_beyond_limit": "recordings not done because of `--limit`",
-    "n_rejected": "recordings that could not be used",
-    "rejects": "the table of them",
-    "skipped_files": "other files seen, counted by suffix",
-    "warnings": "list of sentences",
-    "seconds": "time this call took, s",
-}
-# key to meaning, in the order of the objects; docs/cli.md is made of them
-RESULT_KEYS: Mapping[str, Mapping[str, str]] = {
-    "featurize": {
-        "out": "the features folder",
-        "n_rows": "rows of its table: a row a segment and variant",
-        "n_variants": "variants of each segment",
-        "emotions": "segments by emotion",
-        "n_without_emotion": "segments whose emotion is not known",
-        "verified": "null, or `n_recordings` compared with librosa and the `largest_difference`",
-        **_RUN_KEYS,
-    },
-    "train": {
-        "out": "the model folder",
-        "model_id": "the model",
-        "is_new": "false where the folder held this very model already",
-        "n_train": "segments for training, variants not counted",
-        "n_test": "segments held out, of all folds together",
-        "shared_speakers": "speakers on both sides of the split, the most of any fold",
-        "metrics": "`metrics` of model.json: `accuracy`, `uar`, `macro_f1`, `weighted_f1`, `ece`, `description` and "
-        "more; empty with `--split none`",
-        "report": "list of the rows of report.parquet for all held-out rows in the first condition; null with "
-        "`--split none`",
-        "models": "list of the rows of summary.parquet; null with `--split none`",
-        "warnings": "list of sentences",
-        "seconds": "time this call took, s",
-    },
-    "score": {
-        "out": "preds.parquet, or the folder",
-        "calls": "the table of calls",
-        "report": "the table of labels",
-        "page": "the page to look at",
-        "n_calls": "recordings and channels in the table of calls",
-        "done_s": "sound that this call scored, s",
-        "labels": "list of the rows of the table of labels for all roles together",
-        "model": "`path`, `model_id`, `labels`, `license`, `uar` and `accuracy` (null where nothing was held out), "
-        "`cross_corpus` (UAR by corpus never heard), `regimes` (`uar`, `accuracy` and `n_labels` on held-out "
-        "recordings, by regime), "
-        "`recommended_model` (null, or the name of a model)",
-        "reference": "null for models that take none; else `file`, `kind` (`archive` or `none`), `n_recordings`, "
-        "`n_segments` and `created`, when it was made",
-        "prior": "expected share of each label",
-        **_RUN_KEYS,
-    },
-    "report": {"out": "the page", "source": "what it is about"},
-    "encoder convert": {
-        "out": "the encoder folder",
-        "encoder": "its encoder.json",
-        "n_blocks": "blocks that the checkpoint has",
-        "n_bytes": "size of encoder.onnx",
-    },
-    "export": {
-        "out": "the file",
-        "model": "the model's folder",
-        "model_id": "the model",
-        "inputs": "shapes by name, `n` for any number of segments",
-        "labels": "list of the labels, in the order of the probabilities",
-        "n_checked": "segments compared with what score computes",
-        "largest_difference": "of their probabilities",
-        "license": "terms of the model",
-    },
-    "plot": {
-        "out": "the picture",
-        "path": "the recording's name",
-        "channel": "its channel, -1 for the mean of all",
-        "n_channels": "channels it has",
-        "duration_s": "its length, s",
-        "silence_s": "silence in it that the picture shows, s",
-        "model": "the model's folder",
-        "model_id": "the model",
-        "license": "terms of the model",
-    },
-    "run": {"steps": "list of the objects of what was run, each with `command` before its own keys"},
-    "download": {
-        "out": "the folder",
-        "n_recordings": "recordings that the archives brought; 0 for weights",
-        "fetched": "list of the files that came over the network",
-        "already_here": "list of those that did not have to",
-    },
-    "synth": {
-        "out": "the folder",
-        "n_recordings": "recordings made",
-        "audio_s": "their sound, s",
-    },
-    "inspect": {
-        "path": "what was inspected",
-        "kind": "`features`, `model`, `predictions`, `calls`, `labels` (preds.report.parquet), `rejects`, `table`, "
-        "or of a model `model predictions`, `model report`, `models` (summary.parquet), `reliability`, `coverage`, "
-        "`regimes`, `confusion`, `history`",
-        "schema_version": "of the tables; null where there are none",
-        "n_files": "Parquet files of the table",
-        "n_bytes": "their bytes, or of a model all files",
-        "n_rows": "rows",
-        "columns": "list of `name`, `dtype` as in docs/tables.md",
-        "spec": "how it came about: of spec.json, model.json, or what a score was run with",
-        "figures": "numbers by name, with their unit in it",
-        "counts": "rows by value, of columns with up to 100 of them; `null` counts rows without one. `rejected at`: "
-        "rejects by stage; `status` of predictions: rows of the table of calls",
-        "first": "list of the first rows (`--rows`), without arrays",
-        "notes": "list of sentences on what is missing or odd",
-    },
-}
+REJECTS_SHOWN = 10
+VALUES_SHOWN = 12
+CELL_WIDTH = 24
 
 
-def featurize_result(summary: "FeaturizeSummary") -> dict[str, Any]:
-    """Return the object of featurize."""
-    verified = summary.verified and {
-        "n_recordings": summary.verified[0],
-        "largest_difference": summary.verified[1],
-    }
-    return {
-        "out": summary.out,
-        "n_rows": summary.n_segments,
-        "n_variants": summary.n_variants,
-        "emotions": dict(sorted((label, n) for label, n in summary.emotions.items() if label)),
-        "n_without_emotion": summary.emotions.get(None, 0),
-        "verified": verified,
-        **_run(summary, n_segments=summary.n_segments // summary.n_variants),
-        "rejects": summary.out / "_meta" / "rejects.parquet",
-        **_told(summary),
-    }
+def print_featurize(summary: "FeaturizeSummary", output: Output) -> None:
+    """Print what featurize did."""
+    _print_first(summary, output)
+    variants = f" in {summary.n_variants} variants" if summary.n_variants > 1 else ""
+    output.line(f"{printable(summary.out)}: {_segments(summary)}{variants}")
+    unknown = {"unknown": summary.n_without_emotion} if summary.n_without_emotion else {}
+    output.line(f"emotions: {_listed({**summary.emotions, **unknown})}")
+    if summary.verified:
+        compared = _count(summary.verified.n_recordings, "recording")
+        output.line(
+            f"verified: {compared} against librosa, largest difference {summary.verified.largest_difference:.4f}"
+        )
+    _print_last(summary, output)
 
 
-def export_result(summary: "ExportSummary") -> dict[str, Any]:
-    """Return the object of export."""
-    return {
-        "out": summary.out,
-        "model": summary.model.folder,
-        "model_id": summary.model.model_id,
-        "inputs": summary.inputs,
-        "labels": list(summary.model.labels),
-        "n_checked": summary.n_checked,
-        "largest_difference": summary.largest_difference,
-        "license": summary.model.values["license"],
-    }
+def print_train(summary: "TrainSummary", output: Output) -> None:
+    """Print what train did."""
+    for warning in summary.warnings:
+        output.warning(warning)
+    if summary.report is not None and summary.models is not None:
+        print_labels(summary.report, ("precision", "recall", "f1", "support"), output)
+        output.line()
+        print_models(summary.models, output)
+        for name, figures in summary.metrics.get("corpora", {}).items():
+            output.line(
+                f"{printable(name)}, on its own labels: UAR {figures['uar']:.3f}, accuracy {figures['accuracy']:.3f}, "
+                f"{_count(figures['n'], 'segment')}"
+            )
+        output.line()
+        output.line(printable(summary.metrics["description"]))
+    how = f"trained in {summary.seconds:.0f} s" if summary.is_new else "up to date, nothing to do"
+    output.line(
+        f"{printable(summary.out)}: model {summary.model_id}, {_count(summary.n_train, 'training segment')}, "
+        f"{summary.n_test} held out; {how}"
+    )
 
 
-def plot_result(seen: "Look", out: "Path") -> dict[str, Any]:
-    """Return the object of plot."""
-    return {
-        "out": out,
-        "path": seen.path,
-        "channel": seen.channel,
-        "n_channels": seen.n_channels,
-        "duration_s": seen.duration_s,
-        "silence_s": seen.silence_s,
-        "model": seen.model.folder,
-        "model_id": seen.model.model_id,
-        "license": seen.model.values["license"],
-    }
+def print_score(summary: "ScoreSummary", output: Output) -> None:
+    """Print what score did."""
+    from ser_batch.report.metrics import SUMMARY_ROWS
+    from ser_batch.report.predictions import known_truth
+
+    _print_first(summary, output)
+    print_model(summary.model, output)
+    if summary.reference is not None:
+        output.line(f"reference: {_reference_text(summary.reference)}")
+    shares = summary.prior.values()
+    is_balanced = max(shares) - min(shares) < 1e-9
+    listed = ", ".join(f"{printable(label)} {share:.2f}" for label, share in summary.prior.items())
+    output.line(f"prior: {'balanced, each emotion is expected equally often' if is_balanced else listed}")
+    columns, labels = ["n_predicted", "share", "mean_confidence"], summary.labels
+    if known_truth(labels):
+        columns += ["precision", "recall", "f1", "support"]
+    else:
+        labels = labels.filter(~labels["label"].is_in(SUMMARY_ROWS))
+    print_labels(labels, columns, output)
+    output.line(f"{printable(summary.out)}: {_segments(summary)}")
+    output.line(f"report: {printable(summary.page)}")
+    _print_last(summary, output, f" ({summary.done_s / summary.seconds:.0f} times real time)" if summary.done_s else "")
 
 
-def train_result(summary: "TrainSummary") -> dict[str, Any]:
-    """Return the object of train."""
-    return {
-        "out": summary.out,
-        "model_id": summary.model_id,
-        "is_new": summary.is_new,
-        "n_train": summary.n_train,
-        "n_test": summary.n_test,
-        "shared_speakers": summary.shared_speakers,
-        "metrics": summary.metrics,
-        "report": None if summary.report is None else summary.report.to_dicts(),
-        "models": None if summary.models is None else summary.models.to_dicts(),
-        "warnings": summary.warnings,
-        "seconds": summary.seconds,
-    }
+def print_page(summary: "PageSummary", output: Output) -> None:
+    """Print what report wrote."""
+    output.line(f"{printable(summary.out)}: the report of {printable(summary.source)}")
 
 
-def score_result(summary: "ScoreSummary") -> dict[str, Any]:
-    """Return the object of score."""
-    from ser_batch.report.predictions import page_file, side_tables
-
-    side, model = side_tables(summary.out), summary.model
-    metrics = model.values["metrics"]
-    return {
-        "out": summary.out,
-        "calls": side["calls"],
-        "report": side["report"],
-        "page": page_file(summary.out),
-        "n_calls": summary.n_calls,
-        "done_s": summary.done_s,
-        "labels": summary.report.filter(summary.report["role"].is_null()).drop("role").to_dicts(),
-        "model": {
-            "path": model.folder,
-            "model_id": model.model_id,
-            "labels": model.labels,
-            "license": model.values["license"],
-            "uar": metrics.get("uar"),
-            "accuracy": metrics.get("accuracy"),
-            "cross_corpus": {name: figures["uar"] for name, figures in model.cross_corpus.items()},
-            "regimes": {name: dict(figures) for name, figures in model.regimes.items()},
-            "recommended_model": model.recommended_model,
-        },
-        "reference": _reference(summary),
-        "prior": dict(summary.prior),
-        **_run(summary, n_segments=summary.n_segments),
-        "rejects": side["rejects"],
-        **_told(summary),
-    }
+def print_synth(summary: "SynthSummary", output: Output) -> None:
+    """Print what synth made."""
+    recordings = _count(summary.n_recordings, "made-up recording")
+    output.line(f"{printable(summary.out)}: {recordings}, {summary.audio_s / 60:.1f} minutes")
 
 
-def _reference(summary: "ScoreSummary") -> dict[str, Any] | None:
-    if summary.reference is None:
-        return None
-    own = summary.reference.reference
-    return {
-        "file": summary.reference.file,
-        "kind": own.kind,
-        "n_recordings": own.n_recordings,
-        "n_segments": own.n_segments,
-        "created": own.created.isoformat(),
-    }
+def print_download(summary: "DownloadSummary", output: Output) -> None:
+    """Print what was downloaded, and what to do with weights."""
+    for name in summary.fetched:
+        output.line(f"{printable(name)}: downloaded, checksum verified")
+    for name in summary.already_here:
+        output.line(f"{printable(name)}: downloaded before")
+    out = printable(summary.out)
+    recordings = _count(summary.n_recordings, "recording")
+    output.line(f"{out}: {recordings if summary.n_recordings else f'next, run `ser-batch encoder convert {out} OUT`'}")
 
 
-def convert_result(summary: "ConvertSummary") -> dict[str, Any]:
-    """Return the object of encoder convert."""
-    return {
-        "out": summary.folder,
-        "encoder": summary.spec.to_dict(),
-        "n_blocks": summary.n_blocks,
-        "n_bytes": summary.n_bytes,
-    }
+def print_convert(summary: "ConvertSummary", output: Output) -> None:
+    """Print which encoder was made."""
+    spec = summary.encoder
+    outputs = ", ".join(map(str, spec.outputs))
+    output.line(
+        f"{printable(summary.out)}: encoder {spec.encoder}, outputs {outputs} of {summary.n_blocks} blocks, width "
+        f"{spec.width}, {spec.embedding_size} numbers per segment, {summary.n_bytes / 1e6:.1f} MB"
+    )
 
 
-def download_result(summary: "DownloadSummary") -> dict[str, Any]:
-    """Return the object of download."""
-    return {
-        "out": summary.folder,
-        "n_recordings": summary.n_recordings,
-        "fetched": summary.fetched,
-        "already_here": summary.already_here,
-    }
+def print_plot(summary: "PlotSummary", output: Output) -> None:
+    """Print what a picture shows."""
+    output.line(
+        f"{printable(summary.out)}: channel {summary.channel} of {printable(summary.path)}, "
+        f"{summary.duration_s:.1f} s, of which {summary.silence_s:.1f} s silence"
+    )
+    output.line(f"model: {printable(summary.model)} ({summary.model_id})")
+    _print_license(summary.license, output)
 
 
-def synth_result(summary: "SynthSummary") -> dict[str, Any]:
-    """Return the object of synth."""
-    return {"out": summary.folder, "n_recordings": summary.n_recordings, "audio_s": summary.audio_s}
-
-
-def _run(summary: "FeaturizeSummary | ScoreSummary", *, n_segments: int) -> dict[str, Any]:
-    return {
-        "n_recordings": summary.n_recordings,
-        "n_segments": n_segments,
-        "audio_s": summary.audio_s,
-        "n_done": summary.n_done,
-        "n_up_to_date": summary.n_up_to_date,
-        "n_missing": summary.n_missing,
-        "n_before_since": summary.n_before_since,
-        "n_beyond_limit": summary.n_beyond_limit,
-        "n_rejected": len(summary.rejects),
-    }
-
-
-def _told(summary: "FeaturizeSummary | ScoreSummary") -> dict[str, Any]:
-    return {"skipped_files": summary.skipped_files, "warnings": summary.warnings, "seconds": summary.seconds}
-
-
-_VALUES_SHOWN = 12
-_CELL_WIDTH = 24
+def print_export(summary: "ExportSummary", output: Output) -> None:
+    """Print what the graph takes and gives, and how near it is to score."""
+    inputs = ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in summary.inputs.items())
+    output.line(f"{printable(summary.out)}: model {summary.model_id} from {printable(summary.model)}")
+    output.line(f"inputs: {inputs}")
+    output.line(f"outputs: probabilities (n, {len(summary.labels)}) of {', '.join(map(printable, summary.labels))}")
+    output.line(
+        f"checked: {_count(summary.n_checked, 'segment')} with ONNX Runtime, largest difference from score "
+        f"{summary.largest_difference:.1e}"
+    )
+    _print_license(summary.license, output)
 
 
 def print_inspection(found: "Inspection", output: Output) -> None:
-    """Print what it is, how it came about, its health, its columns with their first values."""
-    rows = "" if found.n_rows is None else f"{found.n_rows} rows in "
-    version = f", schema version {found.schema_version}" if found.schema_version else ""
-    files = "1 file" if found.n_files == 1 else f"{found.n_files} files"
+    """Print what it is, its settings, its health, its columns with their first values."""
+    rows = "" if found.n_rows is None else f"{_count(found.n_rows, 'row')} in "
     size = f"{found.n_bytes / 1e6:.1f} MB" if found.n_bytes >= 1e6 else f"{found.n_bytes / 1e3:.1f} kB"
-    output.line(f"{printable(found.path)}: {found.kind}, {rows}{files}, {size}{version}")
+    version = f", schema version {found.schema_version}" if found.schema_version else ""
+    output.line(f"{printable(found.path)}: {found.kind}, {rows}{_count(found.n_files, 'file')}, {size}{version}")
     for name, value in found.spec.items():
         output.line(f"{printable(name)}: {_settings(value)}")
-    if found.figures:
-        output.line()
-    for name, number in found.figures.items():
-        output.line(f"{printable(name)}: {_number(number)}")
-    shown = {name: counts for name, counts in found.counts.items() if counts}
-    if shown:
-        output.line()
-    for name, counts in shown.items():
-        output.line(f"{printable(name)}: {_counts(counts)}")
+    _print_block((f"{printable(name)}: {_number(number)}" for name, number in found.figures.items()), output)
+    counted = {name: counts for name, counts in found.counts.items() if counts}
+    _print_block((f"{printable(name)}: {_listed(counts, VALUES_SHOWN)}" for name, counts in counted.items()), output)
     if len(found.columns):
-        output.line()
         first = found.first.to_dicts()
-        lines = [
-            [row["name"], _cell(row["dtype"]), *(_cell(one[row["name"]]) for one in first if row["name"] in one)]
-            for row in found.columns.iter_rows(named=True)
-        ]
         headers = ["column", "dtype", *(f"row {number + 1}" for number in range(len(first)))]
-        output.table(_aligned([headers, *lines]), headers, lines, left=len(headers))
-    if found.notes:
         output.line()
-    for note in found.notes:
-        output.line(f"note: {printable(note)}")
+        output.table(
+            headers,
+            (
+                [name, _cell(dtype), *(_cell(row[name]) for row in first if name in row)]
+                for name, dtype in found.columns.iter_rows()
+            ),
+            n_left=len(headers),
+        )
+    _print_block((f"note: {printable(note)}" for note in found.notes), output)
 
 
-def inspection_result(found: "Inspection") -> dict[str, Any]:
-    """Return the object of inspect."""
-    return {
-        "path": found.path,
-        "kind": found.kind,
-        "schema_version": found.schema_version,
-        "n_files": found.n_files,
-        "n_bytes": found.n_bytes,
-        "n_rows": found.n_rows,
-        "columns": found.columns.to_dicts(),
-        "spec": found.spec,
-        "figures": found.figures,
-        "counts": {
-            name: {"null" if value is None else value: n for value, n in counts.items()}
-            for name, counts in found.counts.items()
-        },
-        "first": found.first.to_dicts(),
-        "notes": found.notes,
-    }
+def _print_first(summary: "RunSummary", output: Output) -> None:
+    """Print warnings, skipped files and rejected recordings."""
+    for warning in summary.warnings:
+        output.warning(warning)
+    if summary.skipped_files:
+        n, kinds = sum(summary.skipped_files.values()), sorted(summary.skipped_files.items())
+        of_each = ", ".join(f"{count} {suffix}" if len(kinds) > 1 else suffix for suffix, count in kinds)
+        output.remark(f"skipped {_count(n, 'non-audio file')} ({printable(of_each)})")
+    shown = len(summary.rejected) if output.verbose else REJECTS_SHOWN
+    for reject in summary.rejected[:shown]:
+        output.warning(reject.message, f"rejected ({reject.stage})")
+    if len(summary.rejected) > shown:
+        output.warning(f"{len(summary.rejected) - shown} more, listed in {summary.rejects}", "rejected")
+
+
+def _print_last(summary: "RunSummary", output: Output, speed: str = "") -> None:
+    """Print what is left to do and the closing line."""
+    if summary.n_missing:
+        output.line(f"missing: {_count(summary.n_missing, 'recording')}; add --prune to drop their rows")
+    if summary.n_before_since:
+        output.line(f"skipped: {_count(summary.n_before_since, 'recording')}, not modified since --since")
+    if summary.n_beyond_limit:
+        output.line(f"left: {_count(summary.n_beyond_limit, 'recording')} beyond --limit; run again to continue")
+    up_to_date = f", {summary.n_up_to_date} already up to date" if summary.n_up_to_date else ""
+    output.line(
+        f"done: {_count(summary.n_done, 'recording')} in {summary.seconds:.1f} s{speed}{up_to_date}; "
+        f"{summary.audio_s / 3600:.2f} h of audio in total, {summary.n_rejected} rejected"
+    )
+
+
+def print_model(model: "ModelSummary", output: Output) -> None:
+    """Print which model it was, how right it is on unseen corpora, and its license."""
+    from ser_batch.report.regimes import MOSTLY_NEUTRAL
+
+    output.line(f"model: {printable(model.path)} ({model.model_id})")
+    calls = model.regimes.get(MOSTLY_NEUTRAL)
+    if calls:
+        names = ", ".join(map(printable, model.cross_corpus))
+        output.line(
+            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / calls['n_labels']:.2f}), accuracy {calls['accuracy']:.2f} "
+            f"on mostly neutral speech composed from {f'unseen corpora ({names})' if names else 'held-out recordings'}"
+            ". Expect less on real calls"
+        )
+        if not names:
+            output.line(printable(model.description))
+    elif model.cross_corpus:
+        of_each = ", ".join(
+            f"{printable(name)} {uar:.2f} (chance {model.chance[name]:.2f})" for name, uar in model.cross_corpus.items()
+        )
+        output.line(f"accuracy: UAR on unseen corpora: {of_each}. Expect less on real calls")
+    elif model.uar is not None and model.accuracy is not None:
+        output.line(f"accuracy: UAR {model.uar:.2f}, accuracy {model.accuracy:.2f}. {printable(model.description)}")
+    else:
+        output.line("accuracy: unknown, because nothing was held out in training")
+    _print_license(model.license, output)
+    if model.recommended_model:
+        output.line(f"recommended: --model {model.recommended_model}, which was tested on unseen corpora")
+
+
+def _print_license(text: str, output: Output) -> None:
+    if text:
+        output.line(f"license: {printable(text)}")
+
+
+def _reference_text(reference: "ReferenceSummary") -> str:
+    from ser_batch.scoring.reference import MIN_RECORDINGS
+
+    if reference.kind == "archive":
+        source = printable(reference.given or ("stored sample" if reference.is_stored else "sample of this archive"))
+        sizes = f"{_count(reference.n_recordings, 'recording')}, {_count(reference.n_segments, 'segment')}"
+        return f"{source} ({sizes}), made {reference.created:%Y-%m-%d %H:%M} UTC"
+    if not reference.n_sampled:
+        return "each channel by itself (--reference none)"
+    return f"each channel by itself, because fewer than {MIN_RECORDINGS} recordings have speech"
+
+
+def print_labels(report: "pl.DataFrame", columns: Sequence[str], output: Output) -> None:
+    """Print a table with one row per label."""
+    from ser_batch.report.metrics import SUMMARY_ROWS, main_rows
+
+    rows: list[list[str]] = []
+    for row in main_rows(report).iter_rows(named=True):
+        if row["label"] == SUMMARY_ROWS[0]:
+            rows.append([])
+        rows.append([row["label"], *(_number(row[name], 2, "") for name in columns)])
+    output.table(["label", *columns], rows)
+
+
+def print_models(models: "pl.DataFrame", output: Output) -> None:
+    """Print a table with one row per model and condition."""
+    speech = {(row["estimator"], row["condition"]): row["uar"] for row in models.filter(subset="speech").to_dicts()}
+    headers = ["model", "condition", "accuracy", "UAR", "95 %", "macro F1", "ECE", *(["speech UAR"] if speech else [])]
+    rows = []
+    for row in models.filter(subset="all").to_dicts():
+        key = (row["estimator"], row["condition"])
+        interval = "" if row["uar_low"] is None else f"{row['uar_low']:.2f} to {row['uar_high']:.2f}"
+        figures = [_number(row[name], 3, "") for name in ("accuracy", "uar", "macro_f1", "ece")]
+        last = [_number(speech.get(key), 3, "")] if speech else []
+        rows.append([*key, *figures[:2], interval, *figures[2:], *last])
+    output.table(headers, rows, n_left=2)
+
+
+def _print_block(lines: Iterable[str], output: Output) -> None:
+    """Print lines after an empty one; nothing if there are none."""
+    for number, line in enumerate(lines):
+        output.line(f"\n{line}" if number == 0 else line)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _segments(summary: "RunSummary") -> str:
+    return f"{_count(summary.n_segments, 'segment')} from {_count(summary.n_recordings, 'recording')}"
+
+
+def _listed(counts: Mapping[Any, int], most: int | None = None) -> str:
+    """Return names and their counts, at most so many."""
+    items = [f"{'none' if name is None else printable(name)} {n}" for name, n in counts.items()]
+    return ", ".join(items[:most]) + (f", and {len(items) - most} more" if most and len(items) > most else "")
 
 
 def _settings(value: Any) -> str:
@@ -358,26 +299,11 @@ def _settings(value: Any) -> str:
     return "none" if value is None else printable(value)
 
 
-def _counts(counts: Mapping[Any, int]) -> str:
-    items = [f"{'none' if value is None else printable(value)} {n}" for value, n in counts.items()]
-    more = f", and {len(items) - _VALUES_SHOWN} more" if len(items) > _VALUES_SHOWN else ""
-    return ", ".join(items[:_VALUES_SHOWN]) + more
-
-
-def _number(number: float | None) -> str:
-    return "none" if number is None else str(number) if isinstance(number, int) else f"{number:.3f}"
+def _number(number: float | None, digits: int = 3, none: str = "none") -> str:
+    return none if number is None else str(number) if isinstance(number, int) else f"{number:.{digits}f}"
 
 
 def _cell(value: Any) -> str:
     """Return a value short enough for a line of several."""
     text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else printable(value)
-    return text if len(text) <= _CELL_WIDTH else f"{text[: _CELL_WIDTH - 3]}..."
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    """Return rows of cells as text, each column as wide as its longest cell; rows may end early."""
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
-    return "\n".join(
-        "  ".join(f"{printable(cell):<{width}}" for cell, width in zip(row, widths, strict=False)).rstrip()
-        for row in rows
-    )
+    return text if len(text) <= CELL_WIDTH else f"{text[: CELL_WIDTH - 3]}..."

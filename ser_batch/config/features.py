@@ -1,30 +1,25 @@
 """What defines the features: the MFCCs of a preset, the embeddings of an encoder."""
 
-import dataclasses
 import hashlib
 import json
-import re
-import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
+from ser_batch.config.option_values import MAX_SAMPLING_RATE, MIN_SAMPLING_RATE
+from ser_batch.config.structs import Sha256, Spec, convert
 from ser_batch.errors import UsageError
 
 Level = Literal["absolute", "peak"]
-_Spec = TypeVar("_Spec")
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+# no spec of ours comes near these; beyond them, a single segment of a hostile model would fill the memory
+_Samples = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+_Bands = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 
 
-def _is_number(value: object) -> bool:
-    """Whether a value, which may come from a JSON file, is a finite number."""
-    # comparing takes integers of any size, converting to a float does not
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 <= value <= 1e300
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FeatureSpec:
-    """All numbers that define the MFCCs; the defaults are the preset ``ravdess``.
+class FeatureSpec(Spec, frozen=True, kw_only=True):
+    """All numbers that define the MFCCs; the defaults are the preset ``wideband``.
 
     ``librosa.feature.mfcc`` with the same parameters on ``librosa.load``'s samples is the definition.
 
@@ -48,31 +43,21 @@ class FeatureSpec:
         not count.
     """
 
-    sampling_rate: int = 22050
-    n_mfcc: int = 40
-    n_fft: int = 2048
-    win_length: int = 2048
-    hop_length: int = 512
-    n_mels: int = 128
-    top_db: float = 80.0
-    n_frames: int = 174
+    what: ClassVar[str] = "feature spec"
+
+    sampling_rate: Annotated[int, msgspec.Meta(ge=MIN_SAMPLING_RATE, le=MAX_SAMPLING_RATE)] = 22050
+    n_mfcc: _Bands = 40
+    n_fft: Annotated[int, msgspec.Meta(ge=2, le=65_536)] = 2048
+    win_length: _Samples = 2048
+    hop_length: _Samples = 512
+    n_mels: _Bands = 128
+    top_db: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 80.0
+    n_frames: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 174
     level: Level = "absolute"
 
     def __post_init__(self) -> None:
         """Refuse numbers that no MFCC can be computed with."""
-        if _is_number(self.top_db):
-            object.__setattr__(self, "top_db", float(self.top_db))  # 60 and 60.0 are one spec, with one hash
-        if self.level not in typing.get_args(Level):
-            raise UsageError(
-                f"feature spec: level is {self.level!r}; expected one of {', '.join(typing.get_args(Level))}"
-            )
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "level":
-                continue
-            if not (_is_number(value) and value > 0) or (field.name != "top_db" and not isinstance(value, int)):
-                kind = "number" if field.name == "top_db" else "whole number"
-                raise UsageError(f"feature spec: {field.name} is {value!r}; expected a positive {kind}")
+        super().__post_init__()
         if self.win_length > self.n_fft:
             raise UsageError(
                 f"feature spec: win_length {self.win_length} is larger than n_fft {self.n_fft}; "
@@ -99,27 +84,12 @@ class FeatureSpec:
         """Longest window that fits `n_frames` frames, in seconds."""
         return self.max_samples / self.sampling_rate
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields, as they are written to spec.json and model.json."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote; unknown fields are refused by name.
-
-        Raises
-        ------
-        UsageError
-            A field is unknown or has an impossible value.
-        """
-        return _from_dict(cls, values, "feature spec")
-
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the fields that differ from their default.
 
         Fields at their default are left out, so that a field added later leaves old hashes as they were.
         """
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = FeatureSpec().to_dict()
         changed = {name: value for name, value in self.to_dict().items() if value != defaults[name]}
         return hashlib.sha256(canonical_json(changed).encode()).hexdigest()
 
@@ -137,22 +107,11 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _from_dict(cls: type[_Spec], values: Mapping[str, Any], what: str) -> _Spec:
-    """Make a frozen spec of a JSON object, refusing unknown fields by name."""
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # all callers are dataclasses
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise UsageError(f"{what}: unknown field {unknown[0]!r}; written by a newer version of ser-batch?")
-    return cls(**values)
-
-
-Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 # where an encoder came from says nothing about its numbers
 _NOT_IN_DIGEST = ("encoder", "source", "revision", "license")
 
 
-class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EncoderSpec(Spec, frozen=True, kw_only=True):
     """All that defines an encoder and the embeddings made with it.
 
     Parameters
@@ -185,15 +144,17 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ``none``: inputs are not padded to 30 s; the position embeddings are cut to the length of the input.
     """
 
-    encoder: Annotated[str, msgspec.Meta(pattern=r"^[\w.\-]{1,100}$")]
+    what: ClassVar[str] = "encoder"
+
+    encoder: Annotated[str, msgspec.Meta(pattern=r"^[\w.\-]{1,100}\Z")]
     source: str
     revision: str
     license: str
     sha256: Sha256
     sampling_rate: Annotated[int, msgspec.Meta(ge=1000, le=192_000)] = 16_000
-    n_fft: Count = 400
-    hop_length: Count = 160
-    n_mels: Count = 80
+    n_fft: _Samples = 400
+    hop_length: _Samples = 160
+    n_mels: _Bands = 80
     outputs: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0, le=1000)], ...], msgspec.Meta(min_length=1)]
     width: Count
     pooling: Literal["mean_std"] = "mean_std"
@@ -209,25 +170,6 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Numbers of an embedding: mean, then standard deviation, of each output."""
         return 2 * len(self.outputs) * self.width
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields, as they are written to encoder.json, spec.json and the model folder."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        return values | {"outputs": list(self.outputs)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises
-        ------
-        UsageError
-            A field is missing, unknown, of another type or out of its range.
-        """
-        try:
-            return msgspec.convert(values, cls)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"encoder: {_named(str(error))}; written by a newer version of ser-batch?") from error
-
     def digest(self) -> str:
         """Return the SHA-256 (hex) of all fields that decide numbers."""
         kept = {name: value for name, value in self.to_dict().items() if name not in _NOT_IN_DIGEST}
@@ -235,13 +177,11 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 AnyFeatureSpec = FeatureSpec | EncoderSpec
+# of structs that are generic in their `feature_spec`
+Spec_co = TypeVar("Spec_co", bound=Spec, covariant=True)
 
 
-def feature_spec_of(values: Mapping[str, Any]) -> AnyFeatureSpec:
-    """Read the spec of either front end, as spec.json and the model folder hold it."""
-    return EncoderSpec.from_dict(values) if "encoder" in values else FeatureSpec.from_dict(values)
-
-
-def _named(message: str) -> str:
-    """Return msgspec's message with the path of the field in our notation."""
-    return re.sub(r" - at `\$\.?([^`]*)`$", r" (field \1)", message)
+def convert_with_spec(values: Mapping[str, Any], kind: Any) -> Any:
+    """Return a JSON object as a struct whose `feature_spec` is that of either front end; see `convert`."""
+    spec = values.get("feature_spec")
+    return convert(values, kind[EncoderSpec if isinstance(spec, dict) and "encoder" in spec else FeatureSpec])

@@ -2,13 +2,13 @@
 
 import dataclasses
 import tomllib
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ser_batch.config.options import STAGE_INPUTS, STAGES, Options
-from ser_batch.errors import JobError, UsageError, did_you_mean, shortened
+from ser_batch.config.fields import Options, fields_of, shown
+from ser_batch.config.options import STAGE_INPUTS, STAGES
+from ser_batch.errors import JobError, UsageError, did_you_mean
 from ser_batch.storage.paths import place
 
 
@@ -49,62 +49,31 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
         entries = tables.get(stage, [])
         for entry in entries if isinstance(entries, list) else [entries]:
             if not isinstance(entry, dict):
-                raise JobError(f"{path}: {stage} is {_shown(entry)}; expected a table, [{stage}]")
+                raise JobError(f"{path}: {stage} is {shown(entry)}; expected a table, [{stage}]")
             steps.append(_step(path, stage, entry))
     if not steps:
         raise JobError(f"{path}: nothing to run; expected one of the tables {', '.join(f'[{s}]' for s in STAGES)}")
     return Job(tuple(steps))
 
 
-def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Any]:
+def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Options]:
     """Turn one table of a job into (input, options)."""
-    options_type, input_key = STAGES[stage], STAGE_INPUTS[stage]
+    kind, input_key = STAGES[stage], STAGE_INPUTS[stage]
     where = f"{path}: [{stage}]"
-    hints = typing.get_type_hints(options_type)
-    _refuse_unknown(where, "key", entry, (input_key, *hints))
-    values: dict[str, Any] = {}
-    for key, value in entry.items():
-        if key != input_key:
-            values[key] = _coerce(where, key, value, hints[key])
+    _refuse_unknown(where, "key", entry, (input_key, *(field.name for field in fields_of(kind))))
     source: Any = entry.get(input_key)
-    if stage == "train":
-        folders = [source] if isinstance(source, str) else source or []
-        if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
-            raise JobError(f'{where}: {input_key} is {_shown(source)}; expected a folder or a list, ["features"]')
-        return tuple(Path(folder) for folder in folders), _options(where, options_type, values)
-    if not isinstance(source, str):
-        raise JobError(f'{where}: expected {input_key} = "folder", where the recordings are')
-    audio = place(source) if stage in ("featurize", "score") else Path(source)
-    return audio, _options(where, options_type, values)
-
-
-def _options(where: str, options_type: type[Options], values: Mapping[str, Any]) -> Options:
-    """Make the options of a stage; what they refuse is told with the name of the file."""
     try:
-        return options_type(**values)
+        options = kind(**{key: value for key, value in entry.items() if key != input_key})
+        if stage == "train":
+            folders = [source] if isinstance(source, str) else source or []
+            if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+                raise UsageError(f'{input_key} is {shown(source)}; expected a folder or a list, ["features"]')
+            return tuple(Path(folder) for folder in folders), options
+        if not isinstance(source, str):
+            raise UsageError(f'expected {input_key} = "folder", where the recordings are')
+        return place(source) if stage in ("featurize", "score") else Path(source), options
     except UsageError as error:
         raise JobError(f"{where}: {error}") from error
-
-
-def _coerce(where: str, key: str, value: Any, hint: Any) -> Any:
-    """Check a TOML value against the type of its option."""
-    # the choices of a Literal count one by one, also where it is Literal | None
-    choices = [one for choice in typing.get_args(hint) or (hint,) for one in typing.get_args(choice) or (choice,)]
-    if Path in choices and isinstance(value, str) and "\0" not in value:
-        return place(value)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise JobError(f"{where}: {key} is a number of {value.bit_length()} bits; expected one of 64 bits at most")
-    if float in choices and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is not bool and isinstance(value, bool):
-        pass  # True is an int to Python, not to the reader of a job
-    elif value in [choice for choice in choices if isinstance(choice, str)] or any(
-        isinstance(choice, type) and isinstance(value, choice) for choice in choices
-    ):
-        return value
-    expected = " or ".join(getattr(choice, "__name__", repr(choice)) for choice in choices if choice is not type(None))
-    hint = did_you_mean(value, [choice for choice in choices if isinstance(choice, str)])
-    raise JobError(f"{where}: {key} is {_shown(value)}; expected {expected}{hint}")
 
 
 def _override(tables: dict[str, Any], override: str) -> None:
@@ -112,19 +81,19 @@ def _override(tables: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     table, dot, key = name.strip().partition(".")
     if not (equals and dot and key):
-        raise JobError(f"--set {_shown(override)}; expected table.key=value, such as train.epochs=2")
+        raise JobError(f"--set {shown(override)}; expected table.key=value, such as train.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # no TOML, or none that can be read
         value = text.strip()
     if table not in tables:
         hint = did_you_mean(table, tables)
-        raise JobError(f"--set {_shown(override)}: the job has no table [{table}]; it has {', '.join(tables)}{hint}")
+        raise JobError(f"--set {shown(override)}: the job has no table [{table}]; it has {', '.join(tables)}{hint}")
     entries = tables[table] if isinstance(tables[table], list) else [tables[table]]
     for entry in entries:
         if not isinstance(entry, dict):
             raise JobError(
-                f"--set {_shown(override)}: {table} is {_shown(entry)} in the job; expected a table, [{table}]"
+                f"--set {shown(override)}: {table} is {shown(entry)} in the job; expected a table, [{table}]"
             )
         entry[key] = value
 
@@ -134,13 +103,4 @@ def _refuse_unknown(where: str, what: str, given: Mapping[str, Any], known: tupl
     for key in given:
         if key not in known:
             hint = did_you_mean(key, known, "") or f"expected one of {', '.join(known)}"
-            raise JobError(f"{where}: unknown {what} {_shown(key)}; {hint}")
-
-
-def _shown(value: object) -> str:
-    """Return what stands in a file as a message has it; integers of thousands of digits cannot be written."""
-    try:
-        text = repr(value)
-    except ValueError:
-        text = f"{type(value).__name__} with a number of thousands of digits"
-    return shortened(text, 200)
+            raise JobError(f"{where}: unknown {what} {shown(key)}; {hint}")

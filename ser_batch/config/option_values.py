@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -39,6 +40,25 @@ def held_out_corpora(protocol: str) -> tuple[str, ...]:
 def holds_out_corpora(protocol: str) -> bool:
     """Return whether a protocol holds out whole corpora."""
     return protocol == "corpus" or bool(held_out_corpora(protocol))
+
+
+def parse_channel_roles(text: str) -> dict[int, str]:
+    """Return the role by channel number of ``agent,customer``, in channel order, or of ``0=agent,1=customer``."""
+    items = [item.strip() for item in text.split(",")]
+    if not any("=" in item or item.isdecimal() for item in items):
+        items = [f"{number}={role}" for number, role in enumerate(items)]
+    roles: dict[int, str] = {}
+    for item in items:
+        number, equals, role = (part.strip() for part in item.partition("="))
+        if not (number.isdecimal() and len(number) < 10 and equals and role):
+            raise UsageError(
+                f"--channel-roles {text!r}; expected roles in channel order, such as agent,customer, or with their "
+                "channels, such as 0=agent,1=customer"
+            )
+        if int(number) in roles:
+            raise UsageError(f"--channel-roles {text!r}; names channel {int(number)} twice, leave one of the two out")
+        roles[int(number)] = role
+    return roles
 
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -170,3 +190,11 @@ class RawFormat:
     def __str__(self) -> str:
         """Return what `parse` reads."""
         return f"{self.encoding}:{self.sampling_rate}:{self.n_channels}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReaderSettings:
+    """How recordings are read."""
+
+    raw_format: RawFormat | None = None  # what files without a header hold, where that was said
+    max_duration_s: float = math.inf  # longer recordings are refused

@@ -1,17 +1,41 @@
-"""The options of the stages: the same ones on the command line, in a job file and from Python."""
+"""The options of the commands, each declared once.
 
-import dataclasses
-import math
+The command line (`ser_batch.cli.params`), job files (`ser_batch.config.job`), the Python functions (`ser_batch.api`)
+and docs/cli.md are made of these fields; `ser_batch.config.fields` converts and checks their values.
+"""
+
 import typing
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+import msgspec.structs
 
 from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec
-from ser_batch.config.option_values import RawFormat, check_protocol, parse_prior, parse_since
-from ser_batch.config.segmentation import Segmentation, SegmentMode
+from ser_batch.config.fields import (
+    Count,
+    CountOrZero,
+    NameOption,
+    NameOrNone,
+    Options,
+    PathOption,
+    PathOrNone,
+    Seed,
+    Share,
+    initial,
+    option,
+)
+from ser_batch.config.option_values import (
+    RawFormat,
+    ReaderSettings,
+    check_protocol,
+    parse_channel_roles,
+    parse_prior,
+    parse_since,
+)
+from ser_batch.config.segmentation import MIN_LENGTH_S, Segmentation, SegmentMode
 from ser_batch.config.variants import CLEAN, Variants, variant_names
 from ser_batch.errors import UsageError, did_you_mean
-from ser_batch.storage.paths import is_remote
 
 RecipeName = Literal["robust", "published", "head"]
 Estimator = Literal["network", "svm", "forest", "logistic"]
@@ -32,81 +56,153 @@ HEAD_RECIPE: RecipeName = "head"
 # the front end that is no encoder
 MFCC = "mfcc"
 DEFAULT_PRESET = "wideband"
-# no call lasts a day; what says that it does would keep a worker for hours
-DEFAULT_MAX_DURATION_S = 86_400.0
+
+_DAY_S = 86_400.0
+_LengthS = Annotated[float, msgspec.Meta(ge=MIN_LENGTH_S, le=_DAY_S)]
+_TimeoutS = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+_DurationS = Annotated[float, msgspec.Meta(gt=0)]
+_Segments = Annotated[
+    SegmentMode,
+    option(
+        "Features",
+        "Cut recordings into segments. clip: the first 4.04 s, or with an encoder the whole recording. windows: "
+        "overlapping windows. turns: speech between pauses. labels: the rows of --labels.",
+    ),
+]
+_Model = Annotated[
+    NameOrNone,
+    option(
+        "Scoring",
+        "Model folder, or the name of a shipped model.",
+        default="the folder model if it exists, else open",
+        metavar="DIR|NAME",
+        short="m",
+        completes="models",
+    ),
+]
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that no generator takes."""
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed {seed}; expected a number from 0 to 4294967295")
+class RunOptions(Options, frozen=True, kw_only=True):
+    """The options that `featurize` and `score` share."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What `featurize` and `score` share: how recordings are cut, and how the work is done."""
-
-    labels: Path | None = None  # the labels file
-    # whose file names the recordings have: ``auto`` for any known corpus, ``none``, or one by name
-    corpus: CorpusName = "auto"
-    # see `Segmentation`; window and hop in seconds
-    segments: SegmentMode = "clip"
-    window: float = 4.04
-    hop: float = 2.02
-    channels: str | None = None
-    raw_format: str | None = None  # ``ENCODING:RATE:CHANNELS`` of files that have no header; see `RawFormat`
-    # longest recording that is used, in seconds; longer ones are rejected. Infinity is no limit
-    max_duration: float = DEFAULT_MAX_DURATION_S
-    jobs: int | None = None  # worker processes; None stands for all cores. 1 is a plain loop in this process
-    backend: Backend = "loky"  # ``loky``, worker processes of this machine, or a cluster: ``dask``, ``ray``
-    # where the cluster is: for Dask the address of its scheduler; for Ray that of its head, None for the one of
-    # ``RAY_ADDRESS`` or on this machine
-    scheduler: str | None = None
-    # do the work of one job in a worker process too, so that a recording that crashes it is rejected
-    isolate: bool = False
-    # seconds a recording may take before it is rejected; None is no limit. Worker processes only
-    timeout: float | None = None
-    shard_size: int = 64  # recordings a worker takes at a time, at most; they become one Parquet part
-    overwrite: bool = False  # throw away what the output holds and start anew
-    prune: bool = False  # drop the rows of recordings that are no longer there
-    # do only recordings modified since: an ISO date or date-time, or an age such as ``24h``; None does all. The rows of
-    # others stay as they are
-    since: str | None = None
-    limit: int | None = None  # do so many recordings at most; None is no limit. The next call goes on
-    strict: bool = False  # exit with status 3 where anything was rejected
+    labels: Annotated[
+        PathOrNone,
+        option(
+            "Input",
+            "Labels file, CSV or Parquet: path, emotion, and optionally speaker, sex, intensity, statement, corpus, "
+            "channel, start_s, end_s (not for clip), and votes of listeners, p_<label>.",
+            default="none",
+            metavar="FILE",
+            is_input=True,
+        ),
+    ] = initial(None)
+    corpus: Annotated[
+        CorpusName,
+        option(
+            "Input",
+            "Corpus whose file names tell emotion and speaker. auto: any known corpus (docs/tables.md). none: ignore "
+            "file names.",
+            metavar="auto|none|CORPUS",
+            decides_rows=True,
+        ),
+    ] = "auto"
+    raw_format: Annotated[
+        str | None,
+        option(
+            "Input",
+            "Format of files without a header (.ul .al .raw .pcm .vox ...), such as mulaw:8000:1. Encodings: mulaw, "
+            "alaw, gsm, vox, s16le, s16be, u8.",
+            default="reject them",
+            metavar="ENCODING:RATE:CHANNELS",
+            decides_rows=True,
+        ),
+    ] = None
+    max_duration: Annotated[
+        _DurationS,
+        option(
+            "Input",
+            "Reject longer recordings; inf for no limit.",
+            default="86400, a day",
+            metavar="SECONDS",
+            decides_rows=True,
+        ),
+    ] = _DAY_S
+    segments: _Segments = "clip"
+    window: Annotated[
+        _LengthS, option("Features", "Length of windows, and the maximum of turns.", metavar="SECONDS")
+    ] = 4.04
+    hop: Annotated[_LengthS, option("Features", "Step from window to window.", metavar="SECONDS")] = 2.02
+    channels: Annotated[
+        str | None,
+        option(
+            "Channels",
+            "Use the mean of all channels, each channel, or these channels.",
+            default="mix for clip, else split",
+            metavar="mix|split|0,1",
+        ),
+    ] = None
+    overwrite: Annotated[bool, option("Incremental", "Delete what the output holds and start again.")] = False
+    prune: Annotated[bool, option("Incremental", "Drop the rows of recordings that no longer exist.")] = False
+    since: Annotated[
+        str | None,
+        option(
+            "Incremental",
+            "Process only recordings modified since 2026-03-01, 2026-03-01T18:00 (local time), or within 24h, 7d.",
+            default="all",
+            metavar="WHEN",
+        ),
+    ] = None
+    limit: Annotated[
+        Count | None, option("Incremental", "Process at most N recordings; run again to continue.", default="all")
+    ] = None
+    jobs: Annotated[
+        Count | None,
+        option("Execution", "Worker processes; 1 works in this process.", default="all cores", short="j"),
+    ] = None
+    backend: Annotated[
+        Backend,
+        option(
+            "Execution",
+            "Run in processes of this machine, or on a cluster that finds AUDIO and --out under the same names "
+            "(docs/scale.md).",
+        ),
+    ] = "loky"
+    scheduler: Annotated[
+        str | None,
+        option(
+            "Execution",
+            "Scheduler address, such as tcp://10.0.0.1:8786 (dask) or 10.0.0.1:6379 (ray).",
+            default="none; for ray RAY_ADDRESS, or this machine",
+            metavar="ADDRESS",
+        ),
+    ] = None
+    isolate: Annotated[bool, option("Execution", "Use a worker process even with --jobs 1.")] = False
+    timeout: Annotated[
+        _TimeoutS | None,
+        option(
+            "Execution",
+            "Reject recordings that take longer; needs --jobs 2 or more, or --isolate.",
+            default="no limit",
+            metavar="SECONDS",
+        ),
+    ] = None
+    shard_size: Annotated[Count, option("Execution", "Recordings per worker task, at most.")] = 64
+    strict: Annotated[bool, option("Execution", "Exit with status 3 if any recording was rejected.")] = False
 
     def __post_init__(self) -> None:
-        """Refuse counts below one, times that are none, and what no recording can be cut by."""
-        _ = self.segmentation, self.since_ns, self.wanted_raw_format
-        if self.labels is not None and is_remote(self.labels):
-            raise UsageError(f"--labels {self.labels}; expected a file of this machine, fetch it first")
-        if not self.max_duration > 0:
-            raise UsageError(
-                f"--max-duration {self.max_duration}; expected a number of seconds above 0, or inf for no limit"
-            )
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit}; expected 1 or more recordings, or nothing for all")
-        if self.corpus not in typing.get_args(CorpusName):
-            names = typing.get_args(CorpusName)
-            raise UsageError(
-                f"corpus {self.corpus!r}; expected one of {', '.join(names)}{did_you_mean(self.corpus, names)}"
-            )
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"--jobs {self.jobs}; expected 1 or more, or nothing for all cores")
-        if self.timeout is not None and not 0 < self.timeout < float("inf"):
-            raise UsageError(f"--timeout {self.timeout:g}; expected more than 0 seconds, or nothing for no limit")
+        """Check the options against each other, and what stands in them."""
+        super().__post_init__()
+        _ = self.segmentation, self.since_ns
+        if self.raw_format is not None:
+            self._set("raw_format", str(RawFormat.parse(self.raw_format)))
         if self.timeout is not None and self.jobs == 1 and not self.isolate:
             raise UsageError(
                 f"--timeout {self.timeout:g} with --jobs 1, where there is no worker process to end; add --isolate, or "
                 "give 2 jobs or more"
             )
         self._check_backend()
-        if self.shard_size < 1:
-            raise UsageError(f"--shard-size {self.shard_size}; expected 1 or more")
 
     def _check_backend(self) -> None:
-        if self.backend not in typing.get_args(Backend):
-            raise UsageError(f"backend {self.backend!r}; expected one of {', '.join(typing.get_args(Backend))}")
         if self.backend == "loky":
             if self.scheduler is not None:
                 raise UsageError(f"--scheduler {self.scheduler} without a cluster; add --backend dask or --backend ray")
@@ -132,41 +228,49 @@ class RunOptions:
         return None if self.since is None else round(parse_since(self.since).timestamp() * 1e9)
 
     @property
-    def wanted_raw_format(self) -> RawFormat | None:
-        """What files without a header hold; None where it was not said."""
-        return None if self.raw_format is None else RawFormat.parse(self.raw_format)
-
-    @property
-    def reading_identity(self) -> dict[str, str | float]:
-        """What raw format and longest duration add to the settings that an output belongs to."""
-        # Nothing where they are as they were before there was such an option, so that older outputs go on.
-        said: dict[str, str | float] = {}
-        if self.raw_format is not None:
-            said["raw_format"] = str(self.wanted_raw_format)
-        if self.max_duration != DEFAULT_MAX_DURATION_S:
-            said["max_duration"] = float(self.max_duration) if math.isfinite(self.max_duration) else "inf"
-        return said
+    def reader_settings(self) -> ReaderSettings:
+        """How recordings are read."""
+        raw_format = None if self.raw_format is None else RawFormat.parse(self.raw_format)
+        return ReaderSettings(raw_format, self.max_duration)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FeaturizeOptions(RunOptions):
-    """The options of `featurize`; see ``ser-batch featurize --help``."""
+class FeaturizeOptions(RunOptions, frozen=True, kw_only=True):
+    """The options of `featurize`."""
 
-    out: Path = Path("features")
-    features: str = MFCC
-    preset: str = DEFAULT_PRESET
-    variants: str = CLEAN
-    name: str | None = None
-    verify: int = 0
-    seed: int = 0
+    features: Annotated[
+        NameOption,
+        option(
+            "Features",
+            "Compute MFCCs, or the embeddings of a speech encoder, by name or folder.",
+            metavar="mfcc|whisper-tiny.en|DIR",
+        ),
+    ] = initial(MFCC)
+    preset: Annotated[
+        str, option("Features", "MFCCs at 22050 Hz or 8000 Hz; not for encoders.", choices=tuple(PRESETS))
+    ] = DEFAULT_PRESET
+    variants: Annotated[
+        str,
+        option(
+            "Features",
+            "Perturbed copies to add, for training and evaluation: speedN, levelN, clipN, noiseN, room, telephone, "
+            "g711, gsm, opus, mp3, lossN, joined by +, such as noise10+g711; or the set robust.",
+            metavar="clean,NAME,...",
+        ),
+    ] = CLEAN
+    seed: Annotated[Seed, option("Features", "Random seed of the variants.")] = 0
+    verify: Annotated[CountOrZero, option("Features", "Compare N recordings with librosa's MFCCs.")] = 0
+    name: Annotated[
+        str | None,
+        option("Output", "Name of the dataset in the tables.", default="the folder's name", metavar="DATASET"),
+    ] = None
+    out: Annotated[PathOption, option("Output", "Features folder.", short="o", is_remote=True)] = initial(
+        Path("features")
+    )
 
     def __post_init__(self) -> None:
         """Check the options against each other."""
         super().__post_init__()
-        _ = self.wanted_variants
-        check_seed(self.seed)
-        if self.verify < 0:
-            raise UsageError(f"--verify {self.verify}; expected 0 or more recordings")
+        _ = self.variant_set
         if self.spec is None:
             self._check_encoder()
         else:
@@ -193,61 +297,101 @@ class FeaturizeOptions(RunOptions):
     @property
     def spec(self) -> FeatureSpec | None:
         """The feature spec of the preset; None where an encoder is to compute the features."""
-        if self.features != MFCC:
-            return None
-        if self.preset not in PRESETS:
-            raise UsageError(
-                f"preset {self.preset!r}; expected one of {', '.join(PRESETS)}{did_you_mean(self.preset, PRESETS)}"
-            )
-        return PRESETS[self.preset]
+        return PRESETS[self.preset] if self.features == MFCC else None
 
     @property
-    def wanted_variants(self) -> Variants:
+    def variant_set(self) -> Variants:
         """The variants of each segment; the seed counts only where something is drawn."""
         names = variant_names(self.variants)
         return Variants(names=names, seed=0 if names == (CLEAN,) else self.seed)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """The options of `train`; see ``ser-batch train --help``.
+class TrainOptions(Options, frozen=True, kw_only=True):
+    """The options of `train`."""
 
-    A `recipe` of None stands for `DEFAULT_RECIPE`, or `HEAD_RECIPE` where the features are embeddings; `normalize` of
-    None for none; or both for those of the model that `init` names.
-    """
-
-    out: Path = Path("model")
-    estimator: Estimator = "network"
-    recipe: RecipeName | None = None
-    init: str | None = None
-    split: str = "stratified"
-    vocal_channel: VocalChannel = "both"
-    test_vocal_channel: VocalChannel = "both"
-    train_variants: str | None = None
-    conditions: str = CLEAN
-    baselines: str | None = None
-    soft_labels: bool = False
-    normalize: Normalize | None = None
-    epochs: int | None = None
-    seed: int = 0
-    seeds: int = 1
-    overwrite: bool = False
+    estimator: Annotated[
+        Estimator, option("Training", "Train a network, or a classical model on embeddings or MFCC statistics.")
+    ] = "network"
+    recipe: Annotated[
+        RecipeName | None,
+        option(
+            "Training",
+            "Architecture and training of the network. published: the published CNN on MFCCs. robust: a CNN for noise "
+            "and telephones. head: small heads on embeddings.",
+            default="head for embeddings, else robust; or that of --init",
+        ),
+    ] = None
+    init: Annotated[
+        NameOrNone,
+        option(
+            "Training",
+            "Fine-tune this model: a model folder, or the name of a shipped model.",
+            default="none",
+            metavar="DIR|NAME",
+            completes="models",
+        ),
+    ] = initial(None)
+    vocal_channel: Annotated[VocalChannel, option("Training", "Train on speech, song or both.")] = "both"
+    train_variants: Annotated[
+        str | None,
+        option(
+            "Training",
+            "Variants to train on.",
+            default="clean for published and classical models, else all",
+            metavar="all|clean,...",
+        ),
+    ] = None
+    soft_labels: Annotated[
+        bool, option("Training", "Learn the shares of the listeners' votes, where a row has them.")
+    ] = False
+    normalize: Annotated[
+        Normalize | None,
+        option(
+            "Training",
+            "Normalize MFCCs by all training data, by each recording, or by all speech of each speaker (in calls: "
+            "channel).",
+            default="none, or that of --init",
+        ),
+    ] = None
+    epochs: Annotated[
+        Count | None,
+        option(
+            "Training",
+            "Passes over the training data.",
+            default="robust 200, published 100, head 14; with --init 50, head 14",
+        ),
+    ] = None
+    seed: Annotated[Seed, option("Training", "Random seed.")] = 0
+    seeds: Annotated[Count, option("Training", "Repeat with N seeds and average the scores.")] = 1
+    split: Annotated[
+        NameOption,
+        option(
+            "Evaluation",
+            "Hold out 20 % of the rows, 20 % of the speakers, each speaker once in K folds, the published folds of "
+            "RAVDESS (emobox, luna), each statement, each corpus, these corpora, nothing, or the folds of a file "
+            "(columns fold, and path or speaker).",
+            metavar="stratified|speaker|speaker:K|emobox|luna|text|corpus|corpus:NAME,...|none|FILE.csv",
+        ),
+    ] = initial("stratified")
+    test_vocal_channel: Annotated[VocalChannel, option("Evaluation", "Evaluate on speech, song or both.")] = "both"
+    conditions: Annotated[
+        str, option("Evaluation", "Evaluate the held-out rows in these variants.", metavar="clean,g711,...")
+    ] = CLEAN
+    baselines: Annotated[
+        str | None,
+        option(
+            "Evaluation",
+            "Other models to evaluate on the same folds: majority, logistic, svm, forest, published, robust, head.",
+            default="none",
+            metavar="majority,svm,...",
+        ),
+    ] = None
+    out: Annotated[PathOption, option("Output", "Model folder.", short="o")] = initial(Path("model"))
+    overwrite: Annotated[bool, option("Output", "Replace another model in the output.")] = False
 
     def __post_init__(self) -> None:
-        """Refuse what no training can be run with."""
-        if is_remote(self.out):
-            raise UsageError(f"--out {self.out}; train writes to a folder of this machine, copy the model from there")
-        for name, choices in (
-            ("estimator", Estimator),
-            ("recipe", RecipeName),
-            ("vocal_channel", VocalChannel),
-            ("test_vocal_channel", VocalChannel),
-            ("normalize", Normalize),
-        ):
-            is_open = name in ("recipe", "normalize") and getattr(self, name) is None
-            value, known = getattr(self, name), typing.get_args(choices)
-            if value not in known and not is_open:
-                raise UsageError(f"{name} {value!r}; expected one of {', '.join(known)}{did_you_mean(value, known)}")
+        """Check the options against each other, and what stands in them."""
+        super().__post_init__()
         if self.init is not None and self.estimator != "network":
             raise UsageError(
                 f"--init {self.init} with --estimator {self.estimator}; only a network can start from another one, "
@@ -258,20 +402,18 @@ class TrainOptions:
                 f"--soft-labels with --estimator {self.estimator}; only a network learns from votes, leave one of the "
                 "two out"
             )
-        if self.normalize not in (None, "none") and self.estimator != "network":
+        if self.cmvn_reference != "none" and self.estimator != "network":
             raise UsageError(
                 f"--normalize {self.normalize} with --estimator {self.estimator}; nothing would be left of the mean "
                 "and deviation that such a model goes by, leave one of the two out"
             )
         check_protocol(self.split)
-        if self.epochs is not None and self.epochs < 1:
-            raise UsageError(f"--epochs {self.epochs}; expected 1 or more")
-        check_seed(self.seed)
-        if self.seeds < 1:
-            raise UsageError(f"--seeds {self.seeds}; expected 1 or more")
-        check_seed(self.seed + self.seeds - 1)
-        _ = self.wanted_conditions, self.wanted_train_variants
-        for name in self.wanted_baselines:
+        if self.seed + self.seeds > 2**32:
+            raise UsageError(
+                f"--seed {self.seed} with --seeds {self.seeds}; expected seeds up to {2**32 - 1}, choose a smaller one"
+            )
+        _ = self.condition_names, self.train_variant_names
+        for name in self.baseline_names:
             if name not in BASELINES:
                 raise UsageError(
                     f"--baselines {name!r}; expected some of {', '.join(BASELINES)}{did_you_mean(name, BASELINES)}"
@@ -281,7 +423,7 @@ class TrainOptions:
         """Return the options with the recipe that features have, or refuse one of the other front end."""
         is_encoder = isinstance(spec, EncoderSpec)
         recipe = self.recipe or (HEAD_RECIPE if is_encoder else DEFAULT_RECIPE)
-        networks = (recipe, *self.wanted_baselines) if self.estimator == "network" else self.wanted_baselines
+        networks = (recipe, *self.baseline_names) if self.estimator == "network" else self.baseline_names
         for name in networks:
             if name in typing.get_args(RecipeName) and is_encoder != (name == HEAD_RECIPE):
                 found, made = ("embeddings", "MFCCs") if is_encoder else ("MFCCs", "embeddings")
@@ -291,12 +433,12 @@ class TrainOptions:
                     f"recipe {name} is of {made}, and these features are {found}; train with --recipe {other}, or "
                     f"featurize into another folder: ser-batch featurize AUDIO{how} --out OTHER"
                 )
-        if is_encoder and self.normalize not in (None, "none"):
+        if is_encoder and self.cmvn_reference != "none":
             raise UsageError(
                 f"--normalize {self.normalize} with embeddings: heads have references of their own, of the archive and "
                 "of the channel; leave --normalize out"
             )
-        return dataclasses.replace(self, recipe=recipe) if self.estimator == "network" else self
+        return msgspec.structs.replace(self, recipe=recipe) if self.estimator == "network" else self
 
     @property
     def kind(self) -> str:
@@ -309,61 +451,116 @@ class TrainOptions:
         return self.kind if self.init is None else "tuned"
 
     @property
-    def wanted_normalize(self) -> Normalize:
+    def cmvn_reference(self) -> Normalize:
         """Whose mean and deviation MFCCs are scaled by; none is that of all that is trained on."""
         return self.normalize or "none"
 
     @property
-    def wanted_conditions(self) -> tuple[str, ...]:
+    def condition_names(self) -> tuple[str, ...]:
         """The variants that held-out segments are tried in."""
         return variant_names(self.conditions)
 
     @property
-    def wanted_train_variants(self) -> tuple[str, ...] | None:
+    def train_variant_names(self) -> tuple[str, ...] | None:
         """The variants to train on; None stands for all there are."""
         if self.train_variants is None:
             return None if self.kind in (DEFAULT_RECIPE, HEAD_RECIPE) else (CLEAN,)
         return None if self.train_variants == "all" else variant_names(self.train_variants)
 
     @property
-    def wanted_baselines(self) -> tuple[str, ...]:
+    def baseline_names(self) -> tuple[str, ...]:
         """What is fitted on the same folds, to stand beside the model."""
         return tuple(dict.fromkeys(name.strip() for name in self.baselines.split(","))) if self.baselines else ()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoreOptions(RunOptions):
-    """The options of `score`; see ``ser-batch score --help``."""
+class ScoreOptions(RunOptions, frozen=True, kw_only=True):
+    """The options of `score`."""
 
-    out: Path = Path("preds.parquet")
-    model: str | None = None
-    segments: SegmentMode = "windows"
-    channel_roles: str | None = None
-    roles: str | None = None
-    min_confidence: float = 0.0
-    min_speech: float = 0.3
-    reference: str | None = None
-    prior: str | None = None
+    segments: _Segments = "windows"
+    channel_roles: Annotated[
+        str | None,
+        option(
+            "Channels",
+            "Who speaks on which channel, in channel order or as 0=agent,1=customer.",
+            default="not known",
+            metavar="agent,customer",
+            decides_rows=True,
+        ),
+    ] = None
+    only: Annotated[
+        str | None,
+        option("Channels", "Score only these roles.", default="all", metavar="customer", decides_rows=True),
+    ] = None
+    model: _Model = initial(None)
+    min_confidence: Annotated[
+        Share,
+        option(
+            "Scoring",
+            "Leave segments below this top probability, 0 to 1, without a label.",
+            metavar="P",
+            decides_rows=True,
+        ),
+    ] = 0.0
+    min_speech: Annotated[
+        Share,
+        option(
+            "Scoring",
+            "Score windows and turns with at least this share of speech, 0 to 1; others keep an empty row.",
+            metavar="SHARE",
+            decides_rows=True,
+        ),
+    ] = 0.3
+    reference: Annotated[
+        NameOrNone,
+        option(
+            "Scoring",
+            "Reference of the archive for head models: the .reference.json of another run, or none.",
+            default="a sample of this archive, stored by the first run; none below 10 recordings",
+            metavar="FILE|none",
+        ),
+    ] = initial(None)
+    prior: Annotated[
+        str | None,
+        option(
+            "Scoring",
+            "Expected share of each emotion, such as neutral=0.35; the others share the rest evenly.",
+            default="balanced for clip and labels, else that of the model",
+            metavar="balanced|LABEL=SHARE,...",
+        ),
+    ] = None
+    out: Annotated[
+        PathOption,
+        option(
+            "Output",
+            "Predictions; other tables go beside them. Without .parquet: a folder of parts.",
+            short="o",
+            is_remote=True,
+        ),
+    ] = initial(Path("preds.parquet"))
 
     def __post_init__(self) -> None:
-        """Check the options against each other."""
+        """Check the options against each other, and what stands in them."""
         super().__post_init__()
-        if not 0 <= self.min_speech <= 1:
-            raise UsageError(f"--min-speech {self.min_speech}; expected a number from 0 to 1")
-        if not 0 <= self.min_confidence <= 1:
-            raise UsageError(f"--min-confidence {self.min_confidence}; expected a number from 0 to 1")
         if self.reference == "":
             raise UsageError("--reference is empty; expected a file, or none")
-        _ = self.wanted_prior
+        _ = self.prior_shares
         if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
             raise UsageError(f"--out {self.out}; expected a name that ends in .parquet, or the name of a folder")
-        unknown = self.wanted_roles - set(self.role_of_channel.values())
+        if self.channel_roles:
+            self._set("channel_roles", ",".join(f"{n}={role}" for n, role in sorted(self.role_of_channel.items())))
+        if self.only:
+            self._set("only", ",".join(sorted(self.scored_roles)))
+        unknown = self.scored_roles - set(self.role_of_channel.values())
         if unknown:
             raise UsageError(
-                f"--roles names {', '.join(sorted(unknown))}, which --channel-roles gives to no channel; "
-                "add it there, such as --channel-roles 0=agent,1=customer"
+                f"--only names {', '.join(sorted(unknown))}, which --channel-roles gives to no channel; "
+                "add it there, such as --channel-roles agent,customer"
                 + did_you_mean(min(unknown), self.role_of_channel.values())
             )
+
+    def stored(self) -> dict[str, Any]:
+        """Return the options that decide rows; of the share of speech what is applied."""
+        return super().stored() | {"min_speech": self.min_speech_ratio}
 
     @property
     def min_speech_ratio(self) -> float:
@@ -371,39 +568,94 @@ class ScoreOptions(RunOptions):
         return self.min_speech if self.segments in ("windows", "turns") else 0.0
 
     @property
-    def wanted_prior(self) -> dict[str, float] | None:
+    def prior_shares(self) -> dict[str, float] | None:
         """Shares of labels, empty for balanced; None stands for the default of the segments and the model."""
         return None if self.prior is None else parse_prior(self.prior)
 
     @property
     def role_of_channel(self) -> dict[int, str]:
-        """Channel number to role, from ``0=agent,1=customer``."""
-        roles: dict[int, str] = {}
-        for item in self.channel_roles.split(",") if self.channel_roles else ():
-            number, equals, role = (part.strip() for part in item.partition("="))
-            if not (number.isdecimal() and len(number) < 10 and equals and role):
-                raise UsageError(f"--channel-roles {self.channel_roles!r}; expected such as 0=agent,1=customer")
-            if int(number) in roles:
-                raise UsageError(f"--channel-roles {self.channel_roles!r}; channel {int(number)} stands there twice")
-            roles[int(number)] = role
-        return roles
+        """Role by channel number."""
+        return parse_channel_roles(self.channel_roles) if self.channel_roles else {}
 
     @property
-    def wanted_roles(self) -> frozenset[str]:
+    def scored_roles(self) -> frozenset[str]:
         """The roles to score; none stands for all channels."""
-        return frozenset(role.strip() for role in self.roles.split(",")) if self.roles else frozenset()
+        return frozenset(role.strip() for role in self.only.split(",")) if self.only else frozenset()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SynthOptions:
-    """The options of `synth`; see ``ser-batch synth --help``."""
+class SynthOptions(Options, frozen=True, kw_only=True):
+    """The options of `synth`."""
 
-    actors: int = 4
-    seed: int = 0
-    overwrite: bool = False
+    actors: Annotated[Annotated[int, msgspec.Meta(ge=1, le=24)], option("Output", "Speakers, 1 to 24.")] = 4
+    seed: Annotated[Seed, option("Output", "Random seed of the voices.")] = 0
+    overwrite: Annotated[bool, option("Output", "Replace recordings of the same names.")] = False
 
 
-Options = SynthOptions | FeaturizeOptions | TrainOptions | ScoreOptions
+class ReportOptions(Options, frozen=True, kw_only=True):
+    """The options of `report`."""
+
+    out: Annotated[PathOption, option("Output", "HTML page.", short="o")] = initial(Path("report.html"))
+
+
+class InspectOptions(Options, frozen=True, kw_only=True):
+    """The options of `inspect`."""
+
+    rows: Annotated[CountOrZero, option("Output", "Show the first N rows.")] = 5
+
+
+class PlotOptions(Options, frozen=True, kw_only=True):
+    """The options of `plot`."""
+
+    channel: Annotated[str, option("Channels", "Channel, or the mean of all channels.", metavar="N|mix")] = "0"
+    model: _Model = initial(None)
+    out: Annotated[
+        PathOrNone,
+        option("Output", "Picture: .png, .svg or .html.", default="the recording's name and .png, here", short="o"),
+    ] = initial(None)
+
+
+class ExportOptions(Options, frozen=True, kw_only=True):
+    """The options of `export`."""
+
+    format: Annotated[Literal["onnx"], option("Output", "File format.")] = "onnx"
+    out: Annotated[
+        PathOrNone, option("Output", "File to write.", default="the model's name and .onnx, here", short="o")
+    ] = initial(None)
+
+
+class DownloadOptions(Options, frozen=True, kw_only=True):
+    """The options of `download`."""
+
+    url: Annotated[str | None, option("Input", "Mirror that holds the files.", default="the publisher's address")] = (
+        None
+    )
+    out: Annotated[
+        PathOrNone,
+        option("Output", "Folder to write to.", default="audio, or the name of the checkpoint", short="o"),
+    ] = initial(None)
+
+
+class ConvertOptions(Options, frozen=True, kw_only=True):
+    """The options of `encoder convert`."""
+
+    outputs: Annotated[
+        str | None,
+        option(
+            "Features",
+            "Outputs to read: 0 the convolutions, 1 the first block, and so on; one more than there are blocks is the "
+            "final norm.",
+            default="four from a third to five sixths of the blocks; tiny 1,2,3, base 2,3,4,5",
+            metavar="1,2,3",
+        ),
+    ] = None
+    name: Annotated[str | None, option("Output", "Name of the encoder.", default="that of the folder OUT")] = None
+    origin: Annotated[str | None, option("Output", "Source of the weights.", default="as in config.json")] = None
+    license: Annotated[str | None, option("Output", "License of the weights.", default="MIT for openai/whisper-*")] = (
+        None
+    )
+    overwrite: Annotated[bool, option("Output", "Replace an encoder in OUT.")] = False
+
+
 # in the order in which a job runs them
 STAGES: dict[str, type[Options]] = {
     "synth": SynthOptions,

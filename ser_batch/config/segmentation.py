@@ -1,21 +1,21 @@
 """How recordings are cut into segments."""
 
-import dataclasses
 import math
-import typing
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from ser_batch.config.features import FeatureSpec, _from_dict, _is_number
-from ser_batch.errors import UsageError, did_you_mean
+import msgspec
+
+from ser_batch.config.features import FeatureSpec
+from ser_batch.config.structs import Spec
+from ser_batch.errors import UsageError
 
 SegmentMode = Literal["clip", "windows", "turns", "labels"]
 # no sound is heard as speech in less, and its windows would be without number
 MIN_LENGTH_S = 0.01
+_Length = Annotated[float, msgspec.Meta(ge=MIN_LENGTH_S, le=1e300)]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(Spec, frozen=True, kw_only=True):
     """How a recording becomes segments.
 
     Parameters
@@ -31,23 +31,18 @@ class Segmentation:
         None stands for the mode's default: mix for clip, split otherwise.
     """
 
+    what: ClassVar[str] = "segmentation"
+
     mode: SegmentMode = "clip"
-    window_s: float = 4.04
-    hop_s: float = 2.02
+    window_s: _Length = 4.04
+    hop_s: _Length = 2.02
     channels: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse lengths and channels that cannot be."""
-        if self.mode not in typing.get_args(SegmentMode):
-            modes = typing.get_args(SegmentMode)
-            raise UsageError(
-                f"segments {self.mode!r}; expected one of {', '.join(modes)}{did_you_mean(self.mode, modes)}"
-            )
-        for name, value in (("window", self.window_s), ("hop", self.hop_s)):
-            if not (_is_number(value) and value >= MIN_LENGTH_S):
-                raise UsageError(f"{name} {value!r}; expected a number of seconds, {MIN_LENGTH_S} or more")
+        super().__post_init__()
         if self.channels is None:
-            object.__setattr__(self, "channels", "mix" if self.mode == "clip" else "split")
+            msgspec.structs.force_setattr(self, "channels", "mix" if self.mode == "clip" else "split")
         elif self.channels not in ("mix", "split"):
             _channel_numbers(self.channels)
 
@@ -92,19 +87,10 @@ class Segmentation:
         unused = {"windows": (), "turns": ("hop_s",)}.get(self.mode, ("window_s", "hop_s"))
         return {name: value for name, value in fields.items() if name not in unused}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as they are written to spec.json and model.json."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote; unknown fields are refused by name."""
-        return _from_dict(cls, values, "segmentation")
-
 
 def _channel_numbers(text: str) -> tuple[int, ...]:
     """Parse ``0,1`` into channel numbers."""
-    parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else [""]
+    parts = [part.strip() for part in text.split(",")]
     are_numbers = all(part.isdecimal() and part.isascii() and len(part) < 10 for part in parts)
     numbers = tuple(int(part) for part in parts) if are_numbers else ()
     if not numbers or len(set(numbers)) != len(numbers):

@@ -1,6 +1,5 @@
 """Make an encoder folder out of a checkpoint of Whisper."""
 
-import dataclasses
 import hashlib
 import importlib
 import re
@@ -8,11 +7,12 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from ser_batch.config.features import EncoderSpec
 from ser_batch.encoder.ctranslate2 import read_ctranslate2
@@ -20,6 +20,7 @@ from ser_batch.encoder.model import GRAPH_FILE, SPEC_FILE, load_encoder
 from ser_batch.encoder.weights import EncoderWeights, check_weights
 from ser_batch.errors import EncoderError, OutputError, UsageError
 from ser_batch.storage.atomic import TEMPORARY_MARK, make_folder, write_json
+from ser_batch.summary import Summary
 
 CONFIG_FILE = "config.json"
 SAFETENSORS_FILE = "model.safetensors"
@@ -32,14 +33,13 @@ _EXPECTED = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class ConvertSummary:
-    """What was made."""
+class ConvertSummary(Summary, frozen=True, kw_only=True):
+    """What `convert` made."""
 
-    folder: Path  # the encoder folder
-    spec: EncoderSpec  # its encoder.json
-    n_blocks: int  # blocks that the checkpoint's encoder has
-    n_bytes: int  # size of encoder.onnx
+    out: Annotated[Path, Meta(description="encoder folder")]
+    encoder: Annotated[EncoderSpec, Meta(description="its encoder.json")]
+    n_blocks: Annotated[int, Meta(description="blocks of the checkpoint's encoder")]
+    n_bytes: Annotated[int, Meta(description="size of encoder.onnx, bytes")]
 
 
 def default_outputs(n_blocks: int) -> tuple[int, ...]:
@@ -134,7 +134,7 @@ def convert(
         }
     )
     _write(out, spec, content)
-    return ConvertSummary(out, spec, weights.n_blocks, len(content))
+    return ConvertSummary(out=out, encoder=spec, n_blocks=weights.n_blocks, n_bytes=len(content))
 
 
 def _require_libraries() -> None:

@@ -6,11 +6,11 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ser_batch.config.features import EncoderSpec
+from ser_batch.config.structs import read_object
 from ser_batch.encoder.pooling import SegmentEncoder, padded, token_samples
 from ser_batch.errors import EncoderError, UsageError, did_you_mean
 
@@ -62,19 +62,11 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
     """Read the encoder.json of a folder."""
     path = folder / SPEC_FILE
     try:
-        values = msgspec.json.decode(path.read_bytes())
+        return EncoderSpec.from_dict(read_object(path))
     except FileNotFoundError:
         raise EncoderError(f"{folder}: no {SPEC_FILE}; expected a folder made by `ser-batch encoder convert`") from None
-    except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except msgspec.DecodeError as error:
-        raise EncoderError(f"{path}: not JSON ({error}); copy the whole folder again, or convert again") from error
-    if not isinstance(values, dict):
-        raise EncoderError(f"{path}: expected an object; copy the whole folder again, or convert again")
-    try:
-        return EncoderSpec.from_dict(values)
-    except UsageError as error:
-        raise EncoderError(f"{path}: {error}; copy the whole folder again, or convert again") from error
+    except (OSError, ValueError, UsageError) as error:
+        raise EncoderError(f"{path}: cannot be used ({error}); {_COPY_AGAIN}") from error
 
 
 def _folder_of(entry: importlib.metadata.EntryPoint) -> Path:

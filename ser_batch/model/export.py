@@ -5,10 +5,11 @@ import importlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from ser_batch.errors import ModelError, SerBatchError, UsageError
 from ser_batch.mfcc import kernel
@@ -16,6 +17,7 @@ from ser_batch.model.folder import Model
 from ser_batch.model.saving import versions
 from ser_batch.network.cmvn import FrameStats
 from ser_batch.storage.atomic import atomic_path, make_folder
+from ser_batch.summary import Summary
 
 # what probabilities of the graph may differ from those of score by
 LARGEST_DIFFERENCE = 1e-4
@@ -24,16 +26,19 @@ _PACKAGES = ("jax2onnx", "onnx", "onnxruntime")
 Inputs = dict[str, npt.NDArray[Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class ExportSummary:
-    """What `export` did."""
+class ExportSummary(Summary, frozen=True, kw_only=True):
+    """What `export` wrote."""
 
-    out: Path  # the file
-    model: Model  # the one exported
-    inputs: Mapping[str, tuple[str | int, ...]]  # shape of each input by its name, ``n`` for any number of segments
-    # segments compared with what score computes, and the largest absolute difference of a probability
-    n_checked: int
-    largest_difference: float
+    out: Annotated[Path, Meta(description="the file")]
+    model: Annotated[Path, Meta(description="model folder")]
+    model_id: Annotated[str, Meta(description="id of the model")]
+    inputs: Annotated[
+        Mapping[str, tuple[str | int, ...]], Meta(description="shapes by name, `n` for any number of segments")
+    ]
+    labels: Annotated[tuple[str, ...], Meta(description="list of the labels, in the order of the probabilities")]
+    n_checked: Annotated[int, Meta(description="segments whose probabilities were compared with those of score")]
+    largest_difference: Annotated[float, Meta(description="largest absolute difference of a probability")]
+    license: Annotated[str, Meta(description="license of the model")]
 
 
 def export(model: Model, out: Path) -> ExportSummary:
@@ -80,19 +85,19 @@ def export(model: Model, out: Path) -> ExportSummary:
             ) from error
     from ser_batch.network.onnx_graph import onnx_graph
 
-    by_voice = model.normalize != "none"
+    by_voice = model.schema.normalize != "none"
     try:
         graph = onnx_graph(
             model.folder / "network.keras",
             model.scaler,
-            temperature=float(model.values["temperature"]),
+            temperature=model.schema.temperature,
             by_voice=by_voice,
         )
     except ValueError as error:
         raise ModelError(f"{model.folder}: its network cannot be built anew: {error}; train it again") from error
     graph.producer_name = "ser-batch"
     graph.producer_version = versions()["ser-batch"]
-    graph.doc_string = str(model.values.get("description", ""))
+    graph.doc_string = model.schema.description
     for name, value in metadata(model).items():
         graph.metadata_props.add(key=name, value=value)
     contents = graph.SerializeToString()
@@ -113,7 +118,16 @@ def export(model: Model, out: Path) -> ExportSummary:
         tensor.name: tuple(size.dim_param or size.dim_value for size in tensor.type.tensor_type.shape.dim)
         for tensor in graph.graph.input
     }
-    return ExportSummary(out, model, shapes, n_checked, largest)
+    return ExportSummary(
+        out=out,
+        model=model.folder,
+        model_id=model.model_id,
+        inputs=shapes,
+        labels=model.labels,
+        n_checked=n_checked,
+        largest_difference=largest,
+        license=model.schema.license,
+    )
 
 
 def metadata(model: Model) -> dict[str, str]:
@@ -121,12 +135,12 @@ def metadata(model: Model) -> dict[str, str]:
     return {
         "labels": json.dumps(model.labels),
         "model_id": model.model_id,
-        "license": str(model.values.get("license", "")),
-        "feature_spec": json.dumps(model.values["feature_spec"]),
-        "feature_spec_hash": str(model.values["feature_spec_hash"]),
-        "normalize": model.normalize,
+        "license": model.schema.license,
+        "feature_spec": json.dumps(model.spec.to_dict()),
+        "feature_spec_hash": model.schema.feature_spec_hash,
+        "normalize": model.schema.normalize,
         "versions": json.dumps(versions() | {name: _version(name) for name in _PACKAGES}),
-        "trained_with": json.dumps(model.values.get("versions", {})),
+        "trained_with": json.dumps(model.schema.versions),
     }
 
 
@@ -164,7 +178,7 @@ def _cases(model: Model) -> Iterator[tuple[Inputs, FrameStats | None]]:
         mfcc[np.arange(spec.n_frames) >= n_frames[:, None]] = 0
         inputs: Inputs = {"mfcc": mfcc, "n_frames": n_frames.astype(np.int32)}
         stats = None
-        if model.normalize != "none":
+        if model.schema.normalize != "none":
             stats = FrameStats.of(mfcc, n_frames, spec.n_mels)
             is_strange = np.arange(len(mfcc)) % 4 == 1  # nothing was heard of these
             stats = stats.replaced(

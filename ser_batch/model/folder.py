@@ -6,28 +6,25 @@ import importlib.resources
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec, canonical_json, feature_spec_of
+from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec
 from ser_batch.config.option_values import MAX_SAMPLING_RATE
-from ser_batch.config.options import HEAD_RECIPE, Normalize
+from ser_batch.config.options import HEAD_RECIPE, Estimator
 from ser_batch.config.variants import CLEAN
 from ser_batch.errors import EncoderError, ModelError, UsageError, did_you_mean
 from ser_batch.model.prediction import Predictor, tempered
-from ser_batch.model.schema import check_archive, check_used, read_values
-from ser_batch.model.sklearn_check import check_estimator
+from ser_batch.model.schema import CrossCorpus, ModelSchema, model_id_of, read_schema
+from ser_batch.model.sklearn_check import check_archive, check_estimator
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
-from ser_batch.network.out_of_domain import Domain, DomainModel, summary_features
+from ser_batch.network.out_of_domain import Domain, summary_features
 
 if TYPE_CHECKING:
     from ser_batch.network import numpy_inference
-
-# what may differ between two saves of one and the same model
-_NOT_IN_ID = ("model_id", "created", "versions", "files", "seconds", "init_name")
 
 
 def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
@@ -37,12 +34,6 @@ def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
         digest.update(f"{weight.dtype}{weight.shape}".encode())
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.digest()
-
-
-def model_id_of(contents: bytes, values: Mapping[str, Any]) -> str:
-    """Return 16 hex digits of what identifies a network or estimator, and of a model.json with or without them."""
-    kept = {name: value for name, value in values.items() if name not in _NOT_IN_ID}
-    return hashlib.sha256(contents + canonical_json(kept).encode()).hexdigest()[:16]
 
 
 MODEL_FILE = "model.json"
@@ -69,50 +60,41 @@ _TRUSTED = [
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A checked model folder.
+    """A checked model folder."""
 
-    Parameters
-    ----------
-    folder
-        Where it lies.
-    values
-        model.json as it stands.
-    """
-
-    folder: Path
-    values: Mapping[str, Any]
+    folder: Path  # where it lies
+    schema: ModelSchema[AnyFeatureSpec]  # model.json
 
     @property
     def model_id(self) -> str:
         """16 hex digits that stand for network, scaler, labels and spec."""
-        return str(self.values["model_id"])
+        return self.schema.model_id
 
     @property
-    def estimator(self) -> str:
-        """``network``, ``svm``, ``forest`` or ``logistic``."""
-        return str(self.values["estimator"])
+    def estimator(self) -> Estimator:
+        """What kind of model it is."""
+        return self.schema.estimator
 
     @property
     def labels(self) -> tuple[str, ...]:
         """In the order of the probabilities."""
-        return tuple(self.values["labels"])
+        return self.schema.labels
 
     @property
     def feature_spec(self) -> AnyFeatureSpec:
         """How features are computed for this model: MFCCs, or the embeddings of an encoder."""
-        return feature_spec_of(self.values["feature_spec"])
+        return self.schema.feature_spec
 
     @property
     def spec(self) -> FeatureSpec:
         """How MFCCs are computed for this model; `feature_spec` of a model on embeddings is another one."""
-        spec = self.feature_spec
-        assert isinstance(spec, FeatureSpec)
-        return spec
+        assert isinstance(self.feature_spec, FeatureSpec)
+        return self.feature_spec
 
     @property
     def is_head_model(self) -> bool:
         """Whether it is made of heads on embeddings."""
-        return self.values.get("recipe") == HEAD_RECIPE
+        return self.schema.recipe == HEAD_RECIPE
 
     @property
     def takes_embeddings(self) -> bool:
@@ -150,30 +132,25 @@ class Model:
 
         Telephone copies of what was recorded count as recordings of a telephone, for models on embeddings.
         """
-        training = self.values.get("training", {})
-        rate = min(self.feature_spec.sampling_rate, int(training.get("lowest_sampling_rate", MAX_SAMPLING_RATE)))
-        steps = {step for variant in training.get("variants", ()) for step in variant.split("+")}
+        training = self.schema.training
+        rate = min(self.feature_spec.sampling_rate, training.lowest_sampling_rate or MAX_SAMPLING_RATE)
+        steps = {step for variant in training.variants for step in variant.split("+")}
         return min(rate, TELEPHONE_RATE) if self.takes_embeddings and steps & TELEPHONE_VARIANTS else rate
 
     @property
-    def normalize(self) -> Normalize:
-        """Whose mean and deviation MFCCs are scaled by: those of all that was trained on, a recording or a speaker."""
-        return cast(Normalize, self.values.get("normalize", "none"))
-
-    @property
-    def cross_corpus(self) -> Mapping[str, Mapping[str, Any]]:
+    def cross_corpus(self) -> Mapping[str, CrossCorpus]:
         """The figures on corpora that were left out, by their name; empty where none was."""
-        return cast("Mapping[str, Mapping[str, Any]]", self.values["metrics"].get("held_out_corpora", {}))
+        return self.schema.metrics.held_out_corpora if self.schema.metrics else {}
 
     @property
     def regimes(self) -> Mapping[str, Mapping[str, float]]:
         """UAR, accuracy and number of labels on held-out recordings, by regime; empty where none was measured."""
         found: dict[str, Mapping[str, float]] = {}
-        for regime, conditions in self.values["metrics"].get("regimes", {}).items():
+        for regime, conditions in (self.schema.metrics.regimes if self.schema.metrics else {}).items():
             figures = conditions.get(CLEAN) or next(iter(conditions.values()), None)
             if figures is not None:
-                told = {name: figures[name] for name in ("uar", "accuracy")}
-                found[regime] = told | {"n_labels": max(1, len(figures["recalls"]))}
+                n_labels = max(1, len(figures.recalls))
+                found[regime] = {"uar": figures.uar, "accuracy": figures.accuracy, "n_labels": n_labels}
         return found
 
     @property
@@ -185,21 +162,9 @@ class Model:
         return DEFAULT_MODEL if load_model(default).cross_corpus else None
 
     @property
-    def mfcc_domain(self) -> DomainModel | None:
-        """What was trained on, for telling what is unlike it; None for models that do not know."""
-        values = self.values.get("mfcc_domain")
-        return DomainModel(tuple(values["mean"]), tuple(values["scale"]), values["limit"]) if values else None
-
-    @property
     def domain(self) -> Domain | None:
-        """What tells which embeddings are out of domain; None for models on MFCCs and those that do not know."""
-        values = self.values.get("domain") if self.takes_embeddings else None
-        return Domain(tuple(values["direction"]), values["offset"]) if values else None
-
-    @property
-    def prior(self) -> Mapping[str, float]:
-        """Shares of labels that are expected in windows and turns; empty where all are expected as often."""
-        return cast("Mapping[str, float]", self.values.get("prior") or {})
+        """What tells which embeddings are out of domain; None for models that do not know."""
+        return self.schema.domain
 
     @property
     def n_numbers(self) -> int:
@@ -217,8 +182,7 @@ class Model:
         """
         path = self.folder / MODEL_FILES[self.estimator]
         if self.estimator == "network":
-            network, scaler = self.network(), self.scaler
-            temperature = float(self.values["temperature"])
+            network, scaler, temperature = self.network(), self.scaler, self.schema.temperature
             return lambda mfcc, n_frames, heard=None: tempered(
                 network.predict(scaler.transform(mfcc, n_frames, heard)), temperature
             )
@@ -258,13 +222,16 @@ class Model:
         for reference in REFERENCES:
             if reference not in heads.members:
                 raise ModelError(f"{path}: has no heads with the reference {reference}; copy the folder again")
-        names = ("temperature", "temperature_without_reference", "temperature_of_calls")
-        return HeadModel(heads, self.labels, *(float(self.values[name]) for name in names))
+        without, of_calls = self.schema.temperature_without_reference, self.schema.temperature_of_calls
+        assert without is not None
+        assert of_calls is not None
+        return HeadModel(heads, self.labels, self.schema.temperature, without, of_calls)
 
     @property
     def scaler(self) -> Scaler:
-        """What the network's MFCCs are scaled by."""
-        return Scaler(**{name: tuple(values) for name, values in self.values["scaler"].items()})
+        """What the features of a network are scaled by."""
+        assert self.schema.scaler is not None
+        return self.schema.scaler
 
     def network(self) -> "numpy_inference.Network":
         """Load the network, with its weights by layer.
@@ -298,7 +265,7 @@ class Model:
             )
 
     def _check_id(self, contents: bytes) -> None:
-        if model_id_of(contents, self.values) != self.model_id:
+        if model_id_of(contents, self.schema) != self.model_id:
             raise ModelError(
                 f"{self.folder}: {MODEL_FILE} and {MODEL_FILES[self.estimator]} are not those that were saved "
                 "together; copy the whole folder again, or train again"
@@ -315,54 +282,19 @@ def load_model(folder: Path) -> Model:
         a newer version.
     """
     path = folder / MODEL_FILE
-    try:
-        values = read_values(path)
-    except FileNotFoundError:
-        raise ModelError(f"{folder}: no {MODEL_FILE}; expected a folder made by `ser-batch train`") from None
-    missing = [name for name in _REQUIRED if name not in values]
-    if missing:
-        raise ModelError(f"{path}: no {missing[0]}; it is not complete, copy the folder again or train again")
-    if values["schema_version"] != 1 or isinstance(values["schema_version"], bool):
-        raise ModelError(
-            f"{path}: schema version {values['schema_version']!r}, this program reads 1; upgrade ser-batch"
-        )
-    if not isinstance(values["estimator"], str) or values["estimator"] not in MODEL_FILES:
-        raise ModelError(f"{path}: estimator {values['estimator']!r}; expected one of {', '.join(MODEL_FILES)}")
-    check_used(path, values, MODEL_FILES[values["estimator"]])
-    _check_file(folder, MODEL_FILES[values["estimator"]], values["files"])
-    model = Model(folder, values)
-    try:
-        if model.feature_spec.digest() != values["feature_spec_hash"]:
-            raise ModelError(f"{path}: feature_spec was altered after training; copy the folder again")
-    except (UsageError, TypeError) as error:
-        raise ModelError(f"{path}: {error}; upgrade ser-batch, or train again") from error
-    return model
-
-
-_REQUIRED = (
-    "schema_version",
-    "model_id",
-    "estimator",
-    "labels",
-    "feature_spec",
-    "feature_spec_hash",
-    "scaler",
-    "temperature",
-    "files",
-    "metrics",
-    "training",
-    "license",
-)
-
-
-def _check_file(folder: Path, name: str, hashes: Mapping[str, str]) -> None:
-    path = folder / name
     if not path.is_file():
-        raise ModelError(f"{path}: missing; copy the whole folder again, or train again")
-    with path.open("rb") as stream:
+        raise ModelError(f"{folder}: no {MODEL_FILE}; expected a folder made by `ser-batch train`")
+    model = Model(folder, read_schema(path))
+    name = MODEL_FILES[model.estimator]
+    if name not in model.schema.files:
+        raise ModelError(f"{path}: files names no {name}, so it may be altered; copy the whole folder again")
+    if not (folder / name).is_file():
+        raise ModelError(f"{folder / name}: missing; copy the whole folder again, or train again")
+    with (folder / name).open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != hashes[name]:
-        raise ModelError(f"{path}: altered since it was saved; copy the whole folder again, or train again")
+    if found != model.schema.files[name]:
+        raise ModelError(f"{folder / name}: altered since it was saved; copy the whole folder again, or train again")
+    return model
 
 
 def shipped_models() -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""MFCCs to probabilities, and how far from anything trained on they are."""
+"""MFCCs to probabilities."""
 
 from typing import Protocol
 
@@ -7,8 +7,6 @@ import numpy.typing as npt
 
 from ser_batch.network.cmvn import FrameStats
 
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 
 

@@ -1,8 +1,24 @@
 """What a scikit-learn model of a model folder has to be: its compiled parts trust the arrays that they are given."""
 
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ser_batch.errors import ModelError
+
+
+def check_archive(path: Path) -> None:
+    """Refuse a zip archive of which more would be read than it is long: ours are not compressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(member.file_size for member in archive.infolist())
+    except Exception as error:  # zipfile raises whatever its parts do on a broken file
+        raise ModelError(f"{path}: cannot be read ({error}); copy the folder again, or train again") from error
+    size = path.stat().st_size
+    if claimed > size:
+        raise ModelError(f"{path}: its parts claim {claimed} bytes, it has {size}; train again")
 
 
 def check_estimator(estimator: Any, n_features: int) -> None:

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Self
 
+import msgspec
 import numpy as np
 
 from ser_batch.arrays import Array, Flags, Floats, Numbers
+from ser_batch.config.structs import Finite, Positive
 
 # What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
 # nothing, of a single short clip it is half.
@@ -72,18 +74,12 @@ class FrameStats:
         return out
 
 
-@dataclasses.dataclass(frozen=True)
-class Scaler:
-    """Mean and deviation of each coefficient, fitted on the real frames of the training part.
+class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Mean and deviation of each coefficient, fitted on the real frames of the training part."""
 
-    Parameters
-    ----------
-    mean, scale
-        One number a coefficient.
-    """
-
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    # one number per coefficient
+    mean: tuple[Finite, ...]
+    scale: tuple[Positive, ...]
 
     def transform(self, mfcc: Array, n_frames: Numbers, stats: FrameStats | None = None) -> Array:
         """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again.

@@ -1,31 +1,34 @@
 """How far segments are from the training data: a distance on MFCCs, a direction on embeddings."""
 
-import dataclasses
+from typing import Annotated
 
+import msgspec
 import numpy as np
 
 from ser_batch.arrays import Array, Floats, Numbers
+from ser_batch.config.structs import Finite, Positive
+
+# embeddings are some units large, and so is what tells speech from other sounds
+_Weight = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Domain:
+class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line from speech to sounds that are not speech, through the embeddings of segments.
 
     It points from the speech that was trained on to music, telephone signals and noise, and not away from the training
     data: other people, rooms and languages are unlike these data, too, and are scored.
     """
 
-    direction: tuple[float, ...]  # one weight per number of an embedding
+    direction: tuple[_Weight, ...]  # one weight per number of an embedding
     # what is added, so that the score of typical speech is 0; that of typical other sounds is almost 2
-    offset: float
+    offset: _Weight
 
     def ood_score(self, embedding: Array) -> Floats:
         """Return how far segments are from speech, shape (n,): above 1 they are out of domain."""
         return np.asarray(embedding.astype(np.float64) @ np.asarray(self.direction) + self.offset)
 
 
-@dataclasses.dataclass(frozen=True)
-class DomainModel:
+class DomainModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The training data of a model on MFCCs: mean and deviation of the `summary_features` of its segments.
 
     Of MFCCs and not of what the network makes of them: it was trained to see emotions in whatever it is given, and puts
@@ -33,9 +36,9 @@ class DomainModel:
     """
 
     # two numbers a coefficient: of its means, then of its deviations
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    limit: float  # the distance beyond which a segment is like nothing trained on
+    mean: tuple[Finite, ...]
+    scale: tuple[Positive, ...]
+    limit: Positive  # the distance beyond which a segment is like nothing trained on
 
     def distance(self, mfcc: Array, n_frames: Numbers) -> Floats:
         """Return how many deviations segments lie off, root mean square over all numbers; shape (n,)."""

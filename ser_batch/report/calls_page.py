@@ -10,7 +10,7 @@ from ser_batch.report.html import render_page
 from ser_batch.report.metrics import SUMMARY_ROWS
 from ser_batch.report.predictions import known_truth, side_tables
 from ser_batch.report.timelines import time_lines
-from ser_batch.storage.paths import source as source_of
+from ser_batch.storage.paths import parquet_source
 from ser_batch.tables.schemas import NEGATIVE
 
 CALLS_ON_PAGE = 200
@@ -69,7 +69,7 @@ def calls_page(source: Path) -> str:
 
 
 def _read(file: Path) -> pl.DataFrame:
-    return pl.read_parquet(source_of(file))
+    return pl.read_parquet(parquet_source(file))
 
 
 def _counts(frame: pl.DataFrame, *columns: str) -> list[dict[str, Any]]:

@@ -7,26 +7,33 @@ from typing import Any
 import polars as pl
 
 from ser_batch.model.folder import MODEL_FILE
-from ser_batch.model.schema import check_told, read_values
+from ser_batch.model.schema import read_schema
 from ser_batch.report import charts
 from ser_batch.report.error_analysis import by_speaker, worst_confusions
 from ser_batch.report.html import render_page
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
 from ser_batch.report.regimes import ALL, MOSTLY_NEUTRAL, regimes_shown
-from ser_batch.report.texts import PUBLISHED
 
 TABLES = ("report", "confusion", "summary", "reliability", "coverage", "history", "regimes", "predictions")
 SPEAKERS_ON_PAGE = 40
+# The work this project reproduces reports these for 491 held-out RAVDESS clips; accuracy .80, macro F1 .79.
+PUBLISHED = pl.DataFrame(
+    {
+        "label": ["surprised", "disgust", "fearful", "happy", "calm", "neutral", "sad", "angry"],
+        "precision": [0.79, 0.75, 0.79, 0.76, 0.80, 0.85, 0.93, 0.81],
+        "recall": [0.82, 0.84, 0.88, 0.98, 0.65, 0.67, 0.71, 0.79],
+        "f1": [0.80, 0.79, 0.83, 0.86, 0.72, 0.75, 0.81, 0.80],
+        "support": [40, 74, 67, 65, 37, 49, 79, 80],
+    }
+)
 # the work's own figures, of the same rows as PUBLISHED
 PUBLISHED_HEADLINE = {"accuracy": 0.80, "macro_f1": 0.79, "weighted_f1": 0.80}
 
 
 def model_page(folder: Path) -> str:
     """Return the page of a model folder, with what its tables have; a shipped model has none of them."""
-    path = folder / MODEL_FILE
-    values = read_values(path)
-    check_told(path, values)
-    labels, metrics = values["labels"], values["metrics"]
+    model = read_schema(folder / MODEL_FILE)
+    labels, metrics = model.labels, model.metrics
     # a model trained on everything, or shipped in the package, comes without most of the tables
     tables = {
         name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()
@@ -59,11 +66,11 @@ def model_page(folder: Path) -> str:
         "model.html.j2",
         drawn,
         {"config": charts.CONFIG},
-        model=values,
+        model=model,
         metrics=metrics,
-        intervals=metrics.get("intervals") or _intervals(report),
+        intervals=(metrics.intervals if metrics else {}) or _intervals(report),
         report=report.to_dicts(),
-        regimes=regimes_shown(metrics.get("regimes", {})),
+        regimes=regimes_shown(metrics.regimes if metrics else {}),
         composed=_composed(tables.get("regimes")),
         published=PUBLISHED.to_dicts() if is_published else [],
         published_headline=PUBLISHED_HEADLINE if is_published else {},

@@ -1,14 +1,25 @@
 """The HTML page of a model folder or of predictions."""
 
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from ser_batch.errors import UsageError
 from ser_batch.model.folder import MODEL_FILE
 from ser_batch.report.predictions import segment_files, side_tables
 from ser_batch.storage.atomic import write_text
+from ser_batch.summary import Summary
 
 
-def write_page(source: Path, out: Path) -> None:
+class PageSummary(Summary, frozen=True, kw_only=True):
+    """What `write_page` wrote."""
+
+    out: Annotated[Path, Meta(description="the page")]
+    source: Annotated[Path, Meta(description="what it reports on")]
+
+
+def write_page(source: Path, out: Path) -> PageSummary:
     """Write the HTML page of a model folder or of preds.parquet.
 
     Parameters
@@ -42,3 +53,4 @@ def write_page(source: Path, out: Path) -> None:
 
         page = calls_page(source)
     write_text(out, page)
+    return PageSummary(out=out, source=source)

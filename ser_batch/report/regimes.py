@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from ser_batch.config.variants import CLEAN
+from ser_batch.model.schema import Regime
 from ser_batch.network.heads import NEUTRAL
 from ser_batch.report.calibration import expected_calibration_error
 from ser_batch.report.metrics import classification, headline, label_numbers
@@ -35,26 +37,26 @@ def regimes_table(predictions: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows_table(rows, regimes_schema(labels)))
 
 
-def regimes_metrics(table: pl.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
+def regimes_metrics(table: pl.DataFrame) -> dict[str, dict[str, Regime]]:
     """Return the figures for model.json, by regime and condition."""
-    metrics: dict[str, dict[str, dict[str, Any]]] = {}
+    metrics: dict[str, dict[str, Regime]] = {}
     recalls = [name for name in table.columns if name.startswith(RECALL_PREFIX)]
     for (regime, condition), own in table.group_by("regime", "condition", maintain_order=True):
         every = own.row(0, named=True)
-        metrics.setdefault(str(regime), {})[str(condition)] = {
+        metrics.setdefault(str(regime), {})[str(condition)] = Regime(
             **{name: every[name] for name in ("n", *FIGURES)},
-            "recalls": {name.removeprefix(RECALL_PREFIX): every[name] for name in recalls if every[name] is not None},
-            "corpora": dict(own[1:].select("corpus", "uar").iter_rows()),
-        }
+            recalls={name.removeprefix(RECALL_PREFIX): every[name] for name in recalls if every[name] is not None},
+            corpora=dict(own[1:].select("corpus", "uar").iter_rows()),
+        )
     return metrics
 
 
-def regimes_shown(regimes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def regimes_shown(regimes: Mapping[str, Mapping[str, Regime]]) -> dict[str, Any]:
     """Return what the card and the page show of `regimes_metrics`."""
     # model.json has them by the alphabet
     ordered = [name for name in REGIMES if name in regimes]
     rows = [
-        {"regime": regime, "condition": condition, **regimes[regime][condition]}
+        {"regime": regime, "condition": condition, **msgspec.structs.asdict(regimes[regime][condition])}
         for regime in ordered
         for condition in _clean_first(regimes[regime])
     ]

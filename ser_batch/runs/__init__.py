@@ -1,13 +1,12 @@
-"""Shards over worker processes: each writes its own part, a ledger remembers what is done.
+"""Shards of recordings over worker processes or a cluster; a ledger remembers what is done.
 
-A store is a folder that a stage writes to::
+A store is the folder that a stage writes to::
 
-    part-000001.parquet           rows of the first shard, written by the worker that made them
-    _meta/run.json                what the run was: another root, spec or option that changes values is refused
-    _meta/ledger/part-000001.json written after its part: the recordings that are done, the rejects
-    _meta/rejects.parquet         of all ledgers together, written when the run ends
-    _meta/lock.json               which run is writing, as long as it does
-    _meta/at/part-000001.txt      what the worker of a shard is at, as long as it has it
+    part-000001.parquet           rows of a shard, written by the worker that did it
+    _meta/run.json                the settings of the run: a run with others is refused
+    _meta/ledger/part-000001.json written after the part: recordings that are done, rejects
+    _meta/rejects.parquet         the rejects of all shards, written when the run ends
+    _meta/lock.json               which process is writing, while it does
 
-A part without its ledger entry is as good as not there; so a run that was stopped anywhere goes on.
+A part without its ledger is ignored and done again, so a run can be killed at any moment.
 """

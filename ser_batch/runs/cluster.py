@@ -1,190 +1,248 @@
-"""Shards over the machines of a cluster: only shards and summaries travel, workers write to shared storage."""
+"""Shards on a cluster of Dask or Ray: only shards and counts travel, workers write to shared storage.
+
+The worker of the cluster does not compute: it starts a process, as on one machine, so a recording that crashes its
+process costs nothing to others who use the cluster. A worker that is lost is replaced by the cluster.
+"""
 
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator, Sequence
+import itertools
+import logging
+import multiprocessing
+import os
+import socket
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
-from ser_batch.config.options import RunOptions
-from ser_batch.errors import RecordingError, SerBatchError
-from ser_batch.runs.ledger import Shard, ShardSummary
-from ser_batch.runs.pieces import Pieces, drop_repeated
-from ser_batch.runs.recovery import DEATHS_IN_A_ROW, died, write_reject
-from ser_batch.runs.remote_worker import RemoteShard
-from ser_batch.runs.watchdog import make_notes_folder, remove_notes
-from ser_batch.runs.worker import Work, content_hash_of
-from ser_batch.storage.atomic import remove_temporaries
+from ser_batch import __version__
+from ser_batch.corpus.object_store import is_in_store
+from ser_batch.errors import SerBatchError, UsageError
+from ser_batch.runs.ledger import ShardSummary, finished_summary
+from ser_batch.runs.local import RunningShard, interrupt_held
+from ser_batch.runs.recovery import Backend, Death
+from ser_batch.runs.worker import ShardTask
 from ser_batch.storage.lock import claim_of
 
+CONNECT_TIMEOUT_S = 15.0
+# for one worker to come
+WORKER_TIMEOUT_S = 300.0
+# Workers may join while it works, so the scheduler gets more shards than the workers of the beginning have hands for;
+# not all, since it keeps them in memory, some 20 kB a shard.
+SHARDS_AHEAD = 2048
+# how often Ray gives a task of a lost worker to another one; Dask has `allowed-failures`
+RAY_RETRIES = 3
 
-@dataclasses.dataclass(frozen=True)
-class Lost:
-    """What comes back of a shard whose workers were lost, several in a row; `how` says it for people."""
 
-    shard: Shard
-    how: str
-
-
-class Cluster(abc.ABC):
+class Cluster(Backend):
     """A cluster that this process is connected to."""
 
+    name: str  # in messages
+    remedy: str  # what to check where it fails
+
+    @abc.abstractmethod
+    def submit(self, task: ShardTask) -> Any:
+        """Send a task; return a handle that is hashable."""
+
+    @abc.abstractmethod
+    def next_ended(self, handles: Iterable[Any]) -> Any:
+        """Wait; return the handle of a task that has ended."""
+
+    @abc.abstractmethod
+    def result(self, handle: Any, task: ShardTask) -> ShardSummary | Death:
+        """Return what became of a task that has ended; a lost worker is a death, other errors are raised."""
+
+    def outcomes(self, tasks: Iterable[ShardTask]) -> Generator[ShardSummary | Death]:
+        """See `Backend`."""
+        waiting, running = iter(tasks), dict[Any, ShardTask]()
+        claim: str | None = None
+        while True:
+            for task in itertools.islice(waiting, SHARDS_AHEAD - len(running)):
+                claim = claim or claim_of(task.work.folder)
+                claimed = dataclasses.replace(task, claim=claim)
+                running[self.submit(claimed)] = claimed
+            if not running:
+                return
+            handle = self.next_ended(running)
+            task = running.pop(handle)
+            try:
+                outcome = self.result(handle, task)
+            except Exception as error:  # each library has errors of its own
+                raise SerBatchError(
+                    f"{self.name} could not do {task.shard.name}: {type(error).__name__}: {error}. See {self.remedy}, "
+                    "and run the same command again to go on; finished parts are kept"
+                ) from error
+            yield outcome
+
+
+class DaskCluster(Cluster):
+    """Workers of a Dask scheduler, which may come and go."""
+
+    remedy = "that ser-batch is installed on every worker and that the scheduler runs"
+
+    def __init__(self, client: Any, address: str) -> None:
+        from distributed import as_completed
+
+        self._client, self._address = client, address
+        self._ended = as_completed(loop=client.loop)
+        self.name = f"the cluster at {address}"
+
     @property
-    @abc.abstractmethod
     def n_workers(self) -> int:
-        """How many shards it does at a time, now."""
+        """The threads of all workers."""
+        return int(sum(self._client.nthreads().values()))
 
-    @abc.abstractmethod
-    def results(self, calls: Sequence[RemoteShard]) -> Generator[ShardSummary | Lost]:
-        """Yield what becomes of calls, as they are ready."""
-
-
-class JoblibCluster(Cluster):
-    """One that joblib has a backend for; it gives what a lost worker had to other ones."""
-
-    # what it is called in messages, what to see to where it fails, and how many calls it is given ahead
-    name: str
-    remedy: str
-    pre_dispatch: int | str
-
-    @abc.abstractmethod
-    def backend(self) -> Any:
-        """Return its backend of joblib, with `OutcomesMixin`."""
-
-    @abc.abstractmethod
-    def loss(self, error: BaseException) -> str | None:
-        """Return how workers were lost, for people; None where the error is another one."""
-
-    def results(self, calls: Sequence[RemoteShard]) -> Generator[ShardSummary | Lost]:
+    def submit(self, task: ShardTask) -> Any:
         """See `Cluster`."""
-        import joblib
+        future = self._client.submit(do_task_remotely, task, __version__, pure=False)
+        self._ended.add(future)
+        return future
 
-        parallel = joblib.Parallel(
-            n_jobs=-1,
-            backend=self.backend(),
-            batch_size=1,
-            pre_dispatch=self.pre_dispatch,
-            return_as="generator_unordered",
-        )
-        with contextlib.closing(parallel(joblib.delayed(call)() for call in calls)) as results:
-            for result in results:
-                if isinstance(result, ShardSummary):
-                    yield result
-                    continue
-                shard, error = result
-                how = self.loss(error)
-                if how is None:
-                    raise SerBatchError(
-                        f"{self.name} could not do {shard.name}: {type(error).__name__}: {error}. See {self.remedy}, "
-                        "and run the same command again to go on; finished parts are kept"
-                    ) from error
-                yield Lost(shard, how)
+    def next_ended(self, handles: Iterable[Any]) -> Any:  # noqa: ARG002
+        """See `Cluster`."""
+        return next(self._ended)
+
+    def result(self, handle: Any, task: ShardTask) -> ShardSummary | Death:
+        """See `Cluster`."""
+        from distributed.scheduler import KilledWorker
+
+        try:
+            outcome: ShardSummary | Death = handle.result()
+        except KilledWorker as error:
+            return Death(task.shard, f"lost with {error.allowed_failures + 1} workers of {self._address}")
+        return outcome
+
+
+class RayCluster(Cluster):
+    """The CPUs of a Ray cluster."""
+
+    remedy = "that ser-batch is installed on every node"
+
+    def __init__(self, address: str) -> None:
+        import ray
+
+        self.name = f"Ray at {address}"
+        self._do_task = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(do_task_remotely)
+
+    @property
+    def n_workers(self) -> int:
+        """One per CPU."""
+        import ray
+
+        return max(1, int(ray.cluster_resources().get("CPU", 0)))
+
+    def submit(self, task: ShardTask) -> Any:
+        """See `Cluster`."""
+        return self._do_task.remote(task, __version__)
+
+    def next_ended(self, handles: Iterable[Any]) -> Any:
+        """See `Cluster`."""
+        import ray
+
+        (ended,), _ = ray.wait(list(handles))
+        return ended
+
+    def result(self, handle: Any, task: ShardTask) -> ShardSummary | Death:
+        """See `Cluster`."""
+        import ray
+        from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+        try:
+            outcome: ShardSummary | Death = ray.get(handle)
+        except (WorkerCrashedError, NodeDiedError, OutOfMemoryError):
+            return Death(task.shard, f"lost with {RAY_RETRIES + 1} workers of {self.name}")
+        return outcome
 
 
 @contextlib.contextmanager
-def connected(options: RunOptions) -> Iterator[Cluster | None]:
-    """Connect to the cluster that the options name; None where this machine does the work."""
-    if options.backend == "loky":
-        yield None
-        return
-    if options.backend == "dask":
-        from ser_batch.runs.dask_cluster import connect
-    else:
-        from ser_batch.runs.ray_cluster import connect
-    with connect(options.scheduler) as cluster:
-        yield cluster
-
-
-def summaries(
-    work: Work, shards: Sequence[Shard], cluster: Cluster, *, timeout_s: float | None
-) -> Generator[ShardSummary]:
-    """Do shards on a cluster; yield a summary of each, or of the pieces it was cut into."""
-    # A shard that several workers were lost with is halved, until it is known which recording it is; that one is tried
-    # once more with nothing else at work, and then it is a reject.
-    claim = claim_of(work.folder)
-    assert claim is not None  # the stage holds the folder
-    run = _ClusterRun(work, cluster, claim, timeout_s)
-    make_notes_folder(work.folder)
+def connected_to_dask(address: str | None) -> Iterator[Backend]:
+    """Connect to the scheduler at an address, and wait until it has a worker."""
     try:
-        waiting = list(shards)
-        while waiting:
-            yield from run.summaries(waiting)
-            waiting = drop_repeated(work.folder, work.schemas, shards)
+        import distributed
+    except ImportError as error:
+        raise UsageError("--backend dask needs Dask, which is not installed: pip install 'ser-batch[dask]'") from error
+    assert address is not None  # the options have checked it
+    try:
+        with _quiet():
+            client = distributed.Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False, name="ser-batch")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"--scheduler {address}: cannot be reached within {CONNECT_TIMEOUT_S:g} s ({error}); start one with `dask "
+            "scheduler`, and give the address that it prints, such as tcp://10.0.0.1:8786"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_TIMEOUT_S)
+        except TimeoutError as error:
+            raise UsageError(
+                f"--scheduler {address}: no worker has come within {WORKER_TIMEOUT_S:g} s; start some with `dask "
+                f"worker {address} --nthreads 1`"
+            ) from error
+        yield DaskCluster(client, address)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the log of Dask silent: an unreachable scheduler is told in one message."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
     finally:
-        remove_temporaries(work.folder)
-        remove_notes(work.folder)
+        logger.setLevel(before)
 
 
-class _ClusterRun:
-    """What is still to do, and which recordings may be to blame for lost workers."""
-
-    def __init__(self, work: Work, cluster: Cluster, claim: str, timeout_s: float | None) -> None:
-        self._work, self._cluster, self._claim, self._timeout_s = work, cluster, claim, timeout_s
-        self._losses = 0  # in a row
-
-    def summaries(self, shards: Sequence[Shard]) -> Iterator[ShardSummary]:
-        waiting, suspects = list(shards), list[Shard]()
-        while waiting or suspects:
-            is_alone = not waiting
-            batch, waiting = ([suspects.pop(0)], []) if is_alone else (waiting, [])
-            unheard = {shard.name: shard for shard in batch}
-            for result in self._cluster.results([self._call(shard) for shard in batch]):
-                if isinstance(result, ShardSummary):
-                    self._losses = 0
-                    del unheard[result.name]
-                    yield result
-                    continue
-                del unheard[result.shard.name]
-                self._note_loss(result)
-                pieces = Pieces(self._work.folder, result.shard)
-                done, left = pieces.state()
-                yield from done
-                if left != [result.shard]:
-                    waiting += left
-                elif len(result.shard.recordings) > 1:
-                    waiting += pieces.halves()
-                elif is_alone:
-                    yield self._reject(result)
-                else:
-                    suspects.append(result.shard)
-            if len(unheard) == len(batch):  # joblib's generator has a way out of its loop that raises nothing
-                self._note_loss(Lost(batch[0], "nothing was heard of it"))
-            for shard in unheard.values():
-                done, left = Pieces(self._work.folder, shard).state()
-                yield from done
-                waiting += left
-
-    def _call(self, shard: Shard) -> RemoteShard:
-        return RemoteShard(self._work, shard, self._claim, self._timeout_s)
-
-    def _note_loss(self, lost: Lost) -> None:
-        self._losses += 1
-        if self._losses >= DEATHS_IN_A_ROW:
-            raise SerBatchError(
-                f"{self._losses} shards in a row lost their workers, the last one at "
-                f"{lost.shard.recordings[0].path}: {lost.how}. See to the memory of the workers, and run the same "
-                "command again to go on; finished parts are kept"
-            )
-
-    def _reject(self, lost: Lost) -> ShardSummary:
-        (recording,) = lost.shard.recordings
-        content_hash = None
-        with contextlib.suppress(RecordingError):
-            content_hash = content_hash_of(recording)  # so that it is not tried again before it changes
-        return write_reject(self._work, lost.shard, died(recording, lost.how), content_hash=content_hash)
+@contextlib.contextmanager
+def connected_to_ray(address: str | None) -> Iterator[Backend]:
+    """Connect to Ray at an address; None is the one of ``RAY_ADDRESS``, or the one that runs on this machine."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--backend ray needs Ray, which is not installed: pip install 'ser-batch[ray]'") from error
+    try:
+        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"--backend ray: no cluster at {address or 'RAY_ADDRESS, or on this machine'} ({error}); start one with "
+            "`ray start --head`, and name it by --scheduler"
+        ) from error
+    try:
+        yield RayCluster(address or "auto")
+    finally:
+        ray.shutdown()
 
 
-class OutcomesMixin:
-    """Lets a backend of joblib tell of a lost worker as it tells of a result, where joblib would wait for ever."""
+def do_task_remotely(task: ShardTask, version: str) -> ShardSummary | Death:
+    """Do a shard in a process of this machine, a worker of the cluster; `version` is that of the run."""
+    _check_machine(task, version)
+    # those of a Dask nanny are daemons, which may have no processes
+    multiprocessing.current_process().daemon = False
+    finished = finished_summary(task.work.folder, task.shard.name)
+    if finished is not None:  # by a worker that was lost before it could tell
+        return finished
+    with interrupt_held():
+        running = RunningShard(task)
+    return running.outcome()
 
-    def submit(self, func: Any, callback: Any = None) -> Any:
-        """Send a batch, which is one call."""
-        ((call, _, _),) = func.items
-        return super().submit(func, lambda out: callback((call.shard, out)))  # type: ignore[misc]  # joblib's
 
-    def retrieve_result_callback(self, outcome: tuple[Shard, Any]) -> Any:
-        """Return what a worker returned, or the error that the cluster has instead."""
-        shard, out = outcome
-        if isinstance(out, BaseException):
-            return [(shard, out)]
-        return super().retrieve_result_callback(out)  # type: ignore[misc]  # joblib's
+def _check_machine(task: ShardTask, version: str) -> None:
+    """Refuse a machine that would reject every recording."""
+    host = socket.gethostname()
+    if version != __version__:
+        raise SerBatchError(
+            f"the worker on {host} has ser-batch {__version__}, and the run is of {version}; install the same one "
+            "everywhere"
+        )
+    if claim_of(task.work.folder) != task.claim:
+        raise SerBatchError(
+            f"the worker on {host} does not see {task.work.folder} as the run does; choose an --out that all machines "
+            "share, under the same name"
+        )
+    here = [recording.file for recording in task.shard.recordings if not is_in_store(recording)]
+    folders = {os.path.dirname(file) for file in here}  # noqa: PTH120 - bytes
+    if folders and not any(map(os.path.isdir, folders)):
+        raise SerBatchError(
+            f"the worker on {host} sees none of the folders of the recordings, such as "
+            f"{os.fsdecode(min(folders))}; put AUDIO where all machines find it, under the same name"
+        )

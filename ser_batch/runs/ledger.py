@@ -1,37 +1,137 @@
-"""What a run remembers of each recording: what it was, how many rows it has, why it was rejected."""
+"""The ledger: one file per shard, with the state, the row counts and the rejects of its recordings."""
 
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
-from ser_batch.corpus.manifest import Recording
+import msgspec
+
+from ser_batch.corpus.manifest import Recording, Reject
+from ser_batch.errors import OutputError
 from ser_batch.runs.part_writer import MAIN
-from ser_batch.storage.atomic import write_json
-
-if TYPE_CHECKING:
-    from ser_batch.runs.worker import Work
+from ser_batch.storage.atomic import write_text
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Recordings that one worker does in one go; `name` is that of the part."""
+    """Recordings that one worker processes together; `name` is that of the part."""
 
     name: str
     recordings: tuple[Recording, ...]
 
+    @classmethod
+    def numbered(cls, number: int, recordings: tuple[Recording, ...]) -> Self:
+        """Return a shard named by its number."""
+        return cls(f"part-{number:06d}", recordings)
+
+
+def shard_number(name: str) -> int:
+    """Return the number in the name of a shard."""
+    return int(name.removeprefix("part-"))
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardSummary:
-    """What comes back from a worker: counts, never rows; `name` is that of the shard."""
+    """What a worker returns for a shard: counts, never rows."""
 
     name: str
     n_recordings: int
     n_rows: int
     n_rejects: int
     audio_s: float
+
+
+class LedgerEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A recording as it was read, and how many rows it has."""
+
+    path: str
+    size: int  # bytes
+    mtime_ns: int
+    content_hash: str | None  # None: it could not be read, and every run tries it again
+    rows: int  # in the main table
+    side_rows: dict[str, int]  # in the other tables
+    audio_s: float
+    labels: str  # digests of what the labels file says: in all, and of channels and times
+    cuts: str
+    timeout_s: float | None = None  # the limit that it exceeded
+
+    @classmethod
+    def of(
+        cls,
+        recording: Recording,
+        content_hash: str | None,
+        counts: Mapping[str, int] | None = None,
+        audio_s: float = 0.0,
+        *,
+        timed: bool,
+        timeout_s: float | None = None,
+    ) -> Self:
+        """Return the entry of a recording with so many rows by table; `timed` as in `cuts_digest`."""
+        counts = counts or {}
+        return cls(
+            path=recording.path,
+            size=recording.size,
+            mtime_ns=recording.mtime_ns,
+            content_hash=content_hash,
+            rows=counts.get(MAIN, 0),
+            side_rows={table: count for table, count in counts.items() if table != MAIN},
+            audio_s=audio_s,
+            labels=labels_digest(recording),
+            cuts=cuts_digest(recording, timed=timed),
+            timeout_s=timeout_s,
+        )
+
+
+class ShardLedger(msgspec.Struct, kw_only=True):
+    """The ledger of one shard."""
+
+    recordings: list[LedgerEntry]
+    rejects: list[Reject]
+
+    @property
+    def row_counts(self) -> Counter[str]:
+        """The number of rows by table, those of the main table included."""
+        counts = Counter({MAIN: sum(entry.rows for entry in self.recordings)})
+        for entry in self.recordings:
+            counts.update(entry.side_rows)
+        return counts
+
+    @property
+    def audio_s(self) -> float:
+        """The duration of all recordings."""
+        return sum(entry.audio_s for entry in self.recordings)
+
+    def summary(self, name: str) -> ShardSummary:
+        """Return the counts of the shard."""
+        return ShardSummary(name, len(self.recordings), self.row_counts[MAIN], len(self.rejects), self.audio_s)
+
+
+def ledger_path(folder: Path, name: str) -> Path:
+    """Return the path of the ledger of a shard."""
+    return folder / "_meta" / "ledger" / f"{name}.json"
+
+
+def read_ledger(path: Path) -> ShardLedger:
+    """Read the ledger of a shard."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ShardLedger)
+    except msgspec.DecodeError as error:
+        raise OutputError(f"{path}: is no ledger ({error}); remove it, and its recordings are done again") from error
+
+
+def finished_summary(folder: Path, name: str) -> ShardSummary | None:
+    """Return the counts of a shard that is done; None if it is not."""
+    path = ledger_path(folder, name)
+    return read_ledger(path).summary(name) if path.is_file() else None
+
+
+def write_ledger(folder: Path, name: str, ledger: ShardLedger) -> None:
+    """Write the ledger of a shard."""
+    write_text(ledger_path(folder, name), msgspec.json.encode(ledger).decode())
 
 
 def labels_digest(recording: Recording) -> str:
@@ -53,43 +153,3 @@ def cuts_digest(recording: Recording, *, timed: bool) -> str:
 
 def _digest(rows: list[tuple[Any, ...]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-
-
-def ledger_entry(
-    work: "Work",
-    recording: Recording,
-    *,
-    content_hash: str | None,
-    state: tuple[int, int],
-    counts: Mapping[str, int],
-    audio_s: float,
-) -> dict[str, Any]:
-    """Return what the ledger remembers of a recording: what it was, and how many rows each table has of it."""
-    return {
-        "path": recording.path,
-        "size": state[0],
-        "mtime_ns": state[1],
-        "content_hash": content_hash,
-        "rows": counts.get(MAIN, 0),
-        "side_rows": {table: count for table, count in counts.items() if table != MAIN},
-        "audio_s": audio_s,
-        "labels": labels_digest(recording),
-        "cuts": cuts_digest(recording, timed=work.cuts_at_labels),
-    }
-
-
-def summary_of(name: str, ledger: Mapping[str, Any]) -> ShardSummary:
-    """Return the summary of a shard from its ledger entry."""
-    entries = ledger["recordings"]
-    audio_s = sum(entry["audio_s"] for entry in entries)
-    return ShardSummary(name, len(entries), ledger["rows"], len(ledger["rejects"]), audio_s)
-
-
-def ledger_path(folder: Path, name: str) -> Path:
-    """Return where the ledger entry of a part stands."""
-    return folder / "_meta" / "ledger" / f"{name}.json"
-
-
-def write_ledger(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
-    """Write the ledger entry of a part, in one line: programs read it, and there is one for each shard."""
-    write_json(ledger_path(folder, name), entry, indent=None)

@@ -4,32 +4,37 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from ser_batch.runs.ledger import ShardSummary
 
 SECONDS_BETWEEN_LINES = 10.0
-# gets each shard as it is done
-Advance = Callable[[ShardSummary], None]
-# gets a title and the number of files, and shows the shards of the block
-Progress = Callable[[str, int], contextlib.AbstractContextManager[Advance]]
+Advance = Callable[[ShardSummary], None]  # is called with each shard that is done
+
+
+class Progress(Protocol):
+    """Shows how far a run is."""
+
+    def __call__(self, title: str, n_files: int, /) -> contextlib.AbstractContextManager[Advance]:
+        """Show the shards of the block, of so many files in all."""
 
 
 @contextlib.contextmanager
-def progress(title: str, n_files: int) -> Iterator[Advance]:
+def show_progress(title: str, n_files: int) -> Iterator[Advance]:
     """Show files, hours of sound, rate and time left: a bar on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty():
         with _bar(title, n_files) as (advance, _):
             yield advance
         return
-    started = said = time.monotonic()
+    started = printed = time.monotonic()
     files, audio_s = 0, 0.0
 
     def advance_plainly(summary: ShardSummary) -> None:
-        nonlocal files, audio_s, said
+        nonlocal files, audio_s, printed
         files, audio_s = files + summary.n_recordings, audio_s + summary.audio_s
         now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES:
-            said = now
+        if now - printed >= SECONDS_BETWEEN_LINES:
+            printed = now
             rate = files / (now - started)
             print(
                 f"{title}: {files} of {n_files} files, {audio_s / 3600:.2f} h of audio, {rate:.1f} files/s, "

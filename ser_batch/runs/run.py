@@ -1,138 +1,161 @@
-"""Shards done in this process, by workers or by a cluster, with progress."""
+"""A run of featurize or score: find the recordings, plan, do the shards, sum up."""
 
 import contextlib
+import dataclasses
 import multiprocessing
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import os
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ser_batch.config.options import RunOptions
 from ser_batch.corpus.labels import join_labels
-from ser_batch.corpus.manifest import Recording
-from ser_batch.corpus.walk import name_warnings
-from ser_batch.errors import InputError, SerBatchError, UsageError
-from ser_batch.runs.cluster import Cluster
-from ser_batch.runs.cluster import summaries as on_cluster
-from ser_batch.runs.ledger import Shard, ShardSummary
-from ser_batch.runs.planning import Plan
-from ser_batch.runs.progress import Progress
-from ser_batch.runs.progress import progress as own_progress
-from ser_batch.runs.recovery import summaries
-from ser_batch.runs.store import Store, StoreSummary, worker_count
+from ser_batch.corpus.manifest import Manifest, Recording
+from ser_batch.corpus.walk import name_warnings, utf8, walk
+from ser_batch.errors import InputError, UsageError
+from ser_batch.runs.cluster import connected_to_dask, connected_to_ray
+from ser_batch.runs.ledger import Shard
+from ser_batch.runs.local import SameProcess, WorkerProcesses
+from ser_batch.runs.progress import Progress, show_progress
+from ser_batch.runs.recovery import Backend, run_shards
+from ser_batch.runs.store import Plan, Store, StoreSummary
 from ser_batch.runs.worker import Work
-from ser_batch.storage.atomic import remove_temporaries
 
 
-def run_recordings(
-    work: Work,
-    store: Store,
-    recordings: Iterable[Recording],
-    options: RunOptions,
-    *,
-    title: str,
-    cluster: Cluster | None,
-    progress: Progress | None,
-) -> None:
-    """Cut recordings into shards of a store and do them as the options say; see `run_shards`."""
-    jobs = worker_count(options) if cluster is None else cluster.n_workers
-    run_shards(
-        work,
-        store.shards(recordings, options, jobs=jobs),
-        jobs=jobs,
-        title=title,
-        isolate=options.isolate,
-        timeout_s=options.timeout,
-        cluster=cluster,
-        progress=progress,
-    )
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """The recordings of a run."""
 
+    audio: Path
+    manifest: Manifest  # all that were found
+    recordings: tuple[Recording, ...]  # those to do, with their labels
+    warnings: tuple[str, ...]
+    vote_columns: tuple[str, ...]  # labels that the labels file has votes for
 
-def run_shards(
-    work: Work,
-    shards: Sequence[Shard],
-    *,
-    jobs: int,
-    title: str,
-    isolate: bool = False,
-    timeout_s: float | None = None,
-    cluster: Cluster | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Do all shards, showing progress on stderr."""
-    n_files = sum(len(shard.recordings) for shard in shards)
-    wants_workers = isolate or timeout_s is not None
-    if cluster is not None:
-        done = on_cluster(work, shards, cluster, timeout_s=timeout_s)
-    else:
-        done = _here(work, shards, jobs=jobs, wants_workers=wants_workers, timeout_s=timeout_s)
-    with (progress or own_progress)(title, n_files) as advance, contextlib.closing(done):
-        for summary in done:
-            advance(summary)
-
-
-def _here(
-    work: Work, shards: Sequence[Shard], *, jobs: int, wants_workers: bool, timeout_s: float | None
-) -> Generator[ShardSummary]:
-    """Return the generator that does shards on this machine."""
-    if multiprocessing.current_process().daemon:  # such as a worker of Celery
-        if wants_workers:
-            raise UsageError("--isolate and --timeout need processes, and this one is a daemon, which may have none")
-        jobs = 1
-    if shards and (jobs > 1 or wants_workers):
-        return summaries(work, shards, jobs=min(jobs, len(shards)), timeout_s=timeout_s)
-    return _plainly(work, shards)
-
-
-def _plainly(work: Work, shards: Sequence[Shard]) -> Generator[ShardSummary]:
-    """Do shards one after the other in this process."""
-    try:
-        yield from map(work, shards)
-    except MemoryError as error:
-        remove_temporaries(work.folder)
-        raise SerBatchError(
-            "memory ran out; finished parts are kept. With --isolate, a recording that takes too much is rejected and "
-            "the others go on; run the same command again with it"
-        ) from error
-
-
-def nothing_done(audio: Path, what: str, store: Store, held: StoreSummary, plan: Plan) -> InputError:
-    """Return the error of a run that has no row to show: why, and where the reasons stand."""
-    if held.rejects:
-        reasons = "; ".join(reject.message for reject in held.rejects[:3])
-        return InputError(
-            f"{audio}: nothing could be {what}; {len(held.rejects)} rejected, all in {store.rejects_file}: {reasons}"
-        )
-    if plan.n_before_since:
-        return InputError(
-            f"{audio}: nothing was {what}: all {plan.n_before_since} recordings were last modified before --since; "
-            "choose an earlier time, or leave it out"
-        )
-    return InputError(
-        f"{audio}: nothing could be {what}: no recording has speech, or a channel, role or row of the labels file that "
-        "was asked for (a mono recording has channel 0 and no role)"
-    )
-
-
-def _without_rows(n: int) -> Iterator[str]:
-    if n:
-        yield (
-            f"{n} recordings have no rows: no speech, or none of the channels that were asked for (mono has channel 0)"
-        )
-
-
-def labelled(
-    recordings: tuple[Recording, ...], options: RunOptions
-) -> tuple[tuple[Recording, ...], tuple[str, ...], tuple[str, ...]]:
-    """Join the labels file, if there is one; under ``labels`` only recordings with rows are kept."""
-    by_labels = options.segmentation.follows_labels
-    if options.labels is None:
-        if by_labels:
+    @classmethod
+    def find(cls, audio: Path, options: RunOptions) -> "Input":
+        """Walk `audio` and join the labels file; under ``labels`` only recordings with rows are kept."""
+        manifest = walk(audio, corpus=options.corpus)
+        by_labels = options.segmentation.follows_labels
+        recordings, warnings, voted = manifest.recordings, tuple[str, ...](), tuple[str, ...]()
+        if options.labels is not None:
+            joined = join_labels(recordings, options.labels, timed=options.segments != "clip", cut=by_labels)
+            recordings = tuple(recording for recording in joined.recordings if recording.labels or not by_labels)
+            warnings, voted = joined.warnings, joined.voted
+        elif by_labels:
             raise UsageError("--segments labels needs --labels FILE, with start_s and end_s")
-        return recordings, name_warnings(recordings, corpus=options.corpus), ()
-    joined = join_labels(recordings, options.labels, timed=options.segments != "clip", cut=by_labels)
-    kept = tuple(recording for recording in joined.recordings if recording.labels or not by_labels)
-    return kept, (*joined.warnings, *name_warnings(kept, corpus=options.corpus)), joined.voted
+        warnings += name_warnings(recordings, corpus=options.corpus)
+        return cls(audio, manifest, recordings, warnings, voted)
+
+    def identity(self, options: RunOptions) -> dict[str, Any]:
+        """Return the settings that every output belongs to."""
+        return {
+            "root": utf8(self.manifest.root),
+            "segmentation": options.segmentation.identity(),
+            **options.stored(),
+        }
 
 
-def named_corpus(options: RunOptions) -> str | None:
-    """Return the corpus as it decides the tables: None, as in runs that had no choice, where names are found out."""
-    return None if options.corpus == "auto" else options.corpus
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Does shards as the options say, and shows progress."""
+
+    options: RunOptions
+    backend: Backend
+    show: Progress
+
+    def do(self, work: Work, store: Store, recordings: Sequence[Recording], *, title: str) -> None:
+        """Do recordings, cut into shards of a store."""
+        size, n_workers = self.options.shard_size, self.backend.n_workers
+        self.do_shards(work, store.shards(recordings, shard_size=size, n_workers=n_workers), title=title)
+
+    def do_shards(self, work: Work, shards: Sequence[Shard], *, title: str) -> None:
+        """Do shards."""
+        done = run_shards(work, shards, self.backend, timeout_s=self.options.timeout)
+        n_files = sum(len(shard.recordings) for shard in shards)
+        with self.show(title, n_files) as advance, contextlib.closing(done):
+            for summary in done:
+                advance(summary)
+
+
+@contextlib.contextmanager
+def runner(options: RunOptions, progress: Progress | None = None) -> Iterator[Runner]:
+    """Give what does shards; connect to the cluster if the options name one."""
+    with contextlib.ExitStack() as stack:
+        if options.backend == "dask":
+            backend = stack.enter_context(connected_to_dask(options.scheduler))
+        elif options.backend == "ray":
+            backend = stack.enter_context(connected_to_ray(options.scheduler))
+        else:
+            backend = _local_backend(options)
+        yield Runner(options, backend, progress or show_progress)
+
+
+def _local_backend(options: RunOptions) -> Backend:
+    wants_processes = options.isolate or options.timeout is not None
+    if multiprocessing.current_process().daemon:  # such as a worker of Celery
+        if wants_processes:
+            raise UsageError("--isolate and --timeout need processes, and this one is a daemon, which may have none")
+        return SameProcess()
+    jobs = options.jobs or len(os.sched_getaffinity(0))
+    return WorkerProcesses(jobs) if jobs > 1 or wants_processes else SameProcess()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run into a store that is open and held."""
+
+    input: Input
+    store: Store
+    plan: Plan
+    started: float
+
+    @classmethod
+    def prepare(cls, found: Input, store: Store, work: Work, options: RunOptions, started: float) -> "Run":
+        """Compare what was found with what the store holds."""
+        existing = {recording.path for recording in found.manifest.recordings}
+        return cls(found, store, store.plan(found.recordings, work, options, existing=existing), started)
+
+    def finish(self, done: str) -> StoreSummary:
+        """Write the rejects and return what the store holds; `done` is a word for what was to be done."""
+        held = self.store.finish(self.input.manifest.rejects)
+        if held.is_empty:
+            raise self._nothing_done(held, done)
+        return held
+
+    def counts(self, held: StoreSummary) -> dict[str, Any]:
+        """Return the fields that the summaries of all stages share."""
+        return {
+            "n_done": len(self.plan.todo),
+            "n_up_to_date": self.plan.n_done,
+            "n_missing": self.plan.n_missing,
+            "n_beyond_limit": self.plan.n_beyond_limit,
+            "n_before_since": self.plan.n_before_since,
+            "n_recordings": held.n_recordings,
+            "n_segments": held.n_rows,
+            "audio_s": held.audio_s,
+            "n_rejected": len(held.rejects),
+            "rejects": self.store.rejects_file,
+            "rejected": held.rejects,
+            "skipped_files": self.input.manifest.skipped_files,
+            "seconds": time.monotonic() - self.started,
+        }
+
+    def _nothing_done(self, held: StoreSummary, done: str) -> InputError:
+        audio = self.input.audio
+        if held.rejects:
+            reasons = "; ".join(reject.message for reject in held.rejects[:3])
+            return InputError(
+                f"{audio}: nothing could be {done}; {len(held.rejects)} rejected, all in {self.store.rejects_file}: "
+                f"{reasons}"
+            )
+        if self.plan.n_before_since:
+            return InputError(
+                f"{audio}: nothing was {done}: all {self.plan.n_before_since} recordings were last modified before "
+                "--since; choose an earlier time, or leave it out"
+            )
+        return InputError(
+            f"{audio}: nothing could be {done}: no recording has speech, or a channel, role or row of the labels file "
+            "that was asked for (a mono recording has channel 0 and no role)"
+        )

@@ -1,48 +1,46 @@
-"""One shard: its part and its ledger entry, written by the worker that did it."""
+"""One shard: its parts and its ledger, written by the process that does it."""
 
 import abc
+import contextlib
 import dataclasses
+import faulthandler
 import functools
-import hashlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow as pa
 import threadpoolctl
 
+from ser_batch.audio.recording_file import ChangedError, RecordingFile, unreadable
 from ser_batch.corpus.manifest import Recording, Reject
 from ser_batch.corpus.object_store import fetched
 from ser_batch.errors import OutputError, RecordingError, SerBatchError, printable
-from ser_batch.runs.ledger import (
-    Shard,
-    ShardSummary,
-    ledger_entry,
-    write_ledger,
-)
+from ser_batch.runs.ledger import LedgerEntry, Shard, ShardLedger, ShardSummary, write_ledger
 from ser_batch.runs.part_writer import Parts, Rows, make_part_folders
-from ser_batch.runs.processes import NO_MEMORY
-from ser_batch.runs.watchdog import Watch
 from ser_batch.storage.lock import claim_of
 
-# how often a worker of a cluster asks whether the run goes on
-_SECONDS_BETWEEN_QUESTIONS = 5.0
+# how often a worker of a cluster checks that the run goes on
+_CLAIM_CHECK_S = 5.0
+# exit status of a worker that could not get the memory it asked for
+EXIT_NO_MEMORY = 112
 
 
 class Work(abc.ABC):
-    """What a stage does; sent to the workers, so small and without open files.
+    """What a stage does with a recording; sent to the workers, so small and without open files."""
 
-    Subclasses have `folder`, that of the store, and `schemas` by table name, `MAIN` for the parts.
-    """
+    folder: Path  # of the store
 
-    folder: Path
-    schemas: Mapping[str, pa.Schema]
+    @property
+    @abc.abstractmethod
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """The tables by name, `MAIN` for the parts."""
 
     @property
     def cuts_at_labels(self) -> bool:
@@ -51,45 +49,67 @@ class Work(abc.ABC):
 
     @property
     def joins_labels(self) -> bool:
-        """Whether rows get changed labels without being worked on again."""
+        """Whether rows get changed labels without being computed again."""
         return True
 
     @abc.abstractmethod
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
-        """Yield the rows of one recording as they are ready; columns left out are null."""
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
+        """Yield the rows of one recording, whose file is open, as they are ready; columns left out are null."""
 
     def prepare(self) -> None:
         """Load what `rows` needs, so that no recording pays for it."""
         return
 
-    def __call__(self, shard: Shard, *, timeout_s: float | None = None, claim: str | None = None) -> ShardSummary:
-        """Do a shard: write its part, then its ledger entry."""
-        # A worker process ends where one recording takes longer than `timeout_s` seconds. On a cluster, `claim` is that
-        # of the run; where the output belongs to another one by then, nothing is written.
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            # Ctrl-C reaches every process of the terminal; only the first one decides what to do
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            _end_with(parent.pid)
-        with threadpoolctl.threadpool_limits(1):
-            self.prepare()
-            if parent is None:
-                return _ShardRun(self, shard, None).run()
-            try:
-                with Watch(self.folder, shard.name, timeout_s) as watch:
-                    return _ShardRun(self, shard, watch, claim).run()
-            except MemoryError:
-                os._exit(NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
 
-    def try_out(self, recording: Recording) -> None:
-        """Do a recording and keep nothing of it."""
-        with threadpoolctl.threadpool_limits(1), fetched(recording) as readable:
-            for _ in self.rows(readable, content_hash_of(readable)):
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShardTask:
+    """A shard as it is sent to a worker."""
+
+    work: Work
+    shard: Shard
+    timeout_s: float | None = None  # per recording
+    claim: str | None = None  # record of the run, for workers that may outlive it
+    is_trial: bool = False  # compute and keep nothing, to see whether the process survives
+
+
+def do_shard(work: Work, shard: Shard) -> ShardSummary:
+    """Write the parts and the ledger of a shard, in this process."""
+    with threadpoolctl.threadpool_limits(1):
+        work.prepare()
+        return _ShardRun(work, shard).run()
+
+
+def do_task(task: ShardTask, note: Path | None) -> ShardSummary:
+    """Do a task in a worker process; `note` is the file that says which recording exceeded its time."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    # Ctrl-C reaches every process of the terminal; only the first one decides what to do
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with(parent.pid)
+    try:
+        with threadpoolctl.threadpool_limits(1), contextlib.ExitStack() as stack:
+            task.work.prepare()
+            if task.is_trial:
+                return _try_out(task)
+            watchdog = None
+            if note is not None and task.timeout_s is not None:
+                watchdog = stack.enter_context(Watchdog(note, task.timeout_s))
+            return _ShardRun(task.work, task.shard, watchdog, task.claim, parent.pid).run()
+    except MemoryError:
+        os._exit(EXIT_NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
+
+
+def _try_out(task: ShardTask) -> ShardSummary:
+    for recording in task.shard.recordings:
+        with contextlib.suppress(RecordingError), fetched(recording) as readable, file_of(readable) as file:
+            for _ in task.work.rows(readable, file):
                 pass
+    return ShardSummary(task.shard.name, 0, 0, 0, 0.0)
 
 
 @functools.lru_cache(maxsize=1)
-def _end_with(parent: int | None) -> None:
+def _end_with(parent: int) -> None:
     """Let this worker end soon after the process that started it, however that one ended, and if it has already."""
 
     def watch() -> None:
@@ -100,25 +120,83 @@ def _end_with(parent: int | None) -> None:
     threading.Thread(target=watch, daemon=True, name="ser-batch-parent-watch").start()
 
 
-def _end_if_orphaned(parent: int | None) -> None:
+def _end_if_orphaned(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(1)  # no clean-up: the parts are whole or absent, and nobody waits for the rest
 
 
-class ChangedError(RecordingError):
-    """A recording became another one while it was worked on."""
+class TimedOut(NamedTuple):
+    """A recording that exceeded its time."""
+
+    number: int  # in its shard, from 0
+    content_hash: str | None  # None if it was not read that far
+
+
+class Watchdog:
+    """Ends this process when a recording takes too long.
+
+    The file then holds the number of the recording and its hash in the first line, and below it, from faulthandler,
+    where the process was.
+    """
+
+    def __init__(self, note: Path, timeout_s: float) -> None:
+        self._timeout_s, self._number = timeout_s, 0
+        self._file = os.open(note, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
+
+    def __enter__(self) -> "Watchdog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        os.close(self._file)
+
+    def start(self, number: int) -> None:
+        """Start the time of recording `number` of the shard."""
+        self._number = number
+        self._write("")
+        # its thread is not one of Python's: time is up even where a library hangs and never lets Python run
+        faulthandler.dump_traceback_later(self._timeout_s, exit=True, file=self._file)
+
+    def note_hash(self, content_hash: str) -> None:
+        """Note what the recording holds."""
+        self._write(content_hash)
+
+    def stop(self) -> None:
+        """Stop the time: only writing is left."""
+        faulthandler.cancel_dump_traceback_later()
+
+    def _write(self, content_hash: str) -> None:
+        line = f"{self._number:<8} {content_hash:<64}\n".encode("ascii")
+        try:
+            os.pwrite(self._file, line, 0)
+            os.lseek(self._file, len(line), os.SEEK_SET)  # where the traceback goes
+        except OSError as error:
+            raise OutputError(f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); free space") from error
+
+    @staticmethod
+    def read(note: Path) -> TimedOut | None:
+        """Return the recording that exceeded its time; None if the process ended otherwise."""
+        first, _, rest = note.read_text(encoding="utf-8", errors="replace").partition("\n")
+        return TimedOut(int(first[:8]), first[9:].strip() or None) if rest.startswith("Timeout") else None
 
 
 class _ShardRun:
-    """One shard being done; `watch` where a worker process does it, `claim` where it is one of a cluster."""
+    """One shard being done."""
 
-    def __init__(self, work: Work, shard: Shard, watch: Watch | None, claim: str | None = None) -> None:
-        self._work, self._shard, self._watch, self._claim = work, shard, watch, claim
-        self._asked = time.monotonic()
+    def __init__(
+        self,
+        work: Work,
+        shard: Shard,
+        watchdog: Watchdog | None = None,
+        claim: str | None = None,
+        parent: int | None = None,  # process that this one works for
+    ) -> None:
+        self._work, self._shard, self._watchdog, self._claim, self._parent = work, shard, watchdog, claim, parent
+        self._checked = time.monotonic()
         self._rejects: dict[str, Reject] = {}
 
     def run(self) -> ShardSummary:
-        """Write the part and the ledger entry."""
+        """Write the parts and the ledger."""
         # A recording that breaks after some of its rows went to the part is left out in another attempt: its rows
         # cannot be taken back from the file.
         while True:
@@ -128,83 +206,71 @@ class _ShardRun:
                 self._rejects[broken.reject.path] = broken.reject
 
     def _attempt(self) -> ShardSummary:
-        started = time.monotonic()
-        entries: list[dict[str, Any]] = []
+        entries: list[LedgerEntry] = []
         make_part_folders(self._work.folder, self._work.schemas)
         with Parts(self._work.folder, self._work.schemas, self._shard.name) as parts:
             for number, recording in enumerate(self._shard.recordings):
-                if self._watch is not None:
-                    self._watch.begin(number)
-                if time.monotonic() - self._asked > _SECONDS_BETWEEN_QUESTIONS:
+                if self._watchdog is not None:
+                    self._watchdog.start(number)
+                if time.monotonic() - self._checked > _CLAIM_CHECK_S:
                     self._check_claim()
                 entries.append(self._do(recording, parts))
-            if self._watch is not None:
-                self._watch.finish()
-                parent = multiprocessing.parent_process()
-                assert parent is not None  # only workers are watched
-                # another run may have taken over what this one was killed in the middle of
-                _end_if_orphaned(parent.pid)
-                self._check_claim()
-        n_rows = sum(entry["rows"] for entry in entries)
-        rejects = [dataclasses.asdict(reject) for reject in self._rejects.values()]
-        write_ledger(
-            self._work.folder,
-            self._shard.name,
-            {"rows": n_rows, "seconds": time.monotonic() - started, "recordings": entries, "rejects": rejects},
-        )
-        audio_s = sum(entry["audio_s"] for entry in entries)
-        return ShardSummary(self._shard.name, len(entries), n_rows, len(rejects), audio_s)
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            if self._parent is not None:  # another run may have taken over what this one was killed in the middle of
+                _end_if_orphaned(self._parent)
+            self._check_claim()
+        ledger = ShardLedger(recordings=entries, rejects=list(self._rejects.values()))
+        write_ledger(self._work.folder, self._shard.name, ledger)
+        return ledger.summary(self._shard.name)
 
     def _check_claim(self) -> None:
-        """Stop where the run is over: on a cluster nobody ends the worker of a run that was stopped."""
-        self._asked = time.monotonic()
+        """Stop if the run is over: on a cluster nobody ends the worker of a run that was stopped."""
+        self._checked = time.monotonic()
         if self._claim is not None and claim_of(self._work.folder) != self._claim:
             raise OutputError(
-                f"{self._work.folder}: the run is over, or its folder is not seen here any more; what was at hand is "
+                f"{self._work.folder}: the run is over, or its folder is no longer seen here; the shard at hand is "
                 "not written"
             )
 
-    def _do(self, recording: Recording, parts: Parts) -> dict[str, Any]:
-        """Add the rows of a recording, or reject it; return its entry of the ledger."""
+    def _do(self, recording: Recording, parts: Parts) -> LedgerEntry:
+        """Add the rows of a recording, or reject it; return its entry in the ledger."""
         try:
             with fetched(recording) as readable:
                 return self._do_here(readable, parts)
         except RecordingError as error:  # it could not be fetched, and is tried again next time
             self._rejects[recording.path] = Reject(recording.path, error.stage, type(error).__name__, str(error))
-            state = (recording.size, recording.mtime_ns)
-            return ledger_entry(self._work, recording, content_hash=None, state=state, counts={}, audio_s=0.0)
+            return LedgerEntry.of(recording, None, timed=self._work.cuts_at_labels)
 
-    def _do_here(self, recording: Recording, parts: Parts) -> dict[str, Any]:
-        content_hash, seconds = None, 0.0
-        state = (recording.size, recording.mtime_ns)
-        counts: Counter[str] = Counter()
+    def _do_here(self, recording: Recording, parts: Parts) -> LedgerEntry:
+        content_hash, audio_s = None, 0.0
+        counts: Mapping[str, int] = {}
         try:
-            state = _state_of(recording)
-            content_hash = content_hash_of(recording)
-            if self._watch is not None:
-                self._watch.note_hash(content_hash)
-            if recording.path not in self._rejects:
-                counts, seconds = parts.add(self._rows(recording, content_hash, state))
+            recording = _as_it_is(recording)
+            with file_of(recording) as file:
+                content_hash = file.content_hash
+                if self._watchdog is not None:
+                    self._watchdog.note_hash(content_hash)
+                if recording.path not in self._rejects:
+                    counts, audio_s = parts.add(self._rows(recording, file))
         except RecordingError as error:
-            self._reject(recording, error, state, parts)
+            self._reject(recording, error, parts)
         except (SerBatchError, pa.ArrowException, MemoryError):
             raise  # the output, the model or the machine is at fault, not the recording
         except Exception as error:  # whatever a decoder thinks up costs its recording, not the run
-            self._reject(recording, error, state, parts)
+            self._reject(recording, error, parts)
         reject = self._rejects.get(recording.path)
         if reject is not None and reject.error == ChangedError.__name__:
             content_hash = None  # it is tried again next time
-        return ledger_entry(
-            self._work, recording, content_hash=content_hash, state=state, counts=counts, audio_s=seconds
-        )
+        return LedgerEntry.of(recording, content_hash, counts, audio_s, timed=self._work.cuts_at_labels)
 
-    def _rows(self, recording: Recording, content_hash: str, state: tuple[int, int]) -> Rows:
-        yield from self._work.rows(recording, content_hash)
-        _check_unchanged(recording, state)
+    def _rows(self, recording: Recording, file: RecordingFile) -> Rows:
+        yield from self._work.rows(recording, file)
+        _check_unchanged(recording)
 
-    def _reject(self, recording: Recording, error: Exception, state: tuple[int, int], parts: Parts) -> None:
+    def _reject(self, recording: Recording, error: Exception, parts: Parts) -> None:
         try:
-            _check_unchanged(recording, state)
+            _check_unchanged(recording)
         except RecordingError as change:
             error = change  # whatever went wrong, that is why
         message = str(error) or type(error).__name__
@@ -225,38 +291,29 @@ class _WrittenInPartError(Exception):
         self.reject = reject
 
 
-def _state_of(recording: Recording) -> tuple[int, int]:
-    """Return size, bytes, and time of change, ns, of a recording as it is now."""
+def _as_it_is(recording: Recording) -> Recording:
+    """Return a recording with the size and time that its file has now."""
     try:
         status = os.stat(recording.file)  # noqa: PTH116 - pathlib knows no bytes
     except OSError as error:
-        raise _unreadable(recording, error) from error
-    return status.st_size, status.st_mtime_ns
+        raise unreadable(recording.path, error) from error
+    return dataclasses.replace(recording, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
-def _check_unchanged(recording: Recording, state: tuple[int, int]) -> None:
-    if _state_of(recording) != state:
+def _check_unchanged(recording: Recording) -> None:
+    if _as_it_is(recording) != recording:
         raise ChangedError(
             "open",
             f"{recording.path}: changed while it was read; wait until it is whole and run the same command again",
         )
 
 
-def _unreadable(recording: Recording, error: OSError) -> RecordingError:
-    if isinstance(error, FileNotFoundError):
-        return ChangedError(
-            "open",
-            f"{recording.path}: is no longer there, though it was found when the run began; run the same command again",
-        )
-    return RecordingError(
-        "open", f"{recording.path}: cannot be read ({error.strerror}); change its permissions or remove it"
-    )
+def file_of(recording: Recording) -> RecordingFile:
+    """Open the file of a recording that is on this machine."""
+    return RecordingFile(recording.file, recording.path)
 
 
 def content_hash_of(recording: Recording) -> str:
-    """Return the SHA-256 of a file's bytes, hex."""
-    try:
-        with fetched(recording) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - pathlib knows no bytes
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise _unreadable(recording, error) from error
+    """Return the SHA-256 of a recording's bytes, hex."""
+    with fetched(recording) as readable, file_of(readable) as file:
+        return file.content_hash

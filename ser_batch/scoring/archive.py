@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.option_values import check_prior
 from ser_batch.config.options import ScoreOptions
@@ -20,10 +21,8 @@ from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import UsageError
 from ser_batch.model.folder import Model
 from ser_batch.network.heads import log_prior_of
-from ser_batch.runs.cluster import Cluster
 from ser_batch.runs.part_writer import MAIN, Rows
-from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import run_recordings
+from ser_batch.runs.run import Runner
 from ser_batch.runs.store import Store
 from ser_batch.runs.worker import Work
 from ser_batch.scoring.reference import (
@@ -38,7 +37,7 @@ from ser_batch.scoring.reference import (
 )
 from ser_batch.scoring.worker import ScannedRecording, ScoreWork
 from ser_batch.storage.lock import claimed, refuse_other
-from ser_batch.storage.paths import remove_tree, source
+from ser_batch.storage.paths import parquet_source, remove_tree
 
 MAX_RECORDINGS = 200
 MAX_SEGMENTS = 10
@@ -56,7 +55,7 @@ class SampleWork(Work):
     max_segments: int
 
     @property
-    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
+    def schemas(self) -> Mapping[str, pa.Schema]:
         """One row per segment."""
         return {MAIN: _schema(self.size)}
 
@@ -64,9 +63,12 @@ class SampleWork(Work):
         """Load the model."""
         self.scoring.prepare()
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
         """Yield at most `max_segments`, by channel and number; nothing where none has enough speech."""
-        opened = self.scoring.open(recording)
+        with self.scoring.opened(recording, file) as opened:
+            yield from self._rows(opened, file.content_hash)
+
+    def _rows(self, opened: ScannedRecording, content_hash: str) -> Rows:
         only = frozenset(evenly(list(self._spoken(opened)), self.max_segments))
         if not only:
             return
@@ -77,9 +79,10 @@ class SampleWork(Work):
         }
         features = [found[key] for key in sorted(found)]
         if features:
+            path = opened.recording.path
             is_in_domain = self.scoring.scorer(opened).ood_score(features) <= 1
             for (channel, index), own, in_domain in zip(sorted(found), features, is_in_domain.tolist(), strict=True):
-                row = {"path": recording.path, "content_hash": content_hash, "channel": channel, "segment": index}
+                row = {"path": path, "content_hash": content_hash, "channel": channel, "segment": index}
                 row |= {"end_s": opened.activity.duration_s, "is_in_domain": in_domain}
                 yield MAIN, row | {"n_tokens": own.n_tokens, "embedding": own.values}
 
@@ -88,12 +91,12 @@ class SampleWork(Work):
         from ser_batch.segments.boundaries import intervals, labels_by_channel  # loaded by workers only
 
         segmentation, activity = self.scoring.segmentation, opened.activity
-        labels = labels_by_channel(opened.recording, segmentation, opened.sound.n_channels)
+        labels = labels_by_channel(opened.recording, segmentation, opened.reader.sound.n_channels)
         for channel in sorted(opened.roles.keys() - opened.copies):
             for interval in intervals(channel, labels[channel], segmentation, activity):
                 end_s = activity.duration_s if interval.end_s is None else interval.end_s
                 ratio = activity.speech_ratio(channel, interval.start_s, end_s)
-                if ratio > 0 and ratio >= self.scoring.min_speech:
+                if ratio > 0 and ratio >= self.scoring.rules.min_speech:
                     yield channel, interval.index
                 if segmentation.mode == "windows" and end_s >= activity.duration_s:
                     break  # windows go on for ever
@@ -115,17 +118,12 @@ def _hash(path: str) -> bytes:
 
 
 def archive_reference(
-    recordings: Sequence[Recording],
-    scoring: ScoreWork,
-    spec: EncoderSpec,
-    options: ScoreOptions,
-    *,
-    cluster: Cluster | None,
-    progress: Progress | None,
+    recordings: Sequence[Recording], scoring: ScoreWork, spec: EncoderSpec, runner: Runner
 ) -> tuple[Reference, pa.Table | None]:
     """Encode a sample of the archive."""
     chosen = sample(recordings)
-    nothing = no_reference(spec, options.segments, n_sampled=len(chosen))
+    segments = scoring.segmentation.mode
+    nothing = no_reference(spec, segments, n_sampled=len(chosen))
     if len(chosen) < MIN_RECORDINGS:
         return nothing, None
     folder = sample_folder(scoring.folder)
@@ -134,8 +132,8 @@ def archive_reference(
     try:
         with claimed(folder):
             store = Store(folder, {}, overwrite=True)
-            run_recordings(work, store, chosen, options, title="reference", cluster=cluster, progress=progress)
-            tables = [pq.ParquetFile(source(part)).read() for part in store.parts()]
+            runner.do(work, store, chosen, title="reference")
+            tables = [pq.ParquetFile(parquet_source(part)).read() for part in store.parts()]
     finally:
         remove_tree(folder)
     sampled = pa.concat_tables([_schema(spec.embedding_size).empty_table(), *tables])
@@ -153,7 +151,7 @@ def archive_reference(
     reference = Reference(
         kind="archive",
         encoder=spec.digest(),
-        segments=options.segments,
+        segments=segments,
         embedding=tuple((sums / n_segments).tolist()),
         n_recordings=len(own),
         n_segments=n_segments,
@@ -196,9 +194,9 @@ class UsedReference:
 
 def chosen_prior(model: Model, options: ScoreOptions) -> Mapping[str, float]:
     """Return the shares of labels that are expected; empty for balanced."""
-    wanted = options.wanted_prior
+    wanted = options.prior_shares
     if wanted is None:
-        return {} if options.segments in ("clip", "labels") else model.prior
+        return {} if options.segments in ("clip", "labels") else model.schema.prior
     check_prior(wanted, model.labels)
     return wanted
 
@@ -233,9 +231,7 @@ def chosen_reference(
     model: Model,
     options: ScoreOptions,
     given: Reference | None,
-    *,
-    cluster: Cluster | None,
-    progress: Progress | None,
+    runner: Runner,
 ) -> tuple[UsedReference, pa.Table | None]:
     """Return the reference of a run with heads: the given one, that of the first run into this output, or a new one."""
     spec, file = encoder_spec(model), reference_file(options.out)
@@ -246,7 +242,7 @@ def chosen_reference(
         refuse_other(work.folder, {name: value for name, value in found.items() if name != "reference"}, identity)
         with contextlib.suppress(FileNotFoundError):  # then it is made again, and refused if it is another one
             return UsedReference(read_reference(file, spec), file, None, is_stored=True), None
-    made, sampled = archive_reference(recordings, work, spec, options, cluster=cluster, progress=progress)
+    made, sampled = archive_reference(recordings, work, spec, runner)
     return UsedReference(made, file, None, is_stored=False), sampled
 
 

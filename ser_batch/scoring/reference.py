@@ -19,7 +19,7 @@ from ser_batch.config.features import EncoderSpec, canonical_json
 from ser_batch.config.segmentation import SegmentMode
 from ser_batch.errors import InputError, UsageError
 from ser_batch.storage.atomic import make_folder, remove_temporaries_of, write_text
-from ser_batch.storage.paths import place, source
+from ser_batch.storage.paths import parquet_source, place
 from ser_batch.tables.parquet import write_table
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read_encoded(file: Path) -> "Mapping[tuple[str, str], Mapping[tuple[int, int
     """Read a sample, once a process: by path and hash of the recording, then by channel and number."""
     from ser_batch.encoder.pooling import Embedding  # loaded by workers only
 
-    table = pq.ParquetFile(source(file)).read()
+    table = pq.ParquetFile(parquet_source(file)).read()
     keys = ("path", "content_hash", "channel", "segment", "n_tokens")
     found: dict[tuple[str, str], dict[tuple[int, int], Embedding]] = {}
     for values, row in zip(embeddings_of(table), table.select(keys).to_pylist(), strict=True):

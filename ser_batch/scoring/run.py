@@ -4,25 +4,19 @@ import dataclasses
 import importlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.option_values import prior_text
 from ser_batch.config.options import ScoreOptions
-from ser_batch.corpus.manifest import Recording, Reject
-from ser_batch.corpus.walk import utf8, walk
 from ser_batch.errors import OutputError
 from ser_batch.model.folder import Model, find_model
-from ser_batch.runs.cluster import connected
 from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import labelled, named_corpus, nothing_done, run_recordings
+from ser_batch.runs.run import Input, Run, runner
 from ser_batch.runs.store import Store
 from ser_batch.scoring.archive import (
-    UsedReference,
     chosen_prior,
     chosen_reference,
     given_by,
@@ -38,41 +32,14 @@ from ser_batch.scoring.call_summary import (
     STATUS_OUT_OF_DOMAIN,
 )
 from ser_batch.scoring.reference import kept_for_workers, reference_file, remove_samples, write_reference
+from ser_batch.scoring.summary import ModelSummary, ReferenceSummary, ScoreSummary
 from ser_batch.scoring.tables import write_tables
-from ser_batch.scoring.worker import CALLS, ScoreWork
+from ser_batch.scoring.worker import ScoreWork, ScoringRules
 from ser_batch.storage.lock import claimed
 from ser_batch.storage.paths import remove_tree
 
 if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreSummary:
-    """What `score` did."""
-
-    out: Path  # preds.parquet; the side tables lie beside it
-    model: Model  # the one used
-    reference: UsedReference | None  # what is known of the archive; None for models that take no reference
-    prior: Mapping[str, float]  # share that each label was expected to have
-    # recordings scored by this call, scored before, and no longer there
-    n_done: int
-    n_up_to_date: int
-    n_missing: int
-    # recordings not done because of ``--limit``, and without rows because of ``--since``
-    n_beyond_limit: int
-    n_before_since: int
-    # of all tables: recordings, recordings and channels, segments, seconds of sound
-    n_recordings: int
-    n_calls: int
-    n_segments: int
-    audio_s: float
-    done_s: float  # seconds of sound that this call scored
-    report: "pl.DataFrame"  # the frame of preds.report.parquet
-    rejects: tuple[Reject, ...]  # recordings that could not be used
-    warnings: tuple[str, ...]  # sentences to tell
-    skipped_files: Mapping[str, int]  # other files seen by the walk, by suffix
-    seconds: float  # time this call took
 
 
 def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progress | None = None) -> ScoreSummary:
@@ -101,52 +68,40 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
     """
     options = options or ScoreOptions()
     started = time.monotonic()
-    segmentation = options.segmentation
     model = find_model(options.model)
     if isinstance(model.feature_spec, FeatureSpec):
-        segmentation.check_window(model.feature_spec)
+        options.segmentation.check_window(model.feature_spec)
     prior, given = chosen_prior(model, options), given_by(model, options)
-    manifest = walk(audio, corpus=options.corpus)
-    recordings, warnings, _ = labelled(manifest.recordings, options)
-    identity = {
-        "root": utf8(manifest.root),
+    found = Input.find(audio, options)
+    identity = found.identity(options) | {
         "model_id": model.model_id,
-        "segmentation": segmentation.identity(),
-        "channel_roles": options.channel_roles,
-        "roles": options.roles,
-        "min_confidence": options.min_confidence,
-        "min_speech": options.min_speech_ratio,
         "prior": prior_text(prior),
-        **options.reading_identity,
-        "corpus": named_corpus(options),
     }
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
-    with connected(options) as cluster, claimed(folder):
+    with runner(options, progress) as run_with, claimed(folder):
         work = ScoreWork(
-            folder.absolute(),  # workers have a working directory of their own
-            model.folder.resolve(),
-            model.labels,
-            model.model_id,
-            segmentation,
-            options.role_of_channel,
-            options.wanted_roles,
-            options.min_confidence,
-            options.min_speech_ratio,
-            options.wanted_raw_format,
-            options.max_duration,
-            prior,
+            folder=folder.absolute(),  # workers have a working directory of their own
+            model=model.folder.resolve(),
+            labels=model.labels,
+            model_id=model.model_id,
+            segmentation=options.segmentation,
+            rules=ScoringRules(
+                role_of_channel=options.role_of_channel,
+                scored_roles=options.scored_roles,
+                min_confidence=options.min_confidence,
+                min_speech=options.min_speech_ratio,
+                prior=prior,
+            ),
+            reader_settings=options.reader_settings,
         )
         remove_tree(sample_folder(folder))  # of a run that was killed
         remove_samples(folder)
-        reference: UsedReference | None = None
-        sampled: pa.Table | None = None
+        reference, sampled = None, None
         if model.is_head_model:
-            reference, sampled = chosen_reference(
-                recordings, work, identity, model, options, given, cluster=cluster, progress=progress
-            )
+            reference, sampled = chosen_reference(found.recordings, work, identity, model, options, given, run_with)
             identity["reference"] = reference.reference.identity()
             work = dataclasses.replace(work, archive=reference.reference.embedding)
             if run_settings(folder, options) is None:
@@ -156,65 +111,43 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         store = Store(folder, identity, overwrite=options.overwrite)
         if reference is not None and not reference.file.is_file():
             write_reference(reference.file, reference.reference)
-        plan = store.plan(
-            recordings,
-            work,
-            there={recording.path for recording in manifest.recordings},
-            prune=options.prune,
-            since_ns=options.since_ns,
-            limit=options.limit,
-            timeout_s=options.timeout,
-        )
+        run = Run.prepare(found, store, work, options, started)
         # Polars makes the tables at the end, Altair the charts of their page; loading them takes a second, which there
         # is while workers work.
         # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
-        libraries = ("polars", "altair") if plan.todo else ("polars",)
+        libraries = ("polars", "altair") if run.plan.todo else ("polars",)
         threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
         with kept_for_workers(work.folder, sampled) as file:
-            run_recordings(
-                dataclasses.replace(work, sampled=file),
-                store,
-                plan.todo,
-                options,
-                title="score",
-                cluster=cluster,
-                progress=progress,
-            )
-        held = store.finish(manifest.rejects)
-        if not held.n_rows and not store.parts(CALLS):
-            raise nothing_done(audio, "scored", store, held, plan)
-        tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(recordings, options))
+            run_with.do(dataclasses.replace(work, sampled=file), store, run.plan.todo, title="score")
+        held = run.finish("scored")
+        tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(found, options))
+        from ser_batch.report.predictions import page_file, side_tables  # with Polars, which is loaded by now
+
+        side, labels = side_tables(options.out), tables.report
         return ScoreSummary(
+            **run.counts(held) | {"rejects": side["rejects"]},
             out=options.out,
-            model=model,
-            reference=reference,
+            calls=side["calls"],
+            report=side["report"],
+            page=page_file(options.out),
+            labels=labels.filter(labels["role"].is_null()).drop("role"),
+            model=ModelSummary.of(model),
+            reference=None if reference is None else ReferenceSummary.of(reference),
             prior=shares_of(model, prior),
-            n_done=len(plan.todo),
-            n_up_to_date=plan.n_done,
-            n_missing=plan.n_missing,
-            n_beyond_limit=plan.n_beyond_limit,
-            n_before_since=plan.n_before_since,
-            n_recordings=held.n_recordings,
             n_calls=len(tables.calls),
-            n_segments=held.n_rows,
-            audio_s=held.audio_s,
             done_s=held.new_audio_s,
-            report=tables.report,
-            rejects=held.rejects,
             warnings=(
-                *warnings,
-                *reference_warnings(reference, len(recordings)),
+                *found.warnings,
+                *reference_warnings(reference, len(found.recordings)),
                 *_warnings(tables.calls, model, held.n_without_rows),
             ),
-            skipped_files=manifest.skipped_files,
-            seconds=time.monotonic() - started,
         )
 
 
-def _is_timed(recordings: Sequence[Recording], options: ScoreOptions) -> bool:
+def _is_timed(found: Input, options: ScoreOptions) -> bool:
     """Whether labels have times, so that truth is a matter of segments and not of calls."""
     return options.segmentation.follows_labels or any(
-        label.start_s is not None for recording in recordings for label in recording.labels
+        label.start_s is not None for recording in found.recordings for label in recording.labels
     )
 
 

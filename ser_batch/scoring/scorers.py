@@ -55,17 +55,17 @@ def make_scorer(
 ) -> "Scorer[Embedding] | Scorer[Array]":
     """Return a scorer for one recording; without `has_domain`, nothing is out of domain."""
     if loaded.takes_embeddings:
-        domain = loaded.domain if has_domain else None
+        domain = loaded.schema.domain if has_domain else None
         return _EmbeddingScorer(applied, domain, log_prior, archive, is_call=is_call)
     assert not isinstance(applied, HeadModel)
-    return _MfccScorer(loaded, applied, loaded.mfcc_domain if has_domain else None, log_prior)
+    return _MfccScorer(loaded, applied, loaded.schema.mfcc_domain if has_domain else None, log_prior)
 
 
 class _MfccScorer(Scorer[Array]):
     """Networks and estimators on MFCCs."""
 
     def __init__(self, loaded: Model, predict: Predictor, domain: DomainModel | None, log_prior: Floats) -> None:
-        super().__init__(log_prior, uses_cmvn=loaded.normalize != "none")
+        super().__init__(log_prior, uses_cmvn=loaded.schema.normalize != "none")
         self._spec, self._predict, self._domain = loaded.spec, predict, domain
 
     def ood_score(self, features: Sequence[Array]) -> Floats:

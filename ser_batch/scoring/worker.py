@@ -1,8 +1,8 @@
 """Work on one recording: segments to predictions, and sums over its channels."""
 
+import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from ser_batch.arrays import Flags, Floats
-from ser_batch.config.option_values import RawFormat
+from ser_batch.audio.recording_file import RecordingFile
+from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording, emotion_of
 from ser_batch.errors import ModelError
@@ -25,7 +26,7 @@ from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Scorer, load_ap
 from ser_batch.tables.schemas import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
-    from ser_batch.audio.sound import Sound
+    from ser_batch.audio.reader import AudioReader
     from ser_batch.segments.segmenter import Segment
     from ser_batch.vad.activity import Activity
 
@@ -38,11 +39,22 @@ class ScannedRecording:
 
     # what it is, and where it has speech
     recording: Recording
-    sound: "Sound"
+    reader: "AudioReader"
     activity: "Activity"
     roles: Mapping[int, str | None]  # role of each channel to score
     copies: frozenset[int]  # those of them whose very sound a lower one has; they are not cut
     is_low_rate: bool  # whether it is sampled below what the model was trained with
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringRules:
+    """Which channels are scored, and what becomes of their predictions."""
+
+    role_of_channel: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    scored_roles: frozenset[str] = frozenset()  # empty for all
+    min_confidence: float = 0.0
+    min_speech: float = 0.0
+    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)  # empty for balanced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,21 +66,17 @@ class ScoreWork(Work):
     labels: tuple[str, ...]
     model_id: str
     segmentation: Segmentation
-    role_of_channel: Mapping[int, str]
-    wanted_roles: frozenset[str]
-    min_confidence: float = 0.0
-    min_speech: float = 0.0
-    raw_format: RawFormat | None = None
-    max_duration_s: float = math.inf
-    prior: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    _: dataclasses.KW_ONLY
+    rules: ScoringRules = dataclasses.field(default_factory=ScoringRules)
+    reader_settings: ReaderSettings = dataclasses.field(default_factory=ReaderSettings)
     # mean embedding of the archive, for heads
     archive: tuple[float, ...] | None = None
     # segments that are encoded already, because the archive's reference is made of them
     sampled: Path | None = None
 
     @property
-    def schemas(self) -> Mapping[str, pa.Schema]:  # type: ignore[override]  # made in the worker: a schema is not sent
-        """Segments, and one row a recording and channel."""
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """Segments, and one row per recording and channel."""
         return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
 
     @property
@@ -99,53 +107,60 @@ class ScoreWork(Work):
         archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
         # without the upper bands everything is out of domain; `low_sampling_rate` says why
         has_domain = not opened.is_low_rate
-        log_prior = log_prior_of(self.labels, self.prior)
+        log_prior = log_prior_of(self.labels, self.rules.prior)
         is_call = self.segmentation.mode in ("windows", "turns")
         return make_scorer(
             loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, has_domain=has_domain
         )
 
-    def open(self, recording: Recording) -> ScannedRecording:
-        """Find the channels of a recording that are scored, and their speech."""
+    @contextlib.contextmanager
+    def opened(self, recording: Recording, file: RecordingFile) -> Iterator[ScannedRecording]:
+        """Begin to decode a recording; find the channels that are scored, and their speech."""
+        from ser_batch.audio.reader import AudioReader  # loaded by workers only
+
+        with AudioReader(file, self.reader_settings) as reader:
+            yield self._scanned(recording, reader)
+
+    def _scanned(self, recording: Recording, reader: "AudioReader") -> ScannedRecording:
         from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
 
         loaded, _ = self.loaded()
-        activity = activity_of(recording, self.segmentation, self.raw_format, self.max_duration_s)
-        sound = activity.sound
-        assert sound is not None  # `scan` has opened it
+        activity = activity_of(reader, recording, self.segmentation)
+        sound = reader.sound
         roles: dict[int, str | None] = {}
         for channel in channels_of(recording, self.segmentation, sound.n_channels):
             # the one channel of a mono recording is nobody's, or everybody's
-            role = self.role_of_channel.get(channel) if sound.n_channels > 1 else None
-            if not self.wanted_roles or role in self.wanted_roles:
+            role = self.rules.role_of_channel.get(channel) if sound.n_channels > 1 else None
+            if not self.rules.scored_roles or role in self.rules.scored_roles:
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
-        return ScannedRecording(recording, sound, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
+        return ScannedRecording(recording, reader, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
 
     def segments(
         self, opened: ScannedRecording, only: Container[tuple[int, int]] | None = None
     ) -> "Iterator[Segment[Any]]":
         """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
-        from ser_batch.segments.segmenter import segments  # loaded by workers only
+        from ser_batch.segments.segmenter import Selection, segments  # loaded by workers only
 
         loaded, _ = self.loaded()
-        cut = segments(
+        unwanted = opened.activity.frames.keys() - opened.roles.keys()
+        return segments(
+            opened.reader,
             opened.recording,
             _front_end(loaded),
             self.segmentation,
-            raw_format=self.raw_format,
-            max_duration_s=self.max_duration_s,
             activity=opened.activity,
-            left_out=opened.copies | (opened.activity.frames.keys() - opened.roles.keys()),
-            min_speech_ratio=self.min_speech,
-            only=only,
+            selection=Selection(opened.copies | unwanted, self.rules.min_speech, only),
         )
-        return (segment for _, segment in cut)
 
-    def rows(self, recording: Recording, content_hash: str) -> Rows:
+    def rows(self, recording: Recording, file: RecordingFile) -> Rows:
         """Yield rows of the predictions a batch at a time, the calls last."""
-        opened = self.open(recording)
+        with self.opened(recording, file) as opened:
+            yield from self._rows(opened, file.content_hash)
+
+    def _rows(self, opened: ScannedRecording, content_hash: str) -> Rows:
+        recording = opened.recording
         activity = opened.activity
         calls = {
             channel: CallSums(self.labels, duration_s=activity.duration_s, role=role, is_low_rate=opened.is_low_rate)
@@ -196,7 +211,7 @@ class ScoreWork(Work):
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise ModelError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
         ood_score_of = dict(zip(scored, ood_score.tolist(), strict=True))
-        columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.min_confidence)
+        columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.rules.min_confidence)
         predicted = dict(zip(scored, columns_of, strict=True))
         for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)

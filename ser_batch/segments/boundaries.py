@@ -2,10 +2,9 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 
-from ser_batch.config.option_values import RawFormat
+from ser_batch.audio.reader import AudioReader
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import LabelRow, Recording, label_at
 from ser_batch.errors import RecordingError
@@ -28,19 +27,9 @@ class Interval:
     labels: Sequence[LabelRow] = ()
 
 
-def activity_of(
-    recording: Recording,
-    segmentation: Segmentation,
-    raw_format: RawFormat | None = None,
-    max_duration_s: float = math.inf,
-) -> Activity:
+def activity_of(reader: AudioReader, recording: Recording, segmentation: Segmentation) -> Activity:
     """Find the speech of the channels that `segments` cuts, and of those beside them."""
-    return scan(
-        recording,
-        lambda n_channels: channels_of(recording, segmentation, n_channels),
-        raw_format=raw_format,
-        max_duration_s=max_duration_s,
-    )
+    return scan(reader, lambda n_channels: channels_of(recording, segmentation, n_channels))
 
 
 def channels_of(recording: Recording, segmentation: Segmentation, n_channels: int) -> tuple[int, ...]:

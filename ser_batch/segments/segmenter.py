@@ -3,7 +3,6 @@
 import dataclasses
 import heapq
 import itertools
-import math
 from collections.abc import Collection, Container, Iterator
 from typing import Generic
 
@@ -14,7 +13,6 @@ from ser_batch.audio.perturb import changed
 from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.resampling import Resampler, channel_samples
 from ser_batch.audio.sound import Samples, Sound
-from ser_batch.config.option_values import RawFormat
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
 from ser_batch.corpus.manifest import LabelRow, Recording, label_at
@@ -48,6 +46,15 @@ class Segment(Generic[Features_co]):
 
 
 @dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which segments of a recording are worth their features; finding these is what takes the time."""
+
+    without_channels: Collection[int] = ()  # channels not to cut at all
+    min_speech_ratio: float = 0.0  # segments with a smaller share of speech get no features
+    only: Container[tuple[int, int]] | None = None  # channel and number of those that get any; None for all
+
+
+@dataclasses.dataclass(frozen=True)
 class _Recipe(Generic[Features_co]):
     """What becomes of every segment of a recording."""
 
@@ -56,8 +63,7 @@ class _Recipe(Generic[Features_co]):
     variants: Variants
     content_hash: str
     activity: Activity | None
-    min_speech_ratio: float
-    only: Container[tuple[int, int]] | None
+    selection: Selection
 
     @property
     def has_changes(self) -> bool:
@@ -134,8 +140,8 @@ class _ChannelSegmenter(Generic[Features_co]):
         activity, ratio = self._recipe.activity, None
         if activity is not None:
             ratio = activity.speech_ratio(self._channel, interval.start_s, end_s)
-        only = self._recipe.only
-        is_wanted = ratio is None or ratio >= self._recipe.min_speech_ratio
+        only = self._recipe.selection.only
+        is_wanted = ratio is None or ratio >= self._recipe.selection.min_speech_ratio
         is_wanted = is_wanted and (only is None or (self._channel, interval.index) in only)
         features = self._front_end.segment(self._sound.sampling_rate) if is_wanted else None
         return _OpenSegment(interval, ratio, features)
@@ -219,47 +225,36 @@ def _cut(samples: Samples, first: int, interval: Interval, rate: int) -> Samples
 
 
 def segments(
+    reader: AudioReader,
     recording: Recording,
     front_end: FrontEnd[Features_co],
     segmentation: Segmentation,
     *,
     variants: Variants | None = None,
-    content_hash: str = "",
-    raw_format: RawFormat | None = None,
-    max_duration_s: float = math.inf,
     activity: Activity | None = None,
-    left_out: Collection[int] = (),
-    min_speech_ratio: float = 0.0,
-    only: Container[tuple[int, int]] | None = None,
-) -> Iterator[tuple[Sound, Segment[Features_co]]]:
+    selection: Selection | None = None,
+) -> Iterator[Segment[Features_co]]:
     """Decode one recording and yield its segments as they are complete.
 
     Parameters
     ----------
+    reader
+        The recording, open.
     recording
-        To open; its label rows decide the segments under ``labels``, and the channels wherever they name one.
+        Its label rows decide the segments under ``labels``, and the channels wherever they name one.
     front_end, segmentation
         What computes features, from `front_ends.front_end`, and how recordings are cut.
     variants
-        Which variants of each segment to yield; None stands for clean alone.
-    content_hash
-        Of the recording, for what variants draw at random.
-    raw_format
-        What it holds, if it has no header.
-    max_duration_s
-        Longer recordings are refused; seconds.
+        Which variants of each segment to yield; None stands for clean alone. What they draw at random follows from the
+        recording's content.
     activity
         Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
-    left_out
-        Channels not to cut.
-    min_speech_ratio
-        Segments with a smaller share of speech get no features; they are what takes the time.
-    only
-        Channel and number of the segments that get features; None for all.
+    selection
+        Which segments get features; None for all.
 
     Yields
     ------
-    tuple of Sound and Segment
+    Segment
         By time, channels side by side; the variants of a segment one after the other.
 
     Raises
@@ -267,32 +262,28 @@ def segments(
     RecordingError
         It cannot be decoded, lasts too long, a label row lies outside of it, or a codec cannot take a segment.
     """
-    with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
-        sound = reader.sound
-        plan = labels_by_channel(recording, segmentation, sound.n_channels)
-        recipe = _Recipe(
-            recording.path, front_end, variants or Variants(), content_hash, activity, min_speech_ratio, only
+    sound, selection = reader.sound, selection or Selection()
+    plan = labels_by_channel(recording, segmentation, sound.n_channels)
+    recipe = _Recipe(recording.path, front_end, variants or Variants(), reader.content_hash, activity, selection)
+    segmenters = {
+        channel: _ChannelSegmenter(
+            sound,
+            recipe,
+            channel,
+            intervals(channel, labels, segmentation, activity),
+            is_exact=segmentation.mode != "windows",
         )
-        segmenters = {
-            channel: _ChannelSegmenter(
-                sound,
-                recipe,
-                channel,
-                intervals(channel, labels, segmentation, activity),
-                is_exact=segmentation.mode != "windows",
-            )
-            for channel, labels in plan.items()
-            if channel not in left_out
-        }
-        # one block is held back, because the resampler wants to be told of the last one
-        blocks = reader.blocks()
-        block = next(blocks)
-        for following in itertools.chain(blocks, (None,)):
-            for channel, segmenter in segmenters.items():
-                for segment in segmenter.feed(channel_samples(block, channel), last=following is None):
-                    yield sound, segment
-            if following is not None:
-                block = following
-        check_labels_inside(
-            recording, reader.n_samples / sound.sampling_rate, (sound.sampling_rate, front_end.sampling_rate)
-        )
+        for channel, labels in plan.items()
+        if channel not in selection.without_channels
+    }
+    # one block is held back, because the resampler wants to be told of the last one
+    blocks = reader.blocks()
+    block = next(blocks)
+    for following in itertools.chain(blocks, (None,)):
+        for channel, segmenter in segmenters.items():
+            yield from segmenter.feed(channel_samples(block, channel), last=following is None)
+        if following is not None:
+            block = following
+    check_labels_inside(
+        recording, reader.n_samples / sound.sampling_rate, (sound.sampling_rate, front_end.sampling_rate)
+    )

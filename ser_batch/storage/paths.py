@@ -38,7 +38,7 @@ def is_remote(path: object) -> bool:
     return not isinstance(path, str | Path) and hasattr(path, "storage_options")
 
 
-def source(path: Path) -> Any:
+def parquet_source(path: Path) -> Any:
     """Return what Parquet is read from: the path itself, or the bytes of an object."""
     return io.BytesIO(path.read_bytes()) if is_remote(path) else path
 

@@ -1,18 +1,19 @@
 """Features folders as arrays."""
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec, feature_spec_of
+from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec, FeatureSpec, Spec_co, convert_with_spec
 from ser_batch.config.segmentation import Segmentation
+from ser_batch.config.structs import read_object
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.tables.mfcc_array import IN_MEMORY_BYTES, Array, Mfcc, MfccFile, chunks, make_mfcc, read_arrays
 from ser_batch.tables.parquet import concat, part_files, read_parts
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
 
 
-@dataclasses.dataclass(frozen=True)
-class FolderSpec:
-    """What spec.json says of a features folder."""
+class FolderSpec(msgspec.Struct, Generic[Spec_co], frozen=True, kw_only=True):
+    """What spec.json says of a features folder, as far as it is read."""
 
     # how features were computed, and how recordings were cut
-    spec: AnyFeatureSpec
+    feature_spec: Spec_co
     segmentation: Segmentation
-    encoder_folder: str | None  # where the encoder was; None for one that ships with ser-batch, and for MFCCs
+    encoder_folder: str | None = None  # where the encoder was; None for one that ships with ser-batch, and for MFCCs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +157,9 @@ def load_features(
     import pyarrow.compute as pc  # slow to load, and no worker needs it
 
     specs = [read_features_spec(folder) for folder in folders]
-    spec = specs[0].spec
+    spec = specs[0].feature_spec
     for folder, other in zip(folders[1:], specs[1:], strict=True):
-        _check_same(spec, other.spec, folders[0], folder)
+        _check_same(spec, other.feature_spec, folders[0], folder)
     names = [name for name, _ in segment_columns(spec)]
     tables = [read_parts(folder, names, with_votes=True) for folder in folders]
     table = concat(tables)
@@ -271,7 +271,7 @@ def _what(spec: AnyFeatureSpec) -> str:
     return f"MFCCs of the preset {preset}" if preset else f"MFCCs at {spec.sampling_rate} Hz"
 
 
-def read_features_spec(folder: Path) -> FolderSpec:
+def read_features_spec(folder: Path) -> FolderSpec[AnyFeatureSpec]:
     """Read the spec.json of a features folder.
 
     Raises
@@ -287,15 +287,11 @@ def read_features_spec(folder: Path) -> FolderSpec:
         )
     path = folder / "spec.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        spec, segmentation = feature_spec_of(values["feature_spec"]), Segmentation.from_dict(values["segmentation"])
-        encoder_folder = values.get("encoder_folder")
-        if not isinstance(encoder_folder, str | None):
-            raise ValueError(f"encoder_folder is {encoder_folder!r}")
-        return FolderSpec(spec, segmentation, encoder_folder)
+        spec: FolderSpec[AnyFeatureSpec] = convert_with_spec(read_object(path), FolderSpec)
+        return spec
     except FileNotFoundError:
         raise InputError(
             f"{folder}: no spec.json; expected a folder made by `ser-batch featurize AUDIO --out {folder}`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+    except (OSError, ValueError, UsageError) as error:
         raise InputError(f"{path}: cannot be read ({error}); featurize again with --overwrite") from error

@@ -14,7 +14,7 @@ from ser_batch.errors import InputError
 from ser_batch.storage.atomic import (
     atomic_path,
 )
-from ser_batch.storage.paths import source
+from ser_batch.storage.paths import parquet_source
 from ser_batch.tables.schemas import LABEL_PREFIX, versioned
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def read_parts(folder: Path, columns: Sequence[str] | None = None, *, with_votes
     tables = []
     for part in part_files(folder):
         with reading(part):
-            file = pq.ParquetFile(source(part), memory_map=True)
+            file = pq.ParquetFile(parquet_source(part), memory_map=True)
             votes = [name for name in file.schema_arrow.names if with_votes and name.startswith(LABEL_PREFIX)]
             tables.append(file.read(columns=None if columns is None else [*columns, *votes]))
     return concat(tables)
@@ -121,7 +121,7 @@ def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
     waiting: list[pa.Table] = []
     with atomic_path(out) as temporary, part_writer(temporary, schema) as writer:
         for place, part in enumerate(parts, start=1):
-            table = pq.ParquetFile(source(part)).read()
+            table = pq.ParquetFile(parquet_source(part)).read()
             # a cast loads pyarrow.compute, which takes a quarter of a second
             waiting.append(table if table.schema.equals(schema, check_metadata=True) else table.cast(schema))
             if place == len(parts) or sum(table.num_rows for table in waiting) >= ROWS_TOGETHER:

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 
@@ -12,6 +12,7 @@ from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec
 from ser_batch.config.options import HEAD_RECIPE, RecipeName, TrainOptions
 from ser_batch.errors import InputError, ModelError, UsageError
 from ser_batch.model.folder import Model, find_model, shipped_models
+from ser_batch.model.schema import Initial
 from ser_batch.network import numpy_inference
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads
@@ -29,7 +30,8 @@ class Start:
     @property
     def recipe(self) -> RecipeName:
         """How its network is built."""
-        return cast(RecipeName, self.model.values["recipe"])  # looked at by `load_start`
+        assert self.model.schema.recipe is not None  # looked at by `load_start`
+        return self.model.schema.recipe
 
     @property
     def scaler(self) -> Scaler:
@@ -93,11 +95,17 @@ class Start:
             f"the features are of another spec than --init {self.name} learned from: {'; '.join(differing)}; {way_out}"
         )
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Initial:
         """Return what model.json keeps of it, and of what it started from itself."""
-        values = self.model.values
-        kept = {name: values.get(name) for name in ("model_id", "recipe", "labels", "license", "training")}
-        return kept | ({"init": values["init"]} if values.get("init") else {})
+        own = self.model.schema
+        return Initial(
+            model_id=own.model_id,
+            recipe=own.recipe,
+            labels=own.labels,
+            license=own.license,
+            training=own.training,
+            init=own.init,
+        )
 
     def heard_before(self, rows: pl.DataFrame) -> tuple[str, ...]:
         """Return the corpora and datasets of rows that the model, or one that it started from, learned from."""
@@ -105,12 +113,11 @@ class Start:
         # of.
         heard: set[str] = set()
         licenses: set[str] = set()
-        record: dict[str, Any] | None = self.record()
+        record: Initial | None = self.record()
         while record:
-            optimization = record["training"] or {}
-            heard.update(optimization.get("datasets", ()), optimization.get("corpora", ()))
-            licenses.add((record["license"] or "").lower())
-            record = record.get("init")
+            heard.update(record.training.datasets, record.training.corpora)
+            licenses.add(record.license.lower())
+            record = record.init
         corpora, datasets = (set(rows[column].drop_nulls()) for column in ("corpus", "dataset"))
         # as a word: RESD is not ESD
         licensed = {
@@ -128,7 +135,7 @@ def load_start(options: TrainOptions) -> Start | None:
     model = find_model(options.init, option="--init")
     if model.folder.resolve() == options.out.resolve():
         raise UsageError(f"--init {options.init}: the new model would take its place; choose another --out")
-    recipe = model.values.get("recipe")
+    recipe = model.schema.recipe
     recipes = (*RECIPES, HEAD_RECIPE)
     if model.estimator != "network" or recipe not in recipes:
         raise UsageError(
@@ -140,10 +147,10 @@ def load_start(options: TrainOptions) -> Start | None:
             f"--init {options.init} is a network of the recipe {recipe}, --recipe says {options.recipe}; leave "
             "--recipe out, or name another model"
         )
-    if options.normalize not in (None, model.normalize):
+    if options.normalize not in (None, model.schema.normalize):
         raise UsageError(
-            f"--init {options.init} is normalized by {model.normalize}, --normalize says {options.normalize}; leave "
-            "--normalize out, or name another model"
+            f"--init {options.init} is normalized by {model.schema.normalize}, --normalize says {options.normalize}; "
+            "leave --normalize out, or name another model"
         )
     shipped = [name for name, folder in shipped_models().items() if folder == model.folder]
     network = model.head_model().heads if model.is_head_model else model.network()
@@ -152,7 +159,7 @@ def load_start(options: TrainOptions) -> Start | None:
 
 def with_inherited(license: str, start: Start | None) -> str:
     """Return the license of a model whose own corpora have `license`: what it started from is still in it."""
-    inherited = str(start.model.values.get("license") or "") if start else ""
+    inherited = start.model.schema.license if start else ""
     if license in inherited:
         return inherited
     return license if inherited in license else f"{inherited}; {license}"

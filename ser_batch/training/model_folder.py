@@ -1,6 +1,5 @@
 """Writing of the model folder: evaluation, model.json, card, page."""
 
-import dataclasses
 import os
 import secrets
 import shutil
@@ -9,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from ser_batch.arrays import Flags
-from ser_batch.config.features import EncoderSpec, FeatureSpec
+from ser_batch.config.features import AnyFeatureSpec, EncoderSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import TrainOptions
 from ser_batch.corpus.known_corpora import license_of, sources_of
@@ -21,13 +21,23 @@ from ser_batch.encoder.model import GRAPH_FILE, SPEC_FILE, load_encoder
 from ser_batch.errors import OutputError
 from ser_batch.model.folder import ENCODER_FOLDER, Model, load_model
 from ser_batch.model.saving import save_model
+from ser_batch.model.schema import (
+    CorpusData,
+    CrossCorpus,
+    Figures,
+    Identity,
+    Metrics,
+    Regime,
+    TrainedModel,
+    TrainingData,
+)
 from ser_batch.network.heads import log_prior_of, prior_of
 from ser_batch.report.calibration import coverage_table, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import confusion
+from ser_batch.report.model_card import model_card
 from ser_batch.report.pages import write_page
 from ser_batch.report.regimes import regimes_metrics, regimes_table
-from ser_batch.report.texts import model_card
 from ser_batch.storage.atomic import TEMPORARY_MARK, make_folder
 from ser_batch.tables.features import Features, corpora
 from ser_batch.tables.parquet import write_frame
@@ -51,19 +61,17 @@ def write_model(training: Training, runs: Mapping[str, Sequence[FoldResult]], fi
     own = runs[options.model_name]
     corpus_labels = _corpus_labels(data, labels, plan, options)
     try:
-        metrics: dict[str, Any] = {}
+        metrics = None
         if own:
             metrics = _write_evaluation(building, data, labels, runs, options, corpus_labels)
-            metrics |= _write_regimes(building, data, labels, own, options, corpus_labels)
-            metrics["description"] = _description(data, options, plan, start)
+            metrics = msgspec.structs.replace(
+                metrics,
+                regimes=_write_regimes(building, data, labels, own, options, corpus_labels),
+                description=_description(data, options, plan, start),
+            )
         write_frame(_history([*own, final]), building / "history.parquet")
-        values = _model_values(data, labels, plan, final, metrics, start, identity, started)
-        values["training"] |= _corpora_values(data, plan, corpus_labels)
-        mfcc_domain = fit_mfcc_domain(data, final.part, plan.parts) if isinstance(data.spec, FeatureSpec) else None
-        values |= {"mfcc_domain": dataclasses.asdict(mfcc_domain)} if mfcc_domain else {}
-        if isinstance(data.spec, EncoderSpec):
-            values["domain"] = dataclasses.asdict(domain_of(data, final.part.train))
-        save_model(building, values, final.model, model_card(values))
+        trained = _trained(data, labels, plan, final, metrics, start, identity, corpus_labels, started)
+        save_model(building, trained, final.model, model_card(trained))
         if data.encoder_folder is not None:  # it does not ship with ser-batch
             _copy_encoder(data, building / ENCODER_FOLDER)
         write_page(building, building / "report.html")
@@ -90,7 +98,7 @@ def _write_evaluation(
     runs: Mapping[str, Sequence[FoldResult]],
     options: TrainOptions,
     corpus_labels: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
+) -> Metrics:
     """Write the held-out rows and the tables made of them; return the figures for model.json."""
     predictions = _predictions(data, labels, runs[options.model_name])
     write_frame(predictions, folder / "predictions.parquet", model_predictions_schema(labels, data.spec))
@@ -105,11 +113,8 @@ def _write_evaluation(
         for name, own in {**named, **runs}.items()
     ]
     write_frame(pl.concat(summaries), folder / "summary.parquet")
-    metrics = _metrics(summaries[0], predictions, options, corpus_labels)
-    if alone:
-        of_alone = _metrics(summaries[1], predictions, options, corpus_labels)
-        metrics["per_recording"] = {name: of_alone[name] for name in ("accuracy", "uar", "macro_f1", "ece")}
-    main = predictions.filter(variant=metrics["condition"])
+    metrics = _metrics(summaries[0], summaries[1] if alone else None, predictions, options, corpus_labels)
+    main = predictions.filter(variant=metrics.condition)
     write_frame(confusion(main["emotion"].to_list(), main["predicted"].to_list(), labels), folder / "confusion.parquet")
     return metrics
 
@@ -121,11 +126,11 @@ def _write_regimes(
     runs: Sequence[FoldResult],
     options: TrainOptions,
     corpus_labels: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Regime]]:
     """Write what the held-out rows give by what is known of archive and channel; return it for model.json."""
     frames = []
     for run in runs:
-        decide = decide_of(data, labels, run, is_normalized=options.wanted_normalize != "none")
+        decide = decide_of(data, labels, run, is_normalized=options.cmvn_reference != "none")
         if decide is None:
             return {}
         frames.append(
@@ -143,7 +148,7 @@ def _write_regimes(
         )
     table = regimes_table(pl.concat(frames))
     write_frame(table, folder / "regimes.parquet", regimes_schema(labels))
-    return {"regimes": regimes_metrics(table)}
+    return regimes_metrics(table)
 
 
 def _out_of_domain(data: Features, run: FoldResult) -> Flags:
@@ -161,53 +166,63 @@ def _corpus_labels(data: Features, labels: Sequence[str], plan: Plan, options: T
     return several.labels_of(labels) if several else {}
 
 
-def _corpora_values(data: Features, plan: Plan, corpus_labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return what the training summary has of several corpora; nothing where there is one, as ever."""
-    if not corpus_labels:
-        return {}
+def _corpora_data(data: Features, plan: Plan, corpus_labels: Mapping[str, Sequence[str]]) -> dict[str, CorpusData]:
+    """Return what is learned from each of several corpora."""
     numbers = plan.final.train
     names = corpora(data.rows).gather(numbers)
     segments = pl.DataFrame({"corpus": names, "segment": segment_numbers(data)[numbers]})
     n_rows = dict(segments.group_by("corpus").n_unique().iter_rows())
-    return {"corpora": {name: {"n_rows": n_rows[name], "labels": own} for name, own in corpus_labels.items()}}
+    return {name: CorpusData(n_rows=n_rows[name], labels=tuple(own)) for name, own in corpus_labels.items()}
+
+
+Rows = Mapping[tuple[str, str], Mapping[str, Any]]
+_HEADLINE = ("accuracy", "uar", "macro_f1")
+
+
+def _by_group(summary: pl.DataFrame) -> Rows:
+    """Return the rows of summary.parquet by condition and subset."""
+    return {(row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
+
+
+def _figures(row: Mapping[str, Any], *also: str) -> Figures:
+    """Return figures of a row of summary.parquet."""
+    return Figures(**{name: row[name] for name in ("accuracy", "uar", "ece", *also)})
 
 
 def _metrics(
-    summary: pl.DataFrame, predictions: pl.DataFrame, options: TrainOptions, corpus_labels: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
+    summary: pl.DataFrame,
+    alone: pl.DataFrame | None,
+    predictions: pl.DataFrame,
+    options: TrainOptions,
+    corpus_labels: Mapping[str, Sequence[str]],
+) -> Metrics:
     """Return the figures that stand in model.json: those of the first condition, and a few of the others."""
-    rows = {(row["condition"], row["subset"]): row for row in summary.iter_rows(named=True)}
+    rows = _by_group(summary)
     main = summary["condition"][0]
     every = rows[main, "all"]
-    named = ("accuracy", "uar", "macro_f1", "weighted_f1")
-    metrics = {name: every[name] for name in (*named, "ece", "n")}
-    metrics["condition"] = main
-    metrics["seeds"] = list(range(options.seed, options.seed + options.seeds))
-    metrics["intervals"] = {name: [every[f"{name}_low"], every[f"{name}_high"]] for name in named[:3]}
-    if every["uar_sd"] is not None:
-        metrics["deviation_over_seeds"] = {name: every[f"{name}_sd"] for name in named[:3]}
-    for subset in ("speech", "song"):
-        if (main, subset) in rows:
-            metrics[subset] = {name: rows[main, subset][name] for name in (*named[:3], "ece")}
     by_corpus = {name: rows.get((main, f"corpus-{name}"), rows.get((main, name))) for name in corpus_labels}
-    if any(by_corpus.values()):
-        metrics["corpora"] = {
-            name: {figure: row[figure] for figure in (*named[:3], "ece", "n")} for name, row in by_corpus.items() if row
-        }
-    if holds_out_corpora(options.split):
-        metrics["held_out_corpora"] = _cross_corpus(predictions, rows)
-    metrics["conditions"] = {
-        condition: {name: row[name] for name in ("accuracy", "uar", "ece")}
-        | ({"speech_uar": rows[condition, "speech"]["uar"]} if (condition, "speech") in rows else {})
-        for (condition, subset), row in rows.items()
-        if subset == "all"
-    }
-    return metrics
+    of_speech = {condition: row["uar"] for (condition, subset), row in rows.items() if subset == "speech"}
+    return Metrics(
+        **{name: every[name] for name in (*_HEADLINE, "weighted_f1", "ece", "n")},
+        description="",
+        condition=main,
+        seeds=tuple(range(options.seed, options.seed + options.seeds)),
+        intervals={name: (every[f"{name}_low"], every[f"{name}_high"]) for name in _HEADLINE},
+        deviation_over_seeds={} if every["uar_sd"] is None else {name: every[f"{name}_sd"] for name in _HEADLINE},
+        speech=_figures(rows[main, "speech"], "macro_f1") if (main, "speech") in rows else None,
+        song=_figures(rows[main, "song"], "macro_f1") if (main, "song") in rows else None,
+        per_recording=None if alone is None else _figures(_by_group(alone)[main, "all"], "macro_f1"),
+        conditions={
+            condition: msgspec.structs.replace(_figures(row), speech_uar=of_speech.get(condition))
+            for (condition, subset), row in rows.items()
+            if subset == "all"
+        },
+        corpora={name: _figures(row, "macro_f1", "n") for name, row in by_corpus.items() if row},
+        held_out_corpora=_cross_corpus(predictions, rows) if holds_out_corpora(options.split) else {},
+    )
 
 
-def _cross_corpus(
-    predictions: pl.DataFrame, rows: Mapping[tuple[str, str], Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+def _cross_corpus(predictions: pl.DataFrame, rows: Rows) -> dict[str, CrossCorpus]:
     """Return the figures on each corpus that was left out, in the first condition, and its UAR in all of them."""
     names = corpora(predictions)
     conditions = dict.fromkeys(condition for condition, _ in rows)
@@ -219,10 +234,11 @@ def _cross_corpus(
         )
         of_corpus = {condition: rows[condition, subset] for condition in conditions}
         first = next(iter(of_corpus.values()))
-        figures[name] = {figure: first[figure] for figure in ("accuracy", "uar", "macro_f1", "ece", "n")} | {
-            "labels": predictions.filter(names == name)["emotion"].unique().sort().to_list(),
-            "conditions": {condition: row["uar"] for condition, row in of_corpus.items()},
-        }
+        figures[name] = CrossCorpus(
+            **{figure: first[figure] for figure in (*_HEADLINE, "ece", "n")},
+            labels=tuple(predictions.filter(names == name)["emotion"].unique().sort()),
+            conditions={condition: row["uar"] for condition, row in of_corpus.items()},
+        )
     return figures
 
 
@@ -304,16 +320,18 @@ def _description(data: Features, options: TrainOptions, plan: Plan, start: Start
     return f"Cross-validated on {how}: {heard}." if plan.is_cross_validation else f"Measured on {how}: {heard}."
 
 
-def _model_values(
+def _trained(
     data: Features,
     labels: Sequence[str],
     plan: Plan,
     final: FoldResult,
-    metrics: Mapping[str, Any],
+    metrics: Metrics | None,
     start: Start | None,
-    identity: Mapping[str, Any],
+    identity: Identity[AnyFeatureSpec],
+    corpus_labels: Mapping[str, Sequence[str]],
     started: float,
-) -> dict[str, Any]:
+) -> TrainedModel[AnyFeatureSpec]:
+    """Return what model.json says."""
     numbers = final.part.train
     rows = data.rows[numbers]
     # each segment once: its variants are not more data
@@ -325,44 +343,35 @@ def _model_values(
         "forest": "Random forest",
         "logistic": "Logistic regression",
     }
-    spec = data.spec
+    spec, is_encoder = data.spec, isinstance(data.spec, EncoderSpec)
     inputs = f"embeddings of {spec.encoder}" if isinstance(spec, EncoderSpec) else f"{spec.n_mfcc} MFCCs"
-    return (
-        {
-            "schema_version": 1,
-            "description": f"{names[identity['estimator']]} on {inputs}; {len(labels)} emotions: {', '.join(labels)}.",
-            **identity,
-            "feature_spec_hash": data.spec.digest(),
-            "labels": list(labels),
-            "scaler": dataclasses.asdict(final.scaler) if final.scaler else None,
-            "temperature": final.temperature,
-            "prior": prior_of(labels),
-            "training": {
-                "n_rows": len(segments),
-                "variants": rows["variant"].unique().sort().to_list(),
-                "n_recordings": rows["content_hash"].n_unique(),
-                "lowest_sampling_rate": rows["sampling_rate"].min(),
-                "n_speakers": rows["speaker"].drop_nulls().n_unique(),
-                "datasets": sorted(set(rows["dataset"])),
-                "sources": sources_of(corpora),
-                "rows_by_emotion": {label: int((segments["emotion"] == label).sum()) for label in labels},
-            },
-            "metrics": dict(metrics),
-            "cross_validated": bool(plan.is_cross_validation and metrics),
-            "license": with_inherited(license_of(corpora), start),
-            "seconds": round(time.monotonic() - started, 1),
-        }
-        | ({"init_name": start.name} if start else {})
-        | _head_values(final)
+    return TrainedModel(
+        **msgspec.structs.asdict(identity),
+        schema_version=1,
+        description=f"{names[identity.estimator]} on {inputs}; {len(labels)} emotions: {', '.join(labels)}.",
+        feature_spec_hash=spec.digest(),
+        labels=tuple(labels),
+        scaler=final.scaler,
+        temperature=final.temperature,
+        temperature_without_reference=final.heads.model.temperature_without if final.heads else None,
+        temperature_of_calls=final.heads.model.temperature_of_calls if final.heads else None,
+        prior=prior_of(labels),
+        mfcc_domain=None if is_encoder else fit_mfcc_domain(data, final.part, plan.parts),
+        domain=domain_of(data, final.part.train) if is_encoder else None,
+        training=TrainingData(
+            n_rows=len(segments),
+            n_recordings=rows["content_hash"].n_unique(),
+            n_speakers=rows["speaker"].drop_nulls().n_unique(),
+            datasets=tuple(sorted(set(rows["dataset"]))),
+            lowest_sampling_rate=min(rows["sampling_rate"].drop_nulls()),
+            sources=tuple(sources_of(corpora)),
+            variants=tuple(rows["variant"].unique().sort()),
+            rows_by_emotion={label: int((segments["emotion"] == label).sum()) for label in labels},
+            corpora=_corpora_data(data, plan, corpus_labels),
+        ),
+        metrics=metrics,
+        cross_validated=plan.is_cross_validation and metrics is not None,
+        license=with_inherited(license_of(corpora), start),
+        seconds=round(time.monotonic() - started, 1),
+        init_name=start.name if start else None,
     )
-
-
-def _head_values(final: FoldResult) -> dict[str, Any]:
-    """Return what model.json says of heads alone."""
-    if final.heads is None:
-        return {}
-    model = final.heads.model
-    return {
-        "temperature_without_reference": model.temperature_without,
-        "temperature_of_calls": model.temperature_of_calls,
-    }

@@ -39,7 +39,7 @@ def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) 
         weights.append(even_weights(of_corpus[part.test]))
     limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
     mean, scale = _moments(statistics, of_corpus, final.train)
-    return DomainModel(rounded(mean), rounded(scale), round(limit, 3))
+    return DomainModel(rounded(mean), rounded(scale), float(round(limit, 3)))
 
 
 def _moments(statistics: Array, of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:

@@ -2,23 +2,27 @@
 
 import dataclasses
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import polars as pl
+from msgspec import Meta
 
-from ser_batch.config.features import EncoderSpec, FeatureSpec, canonical_json
+from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import HEAD_RECIPE, TrainOptions
+from ser_batch.config.structs import as_json
 from ser_batch.config.variants import CLEAN
 from ser_batch.errors import InputError, ModelError, OutputError
 from ser_batch.model.folder import MODEL_FILE, Model, load_model
+from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
+from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
 from ser_batch.tables.schemas import KEY
 from ser_batch.training.batches import segment_numbers
@@ -34,27 +38,34 @@ from ser_batch.training.tasks import FoldResult, FoldTask, Say, Settings, Traini
 from ser_batch.training.temperature import temperature_across_corpora, temperature_of
 
 DEFAULT_FEATURES = Path("features")
-# what an identity without them stands for
-_LEFT_OUT: Mapping[str, Any] = {"init": None, "soft_labels": False, "normalize": "none"}
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainSummary:
+class TrainSummary(StageSummary, frozen=True, kw_only=True):
     """What `train` did."""
 
-    out: Path  # the model folder
-    model_id: str  # of the model
-    report: pl.DataFrame | None  # A `report.classification` frame of the held-out rows; None for ``--split none``
-    models: pl.DataFrame | None  # the frame of summary.parquet; None for ``--split none``
-    # accuracy, uar, macro_f1, weighted_f1, more figures and their meaning in words; empty for ``--split none``
-    metrics: Mapping[str, Any]
-    # segments, of the hold-out or of all folds together, variants not counted
-    n_train: int
-    n_test: int
-    shared_speakers: int  # how many speakers stand on both sides of the split (the most of any fold)
-    warnings: tuple[str, ...]  # sentences to tell
-    seconds: float  # time it took
-    is_new: bool  # false where the folder held this very model already
+    out: Annotated[Path, Meta(description="model folder")]
+    model_id: Annotated[str, Meta(description="id of the model")]
+    is_new: Annotated[bool, Meta(description="false where the folder held this very model already")]
+    n_train: Annotated[int, Meta(description="training segments, variants not counted")]
+    n_test: Annotated[int, Meta(description="held-out segments of all folds, variants not counted")]
+    shared_speakers: Annotated[int, Meta(description="speakers in both parts of the split, the most of any fold")]
+    metrics: Annotated[
+        Mapping[str, Any],
+        Meta(
+            description="`metrics` of model.json: `accuracy`, `uar`, `macro_f1`, `weighted_f1`, `ece`, `description` "
+            "and more; empty with `--split none`"
+        ),
+    ]
+    report: Annotated[
+        pl.DataFrame | None,
+        Meta(
+            description="list of the rows of report.parquet for all held-out rows in the first condition; null with "
+            "`--split none`"
+        ),
+    ]
+    models: Annotated[
+        pl.DataFrame | None, Meta(description="list of the rows of summary.parquet; null with `--split none`")
+    ]
 
 
 def train(
@@ -89,8 +100,9 @@ def train(
     folders = tuple(features) or (DEFAULT_FEATURES,)
     start = load_start(options)
     if start is not None:
-        options = dataclasses.replace(options, recipe=start.recipe, normalize=start.model.normalize)
-    options = options.for_features(read_features_spec(folders[0]).spec)  # before anything is read that takes time
+        options = msgspec.structs.replace(options, recipe=start.recipe, normalize=start.model.schema.normalize)
+    # before anything is read that takes time
+    options = options.for_features(read_features_spec(folders[0]).feature_spec)
     data = load_features(folders, wanted=_wanted(options), scratch=options.out.parent)
     if start is not None:
         start.check_spec(data.spec)
@@ -119,7 +131,7 @@ def train(
         with claimed(options.out):
             # another run of the same command may have ended since
             model = _trained_before(options, identity) or _train(training, say)
-    metrics = model.values["metrics"]
+    metrics: dict[str, Any] = as_json(model.schema.metrics) or {}
     segments = segment_numbers(data)
     return TrainSummary(
         out=options.out,
@@ -139,8 +151,8 @@ def train(
 def _wanted(options: TrainOptions) -> dict[str, set[str]]:
     """Return the columns and values of the rows that are read at all."""
     wanted = {}
-    if options.wanted_train_variants is not None:
-        wanted["variant"] = {*options.wanted_train_variants, *options.wanted_conditions}
+    if options.train_variant_names is not None:
+        wanted["variant"] = {*options.train_variant_names, *options.condition_names}
     if "both" not in (options.vocal_channel, options.test_vocal_channel):
         wanted["vocal_channel"] = {options.vocal_channel, options.test_vocal_channel}
     return wanted
@@ -152,11 +164,11 @@ def _train(training: Training, say: Say) -> Model:
     if isinstance(data.spec, EncoderSpec):
         say("encoding sounds that are not speech")
         sounds_of(data)  # kept for all folds, and refused before the first if the encoder is not there
-    checkpoints = Checkpoints(options.out, training.identity, say)
+    checkpoints = Checkpoints(options.out, as_json(training.identity), say)
     settings = _settings(training, checkpoints, say)
     results = {
         name: [_fit(training, part, name, settings) for part in plan.parts]
-        for name in dict.fromkeys((options.model_name, *options.wanted_baselines))
+        for name in dict.fromkeys((options.model_name, *options.baseline_names))
     }
     holds_out = options.estimator == "network" and holds_out_corpora(options.split)
     results = {name: _with_head_temperatures(own, labels) for name, own in results.items()}
@@ -184,7 +196,7 @@ def _settings(training: Training, checkpoints: Checkpoints, say: Say) -> Setting
         epochs=options.epochs,
         start=training.start,
         soft_labels=options.soft_labels,
-        speaker_stats=speaker_stats_of(data, options.wanted_normalize) if is_mfcc else None,
+        speaker_stats=speaker_stats_of(data, options.cmvn_reference) if is_mfcc else None,
         recording_stats=speaker_stats_of(data, "recording") if has_others else None,
         checkpoints=checkpoints,
         has_other_folds=len({part.fold for part in plan.parts}) > 1,
@@ -240,7 +252,7 @@ def _with_head_temperatures(results: Sequence[FoldResult], labels: Sequence[str]
     ]
 
 
-def _identity(data: Features, options: TrainOptions, start: Start | None) -> dict[str, Any]:
+def _identity(data: Features, options: TrainOptions, start: Start | None) -> Identity[AnyFeatureSpec]:
     """Return all that decides the model: the data's hash and the settings."""
     # what decides only where there are several corpora, or votes are learned, is left out of other data's hashes
     names = corpora(data.rows)
@@ -257,29 +269,28 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> dic
     elif is_cnn:
         recipe = RECIPES[options.kind]
         epochs = options.epochs or (recipe.tuning if start else recipe).epochs
-    identity = {
-        "estimator": options.estimator,
-        "recipe": options.kind if is_cnn else None,
-        "epochs": epochs,
-        "split": options.split,
-        "vocal_channel": options.vocal_channel,
-        "test_vocal_channel": options.test_vocal_channel,
-        "train_variants": options.wanted_train_variants,
-        "conditions": options.wanted_conditions,
-        "baselines": options.wanted_baselines,
-        "seed": options.seed,
-        "seeds": options.seeds,
-        "data_hash": digest.hexdigest(),
-        "feature_spec": data.spec.to_dict(),
-        "segmentation": [segmentation.to_dict() for segmentation in dict.fromkeys(data.segmentations)],
-    }
-    # not there at all without --init, --soft-labels and --normalize, so that such models keep their ids
-    identity |= {"soft_labels": True} if options.soft_labels else {}
-    identity |= {"normalize": options.wanted_normalize} if options.wanted_normalize != "none" else {}
-    return identity | ({"init": start.record()} if start else {})
+    return Identity(
+        estimator=options.estimator,
+        recipe=options.recipe if is_cnn else None,
+        epochs=epochs,
+        split=options.split,
+        vocal_channel=options.vocal_channel,
+        test_vocal_channel=options.test_vocal_channel,
+        train_variants=options.train_variant_names,
+        conditions=options.condition_names,
+        baselines=options.baseline_names,
+        seed=options.seed,
+        seeds=options.seeds,
+        data_hash=digest.hexdigest(),
+        feature_spec=data.spec,
+        segmentation=tuple(dict.fromkeys(data.segmentations)),
+        soft_labels=options.soft_labels,
+        normalize=options.cmvn_reference,
+        init=start.record() if start else None,
+    )
 
 
-def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> Model | None:
+def _trained_before(options: TrainOptions, identity: Identity[AnyFeatureSpec]) -> Model | None:
     """Return the model in the output if it is this very one; refuse another."""
     out = options.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -292,12 +303,14 @@ def _trained_before(options: TrainOptions, identity: Mapping[str, Any]) -> Model
         found = load_model(out)
     except ModelError as error:
         raise OutputError(f"{error}. To replace the model in {out}, give --overwrite") from error
-    then, now = (_LEFT_OUT | json.loads(canonical_json(dict(values))) for values in (found.values, identity))
-    for values in (then, now):
-        values["init"] = values["init"] and values["init"]["model_id"]  # which stands for all the rest of it
-    differing = [name for name in now if then.get(name) != now[name]]
+    then, now = (
+        # the id of the first model stands for all the rest of it
+        msgspec.structs.asdict(one) | {"init": one.init and one.init.model_id}
+        for one in (found.schema, identity)
+    )
+    differing = [name for name in now if then[name] != now[name]]
     if differing:
-        what = "; ".join(f"{name} was {then.get(name)!r} and is {now[name]!r}" for name in differing)
+        what = "; ".join(f"{name} was {then[name]!r} and is {now[name]!r}" for name in differing)
         raise OutputError(
             f"{out}: holds another model: {what}. Choose another --out, or give --overwrite to replace it"
         )
@@ -325,7 +338,7 @@ def _warnings(training: Training, several: Corpora | None) -> Iterator[str]:
         yield f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
     if plan.n_left_out:
         yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
-    if options.kind == "robust" and options.wanted_train_variants is None and set(data.rows["variant"]) == {CLEAN}:
+    if options.kind == "robust" and options.train_variant_names is None and set(data.rows["variant"]) == {CLEAN}:
         yield (
             "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
             "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ser_batch.arrays import Floats, Numbers
+from ser_batch.config.features import AnyFeatureSpec
 from ser_batch.config.option_values import held_out_corpora, holds_out_corpora
 from ser_batch.config.options import TrainOptions
 from ser_batch.errors import InputError
 from ser_batch.model.prediction import tempered
+from ser_batch.model.schema import Identity
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import NEUTRAL, HeadModel
 from ser_batch.report.metrics import restricted
@@ -204,7 +206,7 @@ class Training:
     labels: Sequence[str]
     options: TrainOptions
     start: Start | None
-    identity: Mapping[str, Any]
+    identity: Identity[AnyFeatureSpec]
     plan: Plan
     started: float  # monotonic, in s
 
@@ -212,7 +214,7 @@ class Training:
 def usable_rows(data: Features, options: TrainOptions) -> Usable:
     """Choose rows by variant, and speech or song."""
     there = set(data.rows["variant"])
-    conditions, variants = options.wanted_conditions, options.wanted_train_variants
+    conditions, variants = options.condition_names, options.train_variant_names
     asked_for = tuple(dict.fromkeys((*(variants or ()), *conditions)))
     for name in asked_for:
         if name not in there:

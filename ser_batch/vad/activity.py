@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.audio.sound import Sound
-
 Frames = npt.NDArray[np.bool_]
 
 FRAME_S = 0.03
@@ -33,8 +31,6 @@ class Activity:
         Channels that are digital silence from end to end.
     levels
         By channel: dB below full scale, shape (n,); tells `turns` where speech without a pause is quietest.
-    sound
-        What the recording's header says.
     """
 
     frames: Mapping[int, Frames]
@@ -42,7 +38,6 @@ class Activity:
     copies: Mapping[int, int] = dataclasses.field(default_factory=dict)
     silent: frozenset[int] = frozenset()
     levels: Mapping[int, npt.NDArray[np.float16]] = dataclasses.field(default_factory=dict)
-    sound: Sound | None = None
 
     def speech_s(self, channel: int, start_s: float = 0.0, end_s: float | None = None) -> float:
         """Return the seconds of speech in a stretch; one that ends at None ends with the recording."""

@@ -1,16 +1,13 @@
-"""A recording to its speech: decoded once, in blocks."""
+"""A recording to its speech, in blocks."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.resampling import Resampler, channel_samples
-from ser_batch.audio.sound import Samples, Sound
-from ser_batch.config.option_values import RawFormat
-from ser_batch.corpus.manifest import Recording
+from ser_batch.audio.sound import Samples
 from ser_batch.vad.activity import Activity
 from ser_batch.vad.frames import FRAME_SAMPLES, VAD_RATE, Features, decibels, features, speech
 
@@ -74,51 +71,40 @@ class _Pair:
         return self.is_open and self._power > 0 and self._difference <= _COPY_SHARE * self._power
 
 
-def scan(
-    recording: Recording,
-    channels: Callable[[int], Iterable[int]] = range,
-    *,
-    raw_format: RawFormat | None = None,
-    max_duration_s: float = math.inf,
-) -> Activity:
+def scan(reader: AudioReader, channels: Callable[[int], Iterable[int]] = range) -> Activity:
     """Find the speech of a recording; memory holds a block and a few numbers for each frame.
 
     Parameters
     ----------
-    recording
-        To open.
+    reader
+        The recording.
     channels
         Which channels are wanted: gets the number that the recording has, gives the table's channel numbers, -1 for
         the mean of all. Where one of several is wanted all of them are listened to, because overlap and copies are
         between channels.
-    raw_format
-        What it holds, if it has no header.
-    max_duration_s
-        Longer ones are refused; seconds.
 
     Raises
     ------
     RecordingError
         It cannot be decoded, lasts too long, or `channels` raises it.
     """
-    with AudioReader(recording.file, recording.path, raw_format, max_duration_s=max_duration_s) as reader:
-        sound = reader.sound
-        wanted = set(channels(sound.n_channels))
-        numbers = [channel for channel in wanted if channel < 0]
-        if len(numbers) < len(wanted):
-            numbers += range(sound.n_channels)
-        ears = {channel: _Ear(sound.sampling_rate) for channel in numbers}
-        pairs = {pair: _Pair() for pair in itertools.combinations(sorted(n for n in numbers if n >= 0), 2)}
-        # one block is held back, because the resampler wants to be told of the last one
-        blocks = reader.blocks()
-        block = next(blocks)
-        for following in itertools.chain(blocks, (None,)):
-            feeds = [ear.feed(channel_samples(block, number), last=following is None) for number, ear in ears.items()]
-            for batches in zip(*feeds, strict=True):
-                _compare(dict(zip(ears, batches, strict=True)), pairs)
-            if following is not None:
-                block = following
-        return _activity(sound, reader.n_samples / sound.sampling_rate, ears, pairs)
+    sound = reader.sound
+    wanted = set(channels(sound.n_channels))
+    numbers = [channel for channel in wanted if channel < 0]
+    if len(numbers) < len(wanted):
+        numbers += range(sound.n_channels)
+    ears = {channel: _Ear(sound.sampling_rate) for channel in numbers}
+    pairs = {pair: _Pair() for pair in itertools.combinations(sorted(n for n in numbers if n >= 0), 2)}
+    # one block is held back, because the resampler wants to be told of the last one
+    blocks = reader.blocks()
+    block = next(blocks)
+    for following in itertools.chain(blocks, (None,)):
+        feeds = [ear.feed(channel_samples(block, number), last=following is None) for number, ear in ears.items()]
+        for batches in zip(*feeds, strict=True):
+            _compare(dict(zip(ears, batches, strict=True)), pairs)
+        if following is not None:
+            block = following
+    return _activity(reader.n_samples / sound.sampling_rate, ears, pairs)
 
 
 def _compare(batches: dict[int, Samples], pairs: dict[tuple[int, int], _Pair]) -> None:
@@ -127,7 +113,7 @@ def _compare(batches: dict[int, Samples], pairs: dict[tuple[int, int], _Pair]) -
             pair.feed(batches[lower], batches[channel])
 
 
-def _activity(sound: Sound, duration_s: float, ears: dict[int, _Ear], pairs: dict[tuple[int, int], _Pair]) -> Activity:
+def _activity(duration_s: float, ears: dict[int, _Ear], pairs: dict[tuple[int, int], _Pair]) -> Activity:
     copies: dict[int, int] = {}
     for (lower, channel), pair in pairs.items():  # by the lower one: the lowest there is counts
         if pair.is_copy and lower not in copies:
@@ -139,5 +125,4 @@ def _activity(sound: Sound, duration_s: float, ears: dict[int, _Ear], pairs: dic
         copies=copies,
         silent=frozenset(channel for channel, ear in ears.items() if ear.is_silent),
         levels={channel: decibels(own.power).astype(np.float16) for channel, own in known.items()},
-        sound=sound,
     )

@@ -31,7 +31,7 @@ def make_calls(folder: Path, n: int, seconds: float) -> float:
     """Write stereo calls of mu-law at 8 kHz: made-up voices in turns; return the hours of audio."""
     from ser_batch.synth import synth
 
-    clips = sorted(synth(folder / "voices", repetitions=1, sampling_rate=8000).folder.rglob("*.wav"))
+    clips = sorted(synth(folder / "voices", repetitions=1, sampling_rate=8000).out.rglob("*.wav"))
     voice = np.concatenate([soundfile.read(clip)[0] for clip in clips])
     wanted = int(seconds * 8000)
     (folder / "calls").mkdir()

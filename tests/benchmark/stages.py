@@ -13,6 +13,7 @@ from typing import Any
 from harness import N_RAVDESS, Row, argument_parser, corpus_folder, mulaw_calls, ravdess_wav, scratch_folder, show
 
 from ser_batch.audio.reader import AudioReader
+from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.audio.resampling import Resampler
 from ser_batch.config.features import PRESETS
 from ser_batch.config.segmentation import Segmentation
@@ -24,7 +25,7 @@ from ser_batch.network import numpy_inference
 from ser_batch.network.cmvn import Scaler
 from ser_batch.runs import part_writer, worker
 from ser_batch.runs.ledger import Shard
-from ser_batch.runs.worker import Work
+from ser_batch.runs.worker import Work, do_shard
 from ser_batch.scoring.worker import ScoreWork
 
 INFERENCE_BAR = 0.30
@@ -91,7 +92,7 @@ class Stopwatch:
 
 def watch_all(watch: Stopwatch) -> None:
     """Put the stopwatch around everything that belongs to a stage."""
-    watch.watch(worker, "content_hash_of", "hash")
+    watch.watch(RecordingFile, "__init__", "read and hash")
     watch.watch(AudioReader, "__init__", "decode")
     watch.watch_iterator(AudioReader, "blocks", "decode")
     watch.watch(Resampler, "__init__", "features: resample")
@@ -100,7 +101,7 @@ def watch_all(watch: Stopwatch) -> None:
         watch.watch(owner, name, "features: MFCC")
     watch.watch(Scaler, "transform", "inference")
     watch.watch(numpy_inference.Network, "predict", "inference")
-    watch.watch(worker, "write_json", "writing")
+    watch.watch(worker, "write_ledger", "writing")
     watch.watch(part_writer, "rows_table", "writing")
     for name in ("_flush", "__exit__"):
         watch.watch(part_writer.Parts, name, "writing")
@@ -111,7 +112,7 @@ def profile(watch: Stopwatch, work: Work, recordings: tuple[Any, ...]) -> list[R
     for name in ("part-000001", "part-000002"):
         watch.seconds.clear()
         watch.enter("the rest")
-        summary = work(Shard(name, recordings))
+        summary = do_shard(work, Shard(name, recordings))
         watch.leave()
     total = sum(watch.seconds.values())
     rows = [
@@ -141,7 +142,7 @@ def main() -> None:
 
         model = find_model("research")
         windows = Segmentation(mode="windows")
-        score = ScoreWork(outs[1], model.folder, model.labels, model.model_id, windows, {}, frozenset())
+        score = ScoreWork(outs[1], model.folder, model.labels, model.model_id, windows)
         found = walk(mulaw_calls(calls, scratch, arguments.hours)).recordings
         show("score, windows of 8 kHz calls", profile(watch, score, found), arguments.markdown)
         share = watch.seconds["inference"] / sum(watch.seconds.values())

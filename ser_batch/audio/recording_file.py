@@ -1,0 +1,92 @@
+"""The file of a recording: opened once, hashed, and read by whatever decodes it."""
+
+import errno
+import hashlib
+import io
+import os
+from typing import BinaryIO
+
+from ser_batch.errors import RecordingError, printable
+
+# Up to here a file is read once and held. A larger one is read in pieces to be hashed, and again to be decoded, so that
+# a worker's memory does not depend on it.
+HELD_BYTES = 32 << 20
+
+
+class ChangedError(RecordingError):
+    """A recording became another one while it was worked on."""
+
+
+class RecordingFile:
+    """The file of a recording, opened and hashed; a context manager.
+
+    Parameters
+    ----------
+    file
+        The bytes to open the file by.
+    path
+        Name for messages.
+
+    Raises
+    ------
+    RecordingError
+        Stage ``open``: it is not there any more, a `ChangedError`, or it cannot be read.
+    """
+
+    def __init__(self, file: bytes, path: str) -> None:
+        self.name, self.path = file, path
+        try:
+            stream = open(file, "rb", buffering=0)  # noqa: PTH123, SIM115 - pathlib knows no bytes
+            self.stream: BinaryIO = stream
+            self.descriptor: int | None = None  # the open file's number; None where its bytes are held
+            try:
+                self.size = os.fstat(stream.fileno()).st_size
+                if self.size <= HELD_BYTES:
+                    with stream:
+                        self.stream = io.BytesIO(stream.readall())
+                else:
+                    self.descriptor = stream.fileno()
+                self.content_hash = hashlib.file_digest(self.stream, "sha256").hexdigest()  # of its bytes, hex
+            except BaseException:
+                stream.close()
+                raise
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    def __enter__(self) -> "RecordingFile":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stream.close()
+
+
+class Rewound:
+    """A file from its beginning, as decoders take it: a broken one may send them before that, and gets an error code.
+
+    An exception would be printed by the library that calls back, with a traceback.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        stream.seek(0)
+        self.read, self.readinto, self.tell = stream.read, stream.readinto, stream.tell  # type: ignore[attr-defined]
+        self._stream = stream
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Return the new place, or an error as C has them."""
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
+
+
+def unreadable(path: str, error: OSError) -> RecordingError:
+    """Return the error of a file that cannot be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return ChangedError(
+            "open",
+            f"{printable(path)}: is no longer there, though it was found when the run began; run the same command "
+            "again",
+        )
+    return RecordingError(
+        "open", f"{printable(path)}: cannot be read ({error.strerror}); change its permissions or remove it"
+    )

@@ -1,0 +1,156 @@
+"""Shards in this process, or in worker processes of this machine."""
+
+import concurrent.futures
+import contextlib
+import itertools
+import re
+import signal
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ser_batch.errors import SerBatchError
+from ser_batch.runs.ledger import ShardSummary
+from ser_batch.runs.recovery import Backend, Death
+from ser_batch.runs.worker import EXIT_NO_MEMORY, ShardTask, TimedOut, Watchdog, do_shard, do_task
+
+_IDLE_S = 300
+_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+# Executors of one process each, which wait for the next shard or the next run. One process each because a worker that
+# dies takes its executor along: this way it is known which shard it was, and no other is lost.
+_idle: list[Any] = []
+
+
+class SameProcess(Backend):
+    """Shards one after the other in this process."""
+
+    @property
+    def n_workers(self) -> int:
+        """One."""
+        return 1
+
+    def outcomes(self, tasks: Iterable[ShardTask]) -> Generator[ShardSummary | Death]:
+        """See `Backend`; a crash ends this process."""
+        try:
+            for task in tasks:
+                yield do_shard(task.work, task.shard)
+        except MemoryError as error:
+            raise SerBatchError(
+                "memory ran out; finished parts are kept. With --isolate, a recording that takes too much is rejected "
+                "and the others go on; run the same command again with it"
+            ) from error
+
+
+class WorkerProcesses(Backend):
+    """Shards in worker processes of this machine."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._n_workers = n_workers
+
+    @property
+    def n_workers(self) -> int:
+        """The number of processes."""
+        return self._n_workers
+
+    def outcomes(self, tasks: Iterable[ShardTask]) -> Generator[ShardSummary | Death]:
+        """See `Backend`."""
+        waiting = iter(tasks)
+        running: dict[concurrent.futures.Future[ShardSummary], RunningShard] = {}
+
+        def start(n: int) -> None:
+            with interrupt_held():  # so that Ctrl-C finds each of them in `running`
+                for task in itertools.islice(waiting, n):
+                    shard = RunningShard(task)
+                    running[shard.future] = shard
+
+        try:
+            start(self._n_workers)
+            while running:
+                done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for future in done:
+                    outcome = running.pop(future).outcome()
+                    start(1)
+                    yield outcome
+        except BaseException:
+            with concurrent.futures.ThreadPoolExecutor() as threads:  # at once, so that Ctrl-C is
+                list(threads.map(RunningShard.kill, running.values()))
+            raise
+
+
+class RunningShard:
+    """A shard that a process of its own is doing; to be made while `interrupt_held`."""
+
+    def __init__(self, task: ShardTask) -> None:
+        self._task = task
+        self._notes = tempfile.TemporaryDirectory(prefix="ser-batch-") if task.timeout_s is not None else None
+        self._note = Path(self._notes.name) / "note" if self._notes is not None else None
+        self._executor, self.future = _submit(task, self._note)
+
+    def outcome(self) -> ShardSummary | Death:
+        """Wait until the shard is done or its process has died; errors of the run as a whole are raised."""
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        timed_out: TimedOut | None = None
+        try:
+            summary = self.future.result()
+        except TerminatedWorkerError as error:
+            if self._note is not None and self._note.exists():
+                timed_out = Watchdog.read(self._note)
+            self.kill()
+            return Death(self._task.shard, _exit_reason(str(error)), timed_out)
+        except BaseException:
+            self.kill()
+            raise
+        if self._notes is not None:
+            self._notes.cleanup()
+        _idle.append(self._executor)
+        return summary
+
+    def kill(self) -> None:
+        """End the process."""
+        self._executor.shutdown(wait=True, kill_workers=True)
+        if self._notes is not None:
+            self._notes.cleanup()
+
+
+def _submit(task: ShardTask, note: Path | None) -> "tuple[Any, concurrent.futures.Future[ShardSummary]]":
+    """Give a task to an idle process, or to a new one; return its executor too."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    while True:
+        try:
+            executor = _idle.pop()
+        except IndexError:
+            # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
+            executor = ProcessPoolExecutor(max_workers=1, timeout=_IDLE_S, env=_ONE_THREAD)
+        with contextlib.suppress(TerminatedWorkerError):  # it died while it was idle
+            return executor, executor.submit(do_task, task, note)
+
+
+def _exit_reason(message: str) -> str:
+    """Return how a worker ended, from what loky says of it."""
+    name, code = next(iter(re.findall(r"\{.*?(\w+)\((-?\d+)\).*?\}", message)), ("", ""))
+    if name == "EXIT":
+        return "memory ran out" if int(code) == EXIT_NO_MEMORY else f"exit status {code}"
+    if name == "SIGKILL":
+        return "killed by SIGKILL, perhaps because memory ran out"
+    return f"killed by {name}" if name else "it is not known how"
+
+
+@contextlib.contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Keep Ctrl-C waiting; processes started meanwhile never see it, not even before they can ignore it."""
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
+
+    # these two, started later, would let the signal through again
+    resource_tracker.ensure_running()
+    loky_resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

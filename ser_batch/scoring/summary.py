@@ -1,0 +1,103 @@
+"""What score did: counts, the model, what voices were compared with, the tables."""
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta
+
+from ser_batch.model.folder import Model
+from ser_batch.runs.summary import RunSummary
+from ser_batch.scoring.archive import UsedReference
+from ser_batch.summary import NOT_IN_JSON, Summary
+
+if TYPE_CHECKING:
+    import polars as pl  # workers unpickle their work from this package, and need none of it
+
+
+class ModelSummary(Summary, frozen=True, kw_only=True):
+    """The model of a run and how right it is."""
+
+    path: Annotated[Path, Meta(description="its folder")]
+    model_id: Annotated[str, Meta(description="its id")]
+    labels: Annotated[tuple[str, ...], Meta(description="labels it tells apart")]
+    license: Annotated[str, Meta(description="its license")]
+    uar: Annotated[float | None, Meta(description="UAR on held-out data; null where nothing was held out")]
+    accuracy: Annotated[float | None, Meta(description="accuracy on the same data")]
+    description: Annotated[str, NOT_IN_JSON]  # what `uar` and `accuracy` were measured on
+    cross_corpus: Annotated[Mapping[str, float], Meta(description="UAR by unseen corpus")]
+    chance: Annotated[Mapping[str, float], NOT_IN_JSON]  # UAR by chance, for each of these corpora
+    regimes: Annotated[
+        Mapping[str, Mapping[str, float]],
+        Meta(description="`uar`, `accuracy` and `n_labels` on held-out recordings, by regime"),
+    ]
+    recommended_model: Annotated[
+        str | None, Meta(description="a shipped model that was tested on unseen corpora, where this one was not")
+    ]
+
+    @classmethod
+    def of(cls, model: Model) -> "ModelSummary":
+        """Return what a model folder says."""
+        metrics, held_out = model.schema.metrics, model.cross_corpus
+        return cls(
+            path=model.folder,
+            model_id=model.model_id,
+            labels=model.labels,
+            license=model.schema.license,
+            uar=metrics.uar if metrics else None,
+            accuracy=metrics.accuracy if metrics else None,
+            description=metrics.description if metrics else "",
+            cross_corpus={name: figures.uar for name, figures in held_out.items()},
+            chance={name: 1 / len(figures.labels) for name, figures in held_out.items()},
+            regimes=model.regimes,
+            recommended_model=model.recommended_model,
+        )
+
+
+class ReferenceSummary(Summary, frozen=True, kw_only=True):
+    """The reference of a run."""
+
+    file: Annotated[Path, Meta(description="where it is stored")]
+    kind: Annotated[Literal["archive", "none"], Meta(description="`archive`, or `none`: each channel by itself")]
+    n_recordings: Annotated[int, Meta(description="recordings it was made from")]
+    n_segments: Annotated[int, Meta(description="segments it was made from")]
+    created: Annotated[datetime.datetime, Meta(description="when it was made")]
+    given: Annotated[str | None, NOT_IN_JSON]  # value of ``--reference``
+    is_stored: Annotated[bool, NOT_IN_JSON]  # whether an earlier run into the same output made it
+    n_sampled: Annotated[int, NOT_IN_JSON]  # recordings that were looked at; 0 where none was wanted
+
+    @classmethod
+    def of(cls, used: UsedReference) -> "ReferenceSummary":
+        """Return what is known of the reference of a run."""
+        own = used.reference
+        return cls(
+            file=used.file,
+            kind=own.kind,
+            n_recordings=own.n_recordings,
+            n_segments=own.n_segments,
+            created=own.created,
+            given=used.given,
+            is_stored=used.is_stored,
+            n_sampled=own.n_sampled,
+        )
+
+
+class ScoreSummary(RunSummary, frozen=True, kw_only=True):
+    """What `score` did."""
+
+    out: Annotated[Path, Meta(description="preds.parquet, or the folder of parts")]
+    calls: Annotated[Path, Meta(description="table of calls")]
+    report: Annotated[Path, Meta(description="table of labels")]
+    page: Annotated[Path, Meta(description="HTML report")]
+    n_calls: Annotated[int, Meta(description="rows of the table of calls: one per recording and channel")]
+    done_s: Annotated[float, Meta(description="duration of the recordings that this call scored, s")]
+    labels: Annotated[
+        "pl.DataFrame", Meta(description="list of the rows of the table of labels for all roles together")
+    ]
+    model: Annotated[ModelSummary, Meta(description="the model")]
+    reference: Annotated[
+        ReferenceSummary | None,
+        Meta(description="speech that voices were compared with; null for models that take no reference"),
+    ]
+    prior: Annotated[Mapping[str, float], Meta(description="expected share of each label")]
