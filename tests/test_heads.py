@@ -347,9 +347,9 @@ def head_predictions(model, right, n=20):
 
 def test_temperatures_are_those_of_what_others_say(model):
     nothing = np.empty(0, dtype=np.int64)
-    part = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
+    fold = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
     raw, heads = np.empty((0, 3)), head_predictions(model, 1.0)
-    before = FoldResult(part, None, model.heads.scaler, [], raw, Predictions(raw, nothing), 1.0, heads=heads)
+    before = FoldResult(fold, None, model.heads.scaler, [], raw, Predictions(raw, nothing), 1.0, heads=heads)
     after = with_temperatures(before, [head_predictions(model, 0.5)], LABELS)
     assert after.temperature > 1 > with_temperatures(before, [heads], LABELS).temperature
     assert after.heads.model.temperature == after.temperature

@@ -343,10 +343,10 @@ def held(data, numbers, column):
 @pytest.mark.parametrize("split", ["stratified", "speaker", "emobox", "luna", "text"])
 def test_no_variant_of_a_clip_crosses_a_fold(split, data):
     plan = plan_of(data, split=split, conditions="noise10,clean,g711", seeds=2)
-    assert {part.seed for part in plan.parts} == {0, 1}
-    for part in plan.parts:
-        assert not held(data, part.train, "content_hash") & held(data, part.test, "content_hash")
-        for side in (part.train, part.test):
+    assert {fold.seed for fold in plan.folds} == {0, 1}
+    for fold in plan.folds:
+        assert not held(data, fold.train, "content_hash") & held(data, fold.test, "content_hash")
+        for side in (fold.train, fold.test):
             assert held(data, side, "variant") == {"clean", "g711", "noise10"}
 
 
@@ -377,9 +377,9 @@ def test_variants_to_train_on_and_conditions_to_try_are_chosen(options, trained,
     usable = usable_rows(data, TrainOptions(**options))
     assert held(data, usable.train, "variant") == trained
     assert held(data, usable.test, "variant") == tried
-    for part in plan_of(data, split="speaker", **options).parts:
-        assert held(data, part.train, "variant") == trained
-        assert held(data, part.test, "variant") == tried
+    for fold in plan_of(data, split="speaker", **options).folds:
+        assert held(data, fold.train, "variant") == trained
+        assert held(data, fold.test, "variant") == tried
 
 
 @pytest.mark.parametrize(
@@ -392,10 +392,10 @@ def test_variants_to_train_on_and_conditions_to_try_are_chosen(options, trained,
     ],
 )
 def test_speech_and_song_to_train_on_and_to_try_are_chosen(options, trained, tried, data):
-    (part,) = plan_of(data, split="speaker", **options).parts
-    assert held(data, part.train, "vocal_channel") == trained
-    assert held(data, part.test, "vocal_channel") == tried
-    assert not held(data, part.train, "speaker") & held(data, part.test, "speaker")
+    (fold,) = plan_of(data, split="speaker", **options).folds
+    assert held(data, fold.train, "vocal_channel") == trained
+    assert held(data, fold.test, "vocal_channel") == tried
+    assert not held(data, fold.train, "speaker") & held(data, fold.test, "speaker")
 
 
 @pytest.mark.parametrize("options", [{"conditions": "clean,gsm"}, {"train_variants": "all", "conditions": "gsm"}])
@@ -565,35 +565,35 @@ def networks(monkeypatch):
 
 def part_of(data, test_speakers, **changes):
     is_test = data.rows["speaker"].is_in(test_speakers).to_numpy()
-    part = FoldTask(
+    fold = FoldTask(
         "speaker", 0, np.flatnonzero(~is_test), np.flatnonzero(is_test), by_speaker=True, has_dev_split=True
     )
-    return dataclasses.replace(part, **changes)
+    return dataclasses.replace(fold, **changes)
 
 
-def run_robust(data, part, epochs=1):
-    return fit_fold(data, ["calm", "sad"], part, "robust", Settings(epochs=epochs))
+def run_robust(data, fold, epochs=1):
+    return fit_fold(data, ["calm", "sad"], fold, "robust", Settings(epochs=epochs))
 
 
 @pytest.mark.parametrize("by_speaker", [True, False])
 def test_a_member_never_trains_on_its_development_rows_nor_on_what_is_held_out(by_speaker, networks):
     data = made(clips=16)
-    part = part_of(data, ["s0", "s3"], by_speaker=by_speaker)
-    result = run_robust(data, part, epochs=3)
+    fold = part_of(data, ["s0", "s3"], by_speaker=by_speaker)
+    result = run_robust(data, fold, epochs=3)
     column = "speaker" if by_speaker else "path"
     developed = []
     for member in networks:
         trained, asked = set(np.concatenate(member.trained)), set(np.concatenate(member.asked))
-        assert trained | asked <= set(part.train)
+        assert trained | asked <= set(fold.train)
         assert trained
         assert asked
         assert not held(data, list(trained), column) & held(data, list(asked), column)
         # between them they have all clips
-        assert held(data, list(trained | asked), "path") == held(data, part.train, "path")
+        assert held(data, list(trained | asked), "path") == held(data, fold.train, "path")
         developed.append(held(data, list(asked), column))
     assert not developed[0] & developed[1]
     (asked,) = result.model.asked
-    assert sorted(asked) == sorted(part.test)
+    assert sorted(asked) == sorted(fold.test)
 
 
 def test_an_epoch_has_each_segment_once_and_all_variants_come_by_and_by(networks):
@@ -620,7 +620,7 @@ def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was
     np.testing.assert_array_equal(p, said(asked))
     np.testing.assert_array_equal(y, (data.rows["emotion"].gather(asked) == "sad").to_numpy())
     assert result.temperature == fitted_temperature(p, y) != 1
-    expected = tempered(said(result.part.test), result.temperature)
+    expected = tempered(said(result.fold.test), result.temperature)
     np.testing.assert_array_equal(result.probabilities(["calm", "sad"]), expected)
 
 
@@ -671,13 +671,13 @@ def test_the_model_of_all_rows_has_the_temperature_of_all_folds(networks, writte
     trained_on(monkeypatch, data, tmp_path, split=str(folds), epochs=1)
     (call,) = written
     own = call.runs["robust"]
-    assert [run.part.fold for run in own] == ["a", "b"]
+    assert [run.fold.name for run in own] == ["a", "b"]
     p = np.concatenate([run.development.probabilities for run in own])
     y = np.concatenate([run.development.truth for run in own])
     assert len(p) == 2 * 2 * 4 * 3  # a speaker for each of two members in each of two folds
     assert call.final.temperature == fitted_temperature(p, y)
     assert call.final.temperature not in {1.0, *(run.temperature for run in own)}
-    assert held(data, call.final.part.train, "path") == set(data.rows["path"])
+    assert held(data, call.final.fold.train, "path") == set(data.rows["path"])
     for member in networks[-2:]:
         assert held(data, member.trained[0], "path") == set(data.rows["path"])
 
@@ -698,7 +698,7 @@ def test_baselines_hear_clean_rows_where_there_are_any(
     assert list(call.runs) == ["robust", "majority", "logistic"]
     assert len(networks) == 2, "the model is trained twice, once as its own baseline"
     for kind, (result,) in call.runs.items():
-        assert held(data, result.part.train, "variant") == (own if kind == "robust" else baseline)
+        assert held(data, result.fold.train, "variant") == (own if kind == "robust" else baseline)
 
 
 @pytest.mark.parametrize(

@@ -36,17 +36,17 @@ from ser_batch.training.temperature import mean_loss, temperature_of
 
 
 def fit_fold(
-    data: Features, labels: Sequence[str], part: FoldTask, kind: str, settings: Settings, *, prefix: str = ""
+    data: Features, labels: Sequence[str], fold: FoldTask, kind: str, settings: Settings, *, prefix: str = ""
 ) -> FoldResult:
     """Fit one model and predict what is held out."""
     is_network = kind in RECIPES or kind == HEAD_RECIPE
     shares = target_shares(data, labels, soft_labels=settings.soft_labels and is_network)
-    learned = np.flatnonzero(shares[part.train].any(axis=0))
+    learned = np.flatnonzero(shares[fold.train].any(axis=0))
     own_labels = np.asarray(labels)[learned].tolist()
     missing = sorted(set(labels) - set(own_labels))
-    if missing and part.common is None:
+    if missing and fold.common is None:
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
-    task = FitTask(data, Targets.of(data, own_labels, part.train, shares[:, learned]), part, settings, prefix)
+    task = FitTask(data, Targets.of(data, own_labels, fold.train, shares[:, learned]), fold, settings, prefix)
     if is_network and task.targets.corpora is not None:
         task.targets.corpora.check(own_labels, prefix)
     if kind == HEAD_RECIPE:
@@ -72,15 +72,15 @@ def _on_all_labels(result: FoldResult, learned: Numbers, n_labels: int) -> FoldR
 
 
 def _fit_classical(task: FitTask, kind: str) -> FoldResult:
-    data, part = task.data, task.part
-    task.say(f"fitting {kind} on {len(part.train)} rows")
-    x_train, x_test = (np.concatenate([_inputs(data, c) for c in chunks(rows)]) for rows in (part.train, part.test))
-    estimator = _classical(kind, part.seed)
-    estimator.fit(x_train, task.targets.y[part.train])
+    data, fold = task.data, task.fold
+    task.say(f"fitting {kind} on {len(fold.train)} rows")
+    x_train, x_test = (np.concatenate([_inputs(data, c) for c in chunks(rows)]) for rows in (fold.train, fold.test))
+    estimator = _classical(kind, fold.seed)
+    estimator.fit(x_train, task.targets.y[fold.train])
     nothing = np.empty((0, len(task.targets.labels)))
     probabilities = estimator.predict_proba(x_test) if len(x_test) else nothing
     no_rows = Predictions(nothing, np.empty(0, dtype=np.int64))
-    return FoldResult(part, estimator, None, [], probabilities, no_rows, 1.0)
+    return FoldResult(fold, estimator, None, [], probabilities, no_rows, 1.0)
 
 
 def _inputs(data: Features, rows: Numbers) -> Array:
@@ -93,12 +93,12 @@ def _inputs(data: Features, rows: Numbers) -> Array:
 def _fit_network(task: FitTask, kind: str) -> FoldResult:
     from ser_batch.network import architectures, optimization
 
-    data, part, settings = task.data, task.part, task.settings
+    data, fold, settings = task.data, task.fold, task.settings
     recipe = RECIPES[kind] if settings.start is None else RECIPES[kind].tuning
-    scaler = fit_scaler(data.mfcc, data.n_frames, part.train) if settings.start is None else settings.start.scaler
-    apart = (part.train[:0],) * recipe.members
-    if recipe.has_development and part.has_dev_split:
-        apart = development(data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed, n_parts=recipe.members)
+    scaler = fit_scaler(data.mfcc, data.n_frames, fold.train) if settings.start is None else settings.start.scaler
+    apart = (fold.train[:0],) * recipe.members
+    if recipe.has_development and fold.has_dev_split:
+        apart = development(data.rows, fold.train, by_speaker=fold.by_speaker, seed=fold.seed, n_parts=recipe.members)
     fitting = _NetworkFit(task, kind, recipe, scaler)
     members = [fitting.train_member(number, rows) for number, rows in enumerate(apart, start=1)]
     network = architectures.join(kind, [member.network for member in members])
@@ -107,10 +107,10 @@ def _fit_network(task: FitTask, kind: str) -> FoldResult:
     )
 
     def held_out(stats: SpeakerStats | None) -> Floats:
-        return optimization.predict(network, Scaled(data, part.test, scaler, stats.of(part.test) if stats else None))
+        return optimization.predict(network, Scaled(data, fold.test, scaler, stats.of(fold.test) if stats else None))
 
     return FoldResult(
-        part,
+        fold,
         network,
         scaler,
         [row for member in members for row in member.history],
@@ -144,11 +144,11 @@ class _NetworkFit:
         """Train the member of a number from 1 on what is left beside its development rows."""
         from ser_batch.network import architectures, optimization
 
-        recipe, targets, part, settings = self.recipe, self.task.targets, self.task.part, self.task.settings
+        recipe, targets, fold, settings = self.recipe, self.task.targets, self.task.fold, self.task.settings
         data, spec = self.task.data, self.task.data.mfcc_spec
         epochs = settings.epochs or recipe.epochs
         # the members of two seeds have none in common
-        seed = (part.seed * recipe.members + number - 1) % 2**32
+        seed = (fold.seed * recipe.members + number - 1) % 2**32
         optimization.set_seed(seed)
         network = architectures.build(self.kind, spec.n_frames, spec.n_mfcc, len(targets.labels))
         if settings.start is not None:
@@ -156,7 +156,7 @@ class _NetworkFit:
         checkpoint = None
         if settings.checkpoints is not None:
             is_tuned = settings.start is not None  # a baseline of the same recipe is not
-            checkpoint = settings.checkpoints.of(self.kind, is_tuned, part.fold, part.seed, number)
+            checkpoint = settings.checkpoints.of(self.kind, is_tuned, fold.name, fold.seed, number)
         resume_from = checkpoint.load() if checkpoint else None
         history = resume_from.history if resume_from else []
         log = EpochLog(self.task, epochs, "", number, recipe.members, self.started, history)
@@ -175,7 +175,7 @@ class _NetworkFit:
             if checkpoint is not None:
                 checkpoint.keep(state, history, is_last=epoch == epochs)
 
-        rows = np.setdiff1d(part.train, development)
+        rows = np.setdiff1d(fold.train, development)
         optimization.fit(
             network,
             TrainingSegments(data, rows, targets, self.scaler, recipe, settings.speaker_stats),

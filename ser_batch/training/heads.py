@@ -33,15 +33,15 @@ from ser_batch.training.temperature import temperature_of
 
 def fit_heads(task: FitTask) -> FoldResult:
     """Fit heads and predict what is held out: with the archive and speaker known, and with neither."""
-    part, labels = task.part, tuple(task.targets.labels)
-    network, heads, history = _train(task, part.train)
-    found = _predict(task.data, HeadModel(heads, labels), part.test, part)
+    fold, labels = task.fold, tuple(task.targets.labels)
+    network, heads, history = _train(task, fold.train)
+    found = _predict(task.data, HeadModel(heads, labels), fold.test, fold)
     result = FoldResult(
-        part,
+        fold,
         network,
         heads.scaler,
         history,
-        found.known.probabilities[: len(part.test)],
+        found.known.probabilities[: len(fold.test)],
         Predictions(np.empty((0, len(labels))), np.empty(0, dtype=np.int64)),
         1.0,
         raw_per_recording=found.unknown.probabilities,
@@ -53,7 +53,7 @@ def fit_heads(task: FitTask) -> FoldResult:
     others = []
     for rest, apart, allowed in _apart(task):
         _, heads, _ = _train(task, rest, "for the temperature: ")
-        whole = dataclasses.replace(part, common=None)
+        whole = dataclasses.replace(fold, common=None)
         others.append(_predict(task.data, HeadModel(heads, labels), apart, whole, allowed))
     return with_temperatures(result, others, labels)
 
@@ -83,13 +83,13 @@ def with_temperatures(result: FoldResult, others: Sequence[HeadPredictions], lab
 
 
 def _predict(
-    data: Features, model: HeadModel, rows: Numbers, part: FoldTask, allowed: Flags | None = None
+    data: Features, model: HeadModel, rows: Numbers, fold: FoldTask, allowed: Flags | None = None
 ) -> HeadPredictions:
     """Predict rows, where the other rows of their corpora and speakers are known and where not."""
 
     def limited(own: Floats, allowed: Flags | None) -> Floats:
-        if part.common is not None:
-            return restricted(own, np.isin(model.labels, part.common))
+        if fold.common is not None:
+            return restricted(own, np.isin(model.labels, fold.common))
         return own if allowed is None else restricted(own, allowed)
 
     def predicted(archive: Array | None, channel: ChannelMean | None) -> Floats:
@@ -133,15 +133,15 @@ def _predict(
 
 def _apart(task: FitTask) -> Iterator[tuple[Numbers, Numbers, Flags | None]]:
     """Give what is left, rows set apart, and labels they may have: each corpus where corpora are held out."""
-    part, shares, several = task.part, task.targets.shares, task.targets.corpora
-    if several is None or part.common is None:
-        (rows,) = development(task.data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed)
+    fold, shares, several = task.fold, task.targets.shares, task.targets.corpora
+    if several is None or fold.common is None:
+        (rows,) = development(task.data.rows, fold.train, by_speaker=fold.by_speaker, seed=fold.seed)
         if len(rows):
-            yield np.setdiff1d(part.train, rows), rows, None if several is None else several.allowed(rows)
+            yield np.setdiff1d(fold.train, rows), rows, None if several is None else several.allowed(rows)
         return
     for number, has in enumerate(several.has):
-        is_own = several.number[part.train] == number
-        rest, rows = part.train[~is_own], part.train[is_own]
+        is_own = several.number[fold.train] == number
+        rest, rows = fold.train[~is_own], fold.train[is_own]
         common = has & shares[rest].any(axis=0)
         rows = rows[shares[rows][:, common].any(axis=1)]
         others = corpora_of(task.data, shares, rest)
@@ -154,7 +154,7 @@ def _train(task: FitTask, rows: Numbers, title: str = "") -> tuple[Any, Heads, l
     """Train heads on rows; return the network, the heads in it and its history."""
     from ser_batch.network import head_training, optimization
 
-    data, start, seed = task.data, task.settings.start, task.part.seed
+    data, start, seed = task.data, task.settings.start, task.fold.seed
     targets = dataclasses.replace(task.targets, corpora=corpora_of(data, task.targets.shares, rows))
     scaler = fit_embedding_scaler(data, rows, targets.corpora) if start is None else start.scaler
     segments = EmbeddedSegments(data, rows, targets, scaler, HEAD)

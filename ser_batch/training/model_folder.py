@@ -136,12 +136,12 @@ def _write_regimes(
         frames.append(
             regime_predictions(
                 data.rows,
-                run.part.test,
+                run.fold.test,
                 decide,
                 labels,
                 log_prior=log_prior_of(labels, prior_of(labels)),
-                calm=run.part.calm,
-                common=run.part.common,
+                calm=run.fold.calm,
+                common=run.fold.common,
                 corpus_labels=corpus_labels,
                 is_out_of_domain=_out_of_domain(data, run) if isinstance(data.spec, EncoderSpec) else None,
             )
@@ -153,9 +153,9 @@ def _write_regimes(
 
 def _out_of_domain(data: Features, run: FoldResult) -> Flags:
     """Return which rows of the table are out of domain, shape (rows,); only held-out ones are tried."""
-    rows = np.union1d(run.part.test, run.part.calm)
+    rows = np.union1d(run.fold.test, run.fold.calm)
     out = np.zeros(len(data.rows), dtype=np.bool_)
-    out[rows] = domain_of(data, run.part.train).ood_score(data.embedding[rows]) > 1
+    out[rows] = domain_of(data, run.fold.train).ood_score(data.embedding[rows]) > 1
     return out
 
 
@@ -264,11 +264,11 @@ def _predictions(data: Features, labels: Sequence[str], runs: Sequence[FoldResul
 def _held_out(data: Features, labels: Sequence[str], run: FoldResult) -> pl.DataFrame:
     probabilities = run.probabilities(labels)
     return (
-        data.rows[run.part.test]
+        data.rows[run.fold.test]
         .select([name for name, _ in segment_columns(data.spec)])
         .with_columns(
-            pl.lit(run.part.fold).alias("fold"),
-            pl.lit(run.part.seed, pl.Int64).alias("seed"),
+            pl.lit(run.fold.name).alias("fold"),
+            pl.lit(run.fold.seed, pl.Int64).alias("seed"),
             pl.Series("predicted", np.asarray(labels)[probabilities.argmax(axis=1)]),
             *(pl.Series(f"p_{label}", probabilities[:, i], pl.Float64) for i, label in enumerate(labels)),
         )
@@ -293,7 +293,7 @@ def _history(runs: Sequence[FoldResult]) -> pl.DataFrame:
 def _description(data: Features, options: TrainOptions, plan: Plan, start: Start | None) -> str:
     """Say in words what the held-out figures are figures of."""
     n, n_unknown = data.rows["speaker"].drop_nulls().n_unique(), data.rows["speaker"].null_count()
-    n_folds = len({part.fold for part in plan.parts})
+    n_folds = len({fold.name for fold in plan.folds})
     how = f"{n_folds} folds ({options.split})" if plan.is_cross_validation else f"a {options.split} hold-out"
     how += f", mean of {options.seeds} seeds" if options.seeds > 1 else ""
     how += f", {options.test_vocal_channel} only" if options.test_vocal_channel != "both" else ""
@@ -332,7 +332,7 @@ def _trained(
     started: float,
 ) -> TrainedModel[AnyFeatureSpec]:
     """Return what model.json says."""
-    numbers = final.part.train
+    numbers = final.fold.train
     rows = data.rows[numbers]
     # each segment once: its variants are not more data
     segments = rows[np.unique(segment_numbers(data)[numbers], return_index=True)[1]]
@@ -356,8 +356,8 @@ def _trained(
         temperature_without_reference=final.heads.model.temperature_without if final.heads else None,
         temperature_of_calls=final.heads.model.temperature_of_calls if final.heads else None,
         prior=prior_of(labels),
-        mfcc_domain=None if is_encoder else fit_mfcc_domain(data, final.part, plan.parts),
-        domain=domain_of(data, final.part.train) if is_encoder else None,
+        mfcc_domain=None if is_encoder else fit_mfcc_domain(data, final.fold, plan.folds),
+        domain=domain_of(data, final.fold.train) if is_encoder else None,
         training=TrainingData(
             n_rows=len(segments),
             n_recordings=rows["content_hash"].n_unique(),

@@ -24,19 +24,19 @@ MARGIN = 1.25
 _MIN_DEVIATION = 0.001
 
 
-def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) -> DomainModel | None:
+def fit_mfcc_domain(data: Features, final: FoldTask, folds: Sequence[FoldTask]) -> DomainModel | None:
     """Fit the domain of MFCCs; None where nothing is held out that could tell how far new speech lies."""
-    if not parts:
+    if not folds:
         return None
     rows = np.arange(len(data.rows))
     statistics = np.concatenate([summary_features(data.mfcc[chunk], data.n_frames[chunk]) for chunk in chunks(rows)])
     of_corpus = np.unique(corpora(data.rows).to_numpy(), return_inverse=True)[1]
     distances, weights = [], []
-    for part in parts:
-        mean, scale = _moments(statistics, of_corpus, part.train)
-        off = (statistics[part.test] - mean) / scale
+    for fold in folds:
+        mean, scale = _moments(statistics, of_corpus, fold.train)
+        off = (statistics[fold.test] - mean) / scale
         distances.append(np.sqrt((off**2).mean(axis=1)))
-        weights.append(even_weights(of_corpus[part.test]))
+        weights.append(even_weights(of_corpus[fold.test]))
     limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
     mean, scale = _moments(statistics, of_corpus, final.train)
     return DomainModel(rounded(mean), rounded(scale), float(round(limit, 3)))

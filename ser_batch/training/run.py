@@ -119,10 +119,10 @@ def train(
     identity = _identity(data, options, start)
     model = _trained_before(options, identity)
     plan = make_plan(data, usable, labels, options)
-    for part in plan.parts if options.estimator == "network" else ():  # before any of them is trained
-        own = corpora_of(data, shares, part.train)
+    for fold in plan.folds if options.estimator == "network" else ():  # before any of them is trained
+        own = corpora_of(data, shares, fold.train)
         if own is not None:
-            own.check(labels, f"fold {part.fold}: ")
+            own.check(labels, f"fold {fold.name}: ")
     training = Training(
         data=data, labels=labels, options=options, start=start, identity=identity, plan=plan, started=started
     )
@@ -140,7 +140,7 @@ def train(
         models=pl.read_parquet(options.out / "summary.parquet") if metrics else None,
         metrics=metrics,
         n_train=len(np.unique(segments[plan.final.train])),
-        n_test=sum(len(np.unique(segments[part.test])) for part in plan.parts if part.seed == options.seed),
+        n_test=sum(len(np.unique(segments[fold.test])) for fold in plan.folds if fold.seed == options.seed),
         shared_speakers=plan.n_shared_speakers,
         warnings=tuple(_warnings(training, corpora)),
         seconds=time.monotonic() - started,
@@ -167,7 +167,7 @@ def _train(training: Training, say: Say) -> Model:
     checkpoints = Checkpoints(options.out, as_json(training.identity), say)
     settings = _settings(training, checkpoints, say)
     results = {
-        name: [_fit(training, part, name, settings) for part in plan.parts]
+        name: [_fit(training, fold, name, settings) for fold in plan.folds]
         for name in dict.fromkeys((options.model_name, *options.baseline_names))
     }
     holds_out = options.estimator == "network" and holds_out_corpora(options.split)
@@ -191,7 +191,7 @@ def _settings(training: Training, checkpoints: Checkpoints, say: Say) -> Setting
     """Return the settings of the model itself."""
     data, options, plan = training.data, training.options, training.plan
     is_mfcc = isinstance(data.spec, FeatureSpec)
-    has_others = bool(plan.parts) and options.normalize == "speaker"
+    has_others = bool(plan.folds) and options.normalize == "speaker"
     return Settings(
         epochs=options.epochs,
         start=training.start,
@@ -199,35 +199,35 @@ def _settings(training: Training, checkpoints: Checkpoints, say: Say) -> Setting
         speaker_stats=speaker_stats_of(data, options.cmvn_reference) if is_mfcc else None,
         recording_stats=speaker_stats_of(data, "recording") if has_others else None,
         checkpoints=checkpoints,
-        has_other_folds=len({part.fold for part in plan.parts}) > 1,
+        has_other_folds=len({fold.name for fold in plan.folds}) > 1,
         say=say,
     )
 
 
-def _fit(training: Training, part: FoldTask, name: str, settings: Settings) -> FoldResult:
+def _fit(training: Training, fold: FoldTask, name: str, settings: Settings) -> FoldResult:
     """Fit the model or a baseline on a fold."""
     data, options, plan = training.data, training.options, training.plan
     is_own = name == options.model_name
     kind = options.kind if is_own else name
-    if part.fold is None:
+    if fold.name is None:
         title = ["all rows"]
     else:
-        title = [f"fold {part.fold}"] if plan.is_cross_validation else []
+        title = [f"fold {fold.name}"] if plan.is_cross_validation else []
         title += [] if is_own else [kind]
-        title += [f"seed {part.seed}"] if options.seeds > 1 else []
+        title += [f"seed {fold.seed}"] if options.seeds > 1 else []
     if kind not in (options.kind, "robust"):
-        clean = np.intersect1d(part.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
-        part = dataclasses.replace(part, train=clean if len(clean) else part.train)
+        clean = np.intersect1d(fold.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
+        fold = dataclasses.replace(fold, train=clean if len(clean) else fold.train)
     if not is_own:  # a baseline is what the same rows give without
         settings = dataclasses.replace(
             settings, start=None, soft_labels=False, speaker_stats=None, recording_stats=None
         )
-    return fit_fold(data, training.labels, part, kind, settings, prefix="".join(f"{one}: " for one in title))
+    return fit_fold(data, training.labels, fold, kind, settings, prefix="".join(f"{one}: " for one in title))
 
 
 def _other_folds(results: Sequence[FoldResult], own: FoldResult) -> list[FoldResult]:
     """Return the results of the other folds of the same seed."""
-    return [one for one in results if one.part.seed == own.part.seed and one.part.fold != own.part.fold]
+    return [one for one in results if one.fold.seed == own.fold.seed and one.fold.name != own.fold.name]
 
 
 def _with_temperatures_across_corpora(
@@ -344,7 +344,7 @@ def _warnings(training: Training, several: Corpora | None) -> Iterator[str]:
             "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
         )
     heard = start.heard_before(data.rows) if start else ()
-    if start and heard and plan.parts:
+    if start and heard and plan.folds:
         yield (
             f"{start.name} learned from {' and '.join(heard)} too, and may have heard what is held out here; the "
             "figures are not figures for new speakers"

@@ -33,7 +33,7 @@ class FoldTask:
 
     Parameters
     ----------
-    fold
+    name
         Name of the fold; None for all rows.
     seed
         Seed of weights, shuffling, augmentation and development parts.
@@ -50,7 +50,7 @@ class FoldTask:
         Row numbers of held-out calm speech, where it is no label of the model: neutral speech of composed calls.
     """
 
-    fold: str | None
+    name: str | None
     seed: int
     train: Numbers
     test: Numbers
@@ -81,7 +81,7 @@ class FitTask:
 
     data: Features
     targets: Targets
-    part: FoldTask
+    fold: FoldTask
     settings: Settings
     prefix: str = ""  # of its lines of progress
 
@@ -104,8 +104,8 @@ class EpochLog:
 
     def add(self, epoch: int, values: Mapping[str, float]) -> None:
         """Keep the figures of an epoch and show them."""
-        part = self.task.part
-        self.rows.append({"fold": part.fold, "seed": part.seed, "member": self.member, "epoch": epoch, **values})
+        fold = self.task.fold
+        self.rows.append({"fold": fold.name, "seed": fold.seed, "member": self.member, "epoch": epoch, **values})
         done = (self.member - 1) * self.epochs + epoch
         left_s = (time.monotonic() - self.started) / done * (self.n_members * self.epochs - done)
         figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
@@ -152,7 +152,7 @@ class HeadPredictions:
 class FoldResult:
     """One trained model, and its predictions of the held-out rows."""
 
-    part: FoldTask
+    fold: FoldTask
     model: Any  # a Keras network, or a scikit-learn estimator
     scaler: Scaler | None  # of a network
     history: list[dict[str, Any]]  # one row per epoch and member
@@ -168,7 +168,7 @@ class FoldResult:
     def probabilities(self, labels: Sequence[str]) -> Floats:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
         found = tempered(self.raw, self.temperature)
-        return found if self.part.common is None else restricted(found, np.isin(labels, self.part.common))
+        return found if self.fold.common is None else restricted(found, np.isin(labels, self.fold.common))
 
     @property
     def per_recording(self) -> "FoldResult | None":
@@ -191,7 +191,7 @@ class Usable:
 class Plan:
     """The folds of a training."""
 
-    parts: tuple[FoldTask, ...]  # one per seed and fold
+    folds: tuple[FoldTask, ...]  # one per seed and fold
     final: FoldTask  # the training whose model is kept: of the first seed's hold-out, or of all rows
     is_cross_validation: bool  # whether it is trained on all rows, after the folds
     n_shared_speakers: int  # speakers on both sides of a split, the most of any
@@ -245,7 +245,7 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
     test, unknown = np.intersect1d(usable.test, known), np.setdiff1d(usable.test, known)
     by_speaker = options.split not in ("stratified", "none")
     nothing = np.empty(0, dtype=np.int64)
-    parts: list[FoldTask] = []
+    folds: list[FoldTask] = []
     left_out: set[int] = set()
     n_shared = 0
     for seed in range(options.seed, options.seed + options.seeds):
@@ -265,7 +265,7 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
                 raise InputError(f"fold {fold.name} has no rows to {side} with these variants and vocal channels")
             held_out = np.intersect1d(fold.test, usable.test)
             is_calm = np.isin(data.rows["emotion"].gather(held_out).to_numpy(), NEUTRAL)
-            parts.append(
+            folds.append(
                 FoldTask(
                     fold.name,
                     seed,
@@ -279,8 +279,8 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             )
     whole = FoldTask(None, options.seed, usable.train, nothing, by_speaker, has_dev_split=False)
     return Plan(
-        parts=tuple(parts),
-        final=whole if split.is_cross_validation else parts[0],
+        folds=tuple(folds),
+        final=whole if split.is_cross_validation else folds[0],
         is_cross_validation=split.is_cross_validation,
         n_shared_speakers=n_shared,
         n_left_out=len(left_out),

@@ -46,8 +46,8 @@ def temperature_across_corpora(data: Features, labels: Sequence[str], runs: Sequ
         [
             Predictions(
                 dataclasses.replace(run, temperature=1.0).probabilities(labels),
-                y[run.part.test],
-                np.full(len(run.part.test), 1 / max(1, len(run.part.test))),
+                y[run.fold.test],
+                np.full(len(run.fold.test), 1 / max(1, len(run.fold.test))),
             )
             for run in runs
         ]
