@@ -17,7 +17,7 @@ from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurization import featurize
 from ser_batch.model.folder import load_model
 from ser_batch.model.prediction import tempered
-from ser_batch.network import optimization
+from ser_batch.network import architectures, optimization
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables.features import Features, load_features
@@ -556,8 +556,10 @@ def networks(monkeypatch):
     def join(name, members):
         return SimpleNamespace(members=members, asked=[])
 
-    for name, replacement in {"build": build, "fit": fit, "predict": predict, "join": join}.items():
-        monkeypatch.setattr(optimization, name, replacement)
+    monkeypatch.setattr(architectures, "build", build)
+    monkeypatch.setattr(architectures, "join", join)
+    monkeypatch.setattr(optimization, "fit", fit)
+    monkeypatch.setattr(optimization, "predict", predict)
     plain = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, members=2)
     monkeypatch.setitem(RECIPES, "robust", plain)
     return made_so_far
