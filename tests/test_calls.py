@@ -88,13 +88,13 @@ def test_change_is_null_where_the_beginning_is_silent():
     assert row["p_sad_q4"] == pytest.approx(0.1)
 
 
-def test_where_no_scored_segment_has_speech_their_lengths_weigh_and_nothing_is_worth_listening():
+def test_without_speech_segments_weigh_by_length_and_the_priority_is_0():
     row = summed((0.0, 4.0, ANGRY, 0.0), (4.0, 6.0, CALM, 0.0))
     assert row["p_angry"] == pytest.approx((4 * 0.8) / 6)
     assert row["priority"] == 0.0
 
 
-def test_a_header_that_announces_too_little_puts_the_rest_into_the_last_quarter():
+def test_sound_beyond_the_length_in_the_header_is_in_the_last_quarter():
     row = summed((0.0, 4.0, CALM), (4.0, 12.0, ANGRY), duration_s=4.0)
     assert row["p_angry_q4"] == pytest.approx(8 * 0.8 / 9)
     assert row["p_angry"] == pytest.approx(8 * 0.8 / 12)

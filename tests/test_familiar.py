@@ -37,7 +37,7 @@ def fold(train_rows, test_rows):
     return FoldTask("fold", 0, np.asarray(train_rows), np.asarray(test_rows), by_speaker=False, has_dev_split=True)
 
 
-def test_distance_is_about_1_for_what_was_trained_on_and_grows_with_what_differs():
+def test_the_distance_is_about_1_for_training_data_and_grows_elsewhere():
     data = made([("a", 400, 0, 1), ("a", 100, 0, 1), ("music", 50, 0, 3), ("louder", 50, 2, 1)])
     known, held_out = np.arange(400), np.arange(400, 500)
     mfcc_domain = fit_mfcc_domain(data, fold(known, []), [fold(known, held_out)])
@@ -77,7 +77,7 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
 # --- scored -------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_that_is_unlike_anything_has_probabilities_but_no_label_and_no_priority():
+def test_an_out_of_domain_call_has_probabilities_but_no_label_or_priority():
     call = CallSums(("angry", "calm"), duration_s=8.0)
     for start_s, ood_score in ((0.0, 1.4), (4.0, 0.8)):
         call.add(

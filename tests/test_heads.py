@@ -237,7 +237,7 @@ def test_archives_and_channels_are_those_of_one_variant(tmp_path):
         assert sizes[7] == own.sum()
 
 
-def test_references_are_drawn_with_the_share_of_neutral_speech_that_heads_are_told():
+def test_references_are_drawn_with_the_neutral_share_given_to_heads():
     embedding = np.repeat(np.arange(10, dtype=np.float32) >= 5, 2).reshape(10, 2).astype(np.float32)  # 1 is neutral
     neutral, other = np.arange(5, 10), np.arange(5)
     drawn = DrawnReferences(

@@ -58,7 +58,7 @@ def plain():
 
 
 @pytest.mark.parametrize(("name", "members"), [("published", 1), ("robust", 2)])
-def test_each_member_starts_from_its_own_and_with_the_columns_of_the_labels_that_both_know(name, members, plain):
+def test_each_member_starts_from_its_own_with_the_columns_of_shared_labels(name, members, plain):
     weights = randomised(name, 3, members)
     known, labels = ("angry", "calm", "sad"), ("annoyed", "calm", "angry", "zealous")
     network = plain if name == "published" else architectures.build(name, 174, 40, len(labels))
@@ -93,7 +93,7 @@ def test_weights_of_a_network_that_is_built_otherwise_are_refused(change, told, 
 
 
 @pytest.mark.parametrize("name", [name for name, at in shipped_models().items() if not load_model(at).is_head_model])
-def test_with_the_same_labels_it_starts_by_saying_what_the_shipped_model_says(name):
+def test_with_the_same_labels_it_starts_with_the_shipped_model_s_predictions(name):
     start = load_start(TrainOptions(init=name))
     spec, labels = start.model.spec, start.model.labels
     network = architectures.build(start.recipe, spec.n_frames, spec.n_mfcc, len(labels))
@@ -138,7 +138,7 @@ def tuned(calls, small_model, tmp_path_factory):
     return out
 
 
-def test_own_labels_of_forty_stretches_by_ten_callers_are_learned_from_a_trained_network(tuned, small_model):
+def test_own_labels_of_forty_segments_are_learned_from_a_trained_network(tuned, small_model):
     values, before = values_of(tuned), values_of(small_model)
     assert values["labels"] == ["calm", "impatient", "pleased"]
     assert values["recipe"] == before["recipe"] == "published"
@@ -168,7 +168,7 @@ def test_it_is_recorded_what_it_started_from_and_the_licence_is_inherited(tuned,
     assert not {"init", "init_name"} & before.keys()
 
 
-def test_the_same_command_again_does_nothing_also_where_the_first_model_was_moved(calls, tuned, small_model, tmp_path):
+def test_repeating_the_command_does_nothing_even_if_the_first_model_moved(calls, tuned, small_model, tmp_path):
     moved = shutil.copytree(small_model, tmp_path / "moved")
     again = run(calls, tuned, init=str(moved), split="speaker", epochs=2)
     assert not again.is_new
@@ -194,9 +194,7 @@ def test_a_model_without_a_start_is_not_one_with_it(small_features, small_model,
         run(small_features, out, init=str(small_model), epochs=3)
 
 
-def test_without_a_rate_only_the_statistics_move_and_the_figures_say_that_all_was_heard(
-    small_features, small_model, tmp_path, monkeypatch
-):
+def test_at_rate_0_only_statistics_move_and_the_description_warns(small_features, small_model, tmp_path, monkeypatch):
     still = dataclasses.replace(RECIPES["published"], learning_rate=1e-12)
     monkeypatch.setitem(RECIPES, "published", still)
     summary = run(small_features, tmp_path / "model", init=str(small_model), split="speaker", epochs=1)

@@ -296,7 +296,7 @@ def test_a_recording_of_nobody_known_is_drawn_like_a_speaker():
     assert report_table(rows, LABELS).equals(report_table(three, LABELS))
 
 
-def test_rows_of_one_recording_are_drawn_together_and_one_alone_has_no_interval():
+def test_rows_of_a_recording_are_resampled_together_and_one_has_no_interval():
     truth, predicted = ["sad", "happy"] * 10, ["sad"] * 20
     together = evaluated(truth, predicted, recording=["one"] * 10 + ["two"] * 10)
     row = by_label(report_table(together, LABELS))["accuracy"]
@@ -800,7 +800,7 @@ def test_metrics_are_numbers_or_null_never_nan(drawn):
         assert not any(value is not None and math.isnan(value) for value in report[name])
 
 
-def test_texts_of_a_model_are_neither_tags_in_its_card_nor_lines_of_their_own():
+def test_texts_of_a_model_are_escaped_in_its_card():
     hostile = "<script>alert(1)</script>\n# Figures\x1b[31m"
     training = {**BUNDLE["training"], "datasets": [hostile], "sources": [hostile]}
     card = model_card(schema({**BUNDLE, "description": hostile, "license": hostile, "training": training}))

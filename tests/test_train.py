@@ -350,9 +350,7 @@ def test_no_variant_of_a_clip_crosses_a_fold(split, data):
             assert held(data, side, "variant") == {"clean", "g711", "noise10"}
 
 
-def test_each_condition_of_a_clip_is_predicted_in_one_fold_by_models_that_never_heard_the_clip(
-    small_variants, data, tmp_path
-):
+def test_all_conditions_of_a_clip_are_predicted_in_one_fold(small_variants, data, tmp_path):
     conditions = ["clean", "noise10"]
     run(small_variants, tmp_path / "model", estimator="logistic", split="text", conditions=",".join(conditions))
     rows = table(tmp_path / "model", "predictions")
@@ -578,7 +576,7 @@ def run_robust(data, fold, epochs=1):
 
 
 @pytest.mark.parametrize("by_speaker", [True, False])
-def test_a_member_never_trains_on_its_development_rows_nor_on_what_is_held_out(by_speaker, networks):
+def test_a_member_trains_on_neither_development_nor_held_out_rows(by_speaker, networks):
     data = made(clips=16)
     fold = part_of(data, ["s0", "s3"], by_speaker=by_speaker)
     result = run_robust(data, fold, epochs=3)
@@ -611,7 +609,7 @@ def test_an_epoch_has_each_segment_once_and_all_variants_come_by_and_by(networks
         assert set(drawn) == set(np.flatnonzero(data.rows["path"].is_in(paths).to_numpy()))
 
 
-def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was_held_out(networks):
+def test_the_temperature_of_development_rows_is_applied_to_held_out_rows(networks):
     data = made()
     result = run_robust(data, part_of(data, ["s0"]))
     # after training each member is asked for all variants of its development clips, before for one of each
@@ -626,7 +624,7 @@ def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was
     np.testing.assert_array_equal(result.probabilities(["calm", "sad"]), expected)
 
 
-def test_without_anything_to_spare_all_is_trained_on_and_the_temperature_is_one(networks):
+def test_without_development_rows_all_are_trained_on_and_temperature_is_1(networks):
     data = made()
     everything = np.arange(len(data.rows))
     result = run_robust(data, part_of(data, [], train=everything, test=everything[:0], has_dev_split=False))

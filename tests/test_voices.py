@@ -83,7 +83,7 @@ def test_nothing_heard_is_scaled_as_by_what_was_trained_on():
     )
 
 
-def test_much_heard_makes_a_voice_of_mean_0_and_deviation_1_whatever_its_gain_and_offset():
+def test_much_speech_has_mean_0_and_deviation_1_whatever_gain_and_offset():
     mfcc, n_frames = segments([20] * 4000)
     everybody = np.zeros(4000, dtype=np.int64)
 
@@ -180,7 +180,7 @@ def test_a_voice_is_a_speaker_or_a_channel_in_one_variant(by, voices):
         np.testing.assert_allclose(own.sums, np.tile(total, (len(voice), 1)))
 
 
-def test_nothing_is_normalized_by_nobody():
+def test_without_normalization_there_are_no_statistics():
     assert speaker_stats_of(made(ROWS), "none") is None
     assert n_nameless(made(ROWS)) == 2
 
@@ -232,7 +232,7 @@ def test_clips_of_the_training_audio_are_scored_as_in_training(small_corpus, by_
     )
 
 
-def test_figures_with_other_speech_of_the_speaker_stand_beside_those_without(by_speaker):
+def test_figures_stand_with_and_without_other_speech_of_the_speaker(by_speaker):
     out, summary = by_speaker
     table = pl.read_parquet(out / "summary.parquet")
     assert table["estimator"].unique(maintain_order=True).to_list() == [
