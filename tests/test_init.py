@@ -290,7 +290,7 @@ def start_with(values):
 )
 def test_what_a_model_and_those_before_it_learned_from_is_found_by_name(values, heard):
     rows = pl.DataFrame({"dataset": ["calls", "mine"], "corpus": [None, "ravdess"]})
-    assert start_with(values).heard_before(rows) == heard
+    assert start_with(values).seen_corpora(rows) == heard
 
 
 @pytest.mark.parametrize(

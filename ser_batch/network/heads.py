@@ -154,7 +154,7 @@ class ChannelMean:
 class HeadModel:
     """Heads, and how they are combined.
 
-    The heads of the channel count the more, the more of the channel has been heard. Beside them decide those of the
+    The heads of the channel count the more, the more segments the channel has. Beside them decide those of the
     archive, or, where its reference is not known, those that need none.
 
     Parameters

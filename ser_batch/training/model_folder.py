@@ -297,7 +297,7 @@ def _description(data: Features, options: TrainOptions, plan: Plan, start: Start
     how = f"{n_folds} folds ({options.split})" if plan.is_cross_validation else f"a {options.split} hold-out"
     how += f", mean of {options.seeds} seeds" if options.seeds > 1 else ""
     how += f", {options.test_vocal_channel} only" if options.test_vocal_channel != "both" else ""
-    before = start.heard_before(data.rows) if start else ()
+    before = start.seen_corpora(data.rows) if start else ()
     if plan.n_shared_speakers:
         heard = f"{plan.n_shared_speakers} of {n} speakers stand on both sides, so it is not a figure for new speakers"
     elif n_unknown:

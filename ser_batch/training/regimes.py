@@ -155,7 +155,7 @@ def _allowed(
         own = corpus_labels.get(name, labels if common is None else ())
         known = {*(labels if with_calm else own), *emotion.filter(is_own)}
         known &= set(labels if common is None else common)
-        # whoever speaks calmly is heard as neutral there
+        # calm speech counts as neutral there
         known |= set(NEUTRAL) if with_calm and known & set(NEUTRAL) else set()
         allowed[is_own] = np.isin(labels, list(known))
     return allowed

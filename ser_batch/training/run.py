@@ -343,7 +343,7 @@ def _warnings(training: Training, several: Corpora | None) -> Iterator[str]:
             "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
             "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
         )
-    heard = start.heard_before(data.rows) if start else ()
+    heard = start.seen_corpora(data.rows) if start else ()
     if start and heard and plan.folds:
         yield (
             f"{start.name} learned from {' and '.join(heard)} too, and may have heard what is held out here; the "
