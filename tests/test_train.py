@@ -652,7 +652,7 @@ def written(monkeypatch):
 
     def write_model(training, runs, final):
         calls.append(SimpleNamespace(runs=runs, final=final))
-        return SimpleNamespace(values={"metrics": {}}, model_id="0")
+        return SimpleNamespace(schema=SimpleNamespace(metrics=None), model_id="0")
 
     monkeypatch.setattr("ser_batch.training.run.write_model", write_model)
     return calls
