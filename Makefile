@@ -36,8 +36,15 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 	@echo "report:      $(CURDIR)/demo/model/report.html"
 	@echo "predictions: $(CURDIR)/demo/preds.parquet"
 
-test: lint  ## Lint, check types, run the tests on all cores; four minutes on two
-	$(PYTEST)
+test: $(INSTALLED)  ## Lint, check types, run the tests on all cores; four minutes on two
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@# beside the tests, which wait for processes now and then; told after them
+	@$(BIN)/mypy > $(VENV)/mypy.txt 2>&1 & mypy=$$!; \
+	$(PYTEST); tests=$$?; \
+	wait $$mypy; types=$$?; \
+	echo "$(BIN)/mypy"; cat $(VENV)/mypy.txt; \
+	[ $$tests -eq 0 ] && [ $$types -eq 0 ]
 
 test-all: test slow  ## The same and what takes minutes more
 

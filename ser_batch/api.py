@@ -17,7 +17,7 @@ from ser_batch.report.predictions import side_tables
 from ser_batch.runs.progress import no_progress
 from ser_batch.scoring.run import score as run_score
 from ser_batch.scoring.summary import ScoreSummary
-from ser_batch.storage.paths import place
+from ser_batch.storage.paths import to_path
 from ser_batch.training.run import DEFAULT_FEATURES, TrainSummary
 from ser_batch.training.run import train as run_train
 
@@ -156,7 +156,7 @@ def _featurize(audio: Path | str, options: _FeaturizeKeywords) -> Featurized:
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
     """
-    summary = run_featurize(place(audio), options, progress=None if options.progress else no_progress)
+    summary = run_featurize(to_path(audio), options, progress=None if options.progress else no_progress)
     _refuse_rejects(audio, options, summary)
     return Featurized(summary)
 
@@ -212,7 +212,7 @@ def _score(audio: Path | str, options: _ScoreKeywords) -> Scored:
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
     """
-    summary = run_score(place(audio), options, progress=None if options.progress else no_progress)
+    summary = run_score(to_path(audio), options, progress=None if options.progress else no_progress)
     _refuse_rejects(audio, options, summary)
     return Scored(summary)
 

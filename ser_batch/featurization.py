@@ -22,7 +22,7 @@ from ser_batch.corpus.walk import utf8
 from ser_batch.errors import SerBatchError, UsageError
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import Input, Run, runner
+from ser_batch.runs.run import Input, Run, connected
 from ser_batch.runs.store import Plan, Store
 from ser_batch.runs.summary import RunSummary
 from ser_batch.runs.worker import Work
@@ -92,7 +92,7 @@ def featurize(
         "variants": dataclasses.asdict(options.variant_set),
         "votes": list(found.vote_columns) or None,
     }
-    with runner(options, progress) as run_with, claimed(options.out):
+    with connected(options, progress) as runner, claimed(options.out):
         store = Store(options.out, identity, overwrite=options.overwrite)
         write_json(
             options.out / "spec.json",
@@ -123,7 +123,7 @@ def featurize(
                 f"{len(run.plan.relabel)} recordings lost the labels of an earlier --labels, which was not given now"
             )
         _relabel(store, run.plan, options.segmentation)
-        run_with.do(work, store, run.plan.todo, title="featurize")
+        runner.do(work, store, run.plan.todo, title="featurize")
         held = run.finish("featurized")
         if held.n_without_rows:
             warnings.append(

@@ -1,4 +1,4 @@
-"""Samples to MFCCs: the numeric kernel, equal to librosa's, without librosa's start-up.
+"""Numeric kernel from samples to MFCCs, equal to librosa's, without librosa's start-up.
 
 References
 ----------
@@ -22,24 +22,24 @@ Array = npt.NDArray[np.float32]
 # Frames that go through one matrix product. A product's last bits depend on its shape and on the row, so blocks begin
 # at fixed frames of the segment: their shapes, and so a frame's numbers, depend on nothing but the segment's samples,
 # however they were fed.
-FRAMES_A_BLOCK = 58
+BLOCK_FRAMES = 58
 # Mel filters that go into one product. A filter is zero but for a few neighbouring bins, so products of this many
 # bands leave out most of the zeros; fewer bands spend their time on calls, more of them on zeros.
-BANDS_A_PRODUCT = 16
+PRODUCT_BANDS = 16
 # A recording is narrow when its own Nyquist frequency is at most this share of a quarter of the spec's rate: what the
 # resampler and the window let through lies well below that quarter then, and every second sample tells all.
 NARROW = 0.75
-_DB_A_NEPER = np.float32(10 / np.log(10))  # of powers; NumPy's natural logarithm is four times as fast as its log10
+_DB_PER_NEPER = np.float32(10 / np.log(10))  # of powers; NumPy's natural logarithm is four times as fast as its log10
 
 
 def mel_frequencies(n: int, *, fmax_hz: float) -> npt.NDArray[np.float64]:
     """Return `n` frequencies evenly spaced on Slaney's mel scale [2]_ from 0 to `fmax_hz`, in Hz."""
     # Linear below 1000 Hz (15 mels), logarithmic above (27 steps to 6400 Hz).
-    hz_a_mel, corner_hz, log_step = 200.0 / 3, 1000.0, np.log(6.4) / 27
-    corner_mel = corner_hz / hz_a_mel
-    top = corner_mel + np.log(fmax_hz / corner_hz) / log_step if fmax_hz >= corner_hz else fmax_hz / hz_a_mel
+    hz_per_mel, corner_hz, log_step = 200.0 / 3, 1000.0, np.log(6.4) / 27
+    corner_mel = corner_hz / hz_per_mel
+    top = corner_mel + np.log(fmax_hz / corner_hz) / log_step if fmax_hz >= corner_hz else fmax_hz / hz_per_mel
     mels = np.linspace(0.0, top, n)
-    linear = mels * hz_a_mel
+    linear = mels * hz_per_mel
     return np.where(mels < corner_mel, linear, corner_hz * np.exp(log_step * (mels - corner_mel)))
 
 
@@ -64,11 +64,11 @@ def mel_filterbank(spec: FeatureSpec) -> Array:
 def _banded(filters: Array) -> list[tuple[slice, slice, Array]]:
     """Cut filters, shape (bins, bands), into products of neighbouring bands: (bins, bands, weights) each."""
     products = []
-    for first in range(0, filters.shape[1], BANDS_A_PRODUCT):
-        bands = slice(first, min(first + BANDS_A_PRODUCT, filters.shape[1]))
-        heard = np.flatnonzero(filters[:, bands].any(axis=1))
+    for first in range(0, filters.shape[1], PRODUCT_BANDS):
+        bands = slice(first, min(first + PRODUCT_BANDS, filters.shape[1]))
+        nonzero = np.flatnonzero(filters[:, bands].any(axis=1))
         # narrow filters of a long list of bands may fall between two bins
-        bins = slice(heard[0], heard[-1] + 1) if len(heard) else slice(0, 1)
+        bins = slice(nonzero[0], nonzero[-1] + 1) if len(nonzero) else slice(0, 1)
         products.append((bins, bands, np.ascontiguousarray(filters[bins, bands])))
     return products
 
@@ -88,9 +88,9 @@ class _Analysis:
         """Return the mel powers of frames `first` to `last`, shape (last - first, n_mels)."""
         spec, n = self._spec, last - first
         reached = slice(first * spec.hop_length, (last - 1) * spec.hop_length + spec.n_fft, self._step)
-        heard = np.ascontiguousarray(samples[reached])
-        strides = (spec.hop_length // self._step * heard.itemsize, heard.itemsize)
-        frames: Array = np.ndarray((n, len(self._window)), np.float32, heard, strides=strides)
+        stretch = np.ascontiguousarray(samples[reached])
+        strides = (spec.hop_length // self._step * stretch.itemsize, stretch.itemsize)
+        frames: Array = np.ndarray((n, len(self._window)), np.float32, stretch, strides=strides)
         spectrum = scipy.fft.rfft(frames * self._window, axis=1)
         power = np.abs(spectrum)
         power *= power
@@ -110,7 +110,7 @@ class MfccKernel:
     is_narrow
         Whether the recordings have nothing above a quarter of the spec's rate: telephone calls under a wideband
         spec. Half the samples then give the same numbers in half the time, but for frames that reach over the
-        segment's ends: the cut there is heard in all bands.
+        segment's ends: the cut there shows in all bands.
     """
 
     def __init__(self, spec: FeatureSpec, *, is_narrow: bool = False) -> None:
@@ -142,26 +142,13 @@ class MfccKernel:
         return segment.finish()
 
     def log_mel(self, samples: Array, n: int, *, inner: range) -> Array:
-        """Return `n` frames of mel powers in dB, not yet cut at `top_db`.
-
-        Parameters
-        ----------
-        samples
-            Shape (at least (n - 1) * hop_length + n_fft,), contiguous: frame i begins at i * hop_length.
-        n
-            Frames.
-        inner
-            Those that lie wholly within the segment.
-
-        Returns
-        -------
-        array of float32, shape (n, n_mels)
-        """
+        """Return `n` frames of mel powers in dB, shape (n, n_mels), not yet cut at `top_db`."""
+        # Frame i begins at sample i * hop_length; `inner` are those that lie wholly within the segment.
         if self._inner is self._whole:
             inner = range(0)  # nothing to tell apart: a block is one stretch
         out = np.empty((n, self.spec.n_mels), dtype=np.float32)
-        for first in range(0, n, FRAMES_A_BLOCK):
-            last = min(first + FRAMES_A_BLOCK, n)
+        for first in range(0, n, BLOCK_FRAMES):
+            last = min(first + BLOCK_FRAMES, n)
             start, stop = (min(max(edge, first), last) for edge in (inner.start, max(inner.start, inner.stop)))
             for analysis, begin, end in (
                 (self._whole, first, start),
@@ -171,7 +158,7 @@ class MfccKernel:
                 if begin < end:
                     out[begin:end] = analysis.mel(samples, begin, end)
         np.log(np.maximum(out, np.float32(self.spec.amin), out=out), out=out)
-        out *= _DB_A_NEPER
+        out *= _DB_PER_NEPER
         return out
 
     def cepstrum(self, log_mel: Array) -> Array:
@@ -198,7 +185,7 @@ class SegmentMfcc:
         """Take the next samples, shape (n,)."""
         self._n_samples += len(samples)
         self._pending = np.concatenate((self._pending, samples))
-        self._advance(FRAMES_A_BLOCK, len(self._pending))
+        self._advance(BLOCK_FRAMES, len(self._pending))
 
     def finish(self) -> Array:
         """End the segment.
@@ -236,7 +223,7 @@ class SegmentMfcc:
 
 
 def kernel(spec: FeatureSpec, source_rate: int | None = None) -> MfccKernel:
-    """Return the kernel of a spec; its tables are made once a process.
+    """Return the kernel of a spec; its tables are made once per process.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
-"""One picture of one recording: waveform, MFCCs, silence, probabilities over time."""
+"""Picture of one recording: waveform, MFCCs, silence, probabilities over time."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from importlib.resources import files
@@ -39,7 +40,7 @@ Columns = dict[str, list[Any]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Look:
-    """What a picture of one channel of a recording shows; tables by column, times in seconds."""
+    """The data of a picture of one channel of a recording; tables by column, times in seconds."""
 
     path: str  # the recording's name
     # the table's number, -1 for the mean of all channels; how many the recording has
@@ -90,7 +91,6 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
 
 
 def _look(recording: Recording, file: RecordingFile, loaded: Model, whole: Segmentation) -> Look:
-    # these decode, and what starts a run of score loads none of it
     from ser_batch.audio.reader import AudioReader
     from ser_batch.segments.boundaries import activity_of, channels_of
     from ser_batch.vad.activity import FRAME_S, runs
@@ -104,7 +104,9 @@ def _look(recording: Recording, file: RecordingFile, loaded: Model, whole: Segme
         (number,) = numbers
         duration_s = activity.duration_s
         waveform = _waveform(reader, number, duration_s)
-        mfcc = _mfcc(reader, recording, _shown_spec(loaded), whole, duration_s)
+        mfcc = _mfcc(
+            reader, recording, PRESETS["telephone"] if loaded.takes_embeddings else loaded.spec, whole, duration_s
+        )
     starts, ends = (edges * FRAME_S for edges in runs(~activity.frames[number]))
     is_shown = ends - starts >= max(SHORTEST_SILENCE_S, 2 * duration_s / WAVEFORM_COLUMNS)
     cut = msgspec.structs.replace(whole, hop_s=SHORT_HOP_S) if duration_s <= SHORT_S else whole
@@ -166,17 +168,6 @@ def _waveform(reader: "AudioReader", channel: int, duration_s: float) -> Columns
     }
 
 
-def _column(times_s: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the stretch that each time lies in."""
-    n = len(edges) - 1
-    return np.asarray(np.minimum((times_s * (n / edges[-1])).astype(np.int64), n - 1), dtype=np.int64)
-
-
-def _shown_spec(model: Model) -> FeatureSpec:
-    """Return how MFCCs are computed for the picture: as the model gets them, or for all rates if it gets embeddings."""
-    return PRESETS["telephone"] if model.takes_embeddings else model.spec
-
-
 def _mfcc(
     reader: "AudioReader", recording: Recording, spec: FeatureSpec, segmentation: Segmentation, duration_s: float
 ) -> Columns:
@@ -192,7 +183,8 @@ def _mfcc(
     for segment in segments(reader, recording, front_end(spec), side_by_side):
         assert segment.features is not None  # no segment has too little speech
         frames = segment.features.astype(np.float64)
-        column = _column(segment.start_s + np.arange(len(frames), dtype=np.float64) * frame_s, edges)
+        times_s = segment.start_s + np.arange(len(frames), dtype=np.float64) * frame_s
+        column = np.minimum((times_s * (len(counts) / edges[-1])).astype(np.int64), len(counts) - 1)
         np.add.at(sums, column, frames)
         np.add.at(counts, column, 1)
         total, squares, n_frames = total + frames.sum(axis=0), squares + (frames**2).sum(axis=0), n_frames + len(frames)
@@ -211,7 +203,7 @@ def _mfcc(
 def _predictions(
     recording: Recording, file: RecordingFile, model: Model, segmentation: Segmentation, duration_s: float
 ) -> Columns:
-    """Return what `score` says of each window where it knows no archive; of many, the mean over neighbours."""
+    """Return the probabilities of `score` without an archive for each window; of many, the mean over neighbours."""
     rules = ScoringRules(min_speech=0.3, prior=model.schema.prior)
     work = ScoreWork(Path(), model.folder, model.labels, model.model_id, segmentation, rules=rules)
     rows = [row for table, row in work.rows(recording, file) if table == MAIN]
@@ -226,10 +218,10 @@ def _predictions(
     starts_s, ends_s = np.concatenate(([0.0], between_s)), np.concatenate((between_s, [duration_s]))
     is_scored = ~np.isnan(probabilities).any(axis=1)
     out: Columns = {name: [] for name in ("start_s", "end_s", "label", "probability", "is_highest")}
-    for place in np.flatnonzero(is_scored):
-        highest = int(np.argmax(probabilities[place]))
+    for i in np.flatnonzero(is_scored):
+        highest = int(np.argmax(probabilities[i]))
         for number, label in enumerate(model.labels):
-            values = (starts_s[place], ends_s[place], label, float(probabilities[place, number]), number == highest)
+            values = (starts_s[i], ends_s[i], label, float(probabilities[i, number]), number == highest)
             for column, value in zip(out.values(), values, strict=True):
                 column.append(value)
     return out
@@ -410,20 +402,20 @@ def _data(columns: Columns) -> Any:
 
 def _only(predictions: Columns, label: str) -> Columns:
     """Return the rows of one label, with the foot of their bars."""
-    places = [place for place, name in enumerate(predictions["label"]) if name == label]
-    own = {name: [values[place] for place in places] for name, values in predictions.items() if name != "label"}
-    return own | {"zero": [0.0] * len(places)}
+    is_own = [name == label for name in predictions["label"]]
+    own = {name: [*itertools.compress(values, is_own)] for name, values in predictions.items() if name != "label"}
+    return own | {"zero": [0.0] * sum(is_own)}
 
 
 def _axis(title: str, count: int = 3, *, values: Sequence[float] | None = None, is_name: bool = False) -> Any:
     import altair as alt
 
-    upright: dict[str, Any] = (
-        {"titleAngle": 0, "titleAlign": "right", "titleBaseline": "middle", "titleX": -30} if is_name else {}
-    )
-    more: dict[str, Any] = {} if values is None else {"values": list(values)}
-    wide: dict[str, Any] = {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH}
-    return alt.Axis(title=title, tickCount=count, labelOverlap=False, grid=False, **wide, **more, **upright)
+    more: dict[str, Any] = {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH}
+    if values is not None:
+        more["values"] = list(values)
+    if is_name:
+        more |= {"titleAngle": 0, "titleAlign": "right", "titleBaseline": "middle", "titleX": -30}
+    return alt.Axis(title=title, tickCount=count, labelOverlap=False, grid=False, **more)
 
 
 def _clock(duration_s: float) -> str:

@@ -29,14 +29,12 @@ from numpy.typing import NDArray
 from ser_batch.errors import OutputError, UsageError
 from ser_batch.summary import Summary
 
-__all__ = ["SynthSummary", "synth"]
-
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Cues:
-    """How a voice sounds."""
+    """The acoustic cues of an emotion."""
 
     pitch_st: float  # mean pitch, semitones above the actor's own
     range_st: float  # deviation of the pitch from syllable to syllable, semitones
@@ -106,7 +104,7 @@ class Clip(NamedTuple):
     repetition: int
 
     def path(self) -> Path:
-        """Return where it stands in the corpus; modality 03 is audio only, vocal channel 01 is speech."""
+        """Return its path in the corpus; modality 03 is audio only, vocal channel 01 is speech."""
         codes = (3, 1, self.emotion, self.intensity, self.statement, self.repetition, self.actor)
         return Path(f"Actor_{self.actor:02d}", "-".join(f"{code:02d}" for code in codes) + ".wav")
 
@@ -187,7 +185,7 @@ def _clips(actors: int, repetitions: int) -> Iterator[Clip]:
 
 
 def _write(path: Path, samples: NDArray[np.int16], sampling_rate: int) -> None:
-    """Write one WAV file so that whoever looks sees all of it or nothing."""
+    """Write one WAV file, whole or not at all."""
     wav = io.BytesIO()  # not straight to the disk: a full one is then an OSError, not libsndfile's own error
     soundfile.write(wav, samples, sampling_rate, format="WAV", subtype="PCM_16")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -249,16 +247,16 @@ def _say(clip: Clip, sampling_rate: int, seed: int) -> NDArray[np.int16]:
 def _pulses(pitch_hz: Floats, cues: Cues, sampling_rate: int, random: np.random.Generator) -> Floats:
     """Return glottal pulses, shape (n,), one a period of `pitch_hz`, shape (n,)."""
     cycles = np.cumsum(pitch_hz) / sampling_rate
-    places = np.interp(np.arange(1, int(cycles[-1])), cycles, np.arange(len(cycles)))
-    periods = sampling_rate / pitch_hz[places.astype(int)]
-    places += cues.jitter * periods * random.standard_normal(len(places))
-    heights = 1 + cues.shimmer * random.standard_normal(len(places))
+    samples = np.interp(np.arange(1, int(cycles[-1])), cycles, np.arange(len(cycles)))
+    periods = sampling_rate / pitch_hz[samples.astype(int)]
+    samples += cues.jitter * periods * random.standard_normal(len(samples))
+    heights = 1 + cues.shimmer * random.standard_normal(len(samples))
     heights[::2] *= 1 - cues.creak
     # Shared between two neighbours: whole samples alone would add jitter of their own.
-    whole = np.clip(places.astype(int), 0, len(cycles) - 2)
+    whole = np.clip(samples.astype(int), 0, len(cycles) - 2)
     pulses = np.zeros(len(cycles))
-    np.add.at(pulses, whole, heights * (1 - (places - whole)))
-    np.add.at(pulses, whole + 1, heights * (places - whole))
+    np.add.at(pulses, whole, heights * (1 - (samples - whole)))
+    np.add.at(pulses, whole + 1, heights * (samples - whole))
     return pulses
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from helpers import open_files, reader_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_recordings import reader_of
 
 from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.audio.resampling import Resampler, channel_samples
@@ -203,10 +203,6 @@ def flac_without_its_last_frames(file: Path) -> None:
     written(format="FLAC")(file)
     content = file.read_bytes()
     file.write_bytes(content[: content.rindex(b"\xff\xf8")])  # each frame begins so
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def text(file: Path) -> object:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_recordings import reader_of
+from helpers import open_files, reader_of
 
 from ser_batch.audio.sound import Sound
 from ser_batch.config.options import FeaturizeOptions
@@ -115,10 +115,6 @@ def lag(decoded: np.ndarray, source: np.ndarray) -> int:
 
 def level_db(samples: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.mean(np.square(samples, dtype=np.float64), axis=0))
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize(("suffix", "container", "codec", "rate", "n_channels", "is_delay_known"), FORMATS, ids=IDS)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_recordings import reader_of
+from helpers import reader_of
 
 from ser_batch.audio.sound import Sound
 from ser_batch.config.option_values import RawFormat, ReaderSettings

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import soundfile
 from calls_corpus import ENCODINGS, RATE, SPEECH
-from made_recordings import reader_of, speech_of
+from helpers import reader_of, speech_of
 from sklearn.metrics import recall_score
 
 from ser_batch.config.options import ScoreOptions

@@ -80,8 +80,15 @@ def undisturbed(small_variants, smaller, tmp_path_factory):
     return out
 
 
+# in a first member, in a second one, in another fold; and again and again
+BREAKS = [
+    pytest.param([1], marks=pytest.mark.slow), [5], pytest.param([7], marks=pytest.mark.slow), [3, 4, 5],
+    pytest.param([1, 1, 1], marks=pytest.mark.slow),
+]  # fmt: skip
+
+
 @pytest.mark.usefixtures("small_networks")
-@pytest.mark.parametrize("break_after", [[1], [5], [7], [3, 4, 5], [1, 1, 1]], ids=str)
+@pytest.mark.parametrize("break_after", BREAKS, ids=str)
 def test_members_and_folds_go_on_where_they_were(break_after, undisturbed, small_variants, tmp_path):
     out = tmp_path / "model"
     counts = run(small_variants, TrainOptions(out=out, **MEMBERS_AND_FOLDS), break_after)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from dask_cluster import DaskCluster, dask_cluster, wait_until
-from made_recordings import recordings_of
+from helpers import recordings_of
 
 from ser_batch import __version__
 from ser_batch.audio.recording_file import RecordingFile
@@ -29,7 +29,7 @@ from ser_batch.runs.ledger import Shard
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.progress import no_progress
 from ser_batch.runs.recovery import Backend, Death
-from ser_batch.runs.run import Runner, runner
+from ser_batch.runs.run import Runner, connected
 from ser_batch.runs.store import Store, StoreSummary
 from ser_batch.runs.worker import ShardTask, Work, do_shard
 from ser_batch.scoring.run import score
@@ -88,7 +88,7 @@ def do(out: Path, recordings: Sequence[Recording], run: Runner, *, shard_size: i
 
 
 def on_dask(address: str, **options) -> AbstractContextManager[Runner]:
-    return runner(RunOptions(backend="dask", scheduler=address, **options))
+    return connected(RunOptions(backend="dask", scheduler=address, **options))
 
 
 def counts(out: Path) -> dict[str, int]:
@@ -199,11 +199,19 @@ def test_what_ends_processes_or_even_workers_is_rejected_and_no_other(dask, tmp_
     assert "exit status 3" in b.message
     assert "2 workers" in d.message
     assert len(resume_from(tmp_path, "b")) == 2
-    for pid in resume_from(tmp_path, "g"):  # the worker whose process was ended lives on
-        os.kill(pid, 0)
     with on_dask(dask.address, timeout=3) as run:
         again = do(tmp_path / "out", recordings_of(tmp_path, contents), run)
     assert again.rejects == summary.rejects
+
+
+def test_a_recording_that_ends_its_process_costs_no_worker(dask, tmp_path):
+    with dask.client() as client:
+        before = client.run(os.getpid)
+    with on_dask(dask.address) as run:
+        summary = do(tmp_path / "out", recordings_of(tmp_path, {"a": "1", "b": "5 exits", "c": "2", "d": "3"}), run)
+    assert [reject.path for reject in summary.rejects] == ["b"]
+    with dask.client() as client:
+        assert set(before.values()) <= set(client.run(os.getpid).values())
 
 
 def test_a_scheduler_that_is_lost_ends_the_run_and_the_same_command_goes_on(tmp_path):
@@ -227,7 +235,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_the_same_command_goes_on(tmp_
     store = Store(tmp_path / "out", {"root": "here"}, overwrite=False)
     plan = store.plan(recordings, work, RunOptions())
     assert [recording.path for recording in plan.todo] == ["b", "c"]
-    with runner(RunOptions(jobs=1)) as one:
+    with connected(RunOptions(jobs=1)) as one:
         one.do(work, store, plan.todo, title="do")
     assert counts(tmp_path / "out") == {"a": 3, "b": 2, "c": 4}
 
@@ -275,7 +283,7 @@ def test_a_scheduler_without_workers_is_not_waited_for_for_ever(tmp_path, monkey
 def test_the_extra_to_install_is_named(backend, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     options = RunOptions(backend=backend, scheduler="tcp://127.0.0.1:9")
-    with pytest.raises(UsageError, match=rf"pip install 'ser-batch\[{backend}\]'"), runner(options):
+    with pytest.raises(UsageError, match=rf"pip install 'ser-batch\[{backend}\]'"), connected(options):
         pass
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from helpers import touch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,14 +19,6 @@ from ser_batch.corpus.walk import AUDIO_SUFFIXES, walk
 from ser_batch.errors import InputError, UsageError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"")
-    return root
 
 
 def paths(manifest) -> list[str]:
@@ -41,7 +34,7 @@ def opened(recording) -> bytes:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_recordings_of_any_depth_come_in_the_order_of_their_bytes_whatever_was_made_first(tmp_path, order):
+def test_recordings_of_any_depth_come_in_the_order_of_their_bytes(tmp_path, order):
     expected = ["B.wav", "a.wav", "é.wav", "A/z.wav", "a/b/c/d/deep.wav", "a/b c/x.wav", "z/0.wav"]
     touch(tmp_path, *expected[::order])
     assert paths(walk(tmp_path)) == expected
@@ -89,7 +82,7 @@ def test_a_folder_outside_that_two_links_lead_to_is_included_once(tmp_path):
     assert all(Path(os.fsdecode(recording.file)).is_file() for recording in manifest.recordings)
 
 
-def test_links_that_lead_nowhere_become_rejects_only_if_they_look_like_recordings(tmp_path):
+def test_broken_links_become_rejects_if_they_look_like_recordings(tmp_path):
     touch(tmp_path, "a.wav")
     (tmp_path / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
     (tmp_path / "self.wav").symlink_to(tmp_path / "self.wav")
@@ -102,7 +95,7 @@ def test_links_that_lead_nowhere_become_rejects_only_if_they_look_like_recording
     assert manifest.skipped_files == {".txt": 1}
 
 
-def test_what_is_named_like_a_recording_but_is_no_file_is_passed_over(tmp_path):
+def test_what_is_named_like_a_recording_but_is_no_file_is_skipped(tmp_path):
     touch(tmp_path, "a.wav", "folder.wav/b.wav")
     os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever
     manifest = walk(tmp_path)
@@ -152,7 +145,7 @@ def test_names_stand_in_the_table_as_they_are(tmp_path):
     assert sorted(paths(walk(tmp_path))) == sorted(names)
 
 
-def test_an_undecodable_byte_is_written_as_an_escape_and_the_file_is_still_found(tmp_path):
+def test_an_undecodable_byte_is_escaped_and_the_file_still_found(tmp_path):
     file = tmp_path / os.fsdecode(b"caf\xe9/a\xff.wav")
     file.parent.mkdir()
     file.write_bytes(b"RIFF")
@@ -233,29 +226,13 @@ def test_all_actors_and_emotions_round_trip():
 @pytest.mark.parametrize(
     "name",
     [
-        "03-01-00-01-01-01-01.wav",
-        "03-01-09-01-01-01-01.wav",
-        "03-01-01-01-01-01-00.wav",
-        "03-01-01-01-01-01-25.wav",
-        "04-01-01-01-01-01-01.wav",
-        "00-01-01-01-01-01-01.wav",
-        "03-03-01-01-01-01-01.wav",
-        "03-01-01-03-01-01-01.wav",
-        "03-01-01-01-03-01-01.wav",
-        "03-01-01-01-01-03-01.wav",
-        "03-01-01-01-01-00-01.wav",
-        "x03-01-01-01-01-01-01.wav",
-        "03-01-01-01-01-01-01 (1).wav",
-        "03-01-01-01-01-01-01.16k.wav",
-        "03-01-01-01-01-01-01.wav\n",
-        "03-01-01-01-01-01.wav",
-        "03-01-01-01-01-01-01-01.wav",
-        "3-1-1-1-1-1-1.wav",
-        "03_01_01_01_01_01_01.wav",
-        "03-01-01-01-01-01-01",
-        "03-01-01-01-01-01-\u0660\u0661.wav",
-        "03-01-01-01-01-01-0¹.wav",
-        "",
+        *("03-01-00-01-01-01-01.wav", "03-01-09-01-01-01-01.wav", "03-01-01-01-01-01-00.wav"),
+        *("03-01-01-01-01-01-25.wav", "04-01-01-01-01-01-01.wav", "00-01-01-01-01-01-01.wav"),
+        *("03-03-01-01-01-01-01.wav", "03-01-01-03-01-01-01.wav", "03-01-01-01-03-01-01.wav"),
+        *("03-01-01-01-01-03-01.wav", "03-01-01-01-01-00-01.wav", "x03-01-01-01-01-01-01.wav"),
+        *("03-01-01-01-01-01-01 (1).wav", "03-01-01-01-01-01-01.16k.wav", "03-01-01-01-01-01-01.wav\n"),
+        *("03-01-01-01-01-01.wav", "03-01-01-01-01-01-01-01.wav", "3-1-1-1-1-1-1.wav", "03_01_01_01_01_01_01.wav"),
+        *("03-01-01-01-01-01-01", "03-01-01-01-01-01-\u0660\u0661.wav", "03-01-01-01-01-01-0¹.wav", ""),
     ],
 )
 def test_what_is_not_quite_a_ravdess_name_says_nothing(name):
@@ -369,7 +346,7 @@ def test_parquet_gives_the_same_as_csv(tmp_path, recordings, join):
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "{0} {x}.csv"])
-def test_what_the_file_names_in_vain_and_what_it_lacks_is_told(join, name):
+def test_what_the_file_names_in_vain_and_what_it_lacks_is_a_warning(join, name):
     joined = join("path,emotion,note\na.wav,angry,x\ngone.wav,sad,\n/b/c.wav,sad,\n", name=name)
     unused, vain, lacking = joined.warnings
     assert "note" in unused
@@ -382,7 +359,7 @@ def test_what_the_file_names_in_vain_and_what_it_lacks_is_told(join, name):
 
 
 @pytest.mark.parametrize(
-    ("header", "row", "told"),
+    ("header", "row", "expected"),
     [
         ("path,emotion", "b/c.wav,Angry", "emotion 'Angry'"),
         ("path,emotion", "b/c.wav,accuracy", "emotion 'accuracy'"),
@@ -408,12 +385,12 @@ def test_what_the_file_names_in_vain_and_what_it_lacks_is_told(join, name):
         ("path,emotion,start_s,end_s", "b/c.wav,sad,0:01,0:02", "start_s '0:01'"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_named_by_file_and_row(join, header, row, told):
+def test_a_row_that_cannot_be_used_is_named_by_file_and_row(join, header, row, expected):
     good = "a.wav,angry" + "," * (header.count(",") - 1)
     with pytest.raises(InputError) as caught:
         join(f"{header}\n\n{good}\n{row}\n")  # the blank line counts, as it does in an editor
     assert "labels.csv, row 4: " in str(caught.value)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_two_rows_of_one_recording_are_fine_for_two_channels(join):
@@ -422,7 +399,7 @@ def test_two_rows_of_one_recording_are_fine_for_two_channels(join):
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_a_missing_number_of_parquet_that_is_not_null_is_named_by_file_and_row(tmp_path, recordings, timed):
+def test_a_nan_of_parquet_is_named_by_file_and_row(tmp_path, recordings, timed):
     frame = pl.DataFrame({"path": ["b/c.wav", "a.wav"], "emotion": "sad", "channel": [0.0, float("nan")]})
     frame.write_parquet(tmp_path / "labels.parquet")
     with pytest.raises(InputError, match=r"labels\.parquet, row 2: channel 'nan'"):
@@ -430,7 +407,7 @@ def test_a_missing_number_of_parquet_that_is_not_null_is_named_by_file_and_row(t
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("file,emotion\na.wav,sad\n", "no column path; it has file, emotion"),
         ("path;emotion\na.wav;sad\n", "no column path"),
@@ -440,10 +417,10 @@ def test_a_missing_number_of_parquet_that_is_not_null_is_named_by_file_and_row(t
         ('path,emotion\n"a.wav,sad\n' + "b/c.wav,sad\n" * 20_000, "quote"),
     ],
 )
-def test_a_file_that_is_no_labels_file_is_refused_by_name(join, text, told):
+def test_a_file_that_is_no_labels_file_is_refused_by_name(join, text, expected):
     with pytest.raises(InputError, match=r"labels\.csv") as caught:
         join(text)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])

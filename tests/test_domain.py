@@ -1,4 +1,4 @@
-"""What is speech and what is not: the sounds that are made, what is learned from them, and what a model keeps of it."""
+"""The out-of-domain model: made-up sounds, learning from them, the model folder."""
 
 import json
 import shutil
@@ -104,8 +104,8 @@ def test_what_does_not_fit_is_cut_off():
 # --- what is learned ----------------------------------------------------------------------------------------------
 
 
-def drawn(n, place, seed):
-    return np.random.default_rng(seed).normal(place, 1, (n, SIZE)).astype(np.float32)
+def drawn(n, mean, seed):
+    return np.random.default_rng(seed).normal(mean, 1, (n, SIZE)).astype(np.float32)
 
 
 def features(groups, spec=SPEC):
@@ -197,7 +197,7 @@ def spoken(folder, n, embed):
     return np.stack(found)
 
 
-def test_music_of_kinds_never_heard_is_refused_and_speech_of_another_corpus_is_not(shared, embed, made):
+def test_unknown_music_is_refused_and_speech_of_another_corpus_is_not(shared, embed, made):
     noises = np.concatenate([values for kind, values in made.items() if kind not in MUSIC])
     domain = between(spoken(shared / "emodb", 40, embed), noises)
     assert (domain.ood_score(spoken(shared / "ravdess", 20, embed)) <= 1).all()

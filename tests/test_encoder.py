@@ -95,7 +95,7 @@ def test_a_segment_is_the_same_bit_for_bit_however_it_is_fed(encoder, ends):
     assert whole.values.shape == (encoder.spec.embedding_size,) == (2304,)
 
 
-def test_a_segment_is_the_same_bit_for_bit_in_another_process_and_after_other_segments(encoder):
+def test_a_segment_is_the_same_in_another_process_after_others(encoder):
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -113,7 +113,7 @@ print(values.tobytes().hex())
     assert done.stdout.strip() == embed(encoder, oracle.recording("window")).values.tobytes().hex()
 
 
-def test_values_are_mean_and_deviation_over_the_tokens_of_speech_of_each_output(encoder):
+def test_values_are_mean_and_deviation_over_the_tokens_of_speech(encoder):
     leveled, is_speech = level_speech(pooling.padded(oracle.recording("longer"), encoder.spec), encoder.spec)
     tokens = encoder.tokens(leveled)[is_speech].astype(np.float64)
     wanted = np.concatenate([np.concatenate((tokens[:, i].mean(axis=0), tokens[:, i].std(axis=0))) for i in range(3)])
@@ -269,8 +269,8 @@ def change(folder, **fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"width": None}, "missing required field `width`"),
-        ({"width": "384"}, "Expected `int`, got `str` .field width"),
+        ({"width": None}, "no width; it is not complete"),
+        ({"width": "384"}, 'width is "384"; expected a whole number, got text'),
         ({"n_mels": 0}, "n_mels"),
         ({"speech_range_db": -1}, "speech_range_db"),
         ({"outputs": []}, "outputs"),

@@ -10,7 +10,8 @@ import soundfile
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.options import ScoreOptions, TrainOptions
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.model.folder import DEFAULT_MODEL, Model, load_model
+from ser_batch.model.folder import DEFAULT_MODEL, load_model
+from ser_batch.model.schema import ModelSchema
 from ser_batch.scoring.call_summary import CallSums
 from ser_batch.scoring.run import score
 from ser_batch.tables.features import Features
@@ -124,12 +125,12 @@ def test_music_is_abstained_from_and_speech_is_not(scored):
     calls = pl.read_parquet(out.with_suffix(".calls.parquet"))
     assert dict(calls.select("path", "status").rows()) == {"music.wav": "out_of_domain", "speech.wav": "ok"}
     assert calls.filter(path="music.wav").select("predicted", "priority").row(0) == (None, None)
-    assert any("1 recordings have a channel unlike anything" in warning for warning in summary.warnings)
+    assert any("1 recordings have a channel too unlike the training data" in warning for warning in summary.warnings)
 
 
 def test_music_on_hold_is_no_part_of_a_voice(small_corpus, small_robust, tmp_path, monkeypatch):
     """Speech behind music is scored as speech alone, by a model that is normalized by voice."""
-    monkeypatch.setattr(Model, "normalize", "recording")
+    monkeypatch.setattr(ModelSchema, "normalize", "recording")
     voice = np.concatenate([soundfile.read(path)[0] for path in sorted(small_corpus.rglob("*.wav"))[:8]])[::2]
     voice = voice[: 16160 * (len(voice) // 16160)]  # whole hops
     found = {}

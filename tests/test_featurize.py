@@ -17,9 +17,9 @@ import pytest
 import soundfile
 import soxr
 import threadpoolctl
+from helpers import reader_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_recordings import reader_of
 
 from ser_batch.audio import sound
 from ser_batch.audio.perturb import changed

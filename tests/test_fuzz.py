@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from helpers import reader_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from made_recordings import reader_of
 from model_json import MINIMAL, schema
 
 from ser_batch.cli.console import Output

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+from helpers import quiet, values_of
 
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.options import TrainOptions
@@ -36,10 +37,6 @@ LABELS = ("angry", "happy", "neutral")
 SMALL = dataclasses.replace(
     HEAD, epochs=6, batch=16, learning_rate=0.02, hidden=8, members=1, input_dropout=0.0, hidden_dropout=0.0
 )
-
-
-def quiet(line):
-    """Progress that nobody reads."""
 
 
 def made_features(
@@ -95,10 +92,6 @@ def no_encoder(monkeypatch):
 
 def run(folders, out, **options):
     return train(folders, TrainOptions(out=out, **options), say=quiet)
-
-
-def values_of(out):
-    return json.loads((out / "model.json").read_text())
 
 
 def drawn_layers(generator, hidden=4):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from click.testing import CliRunner
-from made_recordings import reader_of
+from helpers import reader_of
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
+from helpers import values_of
 from model_json import MINIMAL, SAVED, schema
 
 from ser_batch.cli.commands import cli
@@ -30,10 +31,6 @@ LICENCE = "CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)"
 
 def run(features, out, **options):
     return train([features], TrainOptions(out=out, **options), say=lambda line: None)
-
-
-def values_of(model):
-    return json.loads((model / "model.json").read_text())
 
 
 def network_of(model):
@@ -221,7 +218,7 @@ def test_at_rate_0_only_statistics_move_and_the_description_warns(small_features
         "a figure for new speakers."
     )
     (warning,) = summary.warnings
-    assert warning.startswith("model learned from audio and ravdess too, and may have heard what is held out")
+    assert warning.startswith("model was trained on audio and ravdess, which may include rows held out here")
 
 
 # --- how it is trained --------------------------------------------------------------------------------------------
@@ -376,5 +373,5 @@ def test_a_job_names_what_to_start_from_and_recipes_are_still_checked(tmp_path):
     ((_, options),) = read_job(job).steps
     assert (options.init, options.recipe) == ("research", None)
     assert read_job(job, ("train.recipe=published",)).steps[0][1].recipe == "published"
-    with pytest.raises(JobError, match="recipe is 'best'; expected 'robust' or 'published'"):
+    with pytest.raises(JobError, match="--recipe 'best'; expected one of robust, published, head"):
         read_job(job, ("train.recipe=best",))

@@ -71,6 +71,7 @@ def test_ravdess_published(folder, root):
     assert pl.read_parquet("features/*.parquet")["dataset"].unique().to_list() == ["ravdess"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_networks")
 def test_ravdess_robust(folder, root):
     for recording in Path("audio").rglob("*.wav"):
@@ -112,7 +113,7 @@ def as_other_corpora():
 
 
 @pytest.mark.usefixtures("small_networks")
-@pytest.mark.parametrize(("name", "recipe"), [("open", "head"), ("fast", "robust")])
+@pytest.mark.parametrize(("name", "recipe"), [pytest.param("open", "head", marks=pytest.mark.slow), ("fast", "robust")])
 def test_models_that_may_be_used_are_tried_on_corpora_they_never_heard(name, recipe, folder, root):
     as_other_corpora()
     run(root / f"jobs/{name}-model.toml", *SHORT)

@@ -16,11 +16,12 @@ from ser_batch.errors import InputError, UsageError
 
 
 @pytest.fixture(scope="module")
-def three(small_corpus, tmp_path_factory):
+def three(small_corpus, smaller, tmp_path_factory):
     """What the three functions gave, one after the other."""
     folder = tmp_path_factory.mktemp("library")
     features = featurize(str(small_corpus), out=folder / "features", jobs=1, progress=False)
-    model = train(features.path, out=str(folder / "model"), recipe="published", epochs=1, progress=False)
+    with smaller():
+        model = train(features.path, out=str(folder / "model"), recipe="published", epochs=1, progress=False)
     audio = folder / "calls"
     audio.mkdir()
     first = next(small_corpus.rglob("*.wav"))
@@ -72,6 +73,7 @@ def test_strict_raises_and_keeps_what_could_be_done(three):
     assert len(scored.predictions.collect()) == scored.summary.n_segments
 
 
+@pytest.mark.usefixtures("small_networks")
 def test_progress_is_shown_where_it_is_wanted(small_features, tmp_path, capsys):
     options = {"recipe": "published", "epochs": 1}
     train(small_features, out=tmp_path / "quiet", progress=False, **options)

@@ -1,7 +1,6 @@
 """The numeric kernel against librosa, which defines it: signals, lengths, chunks, and whole files of every kind."""
 
 import functools
-import os
 import random
 from pathlib import Path
 
@@ -11,13 +10,13 @@ import numpy as np
 import pytest
 import scipy.fft
 import soundfile
+from helpers import reader_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_recordings import reader_of
 
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.corpus.manifest import Metadata, Recording
+from ser_batch.corpus.walk import walk
 from ser_batch.mfcc import kernel, mel_filterbank
 from ser_batch.segments.front_ends import front_end
 from ser_batch.segments.segmenter import segments
@@ -113,7 +112,7 @@ def test_each_level_is_librosas_reference(level, top_db):
 
 @quick
 @given(gain_db=st.floats(-80, 20))
-def test_gain_changes_nothing_relative_to_the_peak_and_the_first_coefficient_alone_otherwise(gain_db):
+def test_gain_changes_nothing_relative_to_the_peak(gain_db):
     absolute = PRESETS["wideband"]
     peak = msgspec.structs.replace(absolute, level="peak")
     samples = sine(40_000) + noise(40_000)
@@ -128,7 +127,7 @@ def test_gain_changes_nothing_relative_to_the_peak_and_the_first_coefficient_alo
     np.testing.assert_allclose(difference[:, 1:], 0, atol=ALLOWED)
 
 
-def test_the_loudest_point_is_0_db_relative_to_the_peak_even_past_the_kept_frames():
+def test_the_loudest_point_is_0_db_even_past_the_kept_frames():
     spec = msgspec.structs.replace(PRESETS["wideband"], level="peak", n_mfcc=128)
     samples = loud_end(400 * spec.hop_length)
     kept = kernel(msgspec.structs.replace(spec, n_frames=174)).mfcc(samples)
@@ -161,6 +160,7 @@ def faint(n: int) -> np.ndarray:
     return np.float32(1e-4) * noise(n)
 
 
+@functools.cache
 def calls(rate: int) -> list[np.ndarray]:
     return [
         librosa.resample(signal(9 * rate), orig_sr=rate, target_sr=WIDE.sampling_rate)
@@ -188,47 +188,28 @@ def test_real_calls_have_librosas_mfccs_in_every_window(shared):
             assert np.abs(narrow.mfcc(window) - librosa_mfcc(window, WIDE)).max() <= ALLOWED / 5
 
 
-@quick
-@given(st.data())
-def test_chunks_of_any_size_give_the_same_bits_for_narrow_recordings(data):
-    samples = calls(CALL_RATE)[data.draw(st.integers(0, 8))][:120_000]
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=12)))
-    segment = kernel(WIDE, CALL_RATE).segment()
-    for chunk in np.split(samples, cuts):
-        segment.feed(chunk)
-    np.testing.assert_array_equal(segment.finish(), kernel(WIDE, CALL_RATE).mfcc(samples))
-
-
 @pytest.mark.parametrize(("spec", "rate"), [("wideband", 11_025), ("wideband", 48_000), ("telephone", 8000)])
 def test_recordings_that_are_not_narrow_are_taken_whole(spec, rate):
     assert kernel(PRESETS[spec], rate) is kernel(PRESETS[spec])
 
 
-@functools.cache
-def whole(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of many more frames than a segment keeps, the loudest after these, and their MFCCs in one go."""
-    samples = loud_end(250 * spec.hop_length + 77)
-    return samples, kernel(spec).mfcc(samples)
-
-
-@SPECS
+@pytest.mark.parametrize(("spec", "rate"), [*((spec, None) for spec in PRESETS.values()), (WIDE, CALL_RATE)])
 @quick
 @given(st.data())
-def test_chunks_of_any_size_give_the_same_bits(spec, data):
-    samples, expected = whole(spec)
+def test_chunks_of_any_size_give_the_same_bits(spec, rate, data):
+    # many more frames than a segment keeps, the loudest after these
+    samples = loud_end(250 * spec.hop_length + 77) if rate is None else calls(rate)[data.draw(st.integers(0, 8))]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=12)))
-
-    segment = kernel(spec).segment()
+    segment = kernel(spec, rate).segment()
     for chunk in np.split(samples, cuts):  # empty ones among them
         segment.feed(chunk)
-
-    np.testing.assert_array_equal(segment.finish(), expected)
+    np.testing.assert_array_equal(segment.finish(), kernel(spec, rate).mfcc(samples))
 
 
 @SPECS
 @quick
 @given(n=st.integers(1, 100_000))
-def test_a_segment_has_a_frame_each_hop_and_one_more_but_no_more_than_the_spec(spec, n):
+def test_a_segment_has_a_frame_each_hop_up_to_the_specs_number(spec, n):
     assert kernel(spec).mfcc(silence(n)).shape == (min(1 + n // spec.hop_length, spec.n_frames), spec.n_mfcc)
 
 
@@ -236,14 +217,7 @@ def test_a_segment_has_a_frame_each_hop_and_one_more_but_no_more_than_the_spec(s
 
 
 def clip_mfcc(file: Path, spec: FeatureSpec) -> np.ndarray:
-    status = file.stat()
-    recording = Recording(
-        path=file.name,
-        file=os.fsencode(file),
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        metadata=Metadata(),
-    )
+    (recording,) = walk(file).recordings
     with reader_of(file) as reader:
         (segment,) = segments(reader, recording, front_end(spec), Segmentation())
     return segment.features

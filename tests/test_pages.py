@@ -213,6 +213,7 @@ def visit(browser, pages):
 # --- without a browser --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_script_of_the_charts_is_what_vl_convert_bundles():
     import vl_convert
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from made_recordings import recordings_of
+from helpers import recordings_of
 
 from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions
@@ -26,7 +26,7 @@ from ser_batch.errors import RecordingError
 from ser_batch.featurization import featurize
 from ser_batch.runs.ledger import Shard
 from ser_batch.runs.part_writer import MAIN, ROWS_A_GROUP, Rows
-from ser_batch.runs.run import runner
+from ser_batch.runs.run import connected
 from ser_batch.runs.store import Store, StoreSummary
 from ser_batch.runs.worker import Work, do_shard
 from ser_batch.storage.atomic import TEMPORARY_MARK
@@ -72,7 +72,7 @@ def do(work: CountingWork, recordings: list[Recording], *, jobs: int = 1, shard_
     store = Store(work.folder, {"root": "here"}, overwrite=False)
     plan = store.plan(recordings, work, options)
     shards = store.shards(plan.todo, shard_size=shard_size, n_workers=1)
-    with runner(options) as run:
+    with connected(options) as run:
         run.do_shards(work, shards, title="count")
     return store.finish(())
 

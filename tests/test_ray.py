@@ -13,7 +13,7 @@ from test_cluster import counts, do, recordings_of, resume_from
 
 from ser_batch.config.options import FeaturizeOptions, RunOptions
 from ser_batch.featurization import featurize
-from ser_batch.runs.run import runner
+from ser_batch.runs.run import connected
 from ser_batch.tables.parquet import read_parts
 from ser_batch.tables.schemas import KEY
 
@@ -66,7 +66,7 @@ def test_a_killed_worker_costs_nothing_and_a_recording_that_ends_its_process_its
 
     killer = threading.Thread(target=kill_its_worker)
     killer.start()
-    with runner(RunOptions(backend="ray", scheduler=address)) as run:
+    with connected(RunOptions(backend="ray", scheduler=address)) as run:
         summary = do(tmp_path / "out", recordings_of(tmp_path, contents), run)
     killer.join()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from made_recordings import reader_of
+from helpers import reader_of
 
 from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.audio.sound import Held, Samples

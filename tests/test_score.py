@@ -104,7 +104,7 @@ def test_tables_have_their_schema_and_version(scored, small_model):
 
 def test_low_rates_are_scored_with_one_warning(scored):
     assert len(scored.warnings) == 1
-    assert "2 recordings are sampled below the 16000 Hz" in scored.warnings[0]
+    assert "2 recordings have a sampling rate below the 16000 Hz" in scored.warnings[0]
 
 
 def test_report_has_shares_by_role_and_no_metrics_without_truth(scored):
@@ -138,7 +138,10 @@ def test_roles_score_only_their_channels(calls, small_model, tmp_path):
     summary = run(calls, tmp_path / "preds.parquet", small_model, channel_roles="0=agent,1=customer", only="agent")
     rows = pl.read_parquet(tmp_path / "preds.parquet")
     assert rows["role"].unique().to_list() == ["agent"]
-    assert any("1 recordings have none of the channels or roles" in warning for warning in summary.warnings)
+    assert any(
+        "1 recordings are not scored, because they have none of the requested channels or roles" in warning
+        for warning in summary.warnings
+    )
 
 
 def test_a_second_run_scores_only_what_is_new(calls, small_model, tmp_path):
@@ -222,7 +225,7 @@ def test_an_altered_model_stops_the_run_and_rejects_nobody(calls, small_model, t
     [
         ({"window": 5.0}, UsageError, "choose --window 4.04"),
         ({"channels": "left"}, UsageError, "mix, split"),
-        ({"channel_roles": "agent"}, UsageError, "0=agent,1=customer"),
+        ({"channel_roles": "0=agent,boss"}, UsageError, "0=agent,1=customer"),
         ({"only": "customer"}, UsageError, "--channel-roles"),
         ({"segments": "labels"}, UsageError, "--labels"),
         ({"channels": "7"}, InputError, "nothing could be scored"),
@@ -300,8 +303,8 @@ def test_unsure_segments_abstain_and_their_labels_are_not_counted(small_model, s
     assert rows["abstained"].to_list() == [confidence < threshold for confidence in rows["confidence"]]
     assert 0 < rows["abstained"].sum() < len(rows)
     assert rows.drop("abstained").equals(pl.read_parquet(tmp_path / "sure.parquet").drop("abstained"))
-    assert sure.report["n_predicted"].sum() == len(rows)
-    assert unsure.report["n_predicted"].sum() == len(rows) - rows["abstained"].sum()
+    assert sure.labels["n_predicted"].sum() == len(rows)
+    assert unsure.labels["n_predicted"].sum() == len(rows) - rows["abstained"].sum()
     calls = pl.read_parquet(tmp_path / "unsure.calls.parquet")
     shares = calls.select(pl.sum_horizontal(pl.col("^share_.*$"), ignore_nulls=False)).to_series()
     abstained = rows.group_by("path").agg(pl.col("abstained").all()).sort("path")["abstained"]

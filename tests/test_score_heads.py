@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import soundfile
 from click.testing import CliRunner
-from model_json import SAVED, trained
+from model_json import SAVED, schema, trained
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
@@ -119,7 +119,7 @@ def test_the_reference_is_the_mean_over_the_recordings(archive, scored):
     assert own["encoder"] == load_model(scored.model.path).feature_spec.digest()
     assert own["segments"] == "windows"
     assert not (scored.out.with_suffix(".parts") / "_meta" / "reference").exists()
-    assert [reject.path for reject in scored.rejects] == ["broken.wav"]
+    assert [reject.path for reject in scored.rejected] == ["broken.wav"]
 
 
 def test_windows_are_scored_by_archive_channel_and_the_models_prior(archive, scored, small_heads):
@@ -448,7 +448,7 @@ def test_a_model_whose_prior_is_none_is_refused(small_heads, tmp_path, prior):
     model = shutil.copytree(small_heads, tmp_path / "model")
     values = json.loads((model / "model.json").read_text())
     (model / "model.json").write_text(json.dumps(values | {"prior": prior}))
-    with pytest.raises(ModelError, match=r"prior is .* expected shares of labels"):
+    with pytest.raises(ModelError, match=r"model\.json: prior\b.* expected"):
         load_model(model)
 
 
@@ -508,7 +508,7 @@ def test_the_summary_tells_reference_and_prior(few, archive, scored, small_heads
         return done.stdout
 
     text = told(few)
-    assert "none of the archive, which had fewer than 10 recordings with speech" in text
+    assert "each channel by itself, because fewer than 10 recordings have speech" in text
     assert "prior: angry 0.25, happy 0.25, neutral 0.50" in text
     file = scored.out.with_suffix(".reference.json")
     text = told(few, "--reference", str(file), "--prior", "balanced")
@@ -517,7 +517,7 @@ def test_the_summary_tells_reference_and_prior(few, archive, scored, small_heads
     values = json.loads(told(few, "--reference", "none", "--json"))
     assert values["reference"]["kind"] == "none"
     assert values["prior"] == pytest.approx({"angry": 0.25, "happy": 0.25, "neutral": 0.5})
-    assert "none of the archive, as --reference said" in told(few, "--reference", "none")
+    assert "each channel by itself (--reference none)" in told(few, "--reference", "none")
 
 
 def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tmp_path):
@@ -529,7 +529,7 @@ def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tm
     values["metrics"] = own | {"regimes": {"mostly_neutral": {"g711": figures | {"uar": 0.2}, "clean": figures}}}
     heads = load_model(small_heads)
     assert heads.regimes == {}
-    assert Model(model, values).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
+    assert Model(model, schema(values)).regimes == {"mostly_neutral": {"uar": 0.61, "accuracy": 0.82, "n_labels": 1}}
 
 
 def test_a_picture_has_bars_of_heads_too(few, small_heads, tmp_path):

@@ -1,7 +1,6 @@
 """One training from several corpora: masks, shares of an epoch, corpora held out, votes of listeners."""
 
 import dataclasses
-import json
 import re
 from collections import Counter
 
@@ -11,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from helpers import quiet, values_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,10 +39,6 @@ TINY = FeatureSpec(n_mels=8, n_mfcc=6, n_frames=24)
 LABELS = ["angry", "calm", "sad"]
 # what each emotion adds to all MFCCs, so that there is something to learn
 LEVEL = {"angry": 4.0, "calm": 0.0, "sad": -4.0, "keen": 8.0}
-
-
-def quiet(line):
-    """Progress that nobody reads."""
 
 
 def make_features(folder, *, corpus=None, dataset=None, emotions=("angry", "sad"), n_speakers=4, clips=2, **changes):
@@ -97,10 +93,6 @@ def table(out, name, **wanted):
     return pl.read_parquet(out / f"{name}.parquet").filter(**wanted)
 
 
-def values_of(out):
-    return json.loads((out / "model.json").read_text())
-
-
 # --- the tables together ------------------------------------------------------------------------------------------
 
 
@@ -118,7 +110,7 @@ def test_copies_are_warned_of_and_stand_on_one_side(tmp_path):
     folders = [make_features(tmp_path / "a", prefix="same"), make_features(tmp_path / "b", prefix="same")]
     summary = run(folders, tmp_path / "model", estimator="logistic")
     assert summary.warnings == (
-        "16 recordings stand in more than one features folder; no split has one of them on both sides",
+        "16 recordings are in more than one features folder; each is in one part of the split only",
     )
     rows = table(tmp_path / "model", "predictions")
     per_recording = rows.group_by("content_hash").agg(pl.col("dataset").sort())
@@ -337,7 +329,7 @@ def test_each_corpus_is_held_out_in_turn_on_the_labels_of_both_sides(options, tw
     assert sorted(rows["fold"].unique()) == ["corpus-narrow", "corpus-ravdess", "corpus-third"]
     assert (rows["fold"] == "corpus-" + pl.Series(rows["corpus"].fill_null(rows["dataset"]))).all()
     # keen is heard in the third corpus alone: its four rows are left out
-    assert summary.warnings == ("4 held-out rows have an emotion that no training row has and were left out",)
+    assert summary.warnings == ("4 held-out rows are ignored, because no training row has their emotion",)
     assert len(rows) == 36 + 16 + 8
     common = {"corpus-narrow": ["angry", "sad"], "corpus-ravdess": LABELS, "corpus-third": ["calm", "sad"]}
     for fold, labels in common.items():
@@ -386,7 +378,7 @@ def test_a_corpus_by_its_name_is_held_out_and_the_model_is_of_the_others(options
     assert set(rows["corpus"]) == {"ravdess"}
     values = values_of(out)
     assert values["labels"] == ["angry", "sad"]
-    assert summary.warnings == ("12 held-out rows have an emotion that no training row has and were left out",)
+    assert summary.warnings == ("12 held-out rows are ignored, because no training row has their emotion",)
     assert not values["cross_validated"]
     assert values["training"]["datasets"] == ["narrow", "third"]
     assert values["license"].startswith("ODbL")
@@ -420,9 +412,7 @@ def test_a_corpus_with_one_label_is_warned_of_and_never_drawn(two, tmp_path):
     order = segments_of(data).order(np.random.default_rng(0))
     assert Counter(data.rows["dataset"].gather(order)) == {"narrow": 29, "wide": 29}
     summary = run([*two, one], tmp_path / "model", split="none")
-    assert summary.warnings == (
-        "all rows of the corpus one have the same label, so they tell it from nothing and are not learned",
-    )
+    assert summary.warnings == ("corpus one is not learned, because all its rows have the same label",)
 
 
 def test_a_label_that_no_corpus_has_beside_another_is_refused(two, tmp_path):

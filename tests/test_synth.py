@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import soundfile
+from helpers import contents
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -31,10 +32,6 @@ def clips(corpus):
         (soundfile.read(path)[0], [int(code) for code in path.stem.split("-")])
         for path in sorted(corpus.out.rglob("*.wav"))
     ]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def spectra(samples: np.ndarray, size: int = 1024) -> np.ndarray:

@@ -74,12 +74,7 @@ def test_a_number_that_json_does_not_know_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "write",
-    [
-        lambda path: write_text(path, "a"),
-        lambda path: write_table(path, rows_table([], REJECTS)),
-        make_folder,
-    ],
+    "write", [lambda path: write_text(path, "a"), lambda path: write_table(path, rows_table([], REJECTS)), make_folder]
 )
 @pytest.mark.parametrize("name", ["a.parquet", "deeper/a.parquet"])
 def test_where_a_file_stands_in_place_of_the_folder_the_way_out_is_told(tmp_path, write, name):
@@ -125,21 +120,35 @@ def probabilities(pattern: str = "p_{}") -> list[str]:
     return [pattern.format(label) for label in LABELS]
 
 
-def test_features_have_the_columns_of_the_contract():
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (features_schema(FeatureSpec()), [*SEGMENT, *METADATA, "speech_ratio", "mfcc", "mfcc_mean", "mfcc_std"]),
+        (
+            predictions_schema(LABELS),
+            [
+                *names("path content_hash channel role segment start_s end_s speech_ratio rms_dbfs clipped_ratio"),
+                *names("predicted abstained confidence entropy margin"),
+                *probabilities(),
+                *["model_id", "emotion"],
+            ],
+        ),
+        (
+            model_predictions_schema(LABELS, FeatureSpec()),
+            [*SEGMENT, *METADATA, "speech_ratio", "fold", "seed", "predicted", *probabilities()],
+        ),
+        (REJECTS, ["path", "stage", "error", "message"]),
+    ],
+)
+def test_tables_have_the_columns_of_the_contract(schema, expected):
+    assert schema.names == expected
+
+
+def test_features_are_nested_fixed_size_lists():
     schema = features_schema(FeatureSpec())
-    assert schema.names == [*SEGMENT, *METADATA, "speech_ratio", "mfcc", "mfcc_mean", "mfcc_std"]
     row = pa.list_(pa.float32(), 40)
     assert schema.field("mfcc").type == pa.list_(row, 174)
     assert schema.field("mfcc_mean").type == schema.field("mfcc_std").type == row
-
-
-def test_predictions_have_the_columns_of_the_contract():
-    assert predictions_schema(LABELS).names == [
-        *names("path content_hash channel role segment start_s end_s speech_ratio rms_dbfs clipped_ratio"),
-        *names("predicted abstained confidence entropy margin"),
-        *probabilities(),
-        *["model_id", "emotion"],
-    ]
 
 
 def test_calls_have_the_columns_of_the_contract():
@@ -156,15 +165,6 @@ def test_calls_have_the_columns_of_the_contract():
     }
     assert not {"peak_s_happy", "longest_s_calm"} & set(schema.names)
     assert "peak_s_angry" not in calls_schema(("happy", "sad")).names
-
-
-def test_a_models_predictions_keep_all_metadata_and_have_the_columns_of_the_contract():
-    schema = model_predictions_schema(LABELS, FeatureSpec())
-    assert schema.names == [*SEGMENT, *METADATA, "speech_ratio", "fold", "seed", "predicted", *probabilities()]
-
-
-def test_rejects_have_the_columns_of_the_contract():
-    assert REJECTS.names == ["path", "stage", "error", "message"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_rows_with_missing_columns_are_null_there():
 # --- how they stand in the file -----------------------------------------------------------------------------------
 
 
-def test_features_are_split_into_bytes_without_dictionary_and_polars_reads_them_as_an_array(tmp_path):
+def test_features_are_byte_streams_that_polars_reads_as_an_array(tmp_path):
     spec = FeatureSpec()
     mfcc = np.random.default_rng(0).normal(size=(3, 174, 40)).astype(np.float32)
     rows = [
@@ -225,7 +225,7 @@ def test_features_are_split_into_bytes_without_dictionary_and_polars_reads_them_
     np.testing.assert_array_equal(pl.scan_parquet(tmp_path / "*.parquet").collect()["mfcc"].to_numpy(), mfcc)
 
 
-def test_a_polars_frame_is_written_in_the_order_of_the_schema_with_plain_strings(tmp_path):
+def test_a_polars_frame_is_written_by_the_schema_with_plain_strings(tmp_path):
     frame = pl.DataFrame({"message": ["d"], "error": ["c"], "stage": ["b"], "path": ["a"]})
     write_frame(frame, tmp_path / "a.parquet", REJECTS)
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [
@@ -326,12 +326,8 @@ def test_rows_without_an_emotion_are_left_out_and_counted(tmp_path):
     assert features.rows["path"].to_list() == ["b.wav"]
     assert features.mfcc.tolist() == [[[7.0, 7.0]] * 3]
     assert features.n_unlabelled == 2
-
-
-def test_features_without_any_emotion_are_refused_with_the_way_out(tmp_path):
-    folder = features_folder(tmp_path / "f", [[row("a.wav", None)]])
     with pytest.raises(InputError, match=r"no row has an emotion.*--labels FILE"):
-        load_features([folder])
+        load_features([features_folder(tmp_path / "none", [[row("a.wav", None)]])])
 
 
 def test_several_folders_are_one_table(tmp_path):
@@ -359,7 +355,7 @@ def test_features_of_another_spec_are_refused_by_the_fields_that_differ(tmp_path
     assert "hop_length" not in str(caught.value)
 
 
-def test_a_folder_that_featurize_did_not_make_is_refused_with_the_command_that_does(tmp_path):
+def test_a_folder_that_featurize_did_not_make_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no spec\.json.*ser-batch featurize"):
         load_features([tmp_path])
     folder = features_folder(tmp_path / "f", [])

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import soundfile
+from helpers import speech_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_recordings import speech_of
 
 from ser_batch.errors import RecordingError
 from ser_batch.synth import synth

@@ -1,12 +1,12 @@
 """Normalization by recording and speaker: what is heard of a voice, in training and in score."""
 
 import dataclasses
-import json
 
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from helpers import quiet, values_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,10 +29,6 @@ from ser_batch.training.run import train
 N_MFCC = 3
 N_MELS = 4
 SCALER = Scaler(mean=(1.0, -2.0, 0.5), scale=(2.0, 1.0, 4.0))
-
-
-def quiet(line):
-    """Progress that nobody reads."""
 
 
 def segments(counts, seed=0, frames=20):
@@ -188,10 +184,6 @@ def test_without_normalization_there_are_no_statistics():
 # --- trained ------------------------------------------------------------------------------------------------------
 
 
-def values_of(model):
-    return json.loads((model / "model.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def by_recording(small_features, smaller, tmp_path_factory):
     out = tmp_path_factory.mktemp("by_recording") / "model"
@@ -281,10 +273,7 @@ def test_speakers_that_are_not_known_are_counted(small_corpus, tmp_path):
     options = TrainOptions(out=tmp_path / "m", recipe="published", epochs=1, normalize="speaker")
     summary = train([tmp_path / "f"], options, say=quiet)
     n = pl.read_parquet(tmp_path / "f" / "*.parquet")["path"].n_unique()
-    assert (
-        f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
-        in summary.warnings
-    )
+    assert f"{n} recordings have rows without speaker; these are normalized by recording" in summary.warnings
 
 
 def labels_file(corpus, folder):

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from made_recordings import recordings_of
+from helpers import recordings_of
 
 from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
@@ -30,7 +30,7 @@ from ser_batch.errors import OutputError, SerBatchError, UsageError
 from ser_batch.featurization import featurize
 from ser_batch.runs import ledger, worker
 from ser_batch.runs.part_writer import MAIN, Rows
-from ser_batch.runs.run import runner
+from ser_batch.runs.run import connected
 from ser_batch.runs.store import Plan, Store, StoreSummary
 from ser_batch.runs.worker import Work
 from ser_batch.scoring.run import score
@@ -123,7 +123,7 @@ class Run:
 
     def __call__(self, recordings: list[Recording], *, shard_size: int = 4, jobs: int = 2, **options) -> StoreSummary:
         options = RunOptions(jobs=jobs, **options)
-        with claimed(self.out), runner(options) as run:
+        with claimed(self.out), connected(options) as run:
             store = Store(self.out, {"root": "here"}, overwrite=False)
             self.plan = store.plan(recordings, self.work, options)
             shards = store.shards(self.plan.todo, shard_size=shard_size, n_workers=1)
@@ -266,7 +266,7 @@ def test_with_more_time_what_was_given_up_is_tried_again(timeout, run, tmp_path,
     plan = store.plan(recordings, run.work, RunOptions(timeout=timeout))
 
     assert [recording.path for recording in plan.todo] == ["b"]
-    with runner(RunOptions(jobs=1)) as one:
+    with connected(RunOptions(jobs=1)) as one:
         one.do(run.work, store, plan.todo, title="do")
     assert store.finish(()).rejects == ()
     assert run.counts == {"a": 10, "b": 6}
@@ -278,7 +278,7 @@ def test_a_time_limit_needs_a_worker_to_end(options):
         options(timeout=5, jobs=1)
     for jobs, isolate in ((1, True), (2, False), (None, False)):
         assert options(timeout=5, jobs=jobs, isolate=isolate).timeout == 5
-    with pytest.raises(UsageError, match=r"--timeout 0; expected more than 0 seconds"):
+    with pytest.raises(UsageError, match=r"--timeout 0; expected a number above 0"):
         options(timeout=0)
 
 

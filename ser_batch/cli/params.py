@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from ser_batch.cli.app import complete_models
 from ser_batch.cli.console import Output
 from ser_batch.config.fields import Field, Options, fields_of
-from ser_batch.storage.paths import place
+from ser_batch.storage.paths import to_path
 
 # what a command does with its arguments; gives its JSON object
 Run = Callable[..., Any]  # returns a summary
@@ -22,7 +22,7 @@ class _Place(click.Path):
     """A path, or the address of an object store, such as s3://bucket/calls."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return place(str(super().convert(value, param, ctx)))
+        return to_path(str(super().convert(value, param, ctx)))
 
 
 PLACE = _Place()

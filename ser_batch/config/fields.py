@@ -13,7 +13,7 @@ import msgspec.inspect
 import msgspec.structs
 
 from ser_batch.errors import UsageError, did_you_mean, shortened
-from ser_batch.storage.paths import is_remote, place
+from ser_batch.storage.paths import is_remote, to_path
 
 # in this order help and docs/cli.md list them
 GROUPS = (
@@ -174,8 +174,9 @@ class Field:
         if not self.extra["is_remote"] and "://" in str(value):
             raise UsageError(f"{self.flag} {value}; expected a path on this machine")
         if is_text and self.extra["is_input"] and not Path(value).is_file():
-            raise UsageError(f"{self.flag} {value}: no such file")
-        return place(value)
+            found = "is a folder; expected a file" if Path(value).is_dir() else "no such file"
+            raise UsageError(f"{self.flag} {value}: {found}")
+        return to_path(value)
 
     def _refusal(self, value: Any, is_text: bool) -> UsageError:
         said = str(value) if is_text and value else shown(value)

@@ -9,7 +9,7 @@ from typing import Any
 from ser_batch.config.fields import Options, fields_of, shown
 from ser_batch.config.options import STAGE_INPUTS, STAGES
 from ser_batch.errors import JobError, UsageError, did_you_mean
-from ser_batch.storage.paths import place
+from ser_batch.storage.paths import to_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Options]:
             return tuple(Path(folder) for folder in folders), options
         if not isinstance(source, str):
             raise UsageError(f'expected {input_key} = "folder", where the recordings are')
-        return place(source) if stage in ("featurize", "score") else Path(source), options
+        return to_path(source) if stage in ("featurize", "score") else Path(source), options
     except UsageError as error:
         raise JobError(f"{where}: {error}") from error
 

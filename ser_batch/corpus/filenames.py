@@ -1,4 +1,4 @@
-"""How a corpus names its recordings, and who published it on which terms."""
+"""The types of a known corpus: its source and license, and the pattern of its file names."""
 
 import dataclasses
 import re
@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ser_batch.corpus.manifest import Metadata
-
-Sexes = Mapping[str, str | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ class Corpus(Source):
     pattern: re.Pattern[str]
     # column to code to what the tables say; None where the corpus says something that has no place in them
     meanings: Mapping[str, Mapping[str, Any]]
-    speakers: Sexes  # code to sex, None where it is not published
+    speakers: Mapping[str, str | None]  # code to sex, None where it is not published
     # wrong codes of speakers in the distribution, and what they stand for
     misprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     speaker_code: str = "{speaker}"  # the code of a speaker, made of the pattern's groups
@@ -54,7 +52,7 @@ class Corpus(Source):
     # of all recordings, where names do not tell
     modality: str = "audio"
     vocal_channel: str = "speech"
-    # matches the folder that such a name lies in, where other people name recordings so too. A recording elsewhere is
+    # matches the folder that such a name lies in, where other people name recordings so too. A recording in another is
     # recognized with ``--corpus NAME`` only
     folder: re.Pattern[str] | None = None
 
@@ -76,12 +74,12 @@ class Corpus(Source):
         known = all(code in self.meanings[column] for column, code in codes.items() if column in self.meanings)
         if not known or speaker not in self.speakers:
             return None
-        said: dict[str, Any] = {"modality": self.modality, "vocal_channel": self.vocal_channel}
+        columns: dict[str, Any] = {"modality": self.modality, "vocal_channel": self.vocal_channel}
         for column, code in codes.items():
-            words = self.sentence.format(code.replace("_", " "))
-            said[column] = self.meanings[column][code] if column in self.meanings else words
+            sentence = self.sentence.format(code.replace("_", " "))
+            columns[column] = self.meanings[column][code] if column in self.meanings else sentence
         return Metadata(
-            **said,
+            **columns,
             corpus=self.name,
             actor=int(speaker) if speaker.isdecimal() else None,
             sex=self.speakers[speaker],
@@ -93,8 +91,13 @@ def sexes(
     *, female: Iterable[object] = (), male: Iterable[object] = (), unknown: Iterable[object] = ()
 ) -> dict[str, str | None]:
     """Return the codes of speakers with their sex."""
-    known = {str(code): "female" for code in female} | {str(code): "male" for code in male}
-    return {**known, **{str(code): None for code in unknown}}
+    groups = (("female", female), ("male", male), (None, unknown))
+    return {str(code): sex for sex, group in groups for code in group}
+
+
+def codes(text: str) -> dict[str, str]:
+    """Return code to label of ``A angry, F fearful``; a code alone is a label."""
+    return {words[0]: words[-1] for words in map(str.split, text.split(", "))}
 
 
 REPETITIONS = {str(number): number for number in range(1, 10)}

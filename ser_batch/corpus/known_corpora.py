@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from ser_batch.corpus.filenames import REPETITIONS, Corpus, Source, sexes
+from ser_batch.corpus.filenames import REPETITIONS, Corpus, Source, codes, sexes
 from ser_batch.corpus.manifest import Metadata
 from ser_batch.corpus.publisher_tables import PUBLISHER_TABLES
 
@@ -25,16 +25,7 @@ RAVDESS = Corpus(
     meanings={
         "modality": {"01": "audio-video", "02": "video", "03": "audio"},
         "vocal_channel": {"01": "speech", "02": "song"},
-        "emotion": {
-            "01": "neutral",
-            "02": "calm",
-            "03": "happy",
-            "04": "sad",
-            "05": "angry",
-            "06": "fearful",
-            "07": "disgust",
-            "08": "surprised",
-        },
+        "emotion": codes("01 neutral, 02 calm, 03 happy, 04 sad, 05 angry, 06 fearful, 07 disgust, 08 surprised"),
         "intensity": {"01": "normal", "02": "strong"},
         "statement": {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"},
         "repetition": {"01": 1, "02": 2},
@@ -77,14 +68,7 @@ CREMA_D = Corpus(
             "TSI": "The surface is slick",
             "WSI": "We'll stop in a couple of minutes",
         },
-        "emotion": {
-            "ANG": "angry",
-            "DIS": "disgust",
-            "FEA": "fearful",
-            "HAP": "happy",
-            "NEU": "neutral",
-            "SAD": "sad",
-        },
+        "emotion": codes("ANG angry, DIS disgust, FEA fearful, HAP happy, NEU neutral, SAD sad"),
         "intensity": {"LO": "low", "MD": "medium", "HI": "high", "XX": None, "X": None},
     },
     speakers=sexes(female=_CREMA_D_WOMEN, male=set(range(1001, 1092)) - set(_CREMA_D_WOMEN)),
@@ -103,17 +87,7 @@ SAVEE = Corpus(
     pattern=re.compile(
         r"(?P<speaker>[A-Z]{2})[_/](?P<emotion>sa|su|[adfhn])(?:0[1-9]|1[0-5]|(?<=n)(?:1[6-9]|2\d|30))\.\w+", re.ASCII
     ),
-    meanings={
-        "emotion": {
-            "a": "angry",
-            "d": "disgust",
-            "f": "fearful",
-            "h": "happy",
-            "n": "neutral",
-            "sa": "sad",
-            "su": "surprised",
-        },
-    },
+    meanings={"emotion": codes("a angry, d disgust, f fearful, h happy, n neutral, sa sad, su surprised")},
     speakers=sexes(male=("DC", "JE", "JK", "KL")),
 )
 # Pichora-Fuller & Dupuis 2020, https://doi.org/10.5683/SP2/E8H2MF. Speaker (the older, the younger woman), word,
@@ -133,17 +107,10 @@ TESS = Corpus(
         re.ASCII | re.IGNORECASE,
     ),
     meanings={
-        "emotion": {
-            "angry": "angry",
-            "disgust": "disgust",
-            "fear": "fearful",
-            "happy": "happy",
-            "neutral": "neutral",
-            "ps": "surprised",
-            "pleasant_surprise": "surprised",
-            "pleasant_surprised": "surprised",
-            "sad": "sad",
-        },
+        "emotion": codes(
+            "angry, disgust, fear fearful, happy, neutral, sad, "
+            "ps surprised, pleasant_surprise surprised, pleasant_surprised surprised"
+        )
     },
     speakers=sexes(female=("oaf", "yaf")),
     misprints={"oa": "oaf"},
@@ -160,23 +127,9 @@ JL = Corpus(
     citation="James, Tian & Watson 2018, https://doi.org/10.21437/Interspeech.2018-1349",
     page="https://www.kaggle.com/datasets/tli725/jl-corpus",
     access="needs an account of Kaggle",
-    pattern=re.compile(
-        r"(?P<speaker>(?:fe)?male[12])_(?P<emotion>[a-z]+)_(?:[1-9]|1[0-5])[ab]_[12]\.\w+",
-        re.ASCII,
-    ),
+    pattern=re.compile(r"(?P<speaker>(?:fe)?male[12])_(?P<emotion>[a-z]+)_(?:[1-9]|1[0-5])[ab]_[12]\.\w+", re.ASCII),
     meanings={
-        "emotion": {
-            "angry": "angry",
-            "anxious": "anxious",
-            "apologetic": "apologetic",
-            "assertive": "assertive",
-            "concerned": "concerned",
-            "encouraging": "encouraging",
-            "excited": "excited",
-            "happy": "happy",
-            "neutral": "neutral",
-            "sad": "sad",
-        },
+        "emotion": codes("angry, anxious, apologetic, assertive, concerned, encouraging, excited, happy, neutral, sad")
     },
     speakers=sexes(female=("female1", "female2"), male=("male1", "male2")),
 )
@@ -191,20 +144,8 @@ ENTERFACE = Corpus(
     citation="Martin et al. 2006, https://enterface.net/enterface05/main.php?frame=emotion",
     page="https://enterface.net/enterface05/main.php?frame=emotion",
     access="films (.avi), turn them into .wav first",
-    pattern=re.compile(
-        r"s_?(?P<speaker>[1-9]|[1-3]\d|4[0-4])_(?P<emotion>an|di|fe|ha|sa|su)_[1-5]\.\w+",
-        re.ASCII,
-    ),
-    meanings={
-        "emotion": {
-            "an": "angry",
-            "di": "disgust",
-            "fe": "fearful",
-            "ha": "happy",
-            "sa": "sad",
-            "su": "surprised",
-        },
-    },
+    pattern=re.compile(r"s_?(?P<speaker>[1-9]|[1-3]\d|4[0-4])_(?P<emotion>an|di|fe|ha|sa|su)_[1-5]\.\w+", re.ASCII),
+    meanings={"emotion": codes("an angry, di disgust, fe fearful, ha happy, sa sad, su surprised")},
     speakers=sexes(unknown=range(1, 45)),
 )
 # Zhou et al. 2022; paper and license: https://github.com/HLTSingapore/Emotional-Speech-Data.
@@ -218,18 +159,9 @@ ESD = Corpus(
     page="https://github.com/HLTSingapore/Emotional-Speech-Data",
     access="sign its license there",
     pattern=re.compile(
-        r"(?P<emotion>Angry|Happy|Neutral|Sad|Surprise)/(?P<speaker>00(?:0[1-9]|1\d|20))_\d{6}\.\w+",
-        re.ASCII,
+        r"(?P<emotion>Angry|Happy|Neutral|Sad|Surprise)/(?P<speaker>00(?:0[1-9]|1\d|20))_\d{6}\.\w+", re.ASCII
     ),
-    meanings={
-        "emotion": {
-            "Angry": "angry",
-            "Happy": "happy",
-            "Neutral": "neutral",
-            "Sad": "sad",
-            "Surprise": "surprised",
-        },
-    },
+    meanings={"emotion": codes("Angry angry, Happy happy, Neutral neutral, Sad sad, Surprise surprised")},
     speakers=sexes(unknown=(f"{speaker:04d}" for speaker in range(1, 21))),
 )
 # Burkhardt et al. 2005, https://doi.org/10.21437/Interspeech.2005-446; texts, sexes and license as published by
@@ -258,15 +190,7 @@ EMODB = Corpus(
             "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen",
             "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen",
         },
-        "emotion": {
-            "W": "angry",
-            "L": None,  # boredom
-            "E": "disgust",
-            "A": "fearful",
-            "F": "happy",
-            "T": "sad",
-            "N": "neutral",
-        },
+        "emotion": codes("W angry, E disgust, A fearful, F happy, T sad, N neutral") | {"L": None},  # boredom
         "repetition": {letter: number for number, letter in enumerate("abcdef", start=1)},
     },
     speakers=sexes(female=("08", "09", "13", "14", "16"), male=("03", "10", "11", "12", "15")),
@@ -287,15 +211,9 @@ SUBESCO = Corpus(
         re.ASCII,
     ),
     meanings={
-        "emotion": {
-            "ANGRY": "angry",
-            "DISGUST": "disgust",
-            "FEAR": "fearful",
-            "HAPPY": "happy",
-            "NEUTRAL": "neutral",
-            "SAD": "sad",
-            "SURPRISE": "surprised",
-        },
+        "emotion": codes(
+            "ANGRY angry, DISGUST disgust, FEAR fearful, HAPPY happy, NEUTRAL neutral, SAD sad, SURPRISE surprised"
+        ),
         "repetition": REPETITIONS,
     },
     speakers=sexes(
@@ -319,14 +237,7 @@ MESD = Corpus(
         r"(?P<emotion>[A-Z][a-z]+)_(?P<speaker>[FMC])_[AB]_(?P<statement>[a-z]+(?:_[a-z]+)*)\.\w+", re.ASCII
     ),
     meanings={
-        "emotion": {
-            "Anger": "angry",
-            "Disgust": "disgust",
-            "Fear": "fearful",
-            "Happiness": "happy",
-            "Neutral": "neutral",
-            "Sadness": "sad",
-        },
+        "emotion": codes("Anger angry, Disgust disgust, Fear fearful, Happiness happy, Neutral neutral, Sadness sad")
     },
     speakers=sexes(female=("F",), male=("M",), unknown=("C",)),
 )
@@ -343,17 +254,7 @@ OREAU = Corpus(
     page="https://zenodo.org/records/4405783",
     access="the folder OréauFR_02",
     pattern=re.compile(r"(?P<speaker>\d\d)[az]\d\d(?P<emotion>[A-Z])a\.\w+", re.ASCII),
-    meanings={
-        "emotion": {
-            "C": "angry",
-            "D": "disgust",
-            "J": "happy",
-            "N": "neutral",
-            "P": "fearful",
-            "S": "surprised",
-            "T": "sad",
-        },
-    },
+    meanings={"emotion": codes("C angry, D disgust, J happy, N neutral, P fearful, S surprised, T sad")},
     speakers=sexes(
         female=("10", "11", "13", "21", "24", "37", "42"),
         male=(
@@ -378,15 +279,7 @@ CAFE = Corpus(
         re.ASCII,
     ),
     meanings={
-        "emotion": {
-            "C": "angry",
-            "D": "disgust",
-            "J": "happy",
-            "N": "neutral",
-            "P": "fearful",
-            "S": "surprised",
-            "T": "sad",
-        },
+        "emotion": codes("C angry, D disgust, J happy, N neutral, P fearful, S surprised, T sad"),
         "intensity": {"1": "low", "2": "high"},
         "statement": {
             "1": "Un cheval fou dans mon jardin",
@@ -412,16 +305,7 @@ NEMO = Corpus(
     page="https://github.com/amu-cai/nEMO",
     access="git clone; the folder samples",
     pattern=re.compile(r"(?P<speaker>[A-Z]{2}0)_(?P<emotion>[a-z]+)_(?P<statement>[1-8]?[1-9]|[1-9]0)\.\w+", re.ASCII),
-    meanings={
-        "emotion": {
-            "anger": "angry",
-            "fear": "fearful",
-            "happiness": "happy",
-            "neutral": "neutral",
-            "sadness": "sad",
-            "surprised": "surprised",
-        },
-    },
+    meanings={"emotion": codes("anger angry, fear fearful, happiness happy, neutral, sadness sad, surprised")},
     speakers=sexes(female=("EB0", "IC0", "KD0", "MK0"), male=("KS0", "MP0", "SM0", "TP0", "WR0")),
     sentence="sentence {}",
 )
@@ -438,15 +322,7 @@ EMOVO = Corpus(
         r"(?P<emotion>[a-z]{3})-(?P<speaker>[fm][123])-(?P<statement>[bdln]\d)\.\w+", re.ASCII | re.IGNORECASE
     ),
     meanings={
-        "emotion": {
-            "dis": "disgust",
-            "gio": "happy",
-            "neu": "neutral",
-            "pau": "fearful",
-            "rab": "angry",
-            "sor": "surprised",
-            "tri": "sad",
-        },
+        "emotion": codes("dis disgust, gio happy, neu neutral, pau fearful, rab angry, sor surprised, tri sad"),
         "statement": {
             "b1": "Gli operai si alzano presto",
             "b2": "I vigili sono muniti di pistola",
@@ -477,30 +353,15 @@ SHEMO = Corpus(
     page="https://github.com/mansourehk/ShEMO",
     access="two zip files",
     pattern=re.compile(r"(?P<speaker>[FM]\d\d)(?P<emotion>[A-Z])\d\d\.\w+", re.ASCII),
-    meanings={
-        "emotion": {
-            "A": "angry",
-            "F": "fearful",
-            "H": "happy",
-            "N": "neutral",
-            "S": "sad",
-            "W": "surprised",
-        },
-    },
+    meanings={"emotion": codes("A angry, F fearful, H happy, N neutral, S sad, W surprised")},
     speakers=sexes(
         female=(f"F{speaker:02d}" for speaker in range(1, 32)), male=(f"M{speaker:02d}" for speaker in range(1, 57))
     ),
     folder=re.compile("female|male"),
 )
-_RESD_EMOTIONS = {
-    "anger": "angry",
-    "disgust": "disgust",
-    "enthusiasm": "enthusiastic",
-    "fear": "fearful",
-    "happiness": "happy",
-    "neutral": "neutral",
-    "sadness": "sad",
-}
+_RESD_EMOTIONS = codes(
+    "anger angry, disgust, enthusiasm enthusiastic, fear fearful, happiness happy, neutral, sadness sad"
+)
 _RESD_EMOTION = "|".join(_RESD_EMOTIONS)
 # Amentes, Lubenets & Davidchuk 2022, https://huggingface.co/datasets/Aniemore/resd_annotated, which states the license.
 # Dialogue, the emotions of its two sides, the first letter of the one who speaks, number. Which actor that is is not
@@ -521,7 +382,7 @@ RESD = Corpus(
     speakers=sexes(unknown=(f"{dialogue:02d}{name[0]}" for dialogue in range(1, 51) for name in _RESD_EMOTIONS)),
     speaker_code="{speaker}{emotion}",
 )
-# those whose names tell
+# corpora whose file names hold the labels
 CORPORA: dict[str, Corpus] = {
     corpus.name: corpus
     for corpus in (
@@ -529,9 +390,9 @@ CORPORA: dict[str, Corpus] = {
         *(JL, SUBESCO, MESD, OREAU, RESD, ENTERFACE, CAFE, NEMO, EMOVO, SHEMO, ESD),
     )
 }
-# a corpus that goes by its folder first: another one may have such names, too
+# first the corpora that are recognized by the folder too: others may have such names
 _IN_ORDER = sorted(CORPORA.values(), key=lambda corpus: corpus.folder is None)
-# and those whose labels are in a table
+# and corpora whose labels are in a table
 SOURCES: dict[str, Source] = {**CORPORA, **{table.source.name: table.source for table in PUBLISHER_TABLES}}
 
 
@@ -539,7 +400,8 @@ def parse_name(name: str, *, folder: str = "", corpus: str = "auto") -> Metadata
     """Read what a file name says, by the corpus whose names look like that."""
     if corpus != "auto":
         return CORPORA[corpus].parse(name, folder, is_asked_for=True) if corpus in CORPORA else None
-    return next((said for one in _IN_ORDER if (said := one.parse(name, folder, is_asked_for=False)) is not None), None)
+    parsed = (one.parse(name, folder, is_asked_for=False) for one in _IN_ORDER)
+    return next((metadata for metadata in parsed if metadata is not None), None)
 
 
 def license_of(corpora: Iterable[str]) -> str:

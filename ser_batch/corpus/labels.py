@@ -1,4 +1,4 @@
-"""Open a labels file, CSV or Parquet; a table of a known publisher is turned into one."""
+"""Labels files, CSV or Parquet, and tables of known publishers, joined to recordings."""
 
 import csv
 import dataclasses
@@ -77,15 +77,15 @@ def _csv_rows(labels: Path, reader: "csv.DictReader[str]") -> Rows:
 
 
 LABEL_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
-# rows of a report are named by label; these three names are its summary rows
+# the summary rows of a report, whose other rows are named by label
 RESERVED_LABELS = frozenset({"accuracy", "macro_avg", "weighted_avg"})
-# those of the corpora that are known by name
+# the labels of the known corpora
 OUR_LABELS = sorted({label for corpus in CORPORA.values() for label in corpus.meanings["emotion"].values() if label})
 _EXPECTED_LABEL = f"a lower-case word such as angry (a-z, 0-9, _), and none of {', '.join(sorted(RESERVED_LABELS))}"
 _LABEL_COLUMNS = ("path", *LABEL_COLUMNS, "channel", "start_s", "end_s")
 # the table's channels are 16-bit integers; and no recording lasts decades
 _MAX_CHANNELS, _LONGEST_S = 2**15, 1e9
-# what a column of text may hold, and how to say so; other columns hold any text
+# the pattern and description of columns that do not hold any text
 _TEXTS = {
     "sex": (re.compile("male|female"), "male or female"),
     "intensity": (LABEL_PATTERN, "a lower-case word such as strong"),
@@ -98,8 +98,7 @@ class Labels:
     """A labels file joined to a manifest."""
 
     recordings: tuple[Recording, ...]  # the manifest's recordings with their rows
-    # sentences to tell: rows without a recording, recordings without a row, unknown columns, votes that say nothing
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # of rows without a recording, recordings without a row, unknown columns, empty votes
     voted: tuple[str, ...] = ()  # the labels that the file has votes of, sorted; empty where it has none
 
 
@@ -152,25 +151,18 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
             tied.append(path)
         elif not label.votes and any(_text(row.get(LABEL_PREFIX + name)) for name in voted):
             without_votes.append(path)
-    warnings: list[str] = []
+    warnings = [*_likely_slips(labels, rows)]
     used = {*_LABEL_COLUMNS, *(LABEL_PREFIX + label for label in voted)}
-    warnings += _likely_slips(labels, rows)
     unknown = [name for name in columns if name not in used]
     if unknown:
         known_columns = ", ".join((*_LABEL_COLUMNS, f"{LABEL_PREFIX}<label>"))
         warnings.append(f"{labels}: columns not used: {', '.join(unknown)} (known: {known_columns})")
     warnings += _some(labels, without_votes, "rows have votes that sum to 0, which say nothing")
     warnings += _some(labels, tied, "rows have no emotion and votes that are tied, so theirs is unknown")
-    warnings += _some(
-        labels,
-        [path for path in rows if path not in known],
-        "row paths name no recording (paths are relative to the root, with /)",
-    )
-    warnings += _some(
-        labels,
-        [path for path in (recording.path for recording in recordings) if path not in rows],
-        "recordings have no row",
-    )
+    unmatched = [path for path in rows if path not in known]
+    warnings += _some(labels, unmatched, "row paths name no recording (paths are relative to the root, with /)")
+    unlabeled = [recording.path for recording in recordings if recording.path not in rows]
+    warnings += _some(labels, unlabeled, "recordings have no row")
     joined = tuple(
         dataclasses.replace(recording, labels=tuple(rows.get(recording.path, ()))) for recording in recordings
     )
@@ -219,14 +211,14 @@ def _label_row(
     if None in row:
         raise InputError(f"{where}: more cells than the header has columns; quote a path that holds a comma")
     path = _text(row.get("path"))
-    said = {name: _text(row.get(name)) for name in LABEL_COLUMNS}
+    texts = {name: _text(row.get(name)) for name in LABEL_COLUMNS}
     if path is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
     path = str(row["path"]) if str(row["path"]) in known else path
-    if said["emotion"] is not None and not is_label(said["emotion"]):
-        raise InputError(f"{where}: emotion {said['emotion']!r}; expected {_EXPECTED_LABEL}")
+    if texts["emotion"] is not None and not is_label(texts["emotion"]):
+        raise InputError(f"{where}: emotion {texts['emotion']!r}; expected {_EXPECTED_LABEL}")
     for name, (pattern, expected) in _TEXTS.items():
-        text = said[name]
+        text = texts[name]
         if text is not None and pattern.fullmatch(text) is None:
             raise InputError(f"{where}: {name} {text!r}; expected {expected}")
     channel = _number(where, "channel", row.get("channel"))
@@ -240,14 +232,10 @@ def _label_row(
     if start_s is not None and end_s is not None and not 0 <= start_s < end_s:
         raise InputError(f"{where}: start_s {start_s:g}, end_s {end_s:g}; expected 0 <= start_s < end_s")
     votes = _votes(where, row, voted)
-    if votes and said["emotion"] is None:
-        said["emotion"] = _most_voted(votes)
+    if votes and texts["emotion"] is None:
+        texts["emotion"] = _most_voted(votes)
     return path, LabelRow(
-        **said,
-        channel=None if channel is None else int(channel),
-        start_s=start_s,
-        end_s=end_s,
-        votes=_shares(votes),
+        **texts, channel=None if channel is None else int(channel), start_s=start_s, end_s=end_s, votes=_shares(votes)
     )
 
 

@@ -1,4 +1,4 @@
-"""What is known of a recording before it is opened."""
+"""The manifest of recordings: metadata of names, rows of a labels file, rejects."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 # slots: a walk may find a million recordings, and dictionaries would be most of their memory
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """What a file name says about a recording; None where it says nothing."""
+    """The metadata in a file name; None where it has none."""
 
     corpus: str | None = None
     modality: str | None = None
@@ -27,14 +27,13 @@ class Metadata:
 class LabelRow:
     """One row of a labels file that belongs to a recording."""
 
-    # none where the cell is empty; the emotion is then the one of most votes
-    emotion: str | None
+    emotion: str | None  # where the cell is empty, the label of most votes
     speaker: str | None = None
     sex: str | None = None
     intensity: str | None = None
     statement: str | None = None
     corpus: str | None = None
-    # what the row is about; times in seconds
+    # the stretch that the row labels; times in seconds
     channel: int | None = None
     start_s: float | None = None
     end_s: float | None = None
@@ -67,7 +66,7 @@ class Reject:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What the walk found, in a deterministic order."""
+    """The result of a walk, in a deterministic order."""
 
     root: Path  # the folder that was walked, absolute
     recordings: tuple[Recording, ...]  # the audio files
@@ -75,12 +74,12 @@ class Manifest:
     skipped_files: Mapping[str, int]  # how many other files there were, by suffix (lower case)
 
 
-# columns of a labels file that say the same as a name does
+# columns of a labels file that a file name may hold too
 LABEL_COLUMNS = ("emotion", "speaker", "sex", "intensity", "statement", "corpus")
 
 
 def label_at(labels: Sequence[LabelRow], start_s: float, end_s: float) -> LabelRow | None:
-    """Return the row that says what a stretch of a recording is."""
+    """Return the row that labels a stretch of a recording."""
     # It is the one that shares the most time with it, the first of several, if that is at least half of the stretch;
     # else a row without times, which is about all of the recording; else None.
     best, max_s = None, (end_s - start_s) / 2 - 1e-6  # half of it, and what is lost in rounding
@@ -105,8 +104,8 @@ def emotion_of(recording: Recording, label: LabelRow | None) -> str | None:
 
 
 def metadata_of(recording: Recording, label: LabelRow | None) -> dict[str, Any]:
-    """Return the metadata columns of a segment: what the label row says, else what the name says."""
-    said = {field.name: getattr(recording.metadata, field.name) for field in dataclasses.fields(Metadata)}
+    """Return the metadata columns of a segment: the label row's, else those of the name."""
+    values = {field.name: getattr(recording.metadata, field.name) for field in dataclasses.fields(Metadata)}
     if label is not None:
-        said |= {name: value for name in LABEL_COLUMNS if (value := getattr(label, name))}
-    return said | {"emotion": emotion_of(recording, label)}
+        values |= {name: value for name in LABEL_COLUMNS if (value := getattr(label, name))}
+    return values | {"emotion": emotion_of(recording, label)}

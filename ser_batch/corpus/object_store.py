@@ -12,7 +12,7 @@ from typing import Any
 from ser_batch.corpus.known_corpora import parse_name
 from ser_batch.corpus.manifest import Manifest, Metadata, Recording
 from ser_batch.errors import InputError, RecordingError, UsageError, printable
-from ser_batch.storage.paths import is_remote, place
+from ser_batch.storage.paths import to_path
 
 
 def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifest:
@@ -38,14 +38,13 @@ def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifes
         if suffix not in suffixes:
             skipped_files[printable(suffix) or "no suffix"] += 1
             continue
+        modified = info["LastModified"] if "LastModified" in info else remote.fs.modified(key)
         recordings.append(
             Recording(
                 path=key[len(root.path) :].lstrip("/"),
                 file=remote.fs.unstrip_protocol(key).encode(),
                 size=int(info["size"]),
-                mtime_ns=round(remote.fs.modified(key).timestamp() * 1e9)
-                if "LastModified" not in info
-                else round(info["LastModified"].timestamp() * 1e9),
+                mtime_ns=round(modified.timestamp() * 1e9),
                 metadata=parse_name(name, folder=folder, corpus=corpus) or Metadata(),
             )
         )
@@ -65,8 +64,7 @@ def fetched(recording: Recording) -> Iterator[Recording]:
     if not is_in_store(recording):
         yield recording
         return
-    address: Any = place(recording.file.decode())
-    assert is_remote(address)
+    address: Any = to_path(recording.file.decode())
     with tempfile.TemporaryDirectory(prefix="ser-batch-") as folder:
         copy = Path(folder) / f"recording{Path(address.name).suffix}"
         try:

@@ -1,18 +1,18 @@
-"""Tables of labels as publishers lay them out, for corpora whose file names do not tell."""
+"""Label tables as publishers lay them out, for corpora whose file names hold no labels."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from ser_batch.corpus.filenames import Source
+from ser_batch.corpus.filenames import Source, codes
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """How one corpus lays its labels out."""
+    """The layout of a corpus's label table."""
 
     source: Source  # the corpus
     recording: str  # the file name, made of the table's columns; folders and suffix do not count
@@ -31,28 +31,21 @@ class LabelTable:
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row with the columns of a labels file, but for path."""
-        said = {name: str(row.get(name) or "").strip() for name in self.columns}
-        sex = said[self.sex].lower() if self.sex else ""
+        cells = {name: str(row.get(name) or "").strip() for name in self.columns}
+        sex = cells[self.sex].lower() if self.sex else ""
         return {
             # a word that is not known stays as it is, so that what checks the row shows it
-            "emotion": self.emotions.get(said[self.emotion].lower(), said[self.emotion]),
-            "speaker": f"{self.source.name}-{'-'.join(said[self.speaker].lower().split())}",
-            "statement": said[self.statement],
+            "emotion": self.emotions.get(cells[self.emotion].lower(), cells[self.emotion]),
+            "speaker": f"{self.source.name}-{'-'.join(cells[self.speaker].lower().split())}",
+            "statement": cells[self.statement],
             "sex": sex if sex in {"male", "female"} else "",
             "corpus": self.source.name,
         }
 
 
-_EMOTIONS = {
-    "anger": "angry",
-    "disgust": "disgust",
-    "fear": "fearful",
-    "joy": "happy",
-    "neutral": "neutral",
-    "neutrality": "neutral",
-    "sadness": "sad",
-    "surprise": "surprised",
-}
+_EMOTIONS = codes(
+    "anger angry, disgust, fear fearful, joy happy, neutral, neutrality neutral, sadness sad, surprise surprised"
+)
 
 PUBLISHER_TABLES = (
     # metadata/samples.csv of https://zenodo.org/records/12616095: what the actors meant to express
@@ -86,16 +79,7 @@ PUBLISHER_TABLES = (
             access="metadata.csv and an archive",
         ),
         recording="{audio_recording}",
-        emotions={
-            "angry": "angry",
-            "disgust": "disgust",
-            "excited": "excited",
-            "happy": "happy",
-            "neutral": "neutral",
-            "sad": "sad",
-            "sarcastic": "sarcastic",
-            "surprised": "surprised",
-        },
+        emotions=codes("angry, disgust, excited, happy, neutral, sad, sarcastic, surprised"),
         emotion="emotion",
         speaker="user_id",
         statement="utterance",
@@ -124,10 +108,8 @@ PUBLISHER_TABLES = (
 
 def publisher_table(columns: Iterable[str], delimiter: str) -> LabelTable | None:
     """Return the table whose columns these are; None where no known publisher has such a table."""
-    there = set(columns)
-    return next(
-        (table for table in PUBLISHER_TABLES if table.delimiter == delimiter and there.issuperset(table.columns)), None
-    )
+    known = (table for table in PUBLISHER_TABLES if table.delimiter == delimiter)
+    return next((table for table in known if set(table.columns) <= set(columns)), None)
 
 
 def delimiter_of(header: str) -> str:

@@ -70,14 +70,8 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
             skipped_files["not a regular file"] += 1
             continue
         if path in seen:
-            rejects.append(
-                Reject(
-                    path,
-                    "walk",
-                    "DuplicatePath",
-                    f"{printable(path)}: another name is written the same way; rename one",
-                )
-            )
+            message = f"{printable(path)}: another name is written the same way; rename one"
+            rejects.append(Reject(path, "walk", "DuplicatePath", message))
             continue
         seen.add(path)
         *_, folder, name = utf8(file).split("/")
@@ -95,7 +89,7 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
 
 
 def name_warnings(recordings: Iterable[Recording], *, corpus: str) -> tuple[str, ...]:
-    """Return sentences on names that do not say what was hoped for."""
+    """Return warnings about names without an emotion, or not of the corpus that was asked for."""
     foreign: list[str] = []
     unmapped: Counter[str] = Counter()
     for recording in recordings:
@@ -104,14 +98,16 @@ def name_warnings(recordings: Iterable[Recording], *, corpus: str) -> tuple[str,
             foreign.append(recording.path)
         elif known.emotion is None and not any(label.emotion for label in recording.labels):
             unmapped[known.corpus] += 1
-    told = [
+    warnings = [
         f"{count} recordings of {name} are of an emotion that has no label here; theirs is unknown"
         for name, count in sorted(unmapped.items())
     ]
     if foreign and corpus in CORPORA:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-        told.append(f"{len(foreign)} recordings are not named as those of {corpus}, their names say nothing: {shown}")
-    return tuple(told)
+        warnings.append(
+            f"{len(foreign)} recordings are not named as those of {corpus}, their names say nothing: {shown}"
+        )
+    return tuple(warnings)
 
 
 def _files(root: bytes, rejects: list[Reject]) -> Iterator[bytes]:

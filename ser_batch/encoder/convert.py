@@ -1,4 +1,4 @@
-"""Make an encoder folder out of a checkpoint of Whisper."""
+"""Conversion of a Whisper checkpoint into an encoder folder."""
 
 import hashlib
 import importlib
@@ -34,7 +34,7 @@ _EXPECTED = (
 
 
 class ConvertSummary(Summary, frozen=True, kw_only=True):
-    """What `convert` made."""
+    """The result of a conversion."""
 
     out: Annotated[Path, Meta(description="encoder folder")]
     encoder: Annotated[EncoderSpec, Meta(description="its encoder.json")]
@@ -44,8 +44,7 @@ class ConvertSummary(Summary, frozen=True, kw_only=True):
 
 def default_outputs(n_blocks: int) -> tuple[int, ...]:
     """Return the outputs that are read if none are named: at most four, from a third to five sixths of the blocks."""
-    # >>> default_outputs(4), default_outputs(6), default_outputs(12), default_outputs(32) ((1, 2, 3), (2, 3, 4, 5), (4,
-    # 6, 8, 10), (11, 16, 22, 27))
+    # 4 blocks: 1, 2, 3; 12 blocks: 4, 6, 8, 10
     first, last = max(1, round(n_blocks / 3)), max(1, n_blocks - max(1, round(n_blocks / 6)))
     n = min(_MAX_OUTPUTS, last - first + 1)
     return tuple(round(output) for output in np.linspace(first, last, max(n, 1)))
@@ -147,7 +146,7 @@ def _require_libraries() -> None:
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse a place that holds something."""
+    """Refuse a path that holds something."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: a file; name a folder that is not there yet")
     held = {path.name for path in out.iterdir()} if out.is_dir() else set()
@@ -264,7 +263,7 @@ def _write(out: Path, spec: EncoderSpec, content: bytes) -> None:
                 old.rename(out)
             raise
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); free or choose another place") from error
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); free space or choose another OUT") from error
     finally:
         for folder in (made, old):
             shutil.rmtree(folder, ignore_errors=True)

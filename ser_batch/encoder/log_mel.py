@@ -1,4 +1,4 @@
-"""Samples to Whisper's log-mel spectrogram.
+"""Whisper's log-mel spectrogram.
 
 References
 ----------

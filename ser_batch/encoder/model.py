@@ -1,4 +1,4 @@
-"""Encoder folders: those that are installed, by name, and what their encoder.json says."""
+"""Encoder folders: installed ones by name, their encoder.json, the encoder itself."""
 
 import hashlib
 import importlib.metadata
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.structs import read_object
-from ser_batch.encoder.pooling import SegmentEncoder, padded, token_samples
+from ser_batch.encoder.pooling import Array, SegmentEncoder, padded, token_samples
 from ser_batch.errors import EncoderError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ SPEC_FILE = "encoder.json"
 GRAPH_FILE = "encoder.onnx"
 ENTRY_POINTS = "ser_batch.encoders"
 _PACKAGE_FOLDER = Path(__file__).parent.parent / "encoders"
+_COPY_AGAIN = "copy the whole folder again, or convert again"
 
 
 def shipped_encoders() -> dict[str, Path]:
     """Return the folders of the encoders that are installed, by name."""
-    # These are the ones inside ser-batch, and those of other distributions: an entry point of the group
-    # ``ser_batch.encoders`` names a package whose folder holds encoder.json and encoder.onnx.
+    # Other distributions bring some by an entry point that names a package with encoder.json and encoder.onnx.
     folders = {path.parent.name: path.parent for path in sorted(_PACKAGE_FOLDER.glob(f"*/{SPEC_FILE}"))}
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         folders.setdefault(entry.name, _folder_of(entry))
@@ -84,10 +84,6 @@ def _folder_of(entry: importlib.metadata.EntryPoint) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-Array = npt.NDArray[np.float32]
-_COPY_AGAIN = "copy the whole folder again, or convert again"
-
-
 class Encoder:
     """An encoder that is ready; make it with `load`.
 
@@ -127,10 +123,10 @@ class Encoder:
         n_tokens = len(samples) // token_samples(self.spec)
         if n_tokens > self.spec.max_tokens:
             raise ValueError(f"{n_tokens} tokens at once; expected at most {self.spec.max_tokens}: use segment()")
-        places = np.arange(n_tokens) if kept is None else np.flatnonzero(kept)
+        numbers = np.arange(n_tokens) if kept is None else np.flatnonzero(kept)
         from ser_batch.encoder.log_mel import log_mel  # SciPy: loaded by what computes
 
-        (tokens,) = self._session.run(None, {"mel": log_mel(samples, self.spec), "kept": places})
+        (tokens,) = self._session.run(None, {"mel": log_mel(samples, self.spec), "kept": numbers})
         return np.asarray(tokens)
 
     def segment(self) -> SegmentEncoder:

@@ -1,4 +1,4 @@
-"""A segment's samples, fed bit by bit, to one embedding: mean and standard deviation over its tokens of speech."""
+"""Pooling of a segment into one embedding: mean and standard deviation over its tokens of speech."""
 
 import dataclasses
 from typing import Protocol
@@ -9,13 +9,13 @@ import numpy.typing as npt
 from ser_batch.config.features import EncoderSpec
 
 Array = npt.NDArray[np.float32]
-# a mean and a deviation of fewer tokens say nothing: all tokens are taken then
+# with fewer tokens of speech, all tokens are taken
 MIN_TOKENS = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedding:
-    """What an encoder says of a segment."""
+    """The embedding of a segment."""
 
     # float32, shape (spec.embedding_size,): of each output in their order, the mean, then the standard deviation
     values: Array
@@ -25,7 +25,7 @@ class Embedding:
 
 
 class TokenSource(Protocol):
-    """What turns a block of samples into tokens."""
+    """An encoder of blocks of samples into tokens."""
 
     spec: EncoderSpec
 

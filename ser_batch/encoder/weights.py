@@ -1,4 +1,4 @@
-"""The weights of a Whisper encoder, whatever file they come from: named as Hugging Face does, and checked."""
+"""Checked weights of a Whisper encoder, by the names of Hugging Face."""
 
 import dataclasses
 import re

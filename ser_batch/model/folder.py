@@ -18,7 +18,7 @@ from ser_batch.config.variants import CLEAN
 from ser_batch.errors import EncoderError, ModelError, UsageError, did_you_mean
 from ser_batch.model.prediction import Predictor, tempered
 from ser_batch.model.schema import CrossCorpus, ModelSchema, model_id_of, read_schema
-from ser_batch.model.sklearn_check import check_archive, check_estimator
+from ser_batch.model.sklearn_check import check_archive, load_estimator
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
 from ser_batch.network.out_of_domain import Domain, summary_features
@@ -50,12 +50,6 @@ MODEL_FILES = {
 }
 # may be used commercially, with attribution
 DEFAULT_MODEL = "open"
-# the only types that a skops file of ours holds beyond those skops trusts by itself
-_TRUSTED = [
-    "sklearn.tree._tree.Tree",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,14 +180,11 @@ class Model:
             return lambda mfcc, n_frames, heard=None: tempered(
                 network.predict(scaler.transform(mfcc, n_frames, heard)), temperature
             )
-        import skops.io
-
         check_archive(path)
         contents = path.read_bytes()
         self._check_id(contents)
         try:
-            estimator = skops.io.loads(contents, trusted=_TRUSTED)
-            check_estimator(estimator, self.n_numbers)
+            estimator = load_estimator(contents, self.n_numbers)
             tried = estimator.predict_proba(np.zeros((1, self.n_numbers), dtype=np.float32))
             self._check_tried(np.asarray(tried))
         except ModelError:

@@ -8,6 +8,13 @@ import numpy as np
 
 from ser_batch.errors import ModelError
 
+# the only types that a skops file of ours holds beyond those skops trusts by itself
+_TRUSTED = [
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+]
+
 
 def check_archive(path: Path) -> None:
     """Refuse a zip archive of which more would be read than it is long: ours are not compressed."""
@@ -21,15 +28,17 @@ def check_archive(path: Path) -> None:
         raise ModelError(f"{path}: its parts claim {claimed} bytes, it has {size}; train again")
 
 
-def check_estimator(estimator: Any, n_features: int) -> None:
-    """Refuse what is no pipeline of ours, before anything of it is called."""
+def load_estimator(contents: bytes, n_features: int) -> Any:
+    """Return the pipeline in a skops file; refuse what is none of ours, before anything of it is called."""
     # The compiled trees and support vector machines of scikit-learn read memory by the numbers in a file, unchecked.
+    import skops.io
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
+    estimator = skops.io.loads(contents, trusted=_TRUSTED)
     _require(type(estimator) is Pipeline and len(estimator.steps) == 2, "it is no pipeline of two steps")
     scaler, model = (step for _, step in estimator.steps)
     _require(type(scaler) is StandardScaler, "it does not begin with a scaler")
@@ -41,6 +50,7 @@ def check_estimator(estimator: Any, n_features: int) -> None:
         _check_calibrated(model, n_features)
     else:
         _require(type(model) is LogisticRegression, "it ends with a model of another kind")
+    return estimator
 
 
 def _check_forest(model: Any, n_features: int) -> None:

@@ -80,7 +80,7 @@ class Runner:
 
 
 @contextlib.contextmanager
-def runner(options: RunOptions, progress: Progress | None = None) -> Iterator[Runner]:
+def connected(options: RunOptions, progress: Progress | None = None) -> Iterator[Runner]:
     """Give what does shards; connect to the cluster if the options name one."""
     with contextlib.ExitStack() as stack:
         if options.backend == "dask":

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from ser_batch.arrays import Array
 from ser_batch.config.features import EncoderSpec, canonical_json
 from ser_batch.config.segmentation import SegmentMode
+from ser_batch.config.structs import Sha256, convert, read_object
 from ser_batch.errors import InputError, UsageError
 from ser_batch.storage.atomic import make_folder, remove_temporaries_of, write_text
-from ser_batch.storage.paths import parquet_source, place
+from ser_batch.storage.paths import parquet_source, to_path
 from ser_batch.tables.parquet import write_table
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     kind: Literal["archive", "none"]  # ``archive``, or ``none``: the heads that need no reference decide
     # `EncoderSpec.digest` of the encoder of the embedding
-    encoder: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    encoder: Sha256
     segments: SegmentMode  # how the recordings were cut
     embedding: tuple[float, ...] | None  # mean over the segments of the sample; null for none
     # that the mean is of
@@ -98,6 +99,11 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     n_sampled: Count  # recordings that were looked at; 0 where none was asked for
     created: Annotated[datetime.datetime, msgspec.Meta(tz=True)]  # when it was made
     schema_version: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that the embedding is not of."""
+        if (self.embedding is None) != (self.kind == "none"):
+            raise ValueError(f"kind {self.kind} and embedding do not go together")
 
     def identity(self) -> dict[str, Any]:
         """Return what decides scores, short enough for messages."""
@@ -141,15 +147,10 @@ def write_reference(file: Path, reference: Reference) -> None:
 def read_reference(file: Path, spec: EncoderSpec) -> Reference:
     """Read a reference for a model whose embeddings are of `spec`."""
     try:
-        size = file.stat().st_size
-        if not file.is_file() or size > _MAX_BYTES:
-            raise ValueError(f"{size} bytes; expected a file of at most {_MAX_BYTES}")
-        reference = msgspec.json.decode(file.read_bytes(), type=Reference)
-        if (reference.embedding is None) != (reference.kind == "none"):
-            raise ValueError(f"kind {reference.kind} and embedding do not go together")
+        reference = convert(read_object(file, _MAX_BYTES), Reference)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{file}: cannot be read as the reference of an archive ({error}); expected the .reference.json that "
             "ser-batch score wrote beside its predictions. Copy it again, or make it anew with --overwrite"
@@ -173,7 +174,7 @@ def given_reference(text: str, spec: EncoderSpec, segments: SegmentMode) -> Refe
     if text == "none":
         return no_reference(spec, segments)
     try:
-        return read_reference(place(text), spec)
+        return read_reference(to_path(text), spec)
     except FileNotFoundError:
         raise UsageError(
             f"--reference {text}: no such file; expected the .reference.json beside another run's predictions, or none"

@@ -14,7 +14,7 @@ from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import OutputError
 from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.progress import Progress
-from ser_batch.runs.run import Input, Run, runner
+from ser_batch.runs.run import Input, Run, connected
 from ser_batch.runs.store import Store
 from ser_batch.scoring.archive import (
     chosen_prior,
@@ -81,7 +81,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
     if one_file and options.out.is_dir():
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
     folder = options.out.with_suffix(".parts") if one_file else options.out
-    with runner(options, progress) as run_with, claimed(folder):
+    with connected(options, progress) as runner, claimed(folder):
         work = ScoreWork(
             folder=folder.absolute(),  # workers have a working directory of their own
             model=model.folder.resolve(),
@@ -101,7 +101,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         remove_samples(folder)
         reference, sampled = None, None
         if model.is_head_model:
-            reference, sampled = chosen_reference(found.recordings, work, identity, model, options, given, run_with)
+            reference, sampled = chosen_reference(found.recordings, work, identity, model, options, given, runner)
             identity["reference"] = reference.reference.identity()
             work = dataclasses.replace(work, archive=reference.reference.embedding)
             if run_settings(folder, options) is None:
@@ -118,7 +118,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         libraries = ("polars", "altair") if run.plan.todo else ("polars",)
         threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
         with kept_for_workers(work.folder, sampled) as file:
-            run_with.do(dataclasses.replace(work, sampled=file), store, run.plan.todo, title="score")
+            runner.do(dataclasses.replace(work, sampled=file), store, run.plan.todo, title="score")
         held = run.finish("scored")
         tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(found, options))
         from ser_batch.report.predictions import page_file, side_tables  # with Polars, which is loaded by now
@@ -154,25 +154,24 @@ def _is_timed(found: Input, options: ScoreOptions) -> bool:
 def _warnings(calls: "pl.DataFrame", model: Model, n_without_rows: int) -> Iterator[str]:
     if n_without_rows:
         yield (
-            f"{n_without_rows} recordings have none of the channels or roles that were asked for and are not scored "
+            f"{n_without_rows} recordings are not scored, because they have none of the requested channels or roles "
             "(a mono recording has channel 0 and no role)"
         )
     n = calls.filter(calls["status"] == STATUS_NO_SPEECH)["path"].n_unique()
     if n:
-        yield f"{n} recordings have a channel without enough speech to be scored (status {STATUS_NO_SPEECH})"
+        yield f"{n} recordings have a channel with too little speech to score (status {STATUS_NO_SPEECH})"
     n = calls.filter(calls["status"] == STATUS_DUPLICATE_CHANNEL)["path"].n_unique()
     if n:
-        yield f"{n} recordings have one sound on several channels, scored once (status {STATUS_DUPLICATE_CHANNEL})"
+        yield f"{n} recordings have identical channels, which are scored once (status {STATUS_DUPLICATE_CHANNEL})"
     n = calls.filter(calls["status"] == STATUS_OUT_OF_DOMAIN)["path"].n_unique()
     if n:
         yield (
-            f"{n} recordings have a channel unlike anything the model was trained on, such as music or tones; it "
-            f"is not labelled (status {STATUS_OUT_OF_DOMAIN})"
+            f"{n} recordings have a channel too unlike the training data, such as music or tones; it is not labeled "
+            f"(status {STATUS_OUT_OF_DOMAIN})"
         )
     n = calls.filter(calls["status"] == STATUS_LOW_SAMPLING_RATE)["path"].n_unique()
     if n:
         yield (
-            f"{n} recordings are sampled below the {model.lowest_rate} Hz that the model was trained with: it hears "
-            "nothing in the upper bands, so expect worse figures; a model trained on features of "
-            "`featurize --preset telephone` suits them"
+            f"{n} recordings have a sampling rate below the {model.lowest_rate} Hz of the training data; expect lower "
+            "accuracy, or use a model trained on features made with `featurize --preset telephone`"
         )

@@ -1,5 +1,6 @@
-"""All kinds of sounds by name, and the lines and rooms through which they are heard."""
+"""All kinds of sounds by name, with the lines and rooms that change them."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -9,40 +10,23 @@ from ser_batch.audio.resampling import Resampler
 from ser_batch.sounds import music, noises, telephone
 from ser_batch.sounds.shaping import Floats, Samples, band, filtered, log_uniform
 
-Maker = Callable[[int, int, np.random.Generator], Floats]
+Maker = Callable[[int, int, np.random.Generator], Floats]  # samples, their rate in Hz, what to draw from
 
-# a maker takes the number of samples, their rate in Hz and what it draws from
 KINDS: dict[str, Maker] = {
     "band": music.band_of_several,
-    "sustained": music.sustained,
-    "struck": music.struck,
-    "modulated": music.modulated,
-    "plucked": music.plucked,
-    "drums": music.drums,
-    "pad": music.pad,
-    "lead": music.lead,
-    "dtmf": telephone.dtmf,
-    "call_progress": telephone.call_progress,
-    "special_information": telephone.special_information,
-    "hold_beeps": telephone.hold_beeps,
-    "fsk": telephone.fsk,
-    "modem": telephone.modem,
-    "bell": telephone.bell,
-    "comfort_noise": telephone.comfort_noise,
-    "steady": noises.steady,
-    "hum": noises.hum,
-    "engine": noises.engine,
-    "wind": noises.wind,
-    "rain": noises.rain,
-    "applause": noises.applause,
-    "knocks": noises.knocks,
-    "chirps": noises.chirps,
-    "siren": noises.siren,
-    "alarm": noises.alarm,
-    "tones": noises.tones,
-    "bursts": noises.bursts,
+    **{instrument.__name__: functools.partial(music.solo, instrument) for instrument in music.INSTRUMENTS},
+    **{
+        maker.__name__: maker
+        for maker in (
+            *(music.drums, music.pad, music.lead),
+            *(telephone.dtmf, telephone.call_progress, telephone.special_information, telephone.hold_beeps),
+            *(telephone.fsk, telephone.modem, telephone.bell, telephone.comfort_noise),
+            *(noises.steady, noises.hum, noises.engine, noises.wind, noises.rain, noises.applause, noises.knocks),
+            *(noises.chirps, noises.siren, noises.alarm, noises.tones, noises.bursts),
+        )
+    },
 }
-# as often as they stand here: clean, telephones of several kinds, rooms
+# drawn with equal chances: clean twice, telephones, rooms
 _LINES = (None, None, "g711", "telephone+g711", "room", "room+telephone+g711", "gsm")
 
 

@@ -1,4 +1,4 @@
-"""Music: made-up pieces by made-up instruments.
+"""Made-up music by made-up instruments.
 
 References
 ----------
@@ -26,6 +26,7 @@ from ser_batch.sounds.shaping import (
 )
 
 Note = Callable[[float, int], Floats]  # frequency in Hz, samples
+Instrument = Callable[[np.random.Generator, int], Note]  # and rate in Hz
 
 _SCALES = (
     (0, 2, 4, 5, 7, 9, 11),  # major
@@ -63,7 +64,7 @@ def _piece(generator: np.random.Generator) -> _Piece:
     return _Piece(log_uniform(generator, 110, 220), scale, 60 / generator.uniform(60, 180), degrees)
 
 
-def _sustained(generator: np.random.Generator, rate: int) -> Note:
+def sustained(generator: np.random.Generator, rate: int) -> Note:
     """Return an instrument of harmonics: an organ, a wind or bowed instrument, a synthesizer."""
     strengths = falling(30, generator.uniform(0.4, 3.0))
     if generator.random() < 0.3:
@@ -82,7 +83,7 @@ def _sustained(generator: np.random.Generator, rate: int) -> Note:
     return note
 
 
-def _struck(generator: np.random.Generator, rate: int) -> Note:
+def struck(generator: np.random.Generator, rate: int) -> Note:
     """Return an instrument whose partials die away, the higher the sooner: a piano, a vibraphone, a bell."""
     stretch, n_partials = generator.choice([0.0, 0.0005, 0.02, 0.2]), int(generator.integers(4, 12))
     decay, slope = log_uniform(generator, 0.8, 10), generator.uniform(0.6, 2.5)
@@ -98,7 +99,7 @@ def _struck(generator: np.random.Generator, rate: int) -> Note:
     return note
 
 
-def _modulated(generator: np.random.Generator, rate: int) -> Note:
+def modulated(generator: np.random.Generator, rate: int) -> Note:
     """Return an instrument of frequency modulation: electric pianos, brass, bells [2]_."""
     ratio, index = generator.choice([0.5, 1, 1, 2, 3, 1.41, 3.5]), generator.uniform(0.5, 6)
     decay, attack_s = log_uniform(generator, 0.3, 8), log_uniform(generator, 0.003, 0.1)
@@ -112,7 +113,7 @@ def _modulated(generator: np.random.Generator, rate: int) -> Note:
     return note
 
 
-def _plucked(generator: np.random.Generator, rate: int) -> Note:
+def plucked(generator: np.random.Generator, rate: int) -> Note:
     """Return a plucked string [1]_."""
     loss, softness = generator.uniform(0.96, 0.999), generator.uniform(0.1, 0.5)
 
@@ -128,7 +129,7 @@ def _plucked(generator: np.random.Generator, rate: int) -> Note:
     return note
 
 
-_INSTRUMENTS = (_sustained, _struck, _modulated, _plucked)
+INSTRUMENTS = (sustained, struck, modulated, plucked)
 
 
 def _melody(out: Floats, piece: _Piece, note: Note, generator: np.random.Generator, rate: int, octave: int) -> None:
@@ -184,9 +185,8 @@ def _drums(out: Floats, piece: _Piece, generator: np.random.Generator, rate: int
                 put(out, generator.uniform(0.7, 1) * drum, round(i * step_s * rate))
 
 
-def _alone(
-    instrument: Callable[[np.random.Generator, int], Note], n: int, rate: int, generator: np.random.Generator
-) -> Floats:
+def solo(instrument: Instrument, n: int, rate: int, generator: np.random.Generator) -> Floats:
+    """Make a piece for one instrument: chords, a melody or both."""
     out, piece = np.zeros(n), _piece(generator)
     note = instrument(generator, rate)
     plays = generator.integers(3)
@@ -195,26 +195,6 @@ def _alone(
     if plays != 1:
         _melody(out, piece, note, generator, rate, int(generator.integers(0, 3)))
     return out
-
-
-def sustained(n: int, rate: int, generator: np.random.Generator) -> Floats:
-    """Make an organ, winds, strings or a synthesizer alone."""
-    return _alone(_sustained, n, rate, generator)
-
-
-def struck(n: int, rate: int, generator: np.random.Generator) -> Floats:
-    """Make a piano, a vibraphone or bells alone."""
-    return _alone(_struck, n, rate, generator)
-
-
-def modulated(n: int, rate: int, generator: np.random.Generator) -> Floats:
-    """Make an electric piano or electronic brass alone."""
-    return _alone(_modulated, n, rate, generator)
-
-
-def plucked(n: int, rate: int, generator: np.random.Generator) -> Floats:
-    """Make a guitar or a harp alone."""
-    return _alone(_plucked, n, rate, generator)
 
 
 def drums(n: int, rate: int, generator: np.random.Generator) -> Floats:
@@ -257,7 +237,7 @@ def band_of_several(n: int, rate: int, generator: np.random.Generator) -> Floats
     out, piece = np.zeros(n), _piece(generator)
 
     def instrument() -> Note:
-        return _INSTRUMENTS[generator.integers(len(_INSTRUMENTS))](generator, rate)
+        return INSTRUMENTS[generator.integers(len(INSTRUMENTS))](generator, rate)
 
     def add(strength: float, play: Callable[[Floats], None]) -> None:
         part = np.zeros(n)

@@ -60,8 +60,9 @@ def wind(n: int, rate: int, generator: np.random.Generator) -> Floats:
 def rain(n: int, rate: int, generator: np.random.Generator) -> Floats:
     """Make drops, frying, crackle: many short ticks over a hiss."""
     ticks = np.zeros(n)
-    places = scattered(n, rate, generator, log_uniform(generator, 20, 2000))
-    np.add.at(ticks, places, generator.standard_normal(len(places)) * np.exp(generator.standard_normal(len(places))))
+    positions = scattered(n, rate, generator, log_uniform(generator, 20, 2000))
+    heights = generator.standard_normal(len(positions)) * np.exp(generator.standard_normal(len(positions)))
+    np.add.at(ticks, positions, heights)
     ticks = filtered(ticks, rate, band(log_uniform(generator, 200, 3000), 0.45 * rate))
     return np.asarray(ticks / ticks.std() + generator.uniform(0, 1) * generator.standard_normal(n))
 
@@ -120,8 +121,8 @@ def siren(n: int, rate: int, generator: np.random.Generator) -> Floats:
     """Make a tone that sweeps or switches: sirens, alarms, test sweeps."""
     low_hz = log_uniform(generator, 250, 1500)
     high_hz = low_hz * generator.uniform(1.15, 4)
-    place = times_s(n, rate) * log_uniform(generator, 0.15, 12) + generator.random()
-    swing = (0.5 + 0.5 * np.sin(2 * np.pi * place), place % 1, (place % 1 < 0.5).astype(float))[generator.integers(3)]
+    cycle = times_s(n, rate) * log_uniform(generator, 0.15, 12) + generator.random()
+    swing = (0.5 + 0.5 * np.sin(2 * np.pi * cycle), cycle % 1, (cycle % 1 < 0.5).astype(float))[generator.integers(3)]
     hz = low_hz * (high_hz / low_hz) ** swing
     return periodic(hz, n, rate, falling(15, generator.uniform(0.5, 3)))
 

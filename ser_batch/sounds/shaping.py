@@ -1,4 +1,4 @@
-"""What all sounds are made of: oscillators, envelopes and filters."""
+"""Oscillators, envelopes and filters of the sounds."""
 
 import functools
 from collections.abc import Callable
@@ -95,7 +95,7 @@ def put(out: Floats, part: Floats, first: int) -> None:
 
 
 def scattered(n: int, rate: int, generator: np.random.Generator, per_s: float) -> npt.NDArray[np.int64]:
-    """Return places of random events, at least one, `per_s` per second on average."""
+    """Return positions of random events, at least one, `per_s` per second on average."""
     count = max(1, int(generator.poisson(per_s * n / rate)))
     return np.sort(generator.integers(0, n, count))
 

@@ -59,9 +59,9 @@ def _gate(pattern_s: tuple[float, ...], n: int, rate: int, start_s: float) -> Fl
     if not pattern_s:
         return np.ones(n)
     ends = np.cumsum(pattern_s)
-    place = np.searchsorted(ends, (times_s(n, rate) + start_s) % ends[-1], side="right")
+    step = np.searchsorted(ends, (times_s(n, rate) + start_s) % ends[-1], side="right")
     edge = np.hanning(max(3, rate // 100))
-    return np.convolve((place % 2 == 0).astype(float), edge / edge.sum(), mode="same")
+    return np.convolve((step % 2 == 0).astype(float), edge / edge.sum(), mode="same")
 
 
 def dtmf(n: int, rate: int, generator: np.random.Generator) -> Floats:

@@ -1,4 +1,4 @@
-"""What is set apart of a training part: for choosing epochs and fitting the temperature, never for figures."""
+"""Development parts of a training part, for choosing epochs and fitting the temperature, never for figures."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,8 +7,7 @@ import polars as pl
 from ser_batch.splits.speakers import drawn_speakers, recordings_of
 
 DEVELOPMENT_SHARE = 1 / 16
-# from this many on some can be spared
-MIN_SPEAKERS = 4
+MIN_SPEAKERS = 4  # of which some can be set apart
 
 
 def development(

@@ -1,4 +1,4 @@
-"""Who is held out: stratified, by speaker, by statement, by published folds or a file of folds."""
+"""Protocols of held-out data: stratified, by speaker, by statement, published folds, a file of folds."""
 
 import dataclasses
 import math
@@ -21,21 +21,8 @@ TEST_SHARE = 0.2
 # Held-out actors of RAVDESS. EmoBox: Ma et al. 2024, arXiv 2406.07162. Luna: Luna-Jimenez et al. 2022,
 # https://doi.org/10.3390/app12010327.
 PUBLISHED_FOLDS: Mapping[str, tuple[tuple[int, ...], ...]] = {
-    "emobox": (
-        (1, 11, 20, 21),
-        (4, 10, 12, 14),
-        (8, 9, 19, 23),
-        (3, 5, 7, 24),
-        (2, 15, 16, 18),
-        (6, 13, 17, 22),
-    ),
-    "luna": (
-        (2, 5, 14, 15, 16),
-        (3, 6, 7, 13, 18),
-        (10, 11, 12, 19, 20),
-        (8, 17, 21, 23, 24),
-        (1, 4, 9, 22),
-    ),
+    "emobox": ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22)),
+    "luna": ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22)),
 }
 
 
@@ -180,9 +167,9 @@ def _speakers_in_folds(rows: pl.DataFrame, n_folds: int, seed: int) -> pl.Series
     groups = speaker_groups(rows, seed)
     if len(groups) < n_folds:
         n_speakers = sum(map(len, groups))
-        there = f"{len(groups)} groups that share no recording, " if len(groups) < n_speakers else ""
+        grouped = f"{len(groups)} groups that share no recording, " if len(groups) < n_speakers else ""
         raise InputError(
-            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {there}{n_speakers} speakers. "
+            f"--split speaker:{n_folds} needs {n_folds} speakers or more; there are {grouped}{n_speakers} speakers. "
             "Give a smaller number, or use --split stratified"
         )
     stratum_of = strata(rows)

@@ -1,4 +1,4 @@
-"""Speakers in a random order, who of them stays together, and which rows are one recording."""
+"""Speakers in a random order, groups of speakers that share recordings, rows of one recording."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ def recordings_of(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
 
 def speaker_groups(rows: pl.DataFrame, seed: int) -> list[list[str]]:
     """Return all speakers in groups, in the order drawn."""
-    # Speakers who are heard in one recording, or in copies of one, are one group, and so are those they share another
+    # Speakers who speak in one recording, or in copies of one, are one group, and so are those they share another
     # with.
     n_speakers, n_unknown = rows["speaker"].drop_nulls().n_unique(), rows["speaker"].null_count()
     if n_speakers < 2:
@@ -73,7 +73,7 @@ def drawn_speakers(rows: pl.DataFrame, seed: int) -> list[str]:
     # come first, the share that it has of all: a fifth of the speakers is a fifth of each corpus.
     stratum_of = strata(rows)
     generator = np.random.default_rng(seed)
-    places: list[tuple[float, str]] = []
+    ranks: list[tuple[float, str]] = []
     for corpus in sorted({corpus for corpus, _ in stratum_of.values()}):
         by_sex: dict[str, list[str]] = {}
         for speaker, (own, sex) in stratum_of.items():
@@ -85,5 +85,5 @@ def drawn_speakers(rows: pl.DataFrame, seed: int) -> list[str]:
         while queues:
             drawn += [str(queue.pop()) for queue in queues]
             queues = [queue for queue in queues if queue]
-        places += [((place + 0.5) / len(drawn), speaker) for place, speaker in enumerate(drawn)]
-    return [speaker for _, speaker in sorted(places, key=lambda pair: pair[0])]
+        ranks += [((number + 0.5) / len(drawn), speaker) for number, speaker in enumerate(drawn)]
+    return [speaker for _, speaker in sorted(ranks, key=lambda pair: pair[0])]

@@ -7,13 +7,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ser_batch.errors import OutputError
 from ser_batch.storage.paths import is_remote, put_when_done
-
-if TYPE_CHECKING:
-    pass  # loaded by the functions that return frames: workers need none of it
 
 TEMPORARY_MARK = ".writing-"
 
@@ -35,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}); free or choose another place with --out") from error
+        raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another --out") from error
     finally:
         # also where the folder itself is gone or read-only: the first error is the one to tell
         with contextlib.suppress(OSError):

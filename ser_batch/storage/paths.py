@@ -1,4 +1,4 @@
-"""Where things lie: a path of this machine, or the address of an object store, such as ``s3://bucket/calls``."""
+"""Paths of this machine and addresses in object stores, such as ``s3://bucket/calls``."""
 
 import contextlib
 import io
@@ -13,8 +13,8 @@ from typing import Any, cast
 from ser_batch.errors import OutputError, UsageError
 
 
-def place(text: str | os.PathLike[str]) -> Path:
-    """Return the path of a name, or for an address what can be used as one: a ``UPath`` of universal-pathlib."""
+def to_path(text: str | os.PathLike[str]) -> Path:
+    """Return the path of a name; of an address a ``UPath`` of universal-pathlib, which is used like one."""
     if is_remote(text):
         return cast("Path", text)
     name = os.fspath(text)
@@ -39,7 +39,7 @@ def is_remote(path: object) -> bool:
 
 
 def parquet_source(path: Path) -> Any:
-    """Return what Parquet is read from: the path itself, or the bytes of an object."""
+    """Return a source that Parquet readers take: the path itself, or the bytes of an object."""
     return io.BytesIO(path.read_bytes()) if is_remote(path) else path
 
 

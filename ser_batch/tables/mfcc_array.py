@@ -1,4 +1,4 @@
-"""The arrays of a whole table: MFCCs are an array where they fit into memory, else a file that is read by the row."""
+"""MFCCs of a whole table: an array where they fit into memory, else a temporary file that is read by the row."""
 
 import os
 import tempfile
@@ -53,17 +53,17 @@ class MfccFile:
     def __getitem__(self, rows: Numbers) -> Array:
         """Return rows by number, shape (len(rows), n_frames, n_mfcc)."""
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
-        for place, row in enumerate(rows.tolist()):
-            if os.preadv(self._file.fileno(), [out[place]], row * self._row_bytes) != self._row_bytes:
+        for i, row in enumerate(rows.tolist()):
+            if os.preadv(self._file.fileno(), [out[i]], row * self._row_bytes) != self._row_bytes:
                 raise IndexError(f"row {row} of {len(self)}")
         return out
 
     def __setitem__(self, rows: Numbers, values: Array) -> None:
         """Write rows by number."""
         try:
-            for place, row in enumerate(rows.tolist()):
+            for i, row in enumerate(rows.tolist()):
                 # a regular file takes a row whole, or raises
-                os.pwritev(self._file.fileno(), [np.ascontiguousarray(values[place]).data], row * self._row_bytes)
+                os.pwritev(self._file.fileno(), [np.ascontiguousarray(values[i]).data], row * self._row_bytes)
         except OSError as error:
             raise self._error(error) from error
 

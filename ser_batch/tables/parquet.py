@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read back."""
+"""Parquet files: written whole or not at all, read, merged."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ser_batch.errors import InputError
-from ser_batch.storage.atomic import (
-    atomic_path,
-)
+from ser_batch.storage.atomic import atomic_path
 from ser_batch.storage.paths import parquet_source
 from ser_batch.tables.schemas import LABEL_PREFIX, versioned
 
 if TYPE_CHECKING:
     import polars as pl  # loaded by the functions that return frames: workers need none of it
 
-# of small parts that are merged, in one row group
-ROWS_TOGETHER = 16_384
+# rows of small parts that are merged into one row group
+MERGED_ROWS = 16_384
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -36,12 +34,7 @@ def part_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     leaves = [_leaf_name(field) for field in schema if _is_float(field.type)]
     others = [field.name for field in schema if not _is_float(field.type)]
     return pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        use_dictionary=others,
-        use_byte_stream_split=leaves,
-        write_statistics=others,
+        path, schema, compression="zstd", use_dictionary=others, use_byte_stream_split=leaves, write_statistics=others
     )
 
 
@@ -120,11 +113,11 @@ def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
     rows = 0
     waiting: list[pa.Table] = []
     with atomic_path(out) as temporary, part_writer(temporary, schema) as writer:
-        for place, part in enumerate(parts, start=1):
+        for number, part in enumerate(parts, start=1):
             table = pq.ParquetFile(parquet_source(part)).read()
             # a cast loads pyarrow.compute, which takes a quarter of a second
             waiting.append(table if table.schema.equals(schema, check_metadata=True) else table.cast(schema))
-            if place == len(parts) or sum(table.num_rows for table in waiting) >= ROWS_TOGETHER:
+            if number == len(parts) or sum(table.num_rows for table in waiting) >= MERGED_ROWS:
                 together = pa.concat_tables(waiting)
                 rows += together.num_rows
                 writer.write_table(together)

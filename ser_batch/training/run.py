@@ -326,26 +326,26 @@ def _held_out_report(folder: Path) -> pl.DataFrame:
 def _warnings(training: Training, several: Corpora | None) -> Iterator[str]:
     data, options, plan, start = training.data, training.options, training.plan, training.start
     if data.n_unlabelled:
-        yield f"{data.n_unlabelled} rows have no emotion and were left out"
+        yield f"{data.n_unlabelled} rows without emotion are ignored"
     if data.n_copies:
         yield (
-            f"{data.n_copies} recordings stand in more than one features folder; no split has one of them on both sides"
+            f"{data.n_copies} recordings are in more than one features folder; each is in one part of the split only"
         )
     for name, has in zip(several.names, several.has, strict=True) if several else ():
         if has.sum() == 1:
-            yield f"all rows of the corpus {name} have the same label, so they tell it from nothing and are not learned"
+            yield f"corpus {name} is not learned, because all its rows have the same label"
     if options.normalize == "speaker" and (n := n_nameless(data)):
-        yield f"{n} recordings have rows whose speaker is not known; those are normalized by their recording"
+        yield f"{n} recordings have rows without speaker; these are normalized by recording"
     if plan.n_left_out:
-        yield f"{plan.n_left_out} held-out rows have an emotion that no training row has and were left out"
+        yield f"{plan.n_left_out} held-out rows are ignored, because no training row has their emotion"
     if options.kind == "robust" and options.train_variant_names is None and set(data.rows["variant"]) == {CLEAN}:
         yield (
-            "the features have clean rows only, so the recipe robust changes nothing but MFCCs; on telephones, in "
-            "noise and in rooms the model will be worse than one of `ser-batch featurize --variants robust`"
+            "the features have clean rows only; for telephones, noise and rooms, train on features made with "
+            "`ser-batch featurize --variants robust`"
         )
     heard = start.seen_corpora(data.rows) if start else ()
     if start and heard and plan.folds:
         yield (
-            f"{start.name} learned from {' and '.join(heard)} too, and may have heard what is held out here; the "
-            "figures are not figures for new speakers"
+            f"{start.name} was trained on {' and '.join(heard)}, which may include rows held out here; expect lower "
+            "scores on new speakers"
         )

@@ -22,7 +22,7 @@ from harness import Row, argument_parser, corpus_folder, ravdess_wav, scratch_fo
 
 from ser_batch.audio.resampling import Resampler
 from ser_batch.config.features import PRESETS
-from ser_batch.mfcc import FRAMES_A_BLOCK, MfccKernel
+from ser_batch.mfcc import BLOCK_FRAMES, MfccKernel
 
 SPEC = PRESETS["wideband"]
 TRIES = 60
@@ -77,8 +77,8 @@ def parts(wav: Path) -> list[Row]:
 
     n_frames = 1 + len(samples) // SPEC.hop_length
     padded = np.pad(samples, SPEC.n_fft // 2)
-    blocks = n_frames / FRAMES_A_BLOCK  # all below are measured on one block
-    frames = np.lib.stride_tricks.sliding_window_view(padded, SPEC.n_fft)[:: SPEC.hop_length][:FRAMES_A_BLOCK]
+    blocks = n_frames / BLOCK_FRAMES  # all below are measured on one block
+    frames = np.lib.stride_tricks.sliding_window_view(padded, SPEC.n_fft)[:: SPEC.hop_length][:BLOCK_FRAMES]
     window = np.hanning(SPEC.n_fft + 1)[:-1].astype(np.float32)
     windowed = frames * window
     row("window", "multiply *", lambda: frames * window, blocks)

@@ -1,6 +1,7 @@
-"""Recordings for tests: read as they are, or small text files that say what is to come of them."""
+"""Helpers that several test files share."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,20 @@ from ser_batch.config.option_values import ReaderSettings
 from ser_batch.corpus.manifest import Metadata, Recording
 from ser_batch.vad.activity import Activity
 from ser_batch.vad.scan import scan
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files below a folder."""
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return what the files of a folder hold, by their paths in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @contextlib.contextmanager
@@ -28,13 +43,13 @@ def speech_of(file: Path, **options: Any) -> Activity:
         return scan(reader, **options)
 
 
-def recordings_of(folder: Path, contents: Mapping[str, str]) -> list[Recording]:
-    """Write a file for each name, unless it holds that already, and return them as the walk would."""
+def recordings_of(folder: Path, texts: Mapping[str, str]) -> list[Recording]:
+    """Write a text file for each name, unless it holds that already, and return them as the walk would."""
     made = []
-    for name, content in contents.items():
+    for name, text in texts.items():
         file = folder / name
-        if not file.exists() or file.read_text() != content:
-            file.write_text(content)
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
         status = file.stat()
         made.append(
             Recording(
@@ -42,3 +57,17 @@ def recordings_of(folder: Path, contents: Mapping[str, str]) -> list[Recording]:
             )
         )
     return made
+
+
+def values_of(model: Path) -> dict[str, Any]:
+    """Return what the model.json of a folder says."""
+    return json.loads((model / "model.json").read_text())
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def quiet(line: str) -> None:
+    """Progress that nobody reads."""
