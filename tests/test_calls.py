@@ -88,13 +88,13 @@ def test_change_is_null_where_the_beginning_is_silent():
     assert row["p_sad_q4"] == pytest.approx(0.1)
 
 
-def test_where_no_scored_segment_has_speech_their_lengths_weigh_and_nothing_is_worth_listening():
+def test_without_speech_segments_weigh_by_length_and_the_priority_is_0():
     row = summed((0.0, 4.0, ANGRY, 0.0), (4.0, 6.0, CALM, 0.0))
     assert row["p_angry"] == pytest.approx((4 * 0.8) / 6)
     assert row["priority"] == 0.0
 
 
-def test_a_header_that_announces_too_little_puts_the_rest_into_the_last_quarter():
+def test_sound_beyond_the_length_in_the_header_is_in_the_last_quarter():
     row = summed((0.0, 4.0, CALM), (4.0, 12.0, ANGRY), duration_s=4.0)
     assert row["p_angry_q4"] == pytest.approx(8 * 0.8 / 9)
     assert row["p_angry"] == pytest.approx(8 * 0.8 / 12)
@@ -163,9 +163,9 @@ SOUND, NO_SPEECH = (0.0, 4.0, SAD), (0.0, 4.0, None, 0.0)
     [
         ([SOUND], {}, "ok"),
         ([SOUND, NO_SPEECH], {"is_low_rate": True}, "low_sampling_rate"),
-        ([NO_SPEECH, NO_SPEECH], {"is_silent": True, "is_low_rate": True, "is_duplicate": True}, "silent"),
+        ([NO_SPEECH, NO_SPEECH], {"is_low_rate": True, "is_duplicate": True}, "duplicate_channel"),
         ([NO_SPEECH], {"is_low_rate": True}, "no_speech"),
-        ([], {"is_duplicate": True, "is_low_rate": True}, "duplicate_channel"),
+        ([], {}, "no_speech"),
     ],
 )
 def test_the_status_is_the_first_that_applies(segments, known, status):

@@ -103,7 +103,7 @@ def test_members_and_folds_go_on_where_they_were(break_after, undisturbed, small
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_a_second_training_into_one_place_is_refused_and_leftovers_are_removed(small_variants, tmp_path):
+def test_a_second_training_into_a_folder_is_refused_and_leftovers_removed(small_variants, tmp_path):
     options = TrainOptions(out=tmp_path / "model", recipe="published", epochs=1, split="speaker")
     leftover = tmp_path / f".model{TEMPORARY_MARK}1-abcd"
     leftover.mkdir()

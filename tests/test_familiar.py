@@ -34,14 +34,14 @@ def made(groups, frames=30):
     return Features(pl.DataFrame(rows), np.concatenate(mfcc).astype(np.float32), n_frames, spec, (Segmentation(),), 0)
 
 
-def part(train_rows, test_rows):
+def fold(train_rows, test_rows):
     return FoldTask("fold", 0, np.asarray(train_rows), np.asarray(test_rows), by_speaker=False, has_dev_split=True)
 
 
-def test_distance_is_about_1_for_what_was_trained_on_and_grows_with_what_differs():
+def test_the_distance_is_about_1_for_training_data_and_grows_elsewhere():
     data = made([("a", 400, 0, 1), ("a", 100, 0, 1), ("music", 50, 0, 3), ("louder", 50, 2, 1)])
     known, held_out = np.arange(400), np.arange(400, 500)
-    mfcc_domain = fit_mfcc_domain(data, part(known, []), [part(known, held_out)])
+    mfcc_domain = fit_mfcc_domain(data, fold(known, []), [fold(known, held_out)])
     of = {
         name: mfcc_domain.distance(data.mfcc[rows], data.n_frames[rows])
         for name, rows in {"known": known, "held out": held_out, "rest": np.arange(500, 600)}.items()
@@ -53,16 +53,16 @@ def test_distance_is_about_1_for_what_was_trained_on_and_grows_with_what_differs
 
 def test_each_corpus_counts_the_same_however_small_it_is():
     data = made([("large", 900, 0, 1), ("small", 20, 4, 1)])
-    everything = part(np.arange(920), [])
-    mfcc_domain = fit_mfcc_domain(data, everything, [part(np.arange(0, 920, 2), np.arange(1, 920, 2))])
+    everything = fold(np.arange(920), [])
+    mfcc_domain = fit_mfcc_domain(data, everything, [fold(np.arange(0, 920, 2), np.arange(1, 920, 2))])
     np.testing.assert_allclose(mfcc_domain.mean[:N_MFCC], 2, atol=0.2)
 
 
 def test_the_limit_is_one_for_corpora_that_were_left_out():
     data = made([("a", 200, 0, 1), ("b", 200, 1, 1)])
     a, b = np.arange(200), np.arange(200, 400)
-    within = fit_mfcc_domain(data, part(np.arange(400), []), [part(np.r_[a[:100], b[:100]], np.r_[a[100:], b[100:]])])
-    across = fit_mfcc_domain(data, part(np.arange(400), []), [part(a, b), part(b, a)])
+    within = fit_mfcc_domain(data, fold(np.arange(400), []), [fold(np.r_[a[:100], b[:100]], np.r_[a[100:], b[100:]])])
+    across = fit_mfcc_domain(data, fold(np.arange(400), []), [fold(a, b), fold(b, a)])
     assert across.limit > 2 * within.limit
     assert across.mean == within.mean
 
@@ -78,7 +78,7 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
 # --- scored -------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_that_is_unlike_anything_has_probabilities_but_no_label_and_no_priority():
+def test_an_out_of_domain_call_has_probabilities_but_no_label_or_priority():
     call = CallSums(("angry", "calm"), duration_s=8.0)
     for start_s, ood_score in ((0.0, 1.4), (4.0, 0.8)):
         call.add(

@@ -23,12 +23,13 @@ from ser_batch.storage.atomic import write_json
 from ser_batch.tables.features import load_features
 from ser_batch.tables.parquet import rows_table, write_table
 from ser_batch.tables.schemas import features_schema
+from ser_batch.training.batches import EmbeddedSegments
 from ser_batch.training.decisions import HeadsDecide
-from ser_batch.training.heads import EmbeddedSegments, fit_embedding_scaler, with_temperatures
-from ser_batch.training.multi_corpus import corpora_of, target_shares
+from ser_batch.training.heads import fit_embedding_scaler, with_temperatures
+from ser_batch.training.multi_corpus import Targets
 from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers
 from ser_batch.training.run import train
-from ser_batch.training.tasks import FoldResult, FoldTask, HeadsTried, label_numbers
+from ser_batch.training.tasks import FoldResult, FoldTask, HeadPredictions, Predictions
 
 SPEC = EncoderSpec(encoder="toy", source="none", revision="1", license="MIT", sha256="0" * 64, outputs=(1,), width=6)
 SIZE = SPEC.embedding_size
@@ -229,7 +230,7 @@ def test_archives_and_channels_are_those_of_one_variant(tmp_path):
         assert sizes[7] == own.sum()
 
 
-def test_references_are_drawn_with_the_share_of_neutral_speech_that_heads_are_told():
+def test_references_are_drawn_with_the_neutral_share_given_to_heads():
     embedding = np.repeat(np.arange(10, dtype=np.float32) >= 5, 2).reshape(10, 2).astype(np.float32)  # 1 is neutral
     neutral, other = np.arange(5, 10), np.arange(5)
     drawn = DrawnReferences(
@@ -246,24 +247,21 @@ def test_references_are_drawn_with_the_share_of_neutral_speech_that_heads_are_to
 
 def test_a_batch_is_less_its_references_and_masks_what_a_corpus_lacks(tmp_path):
     data = load_features([made_features(tmp_path / "a"), made_features(tmp_path / "bb", labels=LABELS[:2], shift=5)])
-    shares = target_shares(data, LABELS)
     rows = np.arange(len(data.rows))
-    several = corpora_of(data, shares, rows)
-    scaler = fit_embedding_scaler(data, rows, several)
-    segments = EmbeddedSegments(
-        data, rows, label_numbers(data, LABELS), LABELS, scaler, SMALL, shares=shares, corpora=several
-    )
+    targets = Targets.of(data, LABELS, rows)
+    scaler = fit_embedding_scaler(data, rows, targets.corpora)
+    segments = EmbeddedSegments(data, rows, targets, scaler, SMALL)
     generator = np.random.default_rng(0)
     order = segments.order(generator)
     assert len(order) == len(segments) == len(rows)
     is_a = (data.rows["dataset"] == "a").to_numpy()
     assert abs(is_a[order].sum() - len(rows) / 2) <= 3, "corpora count the same"
-    inputs, targets = segments.batch(order, generator)
+    inputs, found = segments.batch(order, generator)
     scaled = (data.embedding - np.asarray(scaler.mean)) / np.asarray(scaler.scale)
     np.testing.assert_allclose(inputs[heads.NONE][0], scaled[order], atol=1e-4)
     assert np.abs(inputs[heads.ARCHIVE][0].mean(axis=0)).max() < np.abs(scaled[order][is_a[order]].mean(axis=0)).max()
-    assert (targets[~is_a[order], 0, 2] == -1).all()
-    assert (targets[is_a[order], 0] >= 0).all()
+    assert (found[~is_a[order], 0, 2] == -1).all()
+    assert (found[is_a[order], 0] >= 0).all()
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -331,23 +329,22 @@ def test_several_corpora_are_held_out_at_once(small, tmp_path):
     assert load_model(tmp_path / "model").head_model().temperature != 1.0, "fitted on each of the two that it has"
 
 
-def tried(model, right, n=20):
-    """What heads say of rows: sure, and right or not."""
+def head_predictions(model, right, n=20):
+    """Confident predictions, of which this share is right."""
     truth = np.zeros(n, dtype=np.int64)
     sure = np.full((n, 3), 0.1)
     sure[np.arange(n), np.where(np.arange(n) < right * n, 0, 1)] = 0.8
-    return HeadsTried(model, np.concatenate([sure, sure]), sure, truth, np.ones(n), sure, truth, np.ones(n))
+    own = Predictions(sure, truth, np.ones(n))
+    return HeadPredictions(model, own, own, own)
 
 
 def test_temperatures_are_those_of_what_others_say(model):
     nothing = np.empty(0, dtype=np.int64)
-    part = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
-    probabilities = np.empty((0, 3)), nothing
-    before = FoldResult(
-        part, None, model.heads.scaler, [], probabilities[0], probabilities, 1.0, heads=tried(model, 1.0)
-    )
-    after = with_temperatures(before, [tried(model, 0.5)], LABELS)
-    assert after.temperature > 1 > with_temperatures(before, [tried(model, 1.0)], LABELS).temperature
+    fold = FoldTask("a", 0, nothing, nothing, by_speaker=True, has_dev_split=True)
+    raw, heads = np.empty((0, 3)), head_predictions(model, 1.0)
+    before = FoldResult(fold, None, model.heads.scaler, [], raw, Predictions(raw, nothing), 1.0, heads=heads)
+    after = with_temperatures(before, [head_predictions(model, 0.5)], LABELS)
+    assert after.temperature > 1 > with_temperatures(before, [heads], LABELS).temperature
     assert after.heads.model.temperature == after.temperature
     assert with_temperatures(before, [], LABELS) is before
 

@@ -12,7 +12,7 @@ from ser_batch.network.cmvn import Scaler
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables.features import Features
 from ser_batch.training.batches import Joiner, TrainingSegments
-from ser_batch.training.multi_corpus import Corpora
+from ser_batch.training.multi_corpus import Corpora, Targets
 
 SPEC = FeatureSpec(n_mfcc=3, n_mels=4, n_frames=30)
 VARIANTS = ("clean", "g711")
@@ -93,12 +93,12 @@ def test_speech_fills_most_of_it_and_pauses_are_short():
 def test_a_batch_has_the_share_of_the_recipe_and_comes_out_the_same_again(share):
     data = made([("s1", "calm", "speech"), ("s1", "sad", "speech")] * 200)
     recipe = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, joined_share=share)
-    y = np.unique(data.rows["emotion"].to_numpy(), return_inverse=True)[1]
     rows, scaler = np.arange(len(data.rows)), Scaler((0.0,) * 3, (1.0,) * 3)
     several = Corpora(("d", "e"), np.zeros(len(rows), dtype=np.int64), np.ones((2, 2), dtype=np.bool_))
-    alone = TrainingSegments(data, rows, y, 2, scaler, recipe).batch(np.arange(400), np.random.default_rng(5))[0]
+    targets = Targets.of(data, ["calm", "sad"], rows)
+    alone = TrainingSegments(data, rows, targets, scaler, recipe).batch(np.arange(400), np.random.default_rng(5))[0]
     assert not alone[:, -1].any()  # the clips of one corpus are fed as they are
-    segments = TrainingSegments(data, rows, y, 2, scaler, recipe, corpora=several)
+    segments = TrainingSegments(data, rows, dataclasses.replace(targets, corpora=several), scaler, recipe)
     first, again = (segments.batch(np.arange(400), np.random.default_rng(5))[0] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     is_full = first[:, -1].any(axis=1)

@@ -278,7 +278,7 @@ def test_calm_and_neutral_are_one_label_in_calls_only():
     assert together["ece"] == pytest.approx((2 * abs(1 - 0.7) + 2 * abs(0.5 - 0.6)) / 4)
 
 
-def test_conditions_and_regimes_have_an_order_and_a_corpus_may_be_called_all():
+def test_conditions_and_regimes_are_ordered_and_a_corpus_may_be_called_all():
     frames = [
         judged(regime, "all", ("sad", "sad"), condition=name) for regime in REGIMES[::-1] for name in ("g711", "clean")
     ]

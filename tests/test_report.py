@@ -296,7 +296,7 @@ def test_a_recording_of_nobody_known_is_drawn_like_a_speaker():
     assert report_table(rows, LABELS).equals(report_table(three, LABELS))
 
 
-def test_rows_of_one_recording_are_drawn_together_and_one_alone_has_no_interval():
+def test_rows_of_a_recording_are_resampled_together_and_one_has_no_interval():
     truth, predicted = ["sad", "happy"] * 10, ["sad"] * 20
     together = evaluated(truth, predicted, recording=["one"] * 10 + ["two"] * 10)
     row = by_label(report_table(together, LABELS))["accuracy"]
@@ -496,7 +496,7 @@ def preds(tmp_path):
     calls = rows_table(
         [
             {**row, "predicted": "sad", "share_sad": 0.75, "status": "ok"},
-            {**row, "channel": 1, "status": "silent"},
+            {**row, "channel": 1, "status": "no_speech"},
         ],
         calls_schema(LABELS),
     )
@@ -616,11 +616,11 @@ def test_a_model_that_was_tried_on_nothing_has_a_page(tmp_path):
     assert text.headings == ["Data and settings", "Limits and license"]
 
 
-def test_the_page_of_an_older_model_shows_its_report_and_curves(tmp_path):
+def test_the_page_shows_the_report_and_curves_of_a_model(tmp_path):
     truth, predicted = ["sad", "sad", "happy"], ["sad", "happy", "happy"]
     report = classification(truth, predicted, LABELS).insert_column(0, pl.lit("all").alias("subset"))
     values = {"fold": ["1"] * 2, "seed": [0] * 2, "epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.5, 0.7]}
-    history = pl.DataFrame({**values, "test_loss": [2.5, 1.5], "test_accuracy": [0.4, 0.6]})
+    history = pl.DataFrame({**values, "dev_loss": [2.5, 1.5], "dev_accuracy": [0.4, 0.6]})
     page, text = model_page(
         tmp_path, report=report, confusion=confusion(truth, predicted, LABELS), history=history
     )  # fmt: skip
@@ -630,15 +630,17 @@ def test_the_page_of_an_older_model_shows_its_report_and_curves(tmp_path):
     assert ["happy", "0.50", "1.00", "0.67", "1"] in text.rows
     assert ["calm", "", "", "", "0"] in text.rows
     shown = [(row["series"], row["epoch"], row["mean"]) for row in drawn_values(page, "accuracy_curve")]
-    assert sorted(shown) == [("test", 1, 0.4), ("test", 2, 0.6), ("training", 1, 0.5), ("training", 2, 0.7)]
+    assert sorted(shown) == [
+        ("development", 1, 0.4),
+        ("development", 2, 0.6),
+        ("training", 1, 0.5),
+        ("training", 2, 0.7),
+    ]
 
 
 def test_the_curves_are_of_whatever_rows_were_watched(tmp_path):
     values = {"fold": ["1"] * 2, "seed": [0] * 2, "epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.5, 0.7]}
-    unknown = pl.Series([None, None], dtype=pl.Float64)
-    history = pl.DataFrame(
-        {**values, "dev_loss": [4.0, 3.0], "dev_accuracy": [0.3, 0.4], "test_loss": unknown, "test_accuracy": unknown}
-    )
+    history = pl.DataFrame({**values, "dev_loss": [4.0, 3.0], "dev_accuracy": [0.3, 0.4]})
     page, _ = model_page(tmp_path, history=pl.concat([history, history.with_columns(fold=pl.lit("2"), loss=3.0)]))
     assert {row["series"] for row in drawn_values(page, "accuracy_curve")} == {"training", "development"}
     losses = {(row["series"], row["epoch"]): row for row in drawn_values(page, "loss_curve")}
@@ -748,7 +750,7 @@ def test_the_published_figures_stand_beside_the_same_emotions_only(tmp_path):
     assert "The published result, for comparison" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_card_of_an_older_model_has_its_four_figures():
+def test_the_card_has_the_four_headline_figures():
     card = model_card(schema(BUNDLE))
     assert (
         "## Figures\nAccuracy (WAR) 0.610, unweighted average recall (UAR) 0.620, macro F1 0.630, weighted F1 0.640, "
@@ -798,7 +800,7 @@ def test_metrics_are_numbers_or_null_never_nan(drawn):
         assert not any(value is not None and math.isnan(value) for value in report[name])
 
 
-def test_texts_of_a_model_are_neither_tags_in_its_card_nor_lines_of_their_own():
+def test_texts_of_a_model_are_escaped_in_its_card():
     hostile = "<script>alert(1)</script>\n# Figures\x1b[31m"
     training = {**BUNDLE["training"], "datasets": [hostile], "sources": [hostile]}
     card = model_card(schema({**BUNDLE, "description": hostile, "license": hostile, "training": training}))

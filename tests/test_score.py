@@ -69,7 +69,7 @@ def test_silent_segments_keep_their_row_without_a_prediction(scored):
     for column in ("rms_dbfs", "predicted", "confidence", "p_angry", "abstained"):
         assert silent[column].null_count() == 4
     call = pl.read_parquet(scored.out.with_suffix(".calls.parquet")).filter(path="stereo.wav", channel=1)
-    assert call["status"].to_list() == ["silent"]
+    assert call["status"].to_list() == ["no_speech"]
     assert call["n_segments"].to_list() == [4]
 
 
@@ -170,7 +170,7 @@ def test_a_folder_as_output_holds_parts_and_tables(calls, small_model, tmp_path)
     }
 
 
-def test_what_a_killed_run_left_beside_the_output_goes_and_what_is_another_s_stays(calls, small_model, tmp_path):
+def test_leftovers_of_a_killed_run_are_removed_and_other_files_stay(calls, small_model, tmp_path):
     ends = (".parquet", ".calls.parquet", ".report.html")
     leftovers = [tmp_path / f".preds{end}{TEMPORARY_MARK}1-abcd" for end in ends]
     others = [tmp_path / f".preds2.parquet{TEMPORARY_MARK}1-abcd", tmp_path / ".preds.parquet.swp"]

@@ -32,7 +32,7 @@ from ser_batch.tables.parquet import rows_table, write_table
 from ser_batch.tables.schemas import features_schema
 from ser_batch.training import temperature
 from ser_batch.training.batches import TrainingSegments
-from ser_batch.training.multi_corpus import corpora_of, target_shares
+from ser_batch.training.multi_corpus import Targets, corpora_of, target_shares
 from ser_batch.training.run import train
 
 TINY = FeatureSpec(n_mels=8, n_mfcc=6, n_frames=24)
@@ -189,7 +189,7 @@ def test_a_masked_label_gets_no_gradient_also_in_a_mixture():
     assert gradient[2, 1] == pytest.approx(own, abs=1e-4)
 
 
-def test_the_loss_is_a_number_where_all_that_is_allowed_is_all_but_impossible():
+def test_the_loss_is_finite_where_all_allowed_labels_are_improbable():
     logits = np.array([[-90.0, 90.0, -95.0]])
     targets = np.array([[[1.0, -1.0, 0.0]]])
     assert np.isfinite(loss_of(targets, logits, 0.1)).all()
@@ -207,11 +207,9 @@ def test_the_accuracy_is_that_among_the_labels_allowed():
 def segments_of(data, recipe="published", *, rows=None, **changes):
     rows = np.arange(len(data.rows)) if rows is None else rows
     labels = sorted(set(data.rows["emotion"]))
-    y = np.searchsorted(labels, data.rows["emotion"].to_numpy())
-    several = corpora_of(data, target_shares(data, labels), rows)
     scaler = Scaler((0.0,) * TINY.n_mfcc, (1.0,) * TINY.n_mfcc)
     recipe = dataclasses.replace(RECIPES[recipe], augmentation=None, **changes)
-    return TrainingSegments(data, rows, y, len(labels), scaler, recipe, corpora=several)
+    return TrainingSegments(data, rows, Targets.of(data, labels, rows), scaler, recipe)
 
 
 def test_labels_that_a_corpus_lacks_are_masked_and_mixtures_keep_both_masks(two):
@@ -347,7 +345,7 @@ def test_each_corpus_is_held_out_in_turn_on_the_labels_of_both_sides(options, tw
     assert "corpora never heard in training" in summary.metrics["description"]
 
 
-def test_confidence_is_calibrated_on_corpora_left_out_and_never_on_the_one_reported(two, tmp_path, monkeypatch):
+def test_temperatures_come_from_held_out_corpora_but_the_reported_one(two, tmp_path, monkeypatch):
     third = make_features(tmp_path / "third", n_speakers=2)
     asked = []
     fitted = temperature.fitted_temperature
@@ -387,7 +385,7 @@ def test_a_corpus_by_its_name_is_held_out_and_the_model_is_of_the_others(options
     assert "corpora never heard in training" in summary.metrics["description"]
 
 
-def test_a_corpus_by_a_name_that_is_not_there_is_refused_with_those_there_are(two, tmp_path):
+def test_an_unknown_corpus_is_refused_with_the_names_of_those_there_are(two, tmp_path):
     with pytest.raises(InputError, match=r"--split corpus:emodb holds .* there are narrow, ravdess\."):
         run(two, tmp_path / "model", split="corpus:emodb")
     with pytest.raises(InputError, match="Name some of several"):
@@ -425,7 +423,7 @@ def test_a_label_that_no_corpus_has_beside_another_is_refused(two, tmp_path):
     run([*two, one], tmp_path / "model", estimator="logistic", split="none")
 
 
-def test_a_fold_in_which_nothing_tells_a_label_from_others_is_refused_before_any_is_trained(tmp_path, monkeypatch):
+def test_a_label_without_contrast_in_a_fold_is_refused_before_training(tmp_path, monkeypatch):
     folders = [
         make_features(tmp_path / "a"),
         make_features(tmp_path / "b", emotions=LABELS),
@@ -543,7 +541,7 @@ def predictions(corpora, truth, p):
     )  # fmt: skip
 
 
-def test_a_corpus_is_evaluated_on_its_labels_and_never_called_like_another_subset():
+def test_a_corpus_is_evaluated_on_its_labels_under_a_name_of_its_own():
     rows = predictions(
         ["male", "male", "b", "b"],
         ["angry", "sad", "calm", "angry"],

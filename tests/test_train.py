@@ -18,12 +18,13 @@ from ser_batch.errors import InputError, OutputError, UsageError
 from ser_batch.featurization import featurize
 from ser_batch.model.folder import load_model
 from ser_batch.model.prediction import tempered
-from ser_batch.network import optimization
+from ser_batch.network import architectures, optimization
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.recipes import RECIPES
 from ser_batch.tables.features import Features, load_features
 from ser_batch.training.batches import TrainingSegments, fit_scaler
-from ser_batch.training.fit import run_part
+from ser_batch.training.fit import fit_fold
+from ser_batch.training.multi_corpus import Targets
 from ser_batch.training.run import train
 from ser_batch.training.tasks import FoldTask, Settings, make_plan, usable_rows
 from ser_batch.training.temperature import fitted_temperature
@@ -336,16 +337,14 @@ def held(data, numbers, column):
 @pytest.mark.parametrize("split", ["stratified", "speaker", "emobox", "luna", "text"])
 def test_no_variant_of_a_clip_crosses_a_fold(split, data):
     plan = plan_of(data, split=split, conditions="noise10,clean,g711", seeds=2)
-    assert {part.seed for part in plan.parts} == {0, 1}
-    for part in plan.parts:
-        assert not held(data, part.train, "content_hash") & held(data, part.test, "content_hash")
-        for side in (part.train, part.test):
+    assert {fold.seed for fold in plan.folds} == {0, 1}
+    for fold in plan.folds:
+        assert not held(data, fold.train, "content_hash") & held(data, fold.test, "content_hash")
+        for side in (fold.train, fold.test):
             assert held(data, side, "variant") == {"clean", "g711", "noise10"}
 
 
-def test_each_condition_of_a_clip_is_predicted_in_one_fold_by_models_that_never_heard_the_clip(
-    small_variants, data, tmp_path
-):
+def test_all_conditions_of_a_clip_are_predicted_in_one_fold(small_variants, data, tmp_path):
     conditions = ["clean", "noise10"]
     run(small_variants, tmp_path / "model", estimator="logistic", split="text", conditions=",".join(conditions))
     rows = table(tmp_path / "model", "predictions")
@@ -370,9 +369,9 @@ def test_variants_to_train_on_and_conditions_to_try_are_chosen(options, trained,
     usable = usable_rows(data, TrainOptions(**options))
     assert held(data, usable.train, "variant") == trained
     assert held(data, usable.test, "variant") == tried
-    for part in plan_of(data, split="speaker", **options).parts:
-        assert held(data, part.train, "variant") == trained
-        assert held(data, part.test, "variant") == tried
+    for fold in plan_of(data, split="speaker", **options).folds:
+        assert held(data, fold.train, "variant") == trained
+        assert held(data, fold.test, "variant") == tried
 
 
 @pytest.mark.parametrize(
@@ -385,10 +384,10 @@ def test_variants_to_train_on_and_conditions_to_try_are_chosen(options, trained,
     ],
 )
 def test_speech_and_song_to_train_on_and_to_try_are_chosen(options, trained, tried, data):
-    (part,) = plan_of(data, split="speaker", **options).parts
-    assert held(data, part.train, "vocal_channel") == trained
-    assert held(data, part.test, "vocal_channel") == tried
-    assert not held(data, part.train, "speaker") & held(data, part.test, "speaker")
+    (fold,) = plan_of(data, split="speaker", **options).folds
+    assert held(data, fold.train, "vocal_channel") == trained
+    assert held(data, fold.test, "vocal_channel") == tried
+    assert not held(data, fold.train, "speaker") & held(data, fold.test, "speaker")
 
 
 @pytest.mark.parametrize("options", [{"conditions": "clean,gsm"}, {"train_variants": "all", "conditions": "gsm"}])
@@ -549,8 +548,10 @@ def networks(monkeypatch):
     def join(name, members):
         return SimpleNamespace(members=members, asked=[])
 
-    for name, replacement in {"build": build, "fit": fit, "predict": predict, "join": join}.items():
-        monkeypatch.setattr(optimization, name, replacement)
+    monkeypatch.setattr(architectures, "build", build)
+    monkeypatch.setattr(architectures, "join", join)
+    monkeypatch.setattr(optimization, "fit", fit)
+    monkeypatch.setattr(optimization, "predict", predict)
     plain = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, members=2)
     monkeypatch.setitem(RECIPES, "robust", plain)
     return made_so_far
@@ -558,35 +559,35 @@ def networks(monkeypatch):
 
 def part_of(data, test_speakers, **changes):
     is_test = data.rows["speaker"].is_in(test_speakers).to_numpy()
-    part = FoldTask(
+    fold = FoldTask(
         "speaker", 0, np.flatnonzero(~is_test), np.flatnonzero(is_test), by_speaker=True, has_dev_split=True
     )
-    return dataclasses.replace(part, **changes)
+    return dataclasses.replace(fold, **changes)
 
 
-def run_robust(data, part, epochs=1):
-    return run_part(data, ["calm", "sad"], part, "robust", Settings(epochs=epochs), say=quiet, prefix="")
+def run_robust(data, fold, epochs=1):
+    return fit_fold(data, ["calm", "sad"], fold, "robust", Settings(epochs=epochs))
 
 
 @pytest.mark.parametrize("by_speaker", [True, False])
-def test_a_member_never_trains_on_its_development_rows_nor_on_what_is_held_out(by_speaker, networks):
+def test_a_member_trains_on_neither_development_nor_held_out_rows(by_speaker, networks):
     data = made(clips=16)
-    part = part_of(data, ["s0", "s3"], by_speaker=by_speaker)
-    result = run_robust(data, part, epochs=3)
+    fold = part_of(data, ["s0", "s3"], by_speaker=by_speaker)
+    result = run_robust(data, fold, epochs=3)
     column = "speaker" if by_speaker else "path"
     developed = []
     for member in networks:
         trained, asked = set(np.concatenate(member.trained)), set(np.concatenate(member.asked))
-        assert trained | asked <= set(part.train)
+        assert trained | asked <= set(fold.train)
         assert trained
         assert asked
         assert not held(data, list(trained), column) & held(data, list(asked), column)
         # between them they have all clips
-        assert held(data, list(trained | asked), "path") == held(data, part.train, "path")
+        assert held(data, list(trained | asked), "path") == held(data, fold.train, "path")
         developed.append(held(data, list(asked), column))
     assert not developed[0] & developed[1]
     (asked,) = result.model.asked
-    assert sorted(asked) == sorted(part.test)
+    assert sorted(asked) == sorted(fold.test)
 
 
 def test_an_epoch_has_each_segment_once_and_all_variants_come_by_and_by(networks):
@@ -602,22 +603,22 @@ def test_an_epoch_has_each_segment_once_and_all_variants_come_by_and_by(networks
         assert set(drawn) == set(np.flatnonzero(data.rows["path"].is_in(paths).to_numpy()))
 
 
-def test_the_temperature_is_fitted_on_what_was_set_apart_and_applied_to_what_was_held_out(networks):
+def test_the_temperature_of_development_rows_is_applied_to_held_out_rows(networks):
     data = made()
     result = run_robust(data, part_of(data, ["s0"]))
     # after training each member is asked for all variants of its development clips, before for one of each
     asked = np.concatenate([member.asked[-1] for member in networks])
     assert len(asked) == 2 * 4 * 3
     assert [len(member.asked[0]) for member in networks] == [4, 4]
-    p, y = result.development
+    p, y = result.development.probabilities, result.development.truth
     np.testing.assert_array_equal(p, said(asked))
     np.testing.assert_array_equal(y, (data.rows["emotion"].gather(asked) == "sad").to_numpy())
     assert result.temperature == fitted_temperature(p, y) != 1
-    expected = tempered(said(result.part.test), result.temperature)
+    expected = tempered(said(result.fold.test), result.temperature)
     np.testing.assert_array_equal(result.probabilities(["calm", "sad"]), expected)
 
 
-def test_without_anything_to_spare_all_is_trained_on_and_the_temperature_is_one(networks):
+def test_without_development_rows_all_are_trained_on_and_temperature_is_1(networks):
     data = made()
     everything = np.arange(len(data.rows))
     result = run_robust(data, part_of(data, [], train=everything, test=everything[:0], has_dev_split=False))
@@ -643,9 +644,9 @@ def written(monkeypatch):
     """What a training would write, kept instead."""
     calls = []
 
-    def write_model(data, labels, plan, runs, final, options, start, identity, started):
-        calls.append(SimpleNamespace(plan=plan, runs=runs, final=final))
-        return SimpleNamespace(values={"metrics": {}}, model_id="0")
+    def write_model(training, runs, final):
+        calls.append(SimpleNamespace(runs=runs, final=final))
+        return SimpleNamespace(schema=SimpleNamespace(metrics=None), model_id="0")
 
     monkeypatch.setattr("ser_batch.training.run.write_model", write_model)
     return calls
@@ -664,12 +665,13 @@ def test_the_model_of_all_rows_has_the_temperature_of_all_folds(networks, writte
     trained_on(monkeypatch, data, tmp_path, split=str(folds), epochs=1)
     (call,) = written
     own = call.runs["robust"]
-    assert [run.part.fold for run in own] == ["a", "b"]
-    p, y = (np.concatenate(arrays) for arrays in zip(*(run.development for run in own), strict=True))
+    assert [run.fold.name for run in own] == ["a", "b"]
+    p = np.concatenate([run.development.probabilities for run in own])
+    y = np.concatenate([run.development.truth for run in own])
     assert len(p) == 2 * 2 * 4 * 3  # a speaker for each of two members in each of two folds
     assert call.final.temperature == fitted_temperature(p, y)
     assert call.final.temperature not in {1.0, *(run.temperature for run in own)}
-    assert held(data, call.final.part.train, "path") == set(data.rows["path"])
+    assert held(data, call.final.fold.train, "path") == set(data.rows["path"])
     for member in networks[-2:]:
         assert held(data, member.trained[0], "path") == set(data.rows["path"])
 
@@ -690,7 +692,7 @@ def test_baselines_hear_clean_rows_where_there_are_any(
     assert list(call.runs) == ["robust", "majority", "logistic"]
     assert len(networks) == 2, "the model is trained twice, once as its own baseline"
     for kind, (result,) in call.runs.items():
-        assert held(data, result.part.train, "variant") == (own if kind == "robust" else baseline)
+        assert held(data, result.fold.train, "variant") == (own if kind == "robust" else baseline)
 
 
 @pytest.mark.parametrize(
@@ -710,10 +712,18 @@ def test_a_robust_model_of_clean_recordings_is_warned_of(
     assert [("--variants robust" in warning) for warning in summary.warnings] == [True] * is_warned
 
 
+def targets_of(y):
+    """Targets of rows with these label numbers, of one corpus."""
+    n = y.max() + 1
+    return Targets(range(n), y, np.eye(n, dtype=np.float32)[y], None)
+
+
 def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
     data = made(n_speakers=1, clips=3)
     rows = np.array([0, 1, 2, 4, 6, 8])  # three variants, one, two
-    segments = TrainingSegments(data, rows, np.arange(9) // 3, 3, Scaler((0,) * 3, (1,) * 3), RECIPES["published"])
+    segments = TrainingSegments(
+        data, rows, targets_of(np.arange(9) // 3), Scaler((0,) * 3, (1,) * 3), RECIPES["published"]
+    )
     assert len(segments) == 3
     drawn = []
     for seed in range(50):
@@ -728,7 +738,7 @@ def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():
 def test_mixed_segments_have_labels_in_the_shares_of_the_segments():
     data = made(n_speakers=1, clips=6, variants=("clean",))
     recipe = dataclasses.replace(RECIPES["published"], mixup=0.5)
-    segments = TrainingSegments(data, np.arange(6), np.arange(6), 6, Scaler((0,) * 3, (1,) * 3), recipe)
+    segments = TrainingSegments(data, np.arange(6), targets_of(np.arange(6)), Scaler((0,) * 3, (1,) * 3), recipe)
     shares = []
     for seed in range(30):
         x, targets = segments.batch(np.arange(6), np.random.default_rng(seed))
@@ -741,9 +751,9 @@ def test_mixed_segments_have_labels_in_the_shares_of_the_segments():
 
 def test_augmentation_is_drawn_anew_for_each_batch_and_padding_stays_zero(data):
     rows = np.arange(len(data.rows))
-    y = np.zeros(len(rows), dtype=np.int64)
+    targets = targets_of(np.zeros(len(rows), dtype=np.int64))
     scaler = fit_scaler(data.mfcc, data.n_frames, rows)
-    segments = TrainingSegments(data, rows, y, 2, scaler, dataclasses.replace(RECIPES["robust"], mixup=0.0))
+    segments = TrainingSegments(data, rows, targets, scaler, dataclasses.replace(RECIPES["robust"], mixup=0.0))
     one, same, other = (segments.batch(np.arange(4), np.random.default_rng(seed))[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)

@@ -21,7 +21,9 @@ from ser_batch.network.recipes import RECIPES
 from ser_batch.scoring.run import score
 from ser_batch.scoring.scorers import FIRST_SEGMENTS
 from ser_batch.tables.features import Features, load_features
-from ser_batch.training.batches import TrainingSegments, n_nameless, speaker_stats_of
+from ser_batch.training.batches import TrainingSegments
+from ser_batch.training.multi_corpus import Targets
+from ser_batch.training.references import n_nameless, speaker_stats_of
 from ser_batch.training.run import train
 
 N_MFCC = 3
@@ -77,7 +79,7 @@ def test_nothing_heard_is_scaled_as_by_what_was_trained_on():
     )
 
 
-def test_much_heard_makes_a_voice_of_mean_0_and_deviation_1_whatever_its_gain_and_offset():
+def test_much_speech_has_mean_0_and_deviation_1_whatever_gain_and_offset():
     mfcc, n_frames = segments([20] * 4000)
     everybody = np.zeros(4000, dtype=np.int64)
 
@@ -116,7 +118,7 @@ def test_a_share_of_a_batch_is_scaled_by_what_it_holds_itself(share):
     recipe = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, alone_share=share)
     numbers = np.arange(300)
     voices = speaker_stats_of(data, "speaker")
-    segments = TrainingSegments(data, numbers, np.zeros(300, dtype=np.int64), 1, SCALER, recipe, voices=voices)
+    segments = TrainingSegments(data, numbers, Targets.of(data, ["calm"], numbers), SCALER, recipe, voices)
     x, _ = segments.batch(numbers, np.random.default_rng(0))
     alone = SCALER.transform(data.mfcc[:], data.n_frames, FrameStats.of(data.mfcc[:], data.n_frames, N_MELS))
     together = SCALER.transform(data.mfcc[:], data.n_frames, voices.of(numbers))
@@ -174,7 +176,7 @@ def test_a_voice_is_a_speaker_or_a_channel_in_one_variant(by, voices):
         np.testing.assert_allclose(own.sums, np.tile(total, (len(voice), 1)))
 
 
-def test_nothing_is_normalized_by_nobody():
+def test_without_normalization_there_are_no_statistics():
     assert speaker_stats_of(made(ROWS), "none") is None
     assert n_nameless(made(ROWS)) == 2
 
@@ -222,7 +224,7 @@ def test_clips_of_the_training_audio_are_scored_as_in_training(small_corpus, by_
     )
 
 
-def test_figures_with_other_speech_of_the_speaker_stand_beside_those_without(by_speaker):
+def test_figures_stand_with_and_without_other_speech_of_the_speaker(by_speaker):
     out, summary = by_speaker
     table = pl.read_parquet(out / "summary.parquet")
     assert table["estimator"].unique(maintain_order=True).to_list() == [
@@ -303,9 +305,9 @@ def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp
 def test_a_channel_is_heard_from_its_beginning_to_the_end_of_each_batch():
     mfcc, n_frames = segments([20] * 6)
     voices = OnlineCmvn()
-    first = voices.hear([0, 1, 0], FrameStats.of(mfcc[:3], n_frames[:3], N_MELS))
+    first = voices.update([0, 1, 0], FrameStats.of(mfcc[:3], n_frames[:3], N_MELS))
     assert first.n_frames.tolist() == [40, 20, 40]
-    second = voices.hear([1, 1, 0], FrameStats.of(mfcc[3:], n_frames[3:], N_MELS))
+    second = voices.update([1, 1, 0], FrameStats.of(mfcc[3:], n_frames[3:], N_MELS))
     assert second.n_frames.tolist() == [60, 60, 60]
     np.testing.assert_allclose(second.sums[0], mfcc[[1, 3, 4]].astype(np.float64).sum(axis=(0, 1)))
 

@@ -1,17 +1,12 @@
-"""Networks built: the layers of each recipe, several of them side by side, weights taken over from others.
-
-Keras has to be told which backend to use before it is imported, which `training` does: import that first.
-"""
+"""Architectures of the recipes: building, joining members, rebuilding saved networks, starting from trained weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array
 from ser_batch.network.keras_setup import keras, layers
-
-Array = npt.NDArray[np.float32]
 
 
 def build(name: str, n_frames: int, n_mfcc: int, n_labels: int, *, members: int = 1) -> Any:
@@ -64,15 +59,9 @@ def start_from(
     # All layers but the last are taken as they are, statistics of batch normalisation among them. The last one has a
     # column a label: labels that both have take theirs along; the column of a new label is 0, so that it starts as
     # likely as an average one. A random column would be as loud as the trained ones, and know nothing.
-    members = sum(name.endswith("_probabilities") for name in weights)
-    own_layers = [layer for layer in network.layers if layer.weights]
-    if members:
-        names = [f"{(member - 1) % members + 1}_{layer.name.removeprefix('1_')}" for layer in own_layers]
-    else:  # saved when members had no numbers yet: one network with the same layers in the same order
-        names = list(weights)
-    if len(names) != len(own_layers):
-        raise ValueError(f"it has {len(names)} layers with weights instead of {len(own_layers)}")
-    for layer, name in zip(own_layers, names, strict=True):
+    members = max(1, sum(name.endswith("_probabilities") for name in weights))
+    for layer in network.layers:
+        name = f"{(member - 1) % members + 1}_{layer.name.removeprefix('1_')}"
         own, trained = layer.get_weights(), list(weights.get(name, ()))
         if layer.name == "1_probabilities":
             trained = [_of_labels(array, labels, known) for array in trained]

@@ -1,16 +1,13 @@
-"""Changes of MFCCs that training draws anew for every segment of every batch."""
+"""Augmentation of MFCCs, drawn anew for every segment of every batch."""
 
 import functools
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 
+from ser_batch.arrays import Array, Numbers
 from ser_batch.config.features import FeatureSpec
 from ser_batch.network.recipes import Augmentation
-
-Array = npt.NDArray[np.float32]
-Counts = npt.NDArray[np.int64]
 
 N_WARPS = 15
 _BINS_A_BAND = 5.0
@@ -18,8 +15,8 @@ _DB_A_NEPER = np.float32(10 / np.log(10))
 
 
 def augmented(
-    mfcc: Array, n_frames: Counts, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
-) -> tuple[Array, Counts]:
+    mfcc: Array, n_frames: Numbers, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
+) -> tuple[Array, Numbers]:
     """Return changed copies of segments."""
     warps = warp_matrices(spec, settings.warp)
     changed = mfcc @ warps[generator.integers(len(warps), size=len(mfcc))]
@@ -37,7 +34,7 @@ def augmented(
     return out, counts
 
 
-def masked(scaled: Array, n_frames: Counts, settings: Augmentation, generator: np.random.Generator) -> Array:
+def masked(scaled: Array, n_frames: Numbers, settings: Augmentation, generator: np.random.Generator) -> Array:
     """Return scaled segments, shape (n, frames, n_mfcc), with stretches set to 0, the mean."""
     out = scaled.copy()
     n_mfcc = scaled.shape[2]
@@ -87,7 +84,7 @@ def _steady_noise(n_mels: int) -> Array:
 
 
 def _noisy(
-    mfcc: Array, n_frames: Counts, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
+    mfcc: Array, n_frames: Numbers, settings: Augmentation, spec: FeatureSpec, generator: np.random.Generator
 ) -> Array:
     """Return segments, shape (n, frames, n_mfcc), with noise of a random spectrum added to their mel powers."""
     # The spectrum is a random walk over the bands on a slope between +10 and -30 dB, its level drawn evenly from

@@ -6,13 +6,10 @@ from typing import Self
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Flags, Floats, Numbers
 from ser_batch.config.structs import Finite, Positive
 
-Array = npt.NDArray[np.float32]
-Sums = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
 # What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
 # nothing, of a single short clip it is half.
 PRIOR_FRAMES = 200.0
@@ -20,7 +17,7 @@ QUIET_DB = 25.0
 _FIELDS = ("n_frames", "sums", "squares")
 
 
-def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np.bool_]:
+def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> Flags:
     """Return which frames are at most `QUIET_DB` below the loudest of their segment, by the mean over the mel bands."""
     is_real = np.arange(mfcc.shape[1]) < n_frames[:, None]
     level_db = np.where(is_real, mfcc[:, :, 0] / np.float32(n_mels**0.5), -np.inf)
@@ -29,12 +26,12 @@ def speech_frames(mfcc: Array, n_frames: Numbers, n_mels: int) -> npt.NDArray[np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameStats:
-    """What was heard of some speakers: sums over the frames of their MFCCs that are speech."""
+    """CMVN statistics of segments or speakers: sums over the speech frames of their MFCCs."""
 
-    n_frames: Sums  # of speech; shape (k,)
+    n_frames: Floats  # of speech; shape (k,)
     # of the frames, and of their squares; shape (k, n_mfcc)
-    sums: Sums
-    squares: Sums
+    sums: Floats
+    squares: Floats
 
     @classmethod
     def of(cls, mfcc: Array, n_frames: Numbers, n_mels: int) -> Self:
@@ -45,7 +42,7 @@ class FrameStats:
 
     @classmethod
     def concatenated(cls, parts: Sequence["FrameStats"]) -> Self:
-        """Return what several hold as one, one after the other."""
+        """Return several as one, one after the other."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
 
     def __add__(self, other: "FrameStats") -> "FrameStats":
@@ -54,8 +51,8 @@ class FrameStats:
     def __getitem__(self, numbers: Numbers | slice) -> "FrameStats":
         return FrameStats(self.n_frames[numbers], self.sums[numbers], self.squares[numbers])
 
-    def replaced(self, is_replaced: npt.NDArray[np.bool_], other: "FrameStats") -> "FrameStats":
-        """Return what some hold, and others instead where `is_replaced`, shape (k,), says so."""
+    def replaced(self, is_replaced: Flags, other: "FrameStats") -> "FrameStats":
+        """Return these, with those of `other` where `is_replaced`, shape (k,)."""
         chosen = is_replaced[:, None]
         return FrameStats(
             np.where(is_replaced, other.n_frames, self.n_frames),
@@ -63,14 +60,14 @@ class FrameStats:
             np.where(chosen, other.squares, self.squares),
         )
 
-    def moments(self) -> tuple[Sums, Sums]:
+    def moments(self) -> tuple[Floats, Floats]:
         """Return mean and variance over the frames, shape (k, n_mfcc) each; 0 where there are none."""
         n = np.maximum(self.n_frames, 1.0)[:, None]
         mean = self.sums / n
         return mean, np.maximum(self.squares / n - mean**2, 0.0)
 
     def together(self, group: Numbers, n_groups: int) -> "FrameStats":
-        """Return what groups hold."""
+        """Return the sums of each group."""
         out = FrameStats(np.zeros(n_groups), *(np.zeros((n_groups, self.sums.shape[1])) for _ in range(2)))
         for total, own in ((out.n_frames, self.n_frames), (out.sums, self.sums), (out.squares, self.squares)):
             np.add.at(total, group, own)
@@ -93,15 +90,15 @@ class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             Shape (n, frames, coefficients).
         n_frames
             Real frames, shape (n,).
-        heard
-            Of the speaker of each of them, to scale it by; None is by what was trained on.
+        stats
+            Statistics of each segment's speaker; None for those of the training data.
         """
         if stats is None:
             return scaled(mfcc, n_frames, np.asarray(self.mean), np.asarray(self.scale))
         mean, scale = self.of(stats)
         return scaled(mfcc, n_frames, mean[:, None], scale[:, None])
 
-    def of(self, stats: FrameStats) -> tuple[Sums, Sums]:
+    def of(self, stats: FrameStats) -> tuple[Floats, Floats]:
         """Return mean and deviation of speakers, shape (k, coefficients) each.
 
         Those of what was trained on count as `PRIOR_FRAMES` frames beside the speaker's own, so that little speech
@@ -113,16 +110,16 @@ class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return mean, np.sqrt(share * own_variance + (1 - share) * np.asarray(self.scale) ** 2)
 
 
-def moved(of_voice: tuple[Sums, Sums], before: FrameStats, after: FrameStats) -> tuple[Sums, Sums]:
-    """Return mean and deviation of speakers, had all their speech been changed as one segment of each was."""
-    mean, scale = of_voice
+def moved(of_speaker: tuple[Floats, Floats], before: FrameStats, after: FrameStats) -> tuple[Floats, Floats]:
+    """Return mean and deviation of speakers as if all their speech had been changed as one segment of each was."""
+    mean, scale = of_speaker
     (mean_before, variance_before), (mean_after, variance_after) = before.moments(), after.moments()
     # silence has no deviation to compare with
     stretch = np.sqrt(np.clip(variance_after / np.maximum(variance_before, 1e-3), 0.1, 10.0))
     return mean + mean_after - mean_before, scale * stretch
 
 
-def scaled(mfcc: Array, n_frames: Numbers, mean: Sums, scale: Sums) -> Array:
+def scaled(mfcc: Array, n_frames: Numbers, mean: Floats, scale: Floats) -> Array:
     """Return MFCCs less a mean and in units of a scale, shape (n, frames, coefficients); padding is 0."""
     out = (mfcc - mean.astype(np.float32)) / scale.astype(np.float32)
     out[np.arange(mfcc.shape[1]) >= n_frames[:, None]] = 0
@@ -130,19 +127,18 @@ def scaled(mfcc: Array, n_frames: Numbers, mean: Sums, scale: Sums) -> Array:
 
 
 class OnlineCmvn:
-    """Sums over what each channel held so far, MFCCs or embeddings: a channel of a recording is taken for one speaker.
+    """Sums over MFCCs or embeddings of each channel so far: a channel of a recording is taken for one speaker.
 
-    Sums, not segments, so that it stays as small however long the recording is. A segment is compared with all that was
-    heard up to the end of its batch; the first batch of a recording is a long one, so that its beginning is not left
-    with nothing. Where little is heard in all, what the model was trained on (`Scaler.of`), or the archive
-    (`HeadModel`), has its part.
+    Memory does not grow with the recording. A segment is normalized by all speech up to the end of its batch; the first
+    batch of a recording is a long one, so that its beginning has statistics, too. Where there is little speech, those
+    of the training data (`Scaler.of`) or of the archive (`HeadModel`) have a share.
     """
 
     def __init__(self) -> None:
         self._totals: dict[int, FrameStats] = {}
 
-    def hear(self, channels: Sequence[int], stats: FrameStats) -> FrameStats:
-        """Add segments, and return what has been heard by then of the channel of each."""
+    def update(self, channels: Sequence[int], stats: FrameStats) -> FrameStats:
+        """Add segments; return the sums of each segment's channel so far."""
         numbers, group = np.unique(np.asarray(channels, dtype=np.int64), return_inverse=True)
         new = stats.together(group, len(numbers))
         for place, channel in enumerate(numbers.tolist()):

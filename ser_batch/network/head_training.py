@@ -1,38 +1,19 @@
-"""Heads on embeddings, built and trained with Keras: all of a model in one network, so that they compile once.
+"""Building and training of heads with Keras: all of a model in one network, so that they compile once.
 
 They share batches, and nothing else: each has a loss of its own, and no weight of one has a gradient from another.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads, Layers, layer_names, share_input
 from ser_batch.network.keras_setup import keras, layers
-from ser_batch.network.optimization import MaskedCrossentropy
+from ser_batch.network.optimization import Batches, MaskedCrossentropy, Segments
 from ser_batch.network.recipes import HeadRecipe
-
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
-
-
-class HeadSegments(Protocol):
-    """What an epoch is made of: segments, each in one of its variants."""
-
-    def __len__(self) -> int: ...
-
-    def order(self, generator: np.random.Generator) -> Numbers:
-        """Begin an epoch: draw its references, and return the numbers of its segments, as many as there are."""
-        ...
-
-    def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[dict[str, tuple[Array, Array]], Array]:
-        """Return the inputs of each reference, and targets."""
-        # Inputs are the scaled embeddings minus the reference, shape (n, d), and the share of neutral speech in it,
-        # shape (n,). Targets have shape (n, 1, n_labels): shares of each label, -1 where it is not allowed.
-        ...
 
 
 def build(size: int, n_labels: int, references: Sequence[str], recipe: HeadRecipe) -> Any:
@@ -54,7 +35,7 @@ def build(size: int, n_labels: int, references: Sequence[str], recipe: HeadRecip
 
 def fit(
     network: Any,
-    segments: HeadSegments,
+    segments: Segments,
     recipe: HeadRecipe,
     *,
     epochs: int,
@@ -63,7 +44,7 @@ def fit(
     near: float = 0.0,
 ) -> None:
     """Train heads."""
-    batches = _Batches(segments, min(recipe.batch, len(segments)), seed, len(network.outputs))
+    batches = _HeadBatches(segments, recipe.batch, seed, len(network.outputs))
     optimizer = keras.optimizers.AdamW(
         keras.optimizers.schedules.CosineDecay(recipe.learning_rate, epochs * len(batches)),
         weight_decay=0.0 if near else recipe.weight_decay,
@@ -97,29 +78,19 @@ class Nearness(keras.regularizers.Regularizer):  # type: ignore[misc]  # Keras s
         return self.strength * keras.ops.sum(keras.ops.square(x - self.begin))
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
-    """Shuffled batches of one size; the few segments left over in an epoch are other ones in the next."""
+class _HeadBatches(Batches):
+    """Batches with the inputs and targets of all heads."""
 
-    def __init__(self, segments: HeadSegments, batch: int, seed: int, n_outputs: int) -> None:
-        super().__init__()
-        self._segments, self._batch, self._seed, self._n_outputs = segments, batch, seed, n_outputs
-        self._epoch = -1
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return len(self._segments) // self._batch
+    def __init__(self, segments: Segments, batch: int, seed: int, n_outputs: int) -> None:
+        super().__init__(segments, batch, seed)
+        self._n_outputs = n_outputs
 
     def __getitem__(self, index: int) -> tuple[dict[str, Array], list[Array]]:
-        numbers = self._order[index * self._batch : (index + 1) * self._batch]
-        batch, targets = self._segments.batch(numbers, np.random.default_rng((self._seed, self._epoch, index)))
+        batch, targets = super().__getitem__(index)
         inputs: dict[str, Array] = {}
         for reference, (x, neutral_share) in batch.items():
             inputs |= {reference: x, f"{reference}_share_input": share_input(neutral_share)[:, None]}
         return inputs, [targets] * self._n_outputs
-
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._order = self._segments.order(np.random.default_rng((self._seed, self._epoch)))
 
 
 def heads_of(network: Any, scaler: Scaler) -> Heads:

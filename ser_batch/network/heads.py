@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.errors import ModelError
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.keras_file import read_saved
-
-Array = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 # the reference of heads that take the embedding as it is
 NONE = "none"
@@ -147,17 +144,17 @@ def _members(weights: Mapping[str, Sequence[Array]], size: int, n_labels: int) -
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChannelMean:
-    """What is known of the channel of each of some segments."""
+    """The mean of each segment's channel."""
 
     mean: Array  # mean embedding of its speech, float32, shape (n, d)
-    count: npt.NDArray[np.int64]  # segments that it is the mean of, shape (n,)
+    count: Numbers  # segments that it is the mean of, shape (n,)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeadModel:
     """Heads, and how they are combined.
 
-    The heads of the channel count the more, the more of the channel has been heard. Beside them decide those of the
+    The heads of the channel count the more, the more segments the channel has. Beside them decide those of the
     archive, or, where its reference is not known, those that need none.
 
     Parameters
@@ -241,8 +238,8 @@ class HeadModel:
     def _weight(self, channel: ChannelMean, *, is_alone: bool) -> Floats:
         """Return how much the heads of the channel count, 0 to 1, shape (n, 1)."""
         # a segment alone is its own mean, and nothing would be left of it
-        heard = np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
-        return np.asarray(heard if is_alone else MAX_OF_CHANNEL * heard)
+        weight = np.clip((channel.count - 1) / (CHANNEL_SEGMENTS - 1), 0, 1)[:, None]
+        return np.asarray(weight if is_alone else MAX_OF_CHANNEL * weight)
 
     @property
     def balanced_share(self) -> float:

@@ -1,4 +1,4 @@
-"""What Keras saved, read without it: a zip of the configuration as JSON and the weights as HDF5, of bounded size."""
+"""Reading .keras files without Keras: a zip of the configuration as JSON and the weights as HDF5, of bounded size."""
 
 import io
 import json
@@ -8,9 +8,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from ser_batch.arrays import Array
+
 # models come from elsewhere, too; ours have 4 MB
 MAX_FILE_BYTES = 200_000_000
 _MAX_CONFIGURATION_BYTES = 16_000_000

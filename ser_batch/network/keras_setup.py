@@ -1,4 +1,4 @@
-"""Keras, told to compute with JAX; other modules import it from here."""
+"""Import of Keras with the JAX backend."""
 
 import os
 import tempfile

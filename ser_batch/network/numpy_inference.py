@@ -1,4 +1,4 @@
-"""Convolutions over time in NumPy, with fewer multiplications than a product of each frame with each tap.
+"""Inference of saved networks in NumPy, with convolutions that take fewer multiplications than one per tap.
 
 Minimal filtering (Winograd 1980, "Arithmetic Complexity of Computations"; for networks Lavin & Gray 2016,
 https://arxiv.org/abs/1509.09308): a few neighbouring frames of the output are values of a product of polynomials, and
@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats
 from ser_batch.errors import ModelError
 from ser_batch.network.keras_file import read_saved
 
-Array = npt.NDArray[np.float32]
-Matrix = npt.NDArray[np.float64]
 # small numbers, so that powers of them cost few digits: float32 keeps five
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 _MAX_FRAMES = 4
@@ -70,7 +68,7 @@ def product(x: Array, matrix: Array) -> Array:
     return np.asarray(x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
 
 
-def _transforms(n_taps: int) -> tuple[Matrix, Matrix, Matrix]:
+def _transforms(n_taps: int) -> tuple[Floats, Floats, Floats]:
     """Return matrices that take frames and taps to values at the points, and products of these to frames of output."""
     # Shapes (points, points), (points, n_taps) and (frames at once, points). A product of a polynomial of `n_taps`
     # coefficients and one of as many as there are frames at once is evaluated at the points, the last of them infinity,
@@ -83,9 +81,9 @@ def _transforms(n_taps: int) -> tuple[Matrix, Matrix, Matrix]:
     return of_frames.astype(np.float64), _powers(n_points, n_taps), _powers(n_points, n_frames).T
 
 
-def _powers(n_points: int, n_coefficients: int) -> Matrix:
+def _powers(n_points: int, n_coefficients: int) -> Floats:
     """Return what takes coefficients to values at the points: at infinity that is the last coefficient."""
-    powers: Matrix = np.vander([*_POINTS[: n_points - 1], 0.0], n_coefficients, increasing=True)
+    powers: Floats = np.vander([*_POINTS[: n_points - 1], 0.0], n_coefficients, increasing=True)
     powers[-1] = np.eye(n_coefficients)[-1]
     return powers
 
@@ -124,13 +122,13 @@ class Network:
             (
                 layer["name"],
                 _sources(layer),
-                _made(layer, folded[layer["name"]]),
+                _LAYERS[layer["class_name"]][0](layer["config"], folded[layer["name"]]),
                 [source for source in dict.fromkeys(_sources(layer)) if last_use[source] == layer["name"]],
             )
             for layer in layers
         ]
 
-    def predict(self, x: Array) -> npt.NDArray[np.float64]:
+    def predict(self, x: Array) -> Floats:
         """Return the probabilities of segments."""
         batches = [self._apply(x[first : first + BATCH])[0] for first in range(0, max(1, len(x)), BATCH)]
         probabilities = np.concatenate(batches).astype(np.float64)
@@ -191,10 +189,6 @@ def _fold(layers: Sequence[Mapping[str, Any]], weights: Mapping[str, Sequence[Ar
             else:
                 folded[layer["name"]] = [scale, shift]
     return folded
-
-
-def _made(layer: Mapping[str, Any], weights: Sequence[Array]) -> Layer:
-    return _LAYERS[layer["class_name"]][0](layer["config"], weights)
 
 
 def _check_size(n_values: int) -> None:

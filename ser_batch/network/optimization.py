@@ -1,4 +1,4 @@
-"""Train a network with Keras on JAX: batches, optimizer, loss, state."""
+"""Training of a network with Keras on JAX: batches, optimizer, loss, state."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.network.keras_setup import keras, ops
 from ser_batch.network.recipes import Recipe
 
@@ -80,7 +81,6 @@ def masked_accuracy(y_true: Any, y_pred: Any) -> Any:
     return ops.cast(predicted == ops.argmax(own, axis=-1), y_pred.dtype)
 
 
-Array = npt.NDArray[np.float32]
 # JAX compiles once for each shape, so batches have one size and the last one is filled up
 PREDICT_BATCH = 64
 # of Muon's orthogonalization; the usual 5 make each step of training longer, and were not compared at equal rates
@@ -93,47 +93,54 @@ def set_seed(seed: int) -> None:
 
 
 class Segments(Protocol):
-    """What an epoch is made of: segments, each in one of its variants."""
-
-    is_masked: bool
+    """Training segments; a batch has each in one of its variants."""
 
     def __len__(self) -> int: ...
 
-    def order(self, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Return the numbers of the segments of one epoch, as many as there are."""
+    def order(self, generator: np.random.Generator) -> Numbers:
+        """Begin an epoch; return the numbers of its segments, as many as there are."""
         ...
 
-    def batch(self, numbers: npt.NDArray[np.int64], generator: np.random.Generator) -> tuple[Array, Array]:
-        """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments."""
-        # Targets have shape (n, n_labels), or (n, n_mixed, n_labels) where they are masked.
+    def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[Any, Array]:
+        """Return inputs and targets of segments."""
+        # Of a network: scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of shape (n, n_labels), or
+        # (n, n_mixed, n_labels) where they are masked. Of heads, by reference: scaled embeddings minus the reference,
+        # shape (n, d), with the share of neutral speech in it, shape (n,); targets have shape (n, 1, n_labels).
         ...
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
+class MfccSegments(Segments, Protocol):
+    """Training segments of a network."""
+
+    is_masked: bool
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Shuffled batches of one size; the few segments left over in an epoch are other ones in the next."""
 
-    def __init__(self, segments: Segments, batch: int, seed: int, *, first_epoch: int) -> None:
+    def __init__(self, segments: Segments, batch: int, seed: int, *, first_epoch: int = 0) -> None:
         super().__init__()
-        self._segments, self._batch, self._seed = segments, batch, seed
+        self._segments, self._batch, self._seed = segments, min(batch, len(segments)), seed
         self._epoch = first_epoch - 1
         self.on_epoch_end()
 
     def __len__(self) -> int:
         return len(self._segments) // self._batch
 
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         numbers = self._order[index * self._batch : (index + 1) * self._batch]
         # of its own, so that nothing hangs on the order in which batches are asked for
         return self._segments.batch(numbers, np.random.default_rng((self._seed, self._epoch, index)))
 
     def on_epoch_end(self) -> None:
+        """Begin the next epoch."""
         self._epoch += 1
         self._order = self._segments.order(np.random.default_rng((self._seed, self._epoch)))
 
 
 def fit(
     network: Any,
-    segments: Segments,
+    segments: MfccSegments,
     recipe: Recipe,
     *,
     epochs: int,
@@ -144,7 +151,7 @@ def fit(
 ) -> None:
     """Train a network."""
     n_done = resume_from.epoch if resume_from else 0
-    batches = _Batches(segments, min(recipe.batch, len(segments)), seed, first_epoch=n_done)
+    batches = Batches(segments, recipe.batch, seed, first_epoch=n_done)
     optimizer = _optimizer(recipe, epochs * len(batches))
     if segments.is_masked:
         accuracy = keras.metrics.MeanMetricWrapper(masked_accuracy, name="accuracy")
@@ -203,7 +210,7 @@ class Rows(Protocol):
     def __getitem__(self, numbers: Any, /) -> Array: ...
 
 
-def predict(network: Any, x: Rows) -> npt.NDArray[np.float64]:
+def predict(network: Any, x: Rows) -> Floats:
     """Return the probabilities of segments."""
     out = [np.empty((0, network.output_shape[-1]))]
     for first in range(0, len(x), PREDICT_BATCH):

@@ -4,12 +4,10 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.config.structs import Finite, Positive
 
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 # embeddings are some units large, and so is what tells speech from other sounds
 _Weight = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 
@@ -22,16 +20,16 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     direction: tuple[_Weight, ...]  # one weight per number of an embedding
-    # what is added, so that the strangeness of typical speech is 0; that of typical other sounds is almost 2
+    # what is added, so that the score of typical speech is 0; that of typical other sounds is almost 2
     offset: _Weight
 
-    def ood_score(self, embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def ood_score(self, embedding: Array) -> Floats:
         """Return how far segments are from speech, shape (n,): above 1 they are out of domain."""
         return np.asarray(embedding.astype(np.float64) @ np.asarray(self.direction) + self.offset)
 
 
 class DomainModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the recordings trained on are like: mean and deviation of what `summary_features` gives of their segments.
+    """The training data of a model on MFCCs: mean and deviation of the `summary_features` of its segments.
 
     Of MFCCs and not of what the network makes of them: it was trained to see emotions in whatever it is given, and puts
     white noise and tones where speech is (docs/results.md).
@@ -42,14 +40,14 @@ class DomainModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: tuple[Positive, ...]
     limit: Positive  # the distance beyond which a segment is like nothing trained on
 
-    def distance(self, mfcc: Array, n_frames: Numbers) -> npt.NDArray[np.float64]:
+    def distance(self, mfcc: Array, n_frames: Numbers) -> Floats:
         """Return how many deviations segments lie off, root mean square over all numbers; shape (n,)."""
         # It is about 1 for what was trained on.
         off = (summary_features(mfcc, n_frames) - np.asarray(self.mean)) / np.asarray(self.scale)
         return np.asarray(np.sqrt((off**2).mean(axis=1)))
 
 
-def summary_features(mfcc: npt.NDArray[np.float32], n_frames: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def summary_features(mfcc: Array, n_frames: Numbers) -> Array:
     """Return mean and deviation over the real frames, shape (n, 2 * coefficients): mfcc_mean beside mfcc_std."""
     out = np.empty((len(mfcc), 2 * mfcc.shape[2]), dtype=np.float32)
     for i, n in enumerate(n_frames):

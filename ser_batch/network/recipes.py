@@ -1,4 +1,4 @@
-"""How a network is built and trained: the numbers of each recipe, chosen as docs/results.md tells."""
+"""Recipes of networks and heads: their hyperparameters, chosen as docs/results.md tells."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Recipe:
     # label, and cut anywhere, as windows of a call are
     joined_share: float = 0.0
     # of models that are normalized by speaker, the share of the segments of a batch that are scaled by what they hold
-    # themselves, as where nothing else is heard of a speaker
+    # themselves, as where there is no other speech of the speaker
     alone_share: float = 0.0
     members: int = 1  # networks whose probabilities are averaged; each is watched on a development part of its own
     has_development: bool = False  # whether a part of the training recordings is set apart for the temperature

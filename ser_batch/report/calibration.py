@@ -1,20 +1,18 @@
-"""How far the probabilities of a model can be believed, and what is gained by leaving out the least certain rows."""
+"""Calibration of a model's probabilities: error, reliability, and accuracy by coverage."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from ser_batch.report.metrics import FloatArray, IntArray, conditions, label_numbers, ratio
+from ser_batch.arrays import Flags, Floats, Numbers
+from ser_batch.report.metrics import conditions, label_numbers, ratio
 
 COVERAGE_PERCENT = tuple(range(5, 101, 5))
 N_BINS = 15
 
 
-def expected_calibration_error(
-    confidence: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool_], n_bins: int = N_BINS
-) -> float:
+def expected_calibration_error(confidence: Floats, is_right: Flags, n_bins: int = N_BINS) -> float:
     """Return the expected calibration error (Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3).
 
     Parameters
@@ -88,17 +86,17 @@ def mean_calibration_error(rows: pl.DataFrame, labels: Sequence[str]) -> float:
     return float(np.mean(errors))
 
 
-def accuracy_at(rows: pl.DataFrame, labels: Sequence[str], percents: Sequence[int]) -> FloatArray:
+def accuracy_at(rows: pl.DataFrame, labels: Sequence[str], percents: Sequence[int]) -> Floats:
     """Return the accuracy of the `percents` most confident rows, shape (percents,): the mean over seeds."""
     return np.asarray(_kept_by_seed(rows, labels, percents)[:, :, 2].mean(axis=0))
 
 
-def _kept_by_seed(rows: pl.DataFrame, labels: Sequence[str], percents: Sequence[int]) -> FloatArray:
+def _kept_by_seed(rows: pl.DataFrame, labels: Sequence[str], percents: Sequence[int]) -> Floats:
     """Return n, lowest confidence, accuracy and UAR of the most confident rows, shape (seeds, percents, 4)."""
     return np.stack([_kept(own, labels, np.array(percents)) for own in _seeds(rows)])
 
 
-def _kept(rows: pl.DataFrame, labels: Sequence[str], percents: IntArray) -> FloatArray:
+def _kept(rows: pl.DataFrame, labels: Sequence[str], percents: Numbers) -> Floats:
     """Return the same of one seed, shape (percents, 4)."""
     confidence = _confidence(rows, labels)
     order = np.argsort(-confidence, kind="stable")
@@ -111,9 +109,7 @@ def _kept(rows: pl.DataFrame, labels: Sequence[str], percents: IntArray) -> Floa
     return np.stack([n, confidence[order][n - 1], n_hits.sum(axis=1) / n, uar], axis=1)
 
 
-def _bins(
-    confidence: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool_], n_bins: int
-) -> tuple[IntArray, FloatArray, IntArray]:
+def _bins(confidence: Floats, is_right: Flags, n_bins: int) -> tuple[Numbers, Floats, Numbers]:
     """Return the number of rows, the sum of their confidence and the number of right ones, each of shape (bins,)."""
     # a probability may be more than 1 by rounding
     place = np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], confidence, side="left")
@@ -128,10 +124,10 @@ def _seeds(rows: pl.DataFrame) -> list[pl.DataFrame]:
     return rows.partition_by("seed", maintain_order=True)
 
 
-def _confidence(rows: pl.DataFrame, labels: Sequence[str]) -> FloatArray:
+def _confidence(rows: pl.DataFrame, labels: Sequence[str]) -> Floats:
     """Return the highest probability of each row, shape (n,)."""
     return rows.select(pl.max_horizontal(f"p_{label}" for label in labels)).to_series().to_numpy()
 
 
-def _is_right(rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+def _is_right(rows: pl.DataFrame) -> Flags:
     return (rows["predicted"] == rows["emotion"]).to_numpy()

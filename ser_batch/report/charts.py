@@ -151,11 +151,9 @@ def confusion_chart(confusion: pl.DataFrame, labels: Sequence[str]) -> dict[str,
 
 def curves_chart(history: pl.DataFrame, figure: str) -> dict[str, Any] | None:
     """Return accuracy or loss by epoch: the mean over folds and members, and from the least to the most of them."""
-    named = {"training": figure, "development": f"dev_{figure}", "test": f"test_{figure}"}
+    named = {"training": figure, "development": f"dev_{figure}"}
     frames = [
-        history.select("epoch", series=pl.lit(name), value=column).drop_nulls("value")
-        for name, column in named.items()
-        if column in history.columns
+        history.select("epoch", series=pl.lit(name), value=column).drop_nulls("value") for name, column in named.items()
     ]
     rows = pl.concat(frames).group_by("series", "epoch", maintain_order=True)
     table = rows.agg(mean=pl.col("value").mean(), low=pl.col("value").min(), high=pl.col("value").max())

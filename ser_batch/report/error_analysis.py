@@ -1,4 +1,4 @@
-"""Who is understood how well, and what is taken for what: frames of the held-out rows, for the page."""
+"""Error analysis of the held-out rows: accuracy by speaker, most frequent confusions."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ RECORDINGS = 5
 
 
 def by_speaker(predictions: pl.DataFrame) -> pl.DataFrame:
-    """Return the accuracy of each speaker's rows in the first condition, those understood least first."""
+    """Return the accuracy of each speaker in the first condition, lowest first."""
     return (
         _main(predictions)
         .drop_nulls("speaker")
@@ -26,7 +26,7 @@ def by_speaker(predictions: pl.DataFrame) -> pl.DataFrame:
 
 
 def worst_confusions(predictions: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return the pairs of labels that are most often taken for one another, and recordings of each."""
+    """Return the most frequent pairs of emotion and wrong prediction, with recordings of each."""
     rows = _main(predictions)
     labels = [name.removeprefix("p_") for name in rows.columns if name.startswith("p_")]
     of_emotion = dict(rows.group_by("emotion").len().iter_rows())

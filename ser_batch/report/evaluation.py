@@ -1,4 +1,4 @@
-"""The figures of a trained model, by condition and subset, with intervals over speakers."""
+"""Evaluation tables of a trained model, by condition and subset, with intervals over speakers."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ser_batch.arrays import Floats, Numbers
 from ser_batch.report.calibration import accuracy_at, mean_calibration_error
 from ser_batch.report.metrics import (
     MEASURES,
-    FloatArray,
-    IntArray,
     by_corpus,
     conditions,
     figures,
@@ -141,11 +140,11 @@ def _groups(
 class _Evaluated:
     """Figures in the shapes of `figures`, NaN where not defined."""
 
-    by_seed: FloatArray  # (seeds, labels + 3, 3)
-    mean: FloatArray  # (labels + 3, 3), over the seeds
-    low: FloatArray  # (labels + 3, 3)
-    high: FloatArray  # (labels + 3, 3)
-    support: IntArray  # (labels,), rows of all seeds
+    by_seed: Floats  # (seeds, labels + 3, 3)
+    mean: Floats  # (labels + 3, 3), over the seeds
+    low: Floats  # (labels + 3, 3)
+    high: Floats  # (labels + 3, 3)
+    support: Numbers  # (labels,), rows of all seeds
 
 
 def _evaluate(rows: pl.DataFrame, labels: Sequence[str], n_resamples: int) -> _Evaluated:
@@ -155,7 +154,7 @@ def _evaluate(rows: pl.DataFrame, labels: Sequence[str], n_resamples: int) -> _E
     return _Evaluated(by_seed, _mean_of_known(by_seed, axis=0), low, high, counts.sum(axis=(0, 1, 3)))
 
 
-def _unit_counts(rows: pl.DataFrame, labels: Sequence[str]) -> IntArray:
+def _unit_counts(rows: pl.DataFrame, labels: Sequence[str]) -> Numbers:
     """Return confusion counts of shape (units, seeds, labels, labels): truth, then prediction."""
     # A unit is what is drawn in a resample: a speaker. A recording of nobody known is a unit of its own, and with fewer
     # than 2 known speakers every recording is.
@@ -176,7 +175,7 @@ def _unit_counts(rows: pl.DataFrame, labels: Sequence[str]) -> IntArray:
     return np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
 
 
-def _interval(counts: IntArray, n_resamples: int) -> tuple[FloatArray, FloatArray]:
+def _interval(counts: Numbers, n_resamples: int) -> tuple[Floats, Floats]:
     """Return the ends of the percentile bootstrap intervals of all figures (Efron & Tibshirani 1993, chapter 13)."""
     # Whole units are drawn with replacement, because the rows of one speaker resemble each other and those of a
     # recording under several seeds even more (Field & Welsh 2007, Bootstrapping clustered data).
@@ -196,7 +195,7 @@ def _interval(counts: IntArray, n_resamples: int) -> tuple[FloatArray, FloatArra
     return low, high
 
 
-def _mean_of_known(values: FloatArray, *, axis: int) -> FloatArray:
+def _mean_of_known(values: Floats, *, axis: int) -> Floats:
     """Return the mean of what is not NaN; NaN, without a warning, where nothing is known."""
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0).sum(axis=axis), known.sum(axis=axis))

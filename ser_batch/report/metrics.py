@@ -6,12 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Flags, Floats, Numbers
 from ser_batch.config.variants import CLEAN
 from ser_batch.tables.features import corpora
 from ser_batch.tables.schemas import LABEL_PREFIX
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 SUMMARY_ROWS = ("accuracy", "macro_avg", "weighted_avg")
 MEASURES = ("precision", "recall", "f1")
 # where the figures that people quote stand in a classification: row, measure
@@ -81,7 +80,7 @@ def conditions(predictions: pl.DataFrame) -> list[str]:
     return sorted(found, key=lambda name: name != CLEAN)
 
 
-def figures(counts: IntArray | FloatArray) -> FloatArray:
+def figures(counts: Numbers | Floats) -> Floats:
     """Return precision, recall and F1 of confusion matrices, any number of them at a time."""
     support, said = counts.sum(axis=-1), counts.sum(axis=-2)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
@@ -96,13 +95,13 @@ def figures(counts: IntArray | FloatArray) -> FloatArray:
     return np.concatenate([by_label, np.stack([accuracy, macro, weighted], axis=-2)], axis=-2)
 
 
-def headline_figure(values: FloatArray, name: str) -> FloatArray:
+def headline_figure(values: Floats, name: str) -> Floats:
     """Return one of the `HEADLINE` figures of what `figures` returns, without its last two axes."""
     row, measure = HEADLINE[name]
     return np.asarray(values[..., SUMMARY_ROWS.index(row) - len(SUMMARY_ROWS), MEASURES.index(measure)])
 
 
-def figures_frame(values: FloatArray, support: IntArray, labels: Sequence[str]) -> pl.DataFrame:
+def figures_frame(values: Floats, support: Numbers, labels: Sequence[str]) -> pl.DataFrame:
     """Return figures of shape (labels + 3, 3) and support of shape (labels,) as a `classification` frame."""
     return pl.DataFrame(
         {
@@ -114,12 +113,12 @@ def figures_frame(values: FloatArray, support: IntArray, labels: Sequence[str]) 
     ).with_columns(pl.col(MEASURES).fill_nan(None))
 
 
-def label_numbers(values: pl.Series, labels: Sequence[str]) -> IntArray:
+def label_numbers(values: pl.Series, labels: Sequence[str]) -> Numbers:
     """Return the place of each value in `labels`, which has all of them."""
     return values.replace_strict(list(labels), range(len(labels)), return_dtype=pl.Int64).to_numpy()
 
 
-def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> FloatArray:
+def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
     """Divide elementwise; NaN where `whole` is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64))
     quotient = np.full(part.shape, np.nan)
@@ -127,14 +126,14 @@ def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> FloatArray:
     return quotient
 
 
-def _counts(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> IntArray:
+def _counts(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Numbers:
     """Return the confusion matrix, shape (labels, labels): truth, then prediction."""
     n = len(labels)
     rows, columns = (label_numbers(pl.Series(side, dtype=pl.String), labels) for side in (truth, predicted))
     return np.bincount(rows * n + columns, minlength=n * n).reshape(n, n)
 
 
-def restricted(probabilities: npt.NDArray[np.float64], allowed: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def restricted(probabilities: Floats, allowed: Flags) -> Floats:
     """Return probabilities given that the label is one of those allowed."""
     kept = np.where(allowed, probabilities, 0.0)
     n_nothing = kept.sum(axis=1, keepdims=True) == 0

@@ -35,7 +35,7 @@ from ser_batch.scoring.reference import (
     read_reference,
     reference_file,
 )
-from ser_batch.scoring.worker import Opened, ScoreWork
+from ser_batch.scoring.worker import ScannedRecording, ScoreWork
 from ser_batch.storage.lock import claimed, refuse_other
 from ser_batch.storage.paths import parquet_source, remove_tree
 
@@ -68,7 +68,7 @@ class SampleWork(Work):
         with self.scoring.opened(recording, file) as opened:
             yield from self._rows(opened, file.content_hash)
 
-    def _rows(self, opened: Opened, content_hash: str) -> Rows:
+    def _rows(self, opened: ScannedRecording, content_hash: str) -> Rows:
         only = frozenset(evenly(list(self._spoken(opened)), self.max_segments))
         if not only:
             return
@@ -80,13 +80,13 @@ class SampleWork(Work):
         features = [found[key] for key in sorted(found)]
         if features:
             path = opened.recording.path
-            is_heard = self.scoring.judge(opened).ood_score(features) <= 1
-            for (channel, index), own, heard in zip(sorted(found), features, is_heard.tolist(), strict=True):
+            is_in_domain = self.scoring.scorer(opened).ood_score(features) <= 1
+            for (channel, index), own, in_domain in zip(sorted(found), features, is_in_domain.tolist(), strict=True):
                 row = {"path": path, "content_hash": content_hash, "channel": channel, "segment": index}
-                row |= {"end_s": opened.activity.duration_s, "is_heard": heard}
+                row |= {"end_s": opened.activity.duration_s, "is_in_domain": in_domain}
                 yield MAIN, row | {"n_tokens": own.n_tokens, "embedding": own.values}
 
-    def _spoken(self, opened: Opened) -> Iterator[tuple[int, int]]:
+    def _spoken(self, opened: ScannedRecording) -> Iterator[tuple[int, int]]:
         """Yield channel and number of the segments with enough speech to be scored, and any at all."""
         from ser_batch.segments.boundaries import intervals, labels_by_channel  # loaded by workers only
 
@@ -137,10 +137,10 @@ def archive_reference(
     finally:
         remove_tree(folder)
     sampled = pa.concat_tables([_schema(spec.embedding_size).empty_table(), *tables])
-    embedding, is_heard = embeddings_of(sampled).astype(np.float64), sampled["is_heard"].to_numpy()
+    embedding, is_in_domain = embeddings_of(sampled).astype(np.float64), sampled["is_in_domain"].to_numpy()
     path = sampled["path"].to_numpy()
     # in the order of the sample: sums of floats depend on it
-    of_recordings = [embedding[is_heard & (path == recording.path)] for recording in chosen]
+    of_recordings = [embedding[is_in_domain & (path == recording.path)] for recording in chosen]
     own = [values for values in of_recordings if len(values)]
     if len(own) < MIN_RECORDINGS:
         return nothing, sampled
@@ -170,7 +170,7 @@ def _schema(size: int) -> pa.Schema:
             ("channel", pa.int16()),
             ("segment", pa.int32()),
             ("end_s", pa.float64()),  # of the recording
-            ("is_heard", pa.bool_()),  # in domain, and so part of the reference
+            ("is_in_domain", pa.bool_()),  # in domain, and so part of the reference
             ("n_tokens", pa.int32()),
             ("embedding", pa.list_(pa.float32(), size)),
         ]

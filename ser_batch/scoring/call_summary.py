@@ -1,4 +1,4 @@
-"""What the call table says of a recording and channel: sums over its segments, made while they come in."""
+"""Row of the call table: sums over the segments of a recording and channel, updated segment by segment."""
 
 import dataclasses
 from collections import Counter
@@ -7,12 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Floats
 from ser_batch.tables.schemas import NEGATIVE, QUARTERS
 
 STATUS_OK = "ok"
-STATUS_SILENT = "silent"
 STATUS_NO_SPEECH = "no_speech"
 STATUS_DUPLICATE_CHANNEL = "duplicate_channel"
 STATUS_OUT_OF_DOMAIN = "out_of_domain"
@@ -20,7 +19,6 @@ STATUS_LOW_SAMPLING_RATE = "low_sampling_rate"
 # all that a recording and channel can have as status, the first that applies; docs/tables.md has the same list
 STATUSES: Mapping[str, str] = MappingProxyType(
     {
-        STATUS_SILENT: "digital silence throughout",
         STATUS_DUPLICATE_CHANNEL: "the same sound as an earlier channel of the recording",
         STATUS_NO_SPEECH: "no segment has enough speech to be scored",
         STATUS_OUT_OF_DOMAIN: "unlike the training data, by the mean distance of its segments; not labelled",
@@ -65,11 +63,11 @@ class CallSums:
         edges = [duration_s * quarter / len(QUARTERS) for quarter in range(len(QUARTERS))]
         self._starts, self._ends = np.array(edges), np.array([*edges[1:], np.inf])
         self._n_segments = self._n_scored = 0
-        self._strangeness = 0.0
-        # by quarter: seconds of speech first, and of the segments themselves, for calls in which none is heard
+        self._ood_sum = 0.0
+        # by quarter: seconds of speech first, and of the segments themselves, for calls without speech
         self._seconds = np.zeros((2, len(QUARTERS)))
         self._sums = np.zeros((2, len(QUARTERS), len(labels)))
-        self._heard_s = self._heard_end_s = 0.0
+        self._speech_s = self._speech_end_s = 0.0
         self._won: Counter[str] = Counter()
         self._truths: set[str | None] = set()
         self._peaks: dict[str, tuple[float, float]] = {}  # label to (s, probability)
@@ -82,7 +80,7 @@ class CallSums:
         start_s: float,
         end_s: float,
         speech_ratio: float | None,
-        probabilities: npt.NDArray[np.float64] | None,
+        probabilities: Floats | None,
         predicted: str | None,
         truth: str | None,
         ood_score: float = 0.0,
@@ -94,15 +92,15 @@ class CallSums:
         if probabilities is None:
             return
         self._n_scored += 1
-        self._strangeness += ood_score
+        self._ood_sum += ood_score
         ratio = 1.0 if speech_ratio is None else speech_ratio
         seconds = np.maximum(0.0, np.minimum(end_s, self._ends) - np.maximum(start_s, self._starts))
         for kind, weights in enumerate((seconds * ratio, seconds)):
             self._seconds[kind] += weights
             self._sums[kind] += weights[:, np.newaxis] * probabilities
-        # windows overlap, and a second is heard once
-        self._heard_s += max(0.0, end_s - max(start_s, self._heard_end_s)) * ratio
-        self._heard_end_s = max(self._heard_end_s, end_s)
+        # windows overlap, and each second counts once
+        self._speech_s += max(0.0, end_s - max(start_s, self._speech_end_s)) * ratio
+        self._speech_end_s = max(self._speech_end_s, end_s)
         if predicted is not None:
             self._won[predicted] += 1
         for number in self._negative:
@@ -128,7 +126,6 @@ class CallSums:
         *,
         speech_s: float | None = None,
         overlap_s: float | None = None,
-        is_silent: bool = False,
         is_duplicate: bool = False,
     ) -> dict[str, Any]:
         """Return the columns of the call table; those left out are null."""
@@ -139,7 +136,7 @@ class CallSums:
             "overlap_s": overlap_s,
             "n_segments": self._n_segments,
             "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
-            "status": self._status(is_silent=is_silent, is_duplicate=is_duplicate),
+            "status": self._status(is_duplicate=is_duplicate),
         }
         kind = 0 if self._seconds[0].any() else 1
         seconds, sums = self._seconds[kind], self._sums[kind]
@@ -148,7 +145,7 @@ class CallSums:
         mean = sums.sum(axis=0) / seconds.sum()
         quarters = [sums[i] / seconds[i] if seconds[i] else None for i in range(len(QUARTERS))]
         n_won = sum(self._won.values())
-        if not self._is_unlike:
+        if not self._is_out_of_domain:
             row["predicted"] = self._labels[int(mean.argmax())]
         for number, label in enumerate(self._labels):
             of_quarters = [None if means is None else float(means[number]) for means in quarters]
@@ -161,27 +158,25 @@ class CallSums:
             row |= {f"peak_s_{label}": peak_s, f"peak_p_{label}": probability}
         for label, stretch in self._longest.items():
             row |= {f"longest_start_s_{label}": stretch.start_s, f"longest_s_{label}": stretch.length_s}
-        if self._is_unlike:  # what is guessed of a piece of music makes no call urgent
+        if self._is_out_of_domain:  # what is guessed of a piece of music makes no call urgent
             return row
         return row | {"priority": self._priority(mean, [means for means in quarters if means is not None])}
 
     @property
-    def _is_unlike(self) -> bool:
-        return self._n_scored > 0 and self._strangeness / self._n_scored > 1
+    def _is_out_of_domain(self) -> bool:
+        return self._n_scored > 0 and self._ood_sum / self._n_scored > 1
 
-    def _status(self, *, is_silent: bool, is_duplicate: bool) -> str:
+    def _status(self, *, is_duplicate: bool) -> str:
         """Return the first status that applies, in the order of `STATUSES`."""
-        if is_silent:
-            return STATUS_SILENT
         if is_duplicate:
             return STATUS_DUPLICATE_CHANNEL
         if not self._n_scored:
             return STATUS_NO_SPEECH
-        if self._is_unlike:
+        if self._is_out_of_domain:
             return STATUS_OUT_OF_DOMAIN
         return STATUS_LOW_SAMPLING_RATE if self._is_low_rate else STATUS_OK
 
-    def _priority(self, mean: npt.NDArray[np.float64], quarters: Sequence[npt.NDArray[np.float64]]) -> float | None:
+    def _priority(self, mean: Floats, quarters: Sequence[Floats]) -> float | None:
         """Return how much a call is worth listening to first, 0 to 1; None where no label is negative."""
         # A rule of this project, written down in docs/tables.md; it is not fitted to anything.
         if not self._negative:
@@ -190,4 +185,4 @@ class CallSums:
         of_quarters = [float(means[self._negative].sum()) for means in quarters]
         terms = (whole, max(of_quarters), of_quarters[-1])
         unrest = sum(weight * term for weight, term in zip(PRIORITY_WEIGHTS, terms, strict=True))
-        return min(1.0, unrest) * min(1.0, self._heard_s / ENOUGH_SPEECH_S)
+        return min(1.0, unrest) * min(1.0, self._speech_s / ENOUGH_SPEECH_S)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ser_batch.arrays import Array
 from ser_batch.config.features import EncoderSpec, canonical_json
 from ser_batch.config.segmentation import SegmentMode
 from ser_batch.config.structs import Sha256, convert, read_object
@@ -72,7 +72,7 @@ def read_encoded(file: Path) -> "Mapping[tuple[str, str], Mapping[tuple[int, int
     return found
 
 
-def embeddings_of(table: pa.Table) -> npt.NDArray[np.float32]:
+def embeddings_of(table: pa.Table) -> Array:
     """Return the embeddings of a sample, shape (n, d)."""
     column = table["embedding"].combine_chunks()
     return np.asarray(column.flatten().to_numpy()).reshape(len(table), column.type.list_size)

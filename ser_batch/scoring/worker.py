@@ -1,4 +1,4 @@
-"""What a worker of score does with a recording: segments to predictions, and sums over its channels."""
+"""Work on one recording: segments to predictions, and sums over its channels."""
 
 import contextlib
 import dataclasses
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from ser_batch.arrays import Flags, Floats
 from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.option_values import ReaderSettings
 from ser_batch.config.segmentation import Segmentation
@@ -22,7 +22,7 @@ from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.worker import Work
 from ser_batch.scoring.call_summary import CallSums
 from ser_batch.scoring.reference import Besides, read_encoded
-from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Judge, judge, load_applied
+from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Scorer, load_applied, make_scorer
 from ser_batch.tables.schemas import calls_schema, predictions_schema
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ CALLS = "calls"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Opened:
-    """A recording that is to be scored."""
+class ScannedRecording:
+    """A recording to score, with its speech."""
 
     # what it is, and where it has speech
     recording: Recording
@@ -101,25 +101,27 @@ class ScoreWork(Work):
         """Return the model, loaded once per process."""
         return _model(self.model, self.model_id)
 
-    def judge(self, opened: Opened) -> Judge[Any]:
+    def scorer(self, opened: ScannedRecording) -> Scorer[Any]:
         """Return what applies the model to a recording."""
         loaded, applied = self.loaded()
         archive = None if self.archive is None else np.asarray(self.archive, dtype=np.float32)
-        # without the upper bands everything is unlike; that much is known already, and told as what it is
-        tells_domain = not opened.is_low_rate
+        # without the upper bands everything is out of domain; `low_sampling_rate` says why
+        has_domain = not opened.is_low_rate
         log_prior = log_prior_of(self.labels, self.rules.prior)
         is_call = self.segmentation.mode in ("windows", "turns")
-        return judge(loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, tells_domain=tells_domain)
+        return make_scorer(
+            loaded, applied, log_prior=log_prior, archive=archive, is_call=is_call, has_domain=has_domain
+        )
 
     @contextlib.contextmanager
-    def opened(self, recording: Recording, file: RecordingFile) -> Iterator[Opened]:
+    def opened(self, recording: Recording, file: RecordingFile) -> Iterator[ScannedRecording]:
         """Begin to decode a recording; find the channels that are scored, and their speech."""
         from ser_batch.audio.reader import AudioReader  # loaded by workers only
 
         with AudioReader(file, self.reader_settings) as reader:
             yield self._scanned(recording, reader)
 
-    def _scanned(self, recording: Recording, reader: "AudioReader") -> Opened:
+    def _scanned(self, recording: Recording, reader: "AudioReader") -> ScannedRecording:
         from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
 
         loaded, _ = self.loaded()
@@ -133,9 +135,11 @@ class ScoreWork(Work):
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
-        return Opened(recording, reader, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
+        return ScannedRecording(recording, reader, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
 
-    def segments(self, opened: Opened, only: Container[tuple[int, int]] | None = None) -> "Iterator[Segment[Any]]":
+    def segments(
+        self, opened: ScannedRecording, only: Container[tuple[int, int]] | None = None
+    ) -> "Iterator[Segment[Any]]":
         """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
         from ser_batch.segments.segmenter import Selection, segments  # loaded by workers only
 
@@ -155,32 +159,31 @@ class ScoreWork(Work):
         with self.opened(recording, file) as opened:
             yield from self._rows(opened, file.content_hash)
 
-    def _rows(self, opened: Opened, content_hash: str) -> Rows:
+    def _rows(self, opened: ScannedRecording, content_hash: str) -> Rows:
         recording = opened.recording
         activity = opened.activity
         calls = {
             channel: CallSums(self.labels, duration_s=activity.duration_s, role=role, is_low_rate=opened.is_low_rate)
             for channel, role in opened.roles.items()
         }
-        says = self.judge(opened)
+        scorer = self.scorer(opened)
         batch: list[Segment[Any]] = []
-        enough = says.first_batch
+        enough = scorer.first_batch
         encoded = {} if self.sampled is None else read_encoded(self.sampled).get((recording.path, content_hash), {})
         for segment in self.segments(opened, Besides(encoded)):
             place = segment.channel, segment.index
             is_known = place in encoded and segment.features is None
             batch.append(dataclasses.replace(segment, features=encoded[place]) if is_known else segment)
             if len(batch) == enough:
-                yield from self._predictions(recording, content_hash, batch, says, calls)
+                yield from self._predictions(recording, content_hash, batch, scorer, calls)
                 batch, enough = [], SEGMENTS_A_BATCH
         if batch:
-            yield from self._predictions(recording, content_hash, batch, says, calls)
+            yield from self._predictions(recording, content_hash, batch, scorer, calls)
         for channel, call in sorted(calls.items()):
             known = {"path": recording.path, "content_hash": content_hash, "channel": channel}
             sums = call.row(
                 speech_s=activity.speech_s(channel),
                 overlap_s=activity.overlap_s(channel),
-                is_silent=channel in activity.silent,
                 is_duplicate=channel in opened.copies,
             )
             yield CALLS, known | {"model_id": self.model_id, **sums}
@@ -190,7 +193,7 @@ class ScoreWork(Work):
         recording: Recording,
         content_hash: str,
         batch: "Sequence[Segment[Any]]",
-        says: Judge[Any],
+        scorer: Scorer[Any],
         calls: Mapping[int, CallSums],
     ) -> Rows:
         """Predict a batch; silent segments and those with too little speech keep their row without a prediction."""
@@ -199,17 +202,17 @@ class ScoreWork(Work):
             for i, segment in enumerate(batch)
             if segment.rms_dbfs is not None and segment.features is not None
         }
-        heard, features = list(computed), list(computed.values())
+        scored, features = list(computed), list(computed.values())
         ood_score, probabilities = np.zeros(0), np.empty((0, len(self.labels)))
         try:
-            if heard:
-                ood_score = says.ood_score(features)
-                probabilities = says.probabilities([batch[i].channel for i in heard], features, ood_score)
+            if scored:
+                ood_score = scorer.ood_score(features)
+                probabilities = scorer.probabilities([batch[i].channel for i in scored], features, ood_score)
         except Exception as error:  # whatever the network's libraries raise, it is not the recording's fault
             raise ModelError(f"{self.model}: the network failed ({type(error).__name__}: {error})") from error
-        ood_score_of = dict(zip(heard, ood_score.tolist(), strict=True))
+        ood_score_of = dict(zip(scored, ood_score.tolist(), strict=True))
         columns_of = _prediction_columns(probabilities, self.labels, ood_score > 1, self.rules.min_confidence)
-        scored = dict(zip(heard, columns_of, strict=True))
+        predicted = dict(zip(scored, columns_of, strict=True))
         for i, segment in enumerate(batch):
             truth = emotion_of(recording, segment.label)
             row: dict[str, Any] = {
@@ -226,7 +229,7 @@ class ScoreWork(Work):
                 "model_id": self.model_id,
                 "emotion": truth,
             }
-            own, columns = scored.get(i, (None, {}))
+            own, columns = predicted.get(i, (None, {}))
             calls[segment.channel].add(
                 start_s=segment.start_s,
                 end_s=segment.end_s,
@@ -240,19 +243,19 @@ class ScoreWork(Work):
 
 
 def _prediction_columns(
-    probabilities: npt.NDArray[np.float64],
+    probabilities: Floats,
     labels: Sequence[str],
-    is_unlike: npt.NDArray[np.bool_],
+    is_out_of_domain: Flags,
     min_confidence: float,
-) -> Iterator[tuple[npt.NDArray[np.float64], dict[str, Any]]]:
+) -> Iterator[tuple[Floats, dict[str, Any]]]:
     """Yield the probabilities of each segment, and what its prediction columns hold."""
-    # The model abstains from a segment that is unlike anything it was trained on, however sure it is of it.
+    # The model abstains from an out-of-domain segment, however high its confidence.
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ranked = np.take_along_axis(probabilities, order, axis=1)
     margin = ranked[:, 0] - (ranked[:, 1] if len(labels) > 1 else 0.0)
     logs = np.log(probabilities, where=probabilities > 0, out=np.zeros_like(probabilities))
     entropy = -(probabilities * logs).sum(axis=1)
-    abstained = (ranked[:, 0] < min_confidence) | is_unlike
+    abstained = (ranked[:, 0] < min_confidence) | is_out_of_domain
     columns = zip(
         order[:, 0].tolist(),
         ranked[:, 0].tolist(),

@@ -1,71 +1,22 @@
-"""Whose mean and deviation each row of the table is scaled by, where a model is normalized by recording or speaker."""
+"""Batches of training segments: variants, joined clips, augmentation, mixup, scaling; embeddings minus a reference."""
 
-import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from ser_batch.config.options import Normalize
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.network.augmentation import augmented, masked
 from ser_batch.network.cmvn import FrameStats, Scaler, moved, scaled, speech_frames
-from ser_batch.network.recipes import Recipe
+from ser_batch.network.heads import ARCHIVE, NEUTRAL, NONE
+from ser_batch.network.recipes import HeadRecipe, Recipe
 from ser_batch.tables.features import Features
 from ser_batch.tables.mfcc_array import Mfcc, chunks
 from ser_batch.tables.schemas import KEY
-from ser_batch.training.multi_corpus import MASKED, Corpora
+from ser_batch.training.multi_corpus import MASKED, Targets
+from ser_batch.training.references import DrawnReferences, SpeakerStats, group_numbers, members_of
 
-Numbers = npt.NDArray[np.int64]
-_RECORDING = ("dataset", "path", "channel")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpeakerStats:
-    """What is known of all voices in the table, without any label.
-
-    Parameters
-    ----------
-    heard
-        Of each voice: all its rows of one variant, because a telephone line or a room is a part of how a voice sounds.
-    number
-        Of the voice of each row of the table, shape (rows,).
-    """
-
-    stats: FrameStats
-    number: Numbers
-
-    def of(self, rows: Numbers) -> FrameStats:
-        """Return what was heard of the voice of each of some rows."""
-        return self.stats[self.number[rows]]
-
-
-def speaker_stats_of(data: Features, by: Normalize) -> SpeakerStats | None:
-    """Return the voices of a table; None where nothing is normalized."""
-    if by == "none":
-        return None
-    recording = pl.struct(*_RECORDING, "variant").rank("dense").cast(pl.Int64) - 1
-    number = data.rows.select(recording).to_series()
-    if by == "speaker":
-        nobody = pl.when(pl.col("speaker").is_null()).then(number)
-        number = data.rows.select(pl.struct("speaker", "variant", nobody=nobody).rank("dense").cast(pl.Int64) - 1)[
-            "speaker"
-        ]
-    numbers = number.to_numpy()
-    rows = np.arange(len(numbers))
-    n_mels = data.mfcc_spec.n_mels
-    stats = FrameStats.concatenated(
-        [FrameStats.of(data.mfcc[chunk], data.n_frames[chunk], n_mels) for chunk in chunks(rows)]
-    )
-    return SpeakerStats(stats.together(numbers, int(numbers.max()) + 1), numbers)
-
-
-def n_nameless(data: Features) -> int:
-    """Return how many recordings have rows whose speaker is not known."""
-    return data.rows.filter(pl.col("speaker").is_null()).select(_RECORDING[:2]).n_unique()
-
-
-Array = npt.NDArray[np.float32]
-# kept before and behind the speech of a clip, where sounds begin and fade
+# kept before and after the speech of a clip, where sounds begin and fade
 _MARGIN_FRAMES = 3
 _LONGEST_PAUSE_FRAMES = 24
 
@@ -78,8 +29,7 @@ class Joiner:
         segments = rows[first]
         own = data.rows[segments].select("speaker", "vocal_channel", label=pl.Series(y[segments]))
         group = own.select(pl.struct(pl.all()).rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
-        order = np.argsort(group, kind="stable")
-        members = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+        members = members_of(group)
         self._alike = [members[number] for number in group]
         self._is_known = own["speaker"].is_not_null().to_numpy()
 
@@ -122,38 +72,17 @@ class Scaled:
         return self._scaler.transform(self._data.mfcc[rows], self._data.n_frames[rows], stats)
 
 
-class TrainingSegments:
-    """The segments of a training part; a batch has each in one of its variants, changed as the recipe says."""
+class _Segments:
+    """The segments of a training part; a batch has each in one of its variants."""
 
-    def __init__(
-        self,
-        data: Features,
-        rows: Numbers,
-        y: Numbers,
-        n_labels: int,
-        scaler: Scaler,
-        recipe: Recipe,
-        *,
-        shares: Array | None = None,
-        corpora: Corpora | None = None,
-        voices: SpeakerStats | None = None,
-    ) -> None:
-        self._data, self._scaler, self._recipe, self._voices = data, scaler, recipe, voices
-        self._rows = rows
+    def __init__(self, data: Features, rows: Numbers, targets: Targets, recipe: Recipe | HeadRecipe) -> None:
         _, self._first, self._n_variants = np.unique(segment_numbers(data)[rows], return_index=True, return_counts=True)
         segments = rows[self._first]
-        self._targets = np.eye(n_labels, dtype=np.float32)[y[segments]] if shares is None else shares[segments]
-        self._allowed = np.ones_like(self._targets, dtype=np.bool_)
-        self._weights: npt.NDArray[np.float64] | None = None
-        if corpora is not None:
-            self._allowed = corpora.allowed(segments)
-            self._weights = corpora.weights(segments, y, recipe)
-            # of one cell after the other, so that each has its share of an epoch to a segment
-            self._cell = corpora.number[segments] * n_labels + y[segments]
-        self.is_masked = not self._allowed.all()
-        self._joiner: Joiner | None = None
-        if corpora is not None and recipe.joined_share:
-            self._joiner = Joiner(data, rows, self._first, self._n_variants, y)
+        self._targets, self._allowed = targets.shares[segments], targets.allowed(segments)
+        self._cells = targets.cells(segments)
+        self._weights: Floats | None = None
+        if targets.corpora is not None:
+            self._weights = targets.corpora.weights(segments, targets.y, recipe)
 
     def __len__(self) -> int:
         return len(self._first)
@@ -162,49 +91,116 @@ class TrainingSegments:
         """Return the numbers of the segments of one epoch: each once, or of several corpora as often as it weighs."""
         if self._weights is None:
             return generator.permutation(len(self))
-        return drawn_by_weight(self._weights, self._cell, generator)
+        return drawn_by_weight(self._weights, self._cells, generator)
+
+
+class TrainingSegments(_Segments):
+    """Segments of MFCCs, changed as the recipe says."""
+
+    def __init__(
+        self,
+        data: Features,
+        rows: Numbers,
+        targets: Targets,
+        scaler: Scaler,
+        recipe: Recipe,
+        speaker_stats: SpeakerStats | None = None,
+    ) -> None:
+        super().__init__(data, rows, targets, recipe)
+        self._data, self._rows, self._scaler, self._recipe = data, rows, scaler, recipe
+        self._speaker_stats = speaker_stats
+        self.is_masked = not self._allowed.all()
+        self._joiner: Joiner | None = None
+        if targets.corpora is not None and recipe.joined_share:
+            self._joiner = Joiner(data, rows, self._first, self._n_variants, targets.y)
 
     def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[Array, Array]:
         """Return scaled MFCCs, shape (n, n_frames, n_mfcc), and targets of segments."""
-        # Targets have shape (n, n_labels); where some are masked, those of `masking.MaskedCrossentropy`.
+        # Targets have shape (n, n_labels); where some are masked, those of `optimization.MaskedCrossentropy`.
         variants = generator.integers(self._n_variants[numbers])
         rows = self._rows[self._first[numbers] + variants]
         mfcc, n_frames, targets = self._data.mfcc[rows], self._data.n_frames[rows], self._targets[numbers]
         if self._joiner is not None:
-            for place in np.flatnonzero(generator.random(len(numbers)) < self._recipe.joined_share):
-                if self._joiner.is_possible(numbers[place]):
-                    mfcc[place] = self._joiner.joined(int(numbers[place]), int(variants[place]), generator)
-                    n_frames[place] = mfcc.shape[1]
-        changes = self._recipe.augmentation
+            for i in np.flatnonzero(generator.random(len(numbers)) < self._recipe.joined_share):
+                if self._joiner.is_possible(numbers[i]):
+                    mfcc[i] = self._joiner.joined(int(numbers[i]), int(variants[i]), generator)
+                    n_frames[i] = mfcc.shape[1]
         unchanged = mfcc, n_frames
-        if changes is not None:
-            mfcc, n_frames = augmented(mfcc, n_frames, changes, self._data.mfcc_spec, generator)
-        if self._voices is None:
+        augmentation = self._recipe.augmentation
+        if augmentation is not None:
+            mfcc, n_frames = augmented(mfcc, n_frames, augmentation, self._data.mfcc_spec, generator)
+        if self._speaker_stats is None:
             x = self._scaler.transform(mfcc, n_frames)
         else:
-            before, after = (
-                FrameStats.of(*pair, self._data.mfcc_spec.n_mels) for pair in (unchanged, (mfcc, n_frames))
-            )
+            n_mels = self._data.mfcc_spec.n_mels
+            before, after = (FrameStats.of(*pair, n_mels) for pair in (unchanged, (mfcc, n_frames)))
             is_alone = generator.random(len(rows)) < self._recipe.alone_share
-            stats = self._voices.of(rows).replaced(is_alone, before)
+            stats = self._speaker_stats.of(rows).replaced(is_alone, before)
             mean, scale = moved(self._scaler.of(stats), before, after)
             x = scaled(mfcc, n_frames, mean[:, None], scale[:, None])
-        if changes is not None:
-            x = masked(x, n_frames, changes, generator)
+        if augmentation is not None:
+            x = masked(x, n_frames, augmentation, generator)
+        mixed = [(numbers, targets)]
         if self._recipe.mixup:
             share, other = _drawn_partners(len(x), self._recipe.mixup, generator)
             x = x * share[:, None, None] + x[other] * (1 - share)[:, None, None]
-            parts = [(numbers, targets * share[:, None]), (numbers[other], targets[other] * (1 - share)[:, None])]
-        else:
-            parts = [(numbers, targets)]
+            mixed = [(numbers, targets * share[:, None]), (numbers[other], targets[other] * (1 - share)[:, None])]
         if self.is_masked:
             # two corpora are mixed without telling either of the other's labels: each part keeps its own mask, where
             # a union would take the clip of one for evidence against what only the other has
-            return x, np.stack([np.where(self._allowed[own], part, MASKED) for own, part in parts], axis=1)
-        return x, sum((part for _, part in parts[1:]), parts[0][1])
+            return x, np.stack([np.where(self._allowed[own], shares, MASKED) for own, shares in mixed], axis=1)
+        return x, sum((shares for _, shares in mixed[1:]), mixed[0][1])
 
 
-def drawn_by_weight(weights: npt.NDArray[np.float64], cell: Numbers, generator: np.random.Generator) -> Numbers:
+class EmbeddedSegments(_Segments):
+    """Segments of scaled embeddings, minus the references of the epoch."""
+
+    def __init__(self, data: Features, rows: Numbers, targets: Targets, scaler: Scaler, recipe: HeadRecipe) -> None:
+        super().__init__(data, rows, targets, recipe)
+        if self._weights is None:  # labels count the same in one corpus, too
+            self._weights = 1 / np.bincount(self._cells)[self._cells]
+        self._targets = np.where(self._allowed, self._targets, MASKED)
+        mean, scale = (np.asarray(values, dtype=np.float32) for values in (scaler.mean, scaler.scale))
+        self._embedding = (data.embedding[rows] - mean) / scale
+        is_neutral = np.isin(data.rows["emotion"].gather(rows).to_numpy(), NEUTRAL)
+        self._groups = {
+            name: np.unique(group_numbers(data.rows, name)[rows], return_inverse=True)[1]
+            for name in recipe.references
+            if name != NONE
+        }
+        self._references = {
+            name: DrawnReferences(
+                self._embedding,
+                tuple((own[is_neutral[own]], own[~is_neutral[own]]) for own in members_of(group)),
+                recipe.neutral_shares,
+                (recipe.archive_segments,) if name == ARCHIVE else recipe.channel_segments,
+            )
+            for name, group in self._groups.items()
+        }
+        self._names = recipe.references
+        self._drawn: Mapping[str, tuple[Array, Array]] = {}
+
+    def order(self, generator: np.random.Generator) -> Numbers:
+        """Begin an epoch: draw its references; return the numbers of its segments, each as often as it weighs."""
+        self._drawn = {name: references.draw(generator) for name, references in self._references.items()}
+        return super().order(generator)
+
+    def batch(self, numbers: Numbers, generator: np.random.Generator) -> tuple[dict[str, tuple[Array, Array]], Array]:
+        """Return the inputs of each reference and the targets, see `network.optimization.Segments`."""
+        rows = self._first[numbers] + generator.integers(self._n_variants[numbers])
+        embedding = self._embedding[rows]
+        inputs = {}
+        for name in self._names:
+            if name == NONE:
+                inputs[name] = embedding, np.full(len(rows), 0.5, dtype=np.float32)
+            else:
+                means, shares = self._drawn[name]
+                group = self._groups[name][rows]
+                inputs[name] = embedding - means[group], shares[group]
+        return inputs, self._targets[numbers][:, None]
+
+
+def drawn_by_weight(weights: Floats, cell: Numbers, generator: np.random.Generator) -> Numbers:
     """Draw as many numbers as there are weights, by weight (systematic sampling, Madow 1949)."""
     # Those of one cell, such as a label of a corpus, stand side by side when they are drawn, so that each cell gets its
     # share of an epoch to a segment.

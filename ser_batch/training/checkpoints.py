@@ -1,4 +1,4 @@
-"""Networks while they are trained, on disk: a training that was killed goes on and ends with the same model."""
+"""Checkpoints of networks: a training that was killed continues and ends with the same model."""
 
 import contextlib
 import dataclasses
@@ -37,14 +37,14 @@ def claimed(out: Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One network as far as it is trained."""
+    """One network in training."""
 
     state: State  # after the last epoch that was kept
     history: list[dict[str, Any]]  # A row for each epoch up to then
 
 
 class Checkpoints:
-    """The networks of one training, in a hidden folder beside the model to be."""
+    """The checkpoints of one training, in a hidden folder beside the model."""
 
     def __init__(self, out: Path, identity: Mapping[str, Any], say: Callable[[str], None]) -> None:
         self.folder = out.with_name(f".{out.name}.unfinished")
@@ -78,15 +78,15 @@ class Checkpoints:
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
-    def of(self, *told_by: str | int | bool | None) -> "Place":
-        """Return the place of one network, by all that tells it from the others of the training."""
+    def of(self, *key: str | int | bool | None) -> "CheckpointFile":
+        """Return the checkpoint of one network, by all that tells it from the others of the training."""
         # names of folds come from names of corpora and files; here they are no path
-        name = hashlib.sha256(canonical_json(told_by).encode()).hexdigest()[:16]
-        return Place(self, self.folder / f"{name}.npz")
+        name = hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]
+        return CheckpointFile(self, self.folder / f"{name}.npz")
 
 
-class Place:
-    """Where one network is kept."""
+class CheckpointFile:
+    """The checkpoint of one network."""
 
     def __init__(self, checkpoints: Checkpoints, file: Path) -> None:
         self._checkpoints, self._file = checkpoints, file

@@ -1,21 +1,18 @@
-"""What a trained model says of rows of the table, by what it may know of their archive and channel."""
+"""Decisions of a trained model on rows of the table, by what is known of their archive and channel."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Floats, Numbers
 from ser_batch.network.cmvn import FrameStats, Scaler
 from ser_batch.network.heads import HeadModel, probabilities_of
 from ser_batch.tables.features import Features
-from ser_batch.tables.mfcc_array import chunks
 from ser_batch.training.batches import Scaled
-from ser_batch.training.references import channel_mean, mean_references
-from ser_batch.training.tasks import FoldResult, Numbers, Probabilities
-
-Floats = npt.NDArray[np.float64]
+from ser_batch.training.references import channel_mean, frame_stats, mean_references
+from ser_batch.training.tasks import FoldResult
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,9 +23,7 @@ class HeadsDecide:
     model: HeadModel
     labels: Sequence[str]
 
-    def __call__(
-        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
-    ) -> Probabilities:
+    def __call__(self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats) -> Floats:
         """Return probabilities after the prior, shape (n, labels)."""
         embedding = self.data.embedding[rows]
         columns = np.searchsorted(self.labels, self.model.labels)
@@ -58,15 +53,13 @@ class NetworkDecide:
     columns: Numbers
     n_labels: int
 
-    def __call__(
-        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
-    ) -> Probabilities:
+    def __call__(self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats) -> Floats:
         """Return probabilities after the prior, shape (n, labels); `archive` is of no use here."""
         from ser_batch.network import optimization
 
         del archive
 
-        stats = self._frame_stats(rows, channel) if self.is_normalized else None
+        stats = self._stats(rows, channel) if self.is_normalized else None
         raw = optimization.predict(self.network, Scaled(self.data, rows, self.scaler, stats))
         out = np.zeros((len(rows), self.n_labels))
         out[:, self.columns] = probabilities_of(
@@ -74,9 +67,8 @@ class NetworkDecide:
         )
         return out
 
-    def _frame_stats(self, rows: Numbers, channel: Numbers | None) -> FrameStats:
-        data, n_mels = self.data, self.data.mfcc_spec.n_mels
-        own = FrameStats.concatenated([FrameStats.of(data.mfcc[c], data.n_frames[c], n_mels) for c in chunks(rows)])
+    def _stats(self, rows: Numbers, channel: Numbers | None) -> FrameStats:
+        own = frame_stats(self.data, rows)
         if channel is None:
             return own
         _, number = np.unique(channel, return_inverse=True)

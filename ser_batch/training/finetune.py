@@ -1,4 +1,4 @@
-"""What a network is fine-tuned from: the model of --init, checked, and what has to be said of it."""
+"""Fine-tuning: the model of --init, its checks, and its record in model.json."""
 
 import dataclasses
 import re
@@ -107,15 +107,15 @@ class Start:
             init=own.init,
         )
 
-    def heard_before(self, rows: pl.DataFrame) -> tuple[str, ...]:
+    def seen_corpora(self, rows: pl.DataFrame) -> tuple[str, ...]:
         """Return the corpora and datasets of rows that the model, or one that it started from, learned from."""
         # Which recordings these were is not known, so it goes by names: of datasets, of corpora, of what licenses are
         # of.
-        heard: set[str] = set()
+        seen: set[str] = set()
         licenses: set[str] = set()
         record: Initial | None = self.record()
         while record:
-            heard.update(record.training.datasets, record.training.corpora)
+            seen.update(record.training.datasets, record.training.corpora)
             licenses.add(record.license.lower())
             record = record.init
         corpora, datasets = (set(rows[column].drop_nulls()) for column in ("corpus", "dataset"))
@@ -125,7 +125,7 @@ class Start:
             for corpus in corpora
             if any(re.search(rf"(?<!\w){re.escape(corpus)}(?!\w)", license) for license in licenses)
         }
-        return tuple(sorted((corpora | datasets) & heard | licensed))
+        return tuple(sorted((corpora | datasets) & seen | licensed))
 
 
 def load_start(options: TrainOptions) -> Start | None:

@@ -1,13 +1,13 @@
-"""One model: fitted on a training part, its temperature on a development part, tried on what is held out."""
+"""Fitting of one model on a fold, its temperature on development rows, and its predictions of held-out rows."""
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.options import HEAD_RECIPE
 from ser_batch.errors import InputError
@@ -19,132 +19,105 @@ from ser_batch.report.metrics import restricted
 from ser_batch.splits.development import development
 from ser_batch.tables.features import Features
 from ser_batch.tables.mfcc_array import chunks
-from ser_batch.training.batches import Scaled, SpeakerStats, TrainingSegments, fit_scaler, segment_numbers
-from ser_batch.training.heads import run_heads
-from ser_batch.training.multi_corpus import Array, Corpora, corpora_of, target_shares
-from ser_batch.training.tasks import FoldResult, FoldTask, Numbers, Probabilities, Say, Settings, label_numbers
-from ser_batch.training.temperature import fitted_temperature, mean_loss
+from ser_batch.training.batches import Scaled, TrainingSegments, fit_scaler, segment_numbers
+from ser_batch.training.heads import fit_heads
+from ser_batch.training.multi_corpus import Targets, target_shares
+from ser_batch.training.references import SpeakerStats
+from ser_batch.training.tasks import (
+    EpochLog,
+    FitTask,
+    FoldResult,
+    FoldTask,
+    Predictions,
+    Settings,
+    widened,
+)
+from ser_batch.training.temperature import mean_loss, temperature_of
 
 
-def run_part(
-    data: Features,
-    labels: Sequence[str],
-    part: FoldTask,
-    kind: str,
-    settings: Settings,
-    *,
-    say: Say,
-    prefix: str,
+def fit_fold(
+    data: Features, labels: Sequence[str], fold: FoldTask, kind: str, settings: Settings, *, prefix: str = ""
 ) -> FoldResult:
     """Fit one model and predict what is held out."""
     is_network = kind in RECIPES or kind == HEAD_RECIPE
-    soft_labels = settings.soft_labels and is_network
-    shares = target_shares(data, labels, soft_labels=soft_labels)
-    learned = np.flatnonzero(shares[part.train].any(axis=0))
-    own = np.asarray(labels)[learned].tolist()
-    missing = sorted(set(labels) - set(own))
-    if missing and part.common is None:
+    shares = target_shares(data, labels, soft_labels=settings.soft_labels and is_network)
+    learned = np.flatnonzero(shares[fold.train].any(axis=0))
+    own_labels = np.asarray(labels)[learned].tolist()
+    missing = sorted(set(labels) - set(own_labels))
+    if missing and fold.common is None:
         raise InputError(f"{prefix}no training row is {missing[0]!r}; use another --split, or label more recordings")
-    own_shares = shares[:, learned] if soft_labels else None
+    task = FitTask(data, Targets.of(data, own_labels, fold.train, shares[:, learned]), fold, settings, prefix)
+    if is_network and task.targets.corpora is not None:
+        task.targets.corpora.check(own_labels, prefix)
     if kind == HEAD_RECIPE:
-        run = run_heads(data, own, own_shares, part, settings, say, prefix)
-    elif kind in RECIPES:
-        run = _run_network(data, own, own_shares, part, kind, settings, say, prefix)
+        result = fit_heads(task)
+    elif is_network:
+        result = _fit_network(task, kind)
     else:
-        run = _run_classical(data, own, part, kind, say, prefix)
-    return run if len(learned) == len(labels) else _on_all_labels(run, labels, learned)
+        result = _fit_classical(task, kind)
+    return result if len(learned) == len(labels) else _on_all_labels(result, learned, len(labels))
 
 
-def _on_all_labels(run: FoldResult, labels: Sequence[str], learned: Numbers) -> FoldResult:
-    """Return a run of a model with some of the labels as one of all."""
-
-    def widened(probabilities: Probabilities) -> Probabilities:
-        out = np.zeros((len(probabilities), len(labels)))
-        out[:, learned] = probabilities
-        return out
-
-    developed, y = run.development
-    heads = run.heads
-    if heads is not None:
-        heads = dataclasses.replace(
-            heads,
-            known=widened(heads.known),
-            unknown=widened(heads.unknown),
-            truth=learned[heads.truth],
-            called=widened(heads.called),
-            called_truth=learned[heads.called_truth],
-        )
+def _on_all_labels(result: FoldResult, learned: Numbers, n_labels: int) -> FoldResult:
+    """Return the result of a model with some of the labels as one of all."""
+    raw, alone = result.raw, result.raw_per_recording
     return dataclasses.replace(
-        run,
-        raw=widened(run.raw),
-        raw_alone=None if run.raw_alone is None else widened(run.raw_alone),
-        development=(widened(developed), learned[y]),
-        heads=heads,
+        result,
+        raw=widened(raw, learned, n_labels),
+        raw_per_recording=None if alone is None else widened(alone, learned, n_labels),
+        development=result.development.widened(learned, n_labels),
+        heads=result.heads and result.heads.widened(learned, n_labels),
         learned=learned,
     )
 
 
-def _run_classical(
-    data: Features, labels: Sequence[str], part: FoldTask, kind: str, say: Say, prefix: str
-) -> FoldResult:
-    y = label_numbers(data, labels)
-    say(f"{prefix}fitting {kind} on {len(part.train)} rows")
-    x_train, x_test = (np.concatenate([_numbers_of(data, c) for c in chunks(rows)]) for rows in (part.train, part.test))
-    estimator = _classical(kind, part.seed)
-    estimator.fit(x_train, y[part.train])
-    probabilities = estimator.predict_proba(x_test) if len(x_test) else np.empty((0, len(labels)))
-    nothing = np.empty((0, len(labels))), np.empty(0, dtype=np.int64)
-    return FoldResult(part, estimator, None, [], probabilities, nothing, 1.0)
+def _fit_classical(task: FitTask, kind: str) -> FoldResult:
+    data, fold = task.data, task.fold
+    task.say(f"fitting {kind} on {len(fold.train)} rows")
+    x_train, x_test = (np.concatenate([_inputs(data, c) for c in chunks(rows)]) for rows in (fold.train, fold.test))
+    estimator = _classical(kind, fold.seed)
+    estimator.fit(x_train, task.targets.y[fold.train])
+    nothing = np.empty((0, len(task.targets.labels)))
+    probabilities = estimator.predict_proba(x_test) if len(x_test) else nothing
+    no_rows = Predictions(nothing, np.empty(0, dtype=np.int64))
+    return FoldResult(fold, estimator, None, [], probabilities, no_rows, 1.0)
 
 
-def _numbers_of(data: Features, rows: Numbers) -> Array:
+def _inputs(data: Features, rows: Numbers) -> Array:
     """Return what a classical model takes of rows: embeddings, or mean and deviation of MFCCs."""
     if isinstance(data.spec, EncoderSpec):
         return data.embedding[rows]
     return summary_features(data.mfcc[rows], data.n_frames[rows])
 
 
-def _run_network(
-    data: Features,
-    labels: Sequence[str],
-    shares: Array | None,
-    part: FoldTask,
-    kind: str,
-    settings: Settings,
-    say: Say,
-    prefix: str,
-) -> FoldResult:
+def _fit_network(task: FitTask, kind: str) -> FoldResult:
     from ser_batch.network import architectures, optimization
 
-    start = settings.start
-    recipe = RECIPES[kind] if start is None else RECIPES[kind].tuning
-    scaler = fit_scaler(data.mfcc, data.n_frames, part.train) if start is None else start.scaler
-    apart = (part.train[:0],) * recipe.members
-    if recipe.has_development and part.has_dev_split:
-        apart = development(data.rows, part.train, by_speaker=part.by_speaker, seed=part.seed, n_parts=recipe.members)
-    corpora = corpora_of(data, target_shares(data, labels) if shares is None else shares, part.train)
-    if corpora is not None:
-        corpora.check(labels, prefix)
-    y = label_numbers(data, labels)
-    task = _NetworkTask(data, labels, y, shares, corpora, part, kind, recipe, settings, scaler, say, prefix)
-    members = [task.train_member(number, development) for number, development in enumerate(apart, start=1)]
+    data, fold, settings = task.data, task.fold, task.settings
+    recipe = RECIPES[kind] if settings.start is None else RECIPES[kind].tuning
+    scaler = fit_scaler(data.mfcc, data.n_frames, fold.train) if settings.start is None else settings.start.scaler
+    apart = (fold.train[:0],) * recipe.members
+    if recipe.has_development and fold.has_dev_split:
+        apart = development(data.rows, fold.train, by_speaker=fold.by_speaker, seed=fold.seed, n_parts=recipe.members)
+    fitting = _NetworkFit(task, kind, recipe, scaler)
+    members = [fitting.train_member(number, rows) for number, rows in enumerate(apart, start=1)]
     network = architectures.join(kind, [member.network for member in members])
-    development_probabilities = np.concatenate([member.development for member in members])
-    development_y = y[np.concatenate(apart)]
-    temperature = fitted_temperature(development_probabilities, development_y)
+    developed = Predictions(
+        np.concatenate([member.development for member in members]), task.targets.y[np.concatenate(apart)]
+    )
 
-    def held_out(voices: SpeakerStats | None) -> Probabilities:
-        return optimization.predict(network, Scaled(data, part.test, scaler, voices.of(part.test) if voices else None))
+    def held_out(stats: SpeakerStats | None) -> Floats:
+        return optimization.predict(network, Scaled(data, fold.test, scaler, stats.of(fold.test) if stats else None))
 
     return FoldResult(
-        part,
+        fold,
         network,
         scaler,
         [row for member in members for row in member.history],
-        held_out(settings.voices),
-        (development_probabilities, development_y),
-        temperature,
-        None if settings.voices_alone is None else held_out(settings.voices_alone),
+        held_out(settings.speaker_stats),
+        developed,
+        temperature_of([developed]),
+        None if settings.recording_stats is None else held_out(settings.recording_stats),
     )
 
 
@@ -154,81 +127,60 @@ class _Member:
 
     network: Any
     history: list[dict[str, Any]]
-    development: npt.NDArray[np.float64]
+    development: Floats
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _NetworkTask:
+class _NetworkFit:
     """What the members of a network have in common."""
 
-    data: Features
-    labels: Sequence[str]
-    y: Numbers
-    shares: Array | None
-    corpora: Corpora | None
-    part: FoldTask
+    task: FitTask
     kind: str
     recipe: Recipe
-    settings: Settings
     scaler: Scaler
-    say: Say
-    prefix: str
     started: float = dataclasses.field(default_factory=time.monotonic)
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training segments."""
-        return self.settings.epochs or self.recipe.epochs
 
     def train_member(self, number: int, development: Numbers) -> _Member:
         """Train the member of a number from 1 on what is left beside its development rows."""
         from ser_batch.network import architectures, optimization
 
-        recipe, spec = self.recipe, self.data.mfcc_spec
+        recipe, targets, fold, settings = self.recipe, self.task.targets, self.task.fold, self.task.settings
+        data, spec = self.task.data, self.task.data.mfcc_spec
+        epochs = settings.epochs or recipe.epochs
         # the members of two seeds have none in common
-        seed = (self.part.seed * recipe.members + number - 1) % 2**32
+        seed = (fold.seed * recipe.members + number - 1) % 2**32
         optimization.set_seed(seed)
-        network = architectures.build(self.kind, spec.n_frames, spec.n_mfcc, len(self.labels))
-        if self.settings.start is not None:
-            self.settings.start.begin(network, number, self.labels)
+        network = architectures.build(self.kind, spec.n_frames, spec.n_mfcc, len(targets.labels))
+        if settings.start is not None:
+            settings.start.begin(network, number, targets.labels)
+        checkpoint = None
+        if settings.checkpoints is not None:
+            is_tuned = settings.start is not None  # a baseline of the same recipe is not
+            checkpoint = settings.checkpoints.of(self.kind, is_tuned, fold.name, fold.seed, number)
+        resume_from = checkpoint.load() if checkpoint else None
+        history = resume_from.history if resume_from else []
+        log = EpochLog(self.task, epochs, "", number, recipe.members, self.started, history)
         # each segment once: the epochs are to be spent on training
-        watched = development[np.unique(segment_numbers(self.data)[development], return_index=True)[1]]
-        place = None
-        if self.settings.checkpoints is not None:
-            is_tuned = self.settings.start is not None  # a baseline of the same recipe is not
-            place = self.settings.checkpoints.of(self.kind, is_tuned, self.part.fold, self.part.seed, number)
-        resume_from = place.load() if place else None
-        history: list[dict[str, Any]] = resume_from.history if resume_from else []
+        watched = development[np.unique(segment_numbers(data)[development], return_index=True)[1]]
 
         def on_epoch(epoch: int, logs: dict[str, float]) -> None:
             values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
             if len(watched):
-                values |= _figures(self._developed(network, watched), self.y[watched])
-            history.append({"fold": self.part.fold, "seed": self.part.seed, "member": number, "epoch": epoch} | values)
-            self._tell(number, epoch, values)
-
-        rows = np.setdiff1d(self.part.train, development)
-        segments = TrainingSegments(
-            self.data,
-            rows,
-            self.y,
-            len(self.labels),
-            self.scaler,
-            recipe,
-            shares=self.shares,
-            corpora=self.corpora,
-            voices=self.settings.voices,
-        )
+                found, truth = self._developed(network, watched), targets.y[watched]
+                values["dev_loss"] = mean_loss(found, truth)
+                values["dev_accuracy"] = float((found.argmax(axis=1) == truth).mean())
+            log.add(epoch, values)
 
         def keep(epoch: int, state: Callable[[], State]) -> None:
-            if place is not None:
-                place.keep(state, history, is_last=epoch == self.epochs)
+            if checkpoint is not None:
+                checkpoint.keep(state, history, is_last=epoch == epochs)
 
+        rows = np.setdiff1d(fold.train, development)
         optimization.fit(
             network,
-            segments,
+            TrainingSegments(data, rows, targets, self.scaler, recipe, settings.speaker_stats),
             recipe,
-            epochs=self.epochs,
+            epochs=epochs,
             seed=seed,
             on_epoch=on_epoch,
             resume_from=resume_from.state if resume_from else None,
@@ -236,33 +188,18 @@ class _NetworkTask:
         )
         return _Member(network, history, self._developed(network, development))
 
-    def _developed(self, network: Any, rows: Numbers) -> npt.NDArray[np.float64]:
+    def _developed(self, network: Any, rows: Numbers) -> Floats:
         """Return the probabilities of development rows, each on the labels that its corpus has."""
         from ser_batch.network import optimization
 
-        voices = self.settings.voices
-        heard = voices.of(rows) if voices else None
-        probabilities = optimization.predict(network, Scaled(self.data, rows, self.scaler, heard))
-        return probabilities if self.corpora is None else restricted(probabilities, self.corpora.allowed(rows))
-
-    def _tell(self, number: int, epoch: int, values: Mapping[str, float]) -> None:
-        n_members = self.recipe.members
-        done = (number - 1) * self.epochs + epoch
-        left_s = (time.monotonic() - self.started) / done * (n_members * self.epochs - done)
-        figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
-        which = f"network {number} of {n_members}: " if n_members > 1 else ""
-        self.say(f"{self.prefix}{which}epoch {epoch}/{self.epochs}  {figures}  {left_s:.0f} s left")
-
-
-def _figures(probabilities: npt.NDArray[np.float64], truth: Numbers) -> dict[str, float]:
-    return {
-        "dev_loss": mean_loss(probabilities, truth),
-        "dev_accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
-    }
+        stats, corpora = self.task.settings.speaker_stats, self.task.targets.corpora
+        scaled = Scaled(self.task.data, rows, self.scaler, stats.of(rows) if stats else None)
+        probabilities = optimization.predict(network, scaled)
+        return probabilities if corpora is None else restricted(probabilities, corpora.allowed(rows))
 
 
 def _classical(kind: str, seed: int) -> Any:
-    """Return the scikit-learn pipeline of a classical model on mean and deviation."""
+    """Return the scikit-learn pipeline of a classical model."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.dummy import DummyClassifier
     from sklearn.ensemble import RandomForestClassifier

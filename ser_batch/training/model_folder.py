@@ -1,4 +1,4 @@
-"""The model folder: written beside its place, then put there in one go."""
+"""Writing of the model folder: evaluation, model.json, card, page."""
 
 import os
 import secrets
@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Flags
 from ser_batch.config.features import AnyFeatureSpec, EncoderSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import TrainOptions
@@ -48,21 +48,13 @@ from ser_batch.training.finetune import Start, with_inherited
 from ser_batch.training.multi_corpus import corpora_of, target_shares
 from ser_batch.training.out_of_domain import domain_of, fit_mfcc_domain
 from ser_batch.training.regimes import regime_predictions
-from ser_batch.training.tasks import FoldResult, Plan
+from ser_batch.training.tasks import FoldResult, Plan, Training
 
 
-def write_model(
-    data: Features,
-    labels: Sequence[str],
-    plan: Plan,
-    runs: Mapping[str, Sequence[FoldResult]],
-    final: FoldResult,
-    options: TrainOptions,
-    start: Start | None,
-    identity: Identity[AnyFeatureSpec],
-    started: float,
-) -> Model:
+def write_model(training: Training, runs: Mapping[str, Sequence[FoldResult]], final: FoldResult) -> Model:
     """Write the whole model folder beside its place, then put it there in one go."""
+    data, labels, plan, options = training.data, training.labels, training.plan, training.options
+    start, identity, started = training.start, training.identity, training.started
     make_folder(options.out.parent)
     building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)
@@ -113,7 +105,7 @@ def _write_evaluation(
     write_frame(report_table(predictions, labels, corpus_labels=corpus_labels), folder / "report.parquet")
     write_frame(reliability_table(predictions, labels), folder / "reliability.parquet")
     write_frame(coverage_table(predictions, labels), folder / "coverage.parquet")
-    alone = [run.alone for run in runs[options.model_name] if run.alone is not None]
+    alone = [run.per_recording for run in runs[options.model_name] if run.per_recording is not None]
     named = {options.model_name: runs[options.model_name]}
     named |= {f"{options.model_name}, recordings alone": alone} if alone else {}
     summaries = [
@@ -144,12 +136,12 @@ def _write_regimes(
         frames.append(
             regime_predictions(
                 data.rows,
-                run.part.test,
+                run.fold.test,
                 decide,
                 labels,
                 log_prior=log_prior_of(labels, prior_of(labels)),
-                calm=run.part.calm,
-                common=run.part.common,
+                calm=run.fold.calm,
+                common=run.fold.common,
                 corpus_labels=corpus_labels,
                 is_out_of_domain=_out_of_domain(data, run) if isinstance(data.spec, EncoderSpec) else None,
             )
@@ -159,11 +151,11 @@ def _write_regimes(
     return regimes_metrics(table)
 
 
-def _out_of_domain(data: Features, run: FoldResult) -> npt.NDArray[np.bool_]:
+def _out_of_domain(data: Features, run: FoldResult) -> Flags:
     """Return which rows of the table are out of domain, shape (rows,); only held-out ones are tried."""
-    rows = np.union1d(run.part.test, run.part.calm)
+    rows = np.union1d(run.fold.test, run.fold.calm)
     out = np.zeros(len(data.rows), dtype=np.bool_)
-    out[rows] = domain_of(data, run.part.train).ood_score(data.embedding[rows]) > 1
+    out[rows] = domain_of(data, run.fold.train).ood_score(data.embedding[rows]) > 1
     return out
 
 
@@ -272,11 +264,11 @@ def _predictions(data: Features, labels: Sequence[str], runs: Sequence[FoldResul
 def _held_out(data: Features, labels: Sequence[str], run: FoldResult) -> pl.DataFrame:
     probabilities = run.probabilities(labels)
     return (
-        data.rows[run.part.test]
+        data.rows[run.fold.test]
         .select([name for name, _ in segment_columns(data.spec)])
         .with_columns(
-            pl.lit(run.part.fold).alias("fold"),
-            pl.lit(run.part.seed, pl.Int64).alias("seed"),
+            pl.lit(run.fold.name).alias("fold"),
+            pl.lit(run.fold.seed, pl.Int64).alias("seed"),
             pl.Series("predicted", np.asarray(labels)[probabilities.argmax(axis=1)]),
             *(pl.Series(f"p_{label}", probabilities[:, i], pl.Float64) for i, label in enumerate(labels)),
         )
@@ -301,11 +293,11 @@ def _history(runs: Sequence[FoldResult]) -> pl.DataFrame:
 def _description(data: Features, options: TrainOptions, plan: Plan, start: Start | None) -> str:
     """Say in words what the held-out figures are figures of."""
     n, n_unknown = data.rows["speaker"].drop_nulls().n_unique(), data.rows["speaker"].null_count()
-    n_folds = len({part.fold for part in plan.parts})
+    n_folds = len({fold.name for fold in plan.folds})
     how = f"{n_folds} folds ({options.split})" if plan.is_cross_validation else f"a {options.split} hold-out"
     how += f", mean of {options.seeds} seeds" if options.seeds > 1 else ""
     how += f", {options.test_vocal_channel} only" if options.test_vocal_channel != "both" else ""
-    before = start.heard_before(data.rows) if start else ()
+    before = start.seen_corpora(data.rows) if start else ()
     if plan.n_shared_speakers:
         heard = f"{plan.n_shared_speakers} of {n} speakers stand on both sides, so it is not a figure for new speakers"
     elif n_unknown:
@@ -340,7 +332,7 @@ def _trained(
     started: float,
 ) -> TrainedModel[AnyFeatureSpec]:
     """Return what model.json says."""
-    numbers = final.part.train
+    numbers = final.fold.train
     rows = data.rows[numbers]
     # each segment once: its variants are not more data
     segments = rows[np.unique(segment_numbers(data)[numbers], return_index=True)[1]]
@@ -364,8 +356,8 @@ def _trained(
         temperature_without_reference=final.heads.model.temperature_without if final.heads else None,
         temperature_of_calls=final.heads.model.temperature_of_calls if final.heads else None,
         prior=prior_of(labels),
-        mfcc_domain=None if is_encoder else fit_mfcc_domain(data, final.part, plan.parts),
-        domain=domain_of(data, final.part.train) if is_encoder else None,
+        mfcc_domain=None if is_encoder else fit_mfcc_domain(data, final.fold, plan.folds),
+        domain=domain_of(data, final.fold.train) if is_encoder else None,
         training=TrainingData(
             n_rows=len(segments),
             n_recordings=rows["content_hash"].n_unique(),

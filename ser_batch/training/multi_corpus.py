@@ -1,4 +1,4 @@
-"""Several corpora in one training: which labels each of them has, how often its segments are drawn, what is learned.
+"""Targets of a training, and several corpora in one: the labels of each, how often its segments are drawn.
 
 A corpus says nothing about labels that it lacks. Nobody in CREMA-D was asked to be calm, so a clip of it is no evidence
 against calm: it is trained on as one of the labels that its corpus has.
@@ -6,19 +6,17 @@ against calm: it is trained on as one of the labels that its corpus has.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Array, Flags, Floats, Numbers
 from ser_batch.errors import InputError
 from ser_batch.network.recipes import HeadRecipe, Recipe
 from ser_batch.tables.features import Features, corpora, vote_columns
 
-Array = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int64]
 # in targets, where a label is not allowed
 MASKED = np.float32(-1)
 
@@ -27,7 +25,7 @@ MASKED = np.float32(-1)
 class Corpora:
     """The corpora of a training part."""
 
-    names: tuple[str, ...]  # of them, sorted
+    names: tuple[str, ...]  # sorted
     number: Numbers  # of each row of the table, shape (rows,); -1 where its corpus is not among them
     has: Flags  # which labels they have, shape (corpora, labels): those that occur, as emotions or in votes
 
@@ -35,7 +33,7 @@ class Corpora:
         """Return the labels that rows may have, shape (n, labels); those of other corpora may have any."""
         return np.vstack([self.has, np.ones_like(self.has[:1])])[self.number[rows]]
 
-    def weights(self, rows: Numbers, y: Numbers, recipe: Recipe | HeadRecipe) -> npt.NDArray[np.float64]:
+    def weights(self, rows: Numbers, y: Numbers, recipe: Recipe | HeadRecipe) -> Floats:
         """Return how often each of some rows is drawn in an epoch of as many, shape (n,)."""
         cells = self.number[rows], y[rows]
         counts = np.zeros(self.has.shape)
@@ -66,13 +64,13 @@ class Corpora:
         }
 
 
-def even_weights(of_corpus: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def even_weights(of_corpus: npt.NDArray[Any]) -> Floats:
     """Return weights with which each corpus counts the same, sum 1, shape (n,); corpora are names or numbers."""
     _, inverse, counts = np.unique(of_corpus, return_inverse=True, return_counts=True)
     return np.asarray(1 / counts[inverse] / len(counts))
 
 
-def _powers(counts: npt.NDArray[np.float64], power: float) -> npt.NDArray[np.float64]:
+def _powers(counts: Floats, power: float) -> Floats:
     """Return counts to a power; 0 stays 0 even to the power of 0."""
     return np.where(counts > 0, np.maximum(counts, 1) ** power, 0.0)
 
@@ -102,6 +100,36 @@ def target_shares(data: Features, labels: Sequence[str], *, soft_labels: bool = 
             votes[:, i] = data.rows[columns[label]].fill_null(0).to_numpy()
     sums = votes.sum(axis=1, keepdims=True)
     return np.where(sums > 0, votes / np.where(sums > 0, sums, 1), hard).astype(np.float32)
+
+
+def label_numbers(data: Features, labels: Sequence[str]) -> Numbers:
+    """Return the number of each row's emotion in `labels`, which are sorted; any number where it is not there."""
+    return np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Targets:
+    """What the rows of a table are learned as, and the corpora of those that are trained on."""
+
+    labels: Sequence[str]
+    y: Numbers  # label number of each row, shape (rows,); any number where its emotion is no label
+    shares: Array  # shape (rows, labels)
+    corpora: Corpora | None  # None where there is one
+
+    @classmethod
+    def of(cls, data: Features, labels: Sequence[str], rows: Numbers, shares: Array | None = None) -> Self:
+        """Return targets for training on `rows`; `shares` are by default those of the emotions."""
+        shares = target_shares(data, labels) if shares is None else shares
+        return cls(labels, label_numbers(data, labels), shares, corpora_of(data, shares, rows))
+
+    def cells(self, rows: Numbers) -> Numbers:
+        """Return a number for corpus and label of each row, shape (n,)."""
+        own = self.y[rows]
+        return own if self.corpora is None else self.corpora.number[rows] * len(self.labels) + own
+
+    def allowed(self, rows: Numbers) -> Flags:
+        """Return the labels that each row may have, shape (n, labels)."""
+        return np.ones((len(rows), len(self.labels)), np.bool_) if self.corpora is None else self.corpora.allowed(rows)
 
 
 def check_votes(data: Features, labels: Sequence[str], rows: Numbers) -> None:

@@ -1,4 +1,4 @@
-"""Fit what tells segments unlike the training data."""
+"""Fitting of the out-of-domain models: a distance on MFCCs, a direction on embeddings."""
 
 import functools
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.config.features import EncoderSpec
 from ser_batch.network.out_of_domain import Domain, DomainModel, summary_features
 from ser_batch.segments.front_ends import front_end
@@ -13,7 +14,7 @@ from ser_batch.sounds.kinds import KINDS, sound
 from ser_batch.tables.features import Features, corpora
 from ser_batch.tables.mfcc_array import chunks
 from ser_batch.training.multi_corpus import even_weights
-from ser_batch.training.tasks import FoldTask, Numbers
+from ser_batch.training.tasks import FoldTask
 
 # of held-out segments
 SHARE_WITHIN = 0.995
@@ -21,28 +22,27 @@ SHARE_WITHIN = 0.995
 MARGIN = 1.25
 # in units of an MFCC; what never changes, in digital silence, has no deviation
 _MIN_DEVIATION = 0.001
-Floats = npt.NDArray[np.float64]
 
 
-def fit_mfcc_domain(data: Features, final: FoldTask, parts: Sequence[FoldTask]) -> DomainModel | None:
-    """Return what a model is familiar with; None where nothing is held out that could tell how far new speech lies."""
-    if not parts:
+def fit_mfcc_domain(data: Features, final: FoldTask, folds: Sequence[FoldTask]) -> DomainModel | None:
+    """Fit the domain of MFCCs; None where nothing is held out that could tell how far new speech lies."""
+    if not folds:
         return None
     rows = np.arange(len(data.rows))
     statistics = np.concatenate([summary_features(data.mfcc[chunk], data.n_frames[chunk]) for chunk in chunks(rows)])
     of_corpus = np.unique(corpora(data.rows).to_numpy(), return_inverse=True)[1]
     distances, weights = [], []
-    for part in parts:
-        mean, scale = _moments(statistics, of_corpus, part.train)
-        off = (statistics[part.test] - mean) / scale
+    for fold in folds:
+        mean, scale = _moments(statistics, of_corpus, fold.train)
+        off = (statistics[fold.test] - mean) / scale
         distances.append(np.sqrt((off**2).mean(axis=1)))
-        weights.append(even_weights(of_corpus[part.test]))
+        weights.append(even_weights(of_corpus[fold.test]))
     limit = MARGIN * _quantile(np.concatenate(distances), np.concatenate(weights), SHARE_WITHIN)
     mean, scale = _moments(statistics, of_corpus, final.train)
-    return DomainModel(_rounded(mean), _rounded(scale), float(round(limit, 3)))
+    return DomainModel(rounded(mean), rounded(scale), float(round(limit, 3)))
 
 
-def _moments(statistics: npt.NDArray[np.float32], of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
+def _moments(statistics: Array, of_corpus: Numbers, rows: Numbers) -> tuple[Floats, Floats]:
     weights = even_weights(of_corpus[rows])
     own = statistics[rows].astype(np.float64)
     mean = np.average(own, axis=0, weights=weights)
@@ -56,7 +56,8 @@ def _quantile(values: Floats, weights: Floats, share: float) -> float:
     return float(values[order][min(int(np.searchsorted(reached, share)), len(values) - 1)])
 
 
-def _rounded(values: Floats) -> tuple[float, ...]:
+def rounded(values: Floats) -> tuple[float, ...]:
+    """Return numbers to six significant digits."""
     return tuple(float(f"{value:.6g}") for value in values)
 
 
@@ -73,7 +74,6 @@ LIMIT = 0.55
 SHRINKAGE = 0.6
 # of an embedding; what never changes has no deviation
 _MIN_SCALE = 1e-4
-_DIGITS = 6
 
 
 def domain_of(data: Features, rows: Numbers) -> Domain:
@@ -83,13 +83,13 @@ def domain_of(data: Features, rows: Numbers) -> Domain:
     return between(speech, sounds_of(data))
 
 
-def sounds_of(data: Features) -> npt.NDArray[np.float32]:
+def sounds_of(data: Features) -> Array:
     """Return embeddings of sounds that are not speech, by the encoder of `data`, shape (n, d)."""
     spec = data.encoder_spec
     return sounds_embedding(spec, data.encoder_folder or spec.encoder)
 
 
-def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) -> Domain:
+def between(speech: Array, sounds: Array) -> Domain:
     """Return the domain that separates embeddings of speech from those of sounds, shapes (n, d) and (m, d)."""
     groups = [group.astype(np.float64) for group in (speech, sounds)]
     means = [group.mean(axis=0) for group in groups]
@@ -100,14 +100,14 @@ def between(speech: npt.NDArray[np.float32], sounds: npt.NDArray[np.float32]) ->
     shrunk = (1 - SHRINKAGE) * covariance
     shrunk[np.diag_indices_from(shrunk)] += SHRINKAGE * np.trace(covariance) / len(covariance)
     direction = np.linalg.solve(shrunk, (means[1] - means[0]) / scale) / scale
-    typical, strange = (float(np.median(group @ direction)) for group in groups)
-    direction /= LIMIT * (strange - typical)
-    rounded = np.array([float(f"{weight:.{_DIGITS}g}") for weight in direction])
-    return Domain(tuple(rounded.tolist()), round(-float(np.median(groups[0] @ rounded)), _DIGITS))
+    speech_median, sounds_median = (float(np.median(group @ direction)) for group in groups)
+    direction /= LIMIT * (sounds_median - speech_median)
+    weights = rounded(direction)
+    return Domain(weights, round(-float(np.median(groups[0] @ np.array(weights))), 6))
 
 
 @functools.lru_cache(maxsize=2)
-def sounds_embedding(spec: EncoderSpec, encoder_place: str) -> npt.NDArray[np.float32]:
+def sounds_embedding(spec: EncoderSpec, encoder_place: str) -> Array:
     """Return embeddings of sounds of all kinds, shape (n, d), always the same ones; computed once per process."""
     front = front_end(spec, encoder_place)
     out = []

@@ -1,17 +1,55 @@
-"""Reference speech: the mean embedding that heads subtract, of an archive or of a channel."""
+"""Reference speech of rows: statistics of MFCCs for CMVN, and the mean embeddings that heads subtract."""
 
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Array, Numbers
+from ser_batch.config.options import Normalize
+from ser_batch.network.cmvn import FrameStats
 from ser_batch.network.heads import ARCHIVE, ChannelMean
-from ser_batch.tables.features import corpora
+from ser_batch.tables.features import Features, corpora
+from ser_batch.tables.mfcc_array import chunks
 
-Array = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.int64]
 _RECORDING = ("dataset", "path", "channel")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpeakerStats:
+    """CMVN statistics of each row's speaker or recording; no label is used."""
+
+    # a telephone line or a room is a part of how a speaker sounds, so each variant has statistics of its own
+    stats: FrameStats
+    number: Numbers  # place of each row's statistics, shape (rows,)
+
+    def of(self, rows: Numbers) -> FrameStats:
+        """Return the statistics of rows."""
+        return self.stats[self.number[rows]]
+
+
+def speaker_stats_of(data: Features, by: Normalize) -> SpeakerStats | None:
+    """Return the statistics that rows are normalized by; None where they are not."""
+    if by == "none":
+        return None
+    number = pl.struct(*_RECORDING, "variant").rank("dense").cast(pl.Int64) - 1
+    if by == "speaker":
+        nobody = pl.when(pl.col("speaker").is_null()).then(number)
+        number = pl.struct("speaker", "variant", nobody=nobody).rank("dense").cast(pl.Int64) - 1
+    numbers = data.rows.select(number).to_series().to_numpy()
+    stats = frame_stats(data, np.arange(len(numbers)))
+    return SpeakerStats(stats.together(numbers, int(numbers.max()) + 1), numbers)
+
+
+def frame_stats(data: Features, rows: Numbers) -> FrameStats:
+    """Return the CMVN statistics of each row by itself."""
+    n_mels = data.mfcc_spec.n_mels
+    return FrameStats.concatenated([FrameStats.of(data.mfcc[c], data.n_frames[c], n_mels) for c in chunks(rows)])
+
+
+def n_nameless(data: Features) -> int:
+    """Return how many recordings have rows whose speaker is not known."""
+    return data.rows.filter(pl.col("speaker").is_null()).select(_RECORDING[:2]).n_unique()
 
 
 def group_numbers(rows: pl.DataFrame, reference: str) -> Numbers:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from ser_batch.arrays import Flags, Floats, Numbers
 from ser_batch.network.heads import ARCHIVE, CHANNEL, NEUTRAL, log_prior_of
 from ser_batch.report.metrics import restricted
 from ser_batch.report.regimes import ALONE, BALANCED, MOSTLY_NEUTRAL, NO_REFERENCE
@@ -15,7 +15,6 @@ from ser_batch.tables.features import corpora
 from ser_batch.tables.schemas import KEY, LABEL_PREFIX
 from ser_batch.training.references import group_numbers
 
-Numbers = npt.NDArray[np.int64]
 # neutral segments per call, at most, and how many of them there are for each one of the emotion
 MAX_NEUTRAL = 24
 NEUTRAL_PER_EMOTIONAL = 4
@@ -29,7 +28,7 @@ class Call:
     rows: Numbers  # row numbers of the features table
 
 
-def is_speech(rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+def is_speech(rows: pl.DataFrame) -> Flags:
     """Return which rows are not known to be song, shape (rows,)."""
     return rows["vocal_channel"].ne_missing("song").to_numpy()
 
@@ -59,17 +58,10 @@ def composed_calls(rows: pl.DataFrame, numbers: Numbers) -> list[Call]:
     return calls
 
 
-Floats = npt.NDArray[np.float64]
-Probabilities = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-
-
 class Decide(Protocol):
     """A trained model, and how it decides by what is known of its reference."""
 
-    def __call__(
-        self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats
-    ) -> Probabilities:
+    def __call__(self, rows: Numbers, *, archive: Numbers | None, channel: Numbers | None, log_prior: Floats) -> Floats:
         """Return probabilities after the prior, shape (n, labels)."""
 
 
@@ -95,7 +87,7 @@ def regime_predictions(
     calm: Numbers,
     common: Sequence[str] | None = None,
     corpus_labels: Mapping[str, Sequence[str]] | None = None,
-    is_out_of_domain: Bools | None = None,
+    is_out_of_domain: Flags | None = None,
 ) -> pl.DataFrame:
     """Predict the held-out speech of one run in each regime of `report.regimes.REGIMES`."""
     # An archive is the held-out speech of one corpus in one condition, or all of its composed calls. The prior is
@@ -154,7 +146,7 @@ def _allowed(
     corpus_labels: Mapping[str, Sequence[str]],
     *,
     with_calm: bool,
-) -> Bools:
+) -> Flags:
     """Return which labels each row may get, shape (n, labels)."""
     allowed = np.ones((len(corpus), len(labels)), dtype=np.bool_)
     for name in corpus.unique():
@@ -163,7 +155,7 @@ def _allowed(
         own = corpus_labels.get(name, labels if common is None else ())
         known = {*(labels if with_calm else own), *emotion.filter(is_own)}
         known &= set(labels if common is None else common)
-        # whoever speaks calmly is heard as neutral there
+        # calm speech counts as neutral there
         known |= set(NEUTRAL) if with_calm and known & set(NEUTRAL) else set()
         allowed[is_own] = np.isin(labels, list(known))
     return allowed

@@ -1,4 +1,4 @@
-"""Load, split, fit every fold, write: the whole stage."""
+"""The second stage: load features, split, fit every fold, write the model folder."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
-from ser_batch.config.features import AnyFeatureSpec, FeatureSpec
+from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
 from ser_batch.config.options import HEAD_RECIPE, TrainOptions
 from ser_batch.config.structs import as_json
@@ -25,16 +25,17 @@ from ser_batch.network.recipes import HEAD, RECIPES
 from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
 from ser_batch.tables.schemas import KEY
-from ser_batch.training.batches import n_nameless, segment_numbers, speaker_stats_of
+from ser_batch.training.batches import segment_numbers
 from ser_batch.training.checkpoints import Checkpoints, claimed
 from ser_batch.training.finetune import Start, load_start
-from ser_batch.training.fit import run_part
+from ser_batch.training.fit import fit_fold
 from ser_batch.training.heads import with_temperatures
 from ser_batch.training.model_folder import write_model
 from ser_batch.training.multi_corpus import Corpora, check_votes, corpora_of, target_shares
 from ser_batch.training.out_of_domain import sounds_of
-from ser_batch.training.tasks import FoldResult, FoldTask, Plan, Say, Settings, make_plan, usable_rows
-from ser_batch.training.temperature import fitted_temperature, temperature_across_corpora
+from ser_batch.training.references import n_nameless, speaker_stats_of
+from ser_batch.training.tasks import FoldResult, FoldTask, Say, Settings, Training, make_plan, usable_rows
+from ser_batch.training.temperature import temperature_across_corpora, temperature_of
 
 DEFAULT_FEATURES = Path("features")
 
@@ -112,34 +113,36 @@ def train(
     if options.soft_labels:
         check_votes(data, labels, usable.train)
     shares = target_shares(data, labels, soft_labels=options.soft_labels)
-    several = corpora_of(data, shares, usable.train)
-    if several is not None and options.estimator == "network":
-        several.check(labels, "")
+    corpora = corpora_of(data, shares, usable.train) if options.estimator == "network" else None
+    if corpora is not None:
+        corpora.check(labels, "")
     identity = _identity(data, options, start)
-    before = _trained_before(options, identity)
+    model = _trained_before(options, identity)
     plan = make_plan(data, usable, labels, options)
-    for part in plan.parts if options.estimator == "network" else ():  # before any of them is trained
-        of_part = corpora_of(data, shares, part.train)
-        if of_part is not None:
-            of_part.check(labels, f"fold {part.fold}: ")
-    is_new = before is None
-    if before is None:
+    for fold in plan.folds if options.estimator == "network" else ():  # before any of them is trained
+        own = corpora_of(data, shares, fold.train)
+        if own is not None:
+            own.check(labels, f"fold {fold.name}: ")
+    training = Training(
+        data=data, labels=labels, options=options, start=start, identity=identity, plan=plan, started=started
+    )
+    is_new = model is None
+    if model is None:
         with claimed(options.out):
             # another run of the same command may have ended since
-            before = _trained_before(options, identity)
-            before = before or _train(data, labels, plan, options, start, identity, started, say)
-    metrics: dict[str, Any] = as_json(before.schema.metrics) or {}
+            model = _trained_before(options, identity) or _train(training, say)
+    metrics: dict[str, Any] = as_json(model.schema.metrics) or {}
     segments = segment_numbers(data)
     return TrainSummary(
         out=options.out,
-        model_id=before.model_id,
+        model_id=model.model_id,
         report=_held_out_report(options.out) if metrics else None,
         models=pl.read_parquet(options.out / "summary.parquet") if metrics else None,
         metrics=metrics,
         n_train=len(np.unique(segments[plan.final.train])),
-        n_test=sum(len(np.unique(segments[part.test])) for part in plan.parts if part.seed == options.seed),
+        n_test=sum(len(np.unique(segments[fold.test])) for fold in plan.folds if fold.seed == options.seed),
         shared_speakers=plan.n_shared_speakers,
-        warnings=tuple(_warnings(data, options, plan, start, several)),
+        warnings=tuple(_warnings(training, corpora)),
         seconds=time.monotonic() - started,
         is_new=is_new,
     )
@@ -155,90 +158,98 @@ def _wanted(options: TrainOptions) -> dict[str, set[str]]:
     return wanted
 
 
-def _train(
-    data: Features,
-    labels: Sequence[str],
-    plan: Plan,
-    options: TrainOptions,
-    start: Start | None,
-    identity: Identity[AnyFeatureSpec],
-    started: float,
-    say: Say,
-) -> Model:
-    """Fit the model on every fold, and the baselines; then the one to keep, and write it all."""
-    is_mfcc = isinstance(data.spec, FeatureSpec)
-
-    def fit(part: FoldTask, name: str) -> FoldResult:
-        is_own = name == options.model_name
-        kind = options.kind if is_own else name
-        names = [f"fold {part.fold}" if plan.is_cross_validation else "", "" if is_own else kind]
-        names.append(f"seed {part.seed}" if options.seeds > 1 else "")
-        prefix = "".join(f"{name}: " for name in names if name)
-        if part.fold is None:
-            prefix = "all rows: "
-        if kind not in (options.kind, "robust"):
-            clean = np.intersect1d(part.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
-            part = dataclasses.replace(part, train=clean if len(clean) else part.train)
-        return run_part(data, labels, part, kind, own_settings if is_own else plain, say=say, prefix=prefix)
-
-    if not is_mfcc:
+def _train(training: Training, say: Say) -> Model:
+    """Fit the model and the baselines on every fold, then the model to keep; write it all."""
+    data, labels, options, plan = training.data, training.labels, training.options, training.plan
+    if isinstance(data.spec, EncoderSpec):
         say("encoding sounds that are not speech")
         sounds_of(data)  # kept for all folds, and refused before the first if the encoder is not there
-    checkpoints = Checkpoints(options.out, as_json(identity), say)
-    n_folds = len({part.fold for part in plan.parts})
-    # a baseline is what the same rows give without
-    plain = Settings(epochs=options.epochs, checkpoints=checkpoints, has_other_folds=n_folds > 1)
-    own_settings = dataclasses.replace(
-        plain,
-        start=start,
-        soft_labels=options.soft_labels,
-        voices=speaker_stats_of(data, options.cmvn_reference) if is_mfcc else None,
-        voices_alone=speaker_stats_of(data, "recording") if plan.parts and options.normalize == "speaker" else None,
-    )
-    wanted = dict.fromkeys((options.model_name, *options.baseline_names))
-    runs = {name: [fit(part, name) for part in plan.parts] for name in wanted}
-    calibrates = options.estimator == "network" and holds_out_corpora(options.split)
-    runs = {name: _calibrated_by_others(of_model, labels) for name, of_model in runs.items()}
-    if calibrates and options.kind != HEAD_RECIPE:
-        runs = {name: _calibrated_elsewhere(data, labels, of_model) for name, of_model in runs.items()}
-    own = runs[options.model_name]
-    if plan.is_cross_validation:
-        final = fit(plan.final, options.model_name)
-        # nothing is set apart of all rows; what the folds set apart was never heard by the networks that scored it
-        developed = [np.concatenate(arrays) for arrays in zip(*(run.development for run in own), strict=True)]
-        final = dataclasses.replace(final, temperature=fitted_temperature(*developed)) if developed else final
-    else:
-        final = own[0]
-    if options.kind == HEAD_RECIPE:
-        if plan.is_cross_validation:
-            final = with_temperatures(final, [run.heads for run in own if run.heads is not None], labels)
-    elif calibrates:
+    checkpoints = Checkpoints(options.out, as_json(training.identity), say)
+    settings = _settings(training, checkpoints, say)
+    results = {
+        name: [_fit(training, fold, name, settings) for fold in plan.folds]
+        for name in dict.fromkeys((options.model_name, *options.baseline_names))
+    }
+    holds_out = options.estimator == "network" and holds_out_corpora(options.split)
+    results = {name: _with_head_temperatures(own, labels) for name, own in results.items()}
+    if holds_out and options.kind != HEAD_RECIPE:
+        results = {name: _with_temperatures_across_corpora(data, labels, own) for name, own in results.items()}
+    own = results[options.model_name]
+    final = _fit(training, plan.final, options.model_name, settings) if plan.is_cross_validation else own[0]
+    if plan.is_cross_validation and own:
+        # nothing is set apart of all rows; what the folds set apart was not seen by the networks that scored it
+        final = dataclasses.replace(final, temperature=temperature_of([run.development for run in own]))
+        final = with_temperatures(final, [run.heads for run in own if run.heads is not None], labels)
+    if holds_out and options.kind != HEAD_RECIPE:
         final = dataclasses.replace(final, temperature=temperature_across_corpora(data, labels, own))
-    written = write_model(data, labels, plan, runs, final, options, start, identity, started)
+    written = write_model(training, results, final)
     checkpoints.remove()
     return written
 
 
-def _calibrated_elsewhere(data: Features, labels: Sequence[str], runs: Sequence[FoldResult]) -> list[FoldResult]:
-    """Return runs that hold a corpus out, each with the temperature of the others of its seed."""
-    # None of those has the corpus that it is tried on among its held-out rows. A run without others keeps what it has.
-    out = []
-    for run in runs:
-        if run.scaler is None:  # a classical model has no temperature
-            return list(runs)
-        others = [other for other in runs if other.part.seed == run.part.seed and other.part.fold != run.part.fold]
-        temperature = temperature_across_corpora(data, labels, others) if others else run.temperature
-        out.append(dataclasses.replace(run, temperature=temperature))
-    return out
+def _settings(training: Training, checkpoints: Checkpoints, say: Say) -> Settings:
+    """Return the settings of the model itself."""
+    data, options, plan = training.data, training.options, training.plan
+    is_mfcc = isinstance(data.spec, FeatureSpec)
+    has_others = bool(plan.folds) and options.normalize == "speaker"
+    return Settings(
+        epochs=options.epochs,
+        start=training.start,
+        soft_labels=options.soft_labels,
+        speaker_stats=speaker_stats_of(data, options.cmvn_reference) if is_mfcc else None,
+        recording_stats=speaker_stats_of(data, "recording") if has_others else None,
+        checkpoints=checkpoints,
+        has_other_folds=len({fold.name for fold in plan.folds}) > 1,
+        say=say,
+    )
 
 
-def _calibrated_by_others(runs: Sequence[FoldResult], labels: Sequence[str]) -> list[FoldResult]:
-    """Return runs of heads, each with the temperatures of the other folds of its seed, where there are any."""
-    out = []
-    for run in runs:
-        others = [one.heads for one in runs if one.part.seed == run.part.seed and one.part.fold != run.part.fold]
-        out.append(with_temperatures(run, [heads for heads in others if heads is not None], labels))
-    return out
+def _fit(training: Training, fold: FoldTask, name: str, settings: Settings) -> FoldResult:
+    """Fit the model or a baseline on a fold."""
+    data, options, plan = training.data, training.options, training.plan
+    is_own = name == options.model_name
+    kind = options.kind if is_own else name
+    if fold.name is None:
+        title = ["all rows"]
+    else:
+        title = [f"fold {fold.name}"] if plan.is_cross_validation else []
+        title += [] if is_own else [kind]
+        title += [f"seed {fold.seed}"] if options.seeds > 1 else []
+    if kind not in (options.kind, "robust"):
+        clean = np.intersect1d(fold.train, np.flatnonzero((data.rows["variant"] == CLEAN).to_numpy()))
+        fold = dataclasses.replace(fold, train=clean if len(clean) else fold.train)
+    if not is_own:  # a baseline is what the same rows give without
+        settings = dataclasses.replace(
+            settings, start=None, soft_labels=False, speaker_stats=None, recording_stats=None
+        )
+    return fit_fold(data, training.labels, fold, kind, settings, prefix="".join(f"{one}: " for one in title))
+
+
+def _other_folds(results: Sequence[FoldResult], own: FoldResult) -> list[FoldResult]:
+    """Return the results of the other folds of the same seed."""
+    return [one for one in results if one.fold.seed == own.fold.seed and one.fold.name != own.fold.name]
+
+
+def _with_temperatures_across_corpora(
+    data: Features, labels: Sequence[str], results: Sequence[FoldResult]
+) -> list[FoldResult]:
+    """Return results that hold a corpus out, each with the temperature of the other folds of its seed."""
+    # None of those has the corpus that it is tried on among its held-out rows. A fold without others keeps what it has.
+    if any(own.scaler is None for own in results):  # a classical model has no temperature
+        return list(results)
+    return [
+        dataclasses.replace(own, temperature=temperature_across_corpora(data, labels, others)) if others else own
+        for own in results
+        for others in [_other_folds(results, own)]
+    ]
+
+
+def _with_head_temperatures(results: Sequence[FoldResult], labels: Sequence[str]) -> list[FoldResult]:
+    """Return results of heads, each with the temperatures of the other folds of its seed, where there are any."""
+    return [
+        with_temperatures(own, [one.heads for one in _other_folds(results, own) if one.heads is not None], labels)
+        for own in results
+    ]
 
 
 def _identity(data: Features, options: TrainOptions, start: Start | None) -> Identity[AnyFeatureSpec]:
@@ -312,16 +323,15 @@ def _held_out_report(folder: Path) -> pl.DataFrame:
     return report.filter(subset="all", condition=report["condition"][0])
 
 
-def _warnings(
-    data: Features, options: TrainOptions, plan: Plan, start: Start | None, several: Corpora | None
-) -> Iterator[str]:
+def _warnings(training: Training, several: Corpora | None) -> Iterator[str]:
+    data, options, plan, start = training.data, training.options, training.plan, training.start
     if data.n_unlabelled:
         yield f"{data.n_unlabelled} rows without emotion are ignored"
     if data.n_copies:
         yield (
             f"{data.n_copies} recordings are in more than one features folder; each is in one part of the split only"
         )
-    for name, has in zip(several.names, several.has, strict=True) if several and options.estimator == "network" else ():
+    for name, has in zip(several.names, several.has, strict=True) if several else ():
         if has.sum() == 1:
             yield f"corpus {name} is not learned, because all its rows have the same label"
     if options.normalize == "speaker" and (n := n_nameless(data)):
@@ -333,8 +343,8 @@ def _warnings(
             "the features have clean rows only; for telephones, noise and rooms, train on features made with "
             "`ser-batch featurize --variants robust`"
         )
-    heard = start.heard_before(data.rows) if start else ()
-    if start and heard and plan.parts:
+    heard = start.seen_corpora(data.rows) if start else ()
+    if start and heard and plan.folds:
         yield (
             f"{start.name} was trained on {' and '.join(heard)}, which may include rows held out here; expect lower "
             "scores on new speakers"

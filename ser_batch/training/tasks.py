@@ -1,46 +1,48 @@
-"""Which rows each fold trains on, and with which settings."""
+"""Tasks and results of the trainings: rows of each fold, settings, predictions."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ser_batch.arrays import Floats, Numbers
+from ser_batch.config.features import AnyFeatureSpec
 from ser_batch.config.option_values import held_out_corpora, holds_out_corpora
 from ser_batch.config.options import TrainOptions
 from ser_batch.errors import InputError
 from ser_batch.model.prediction import tempered
+from ser_batch.model.schema import Identity
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import NEUTRAL, HeadModel
 from ser_batch.report.metrics import restricted
 from ser_batch.splits.folds import shared_speakers, split_rows
 from ser_batch.tables.features import Features, corpora
-from ser_batch.training.batches import SpeakerStats
 from ser_batch.training.checkpoints import Checkpoints
 from ser_batch.training.finetune import Start
+from ser_batch.training.multi_corpus import Targets
+from ser_batch.training.references import SpeakerStats
 
-Numbers = npt.NDArray[np.int64]
-Probabilities = npt.NDArray[np.float64]
 Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoldTask:
-    """What one model is trained on and tried on.
+    """Rows that one model is trained and tried on.
 
     Parameters
     ----------
-    fold
+    name
         Name of the fold; None for all rows.
     seed
-        Of weights, shuffling, augmentation and what is set apart.
+        Seed of weights, shuffling, augmentation and development parts.
     train, test
         Row numbers; `test` is empty where nothing is held out.
     by_speaker
         Whether development parts are drawn by speaker, else by recording.
-    spares
-        Whether anything may be set apart of `train` at all.
+    has_dev_split
+        Whether development rows may be set apart of `train` at all.
     common
         Labels that held-out rows may have: those of both sides. Labels that no training row has are not learned then.
         None is all labels of the model, and each has to have a training row.
@@ -48,7 +50,7 @@ class FoldTask:
         Row numbers of held-out calm speech, where it is no label of the model: neutral speech of composed calls.
     """
 
-    fold: str | None
+    name: str | None
     seed: int
     train: Numbers
     test: Numbers
@@ -60,75 +62,121 @@ class FoldTask:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Settings:
-    """How a model is trained, whatever the part."""
+    """How a model is trained, whatever the fold."""
 
-    epochs: int | None = None  # none for those of the recipe
-    start: Start | None = None  # what a network is fine-tuned from; None is nothing
+    epochs: int | None = None  # None for those of the recipe
+    start: Start | None = None  # what a network is fine-tuned from
     soft_labels: bool = False  # whether a network learns votes where there are any; other models learn emotions
-    voices: SpeakerStats | None = None  # what a network is normalized by, if by anything
-    # what is known of the voices of held-out rows where nothing else of their speakers is heard; None where that is
-    # `voices` already
-    voices_alone: SpeakerStats | None = None
-    checkpoints: Checkpoints | None = None  # where networks are kept while they are trained; None is nowhere
-    # whether other folds tell how sure a model may be, so that heads need nothing set apart for that
-    has_other_folds: bool = False
+    speaker_stats: SpeakerStats | None = None  # CMVN statistics of a normalized network
+    # those of each recording by itself, for figures without other speech of the speaker; None where they are the same
+    recording_stats: SpeakerStats | None = None
+    checkpoints: Checkpoints | None = None  # where networks are kept while they are trained
+    has_other_folds: bool = False  # then heads get their temperatures from the other folds
+    say: Say = lambda _line: None  # gets lines of progress
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FitTask:
+    """One model to fit: the rows of a fold, what they are learned as, and settings."""
+
+    data: Features
+    targets: Targets
+    fold: FoldTask
+    settings: Settings
+    prefix: str = ""  # of its lines of progress
+
+    def say(self, line: str) -> None:
+        """Give a line of progress."""
+        self.settings.say(self.prefix + line)
+
+
+@dataclasses.dataclass(eq=False)
+class EpochLog:
+    """The epochs of one network or of heads: rows of history.parquet, and lines of progress."""
+
+    task: FitTask
+    epochs: int
+    title: str = ""
+    member: int = 1
+    n_members: int = 1
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Keep the figures of an epoch and show them."""
+        fold = self.task.fold
+        self.rows.append({"fold": fold.name, "seed": fold.seed, "member": self.member, "epoch": epoch, **values})
+        done = (self.member - 1) * self.epochs + epoch
+        left_s = (time.monotonic() - self.started) / done * (self.n_members * self.epochs - done)
+        figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
+        which = f"network {self.member} of {self.n_members}: " if self.n_members > 1 else ""
+        self.task.say(f"{self.title}{which}epoch {epoch}/{self.epochs}  {figures}  {left_s:.0f} s left")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """Probabilities of labelled rows, before temperature and prior."""
+
+    probabilities: Floats  # shape (n, labels)
+    truth: Numbers  # label numbers, shape (n,)
+    weights: Floats | None = None  # how much each row counts, shape (n,); None is the same for all
+
+    def widened(self, learned: Numbers, n_labels: int) -> "Predictions":
+        """Return them on all labels of a model, of which these are the `learned` ones."""
+        return Predictions(widened(self.probabilities, learned, n_labels), learned[self.truth], self.weights)
+
+
+def widened(probabilities: Floats, learned: Numbers, n_labels: int) -> Floats:
+    """Return probabilities of some labels on all labels; the others have 0."""
+    out = np.zeros((len(probabilities), n_labels))
+    out[:, learned] = probabilities
+    return out
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadPredictions:
+    """Trained heads, and their predictions of rows that they were not trained on."""
+
+    model: HeadModel  # its labels are those that the training rows have
+    known: Predictions  # archive and speaker known, then the same rows with the archive known
+    unknown: Predictions  # neither known
+    calls: Predictions  # segments of composed calls: archive and call known
+
+    def widened(self, learned: Numbers, n_labels: int) -> "HeadPredictions":
+        """Return them on all labels of a model, of which these are the `learned` ones."""
+        on_all = (own.widened(learned, n_labels) for own in (self.known, self.unknown, self.calls))
+        return HeadPredictions(self.model, *on_all)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoldResult:
-    """One model trained, and what it says of the held-out rows."""
+    """One trained model, and its predictions of the held-out rows."""
 
-    part: FoldTask  # what it was trained and tried on
-    # A Keras network and its scaler, or a scikit-learn estimator and None
-    model: Any
-    scaler: Scaler | None
-    history: list[dict[str, Any]]  # A row an epoch and member
-    raw: Probabilities  # probabilities of the held-out rows without temperature, shape (test rows, labels)
-    # probabilities without temperature, and label numbers, of the rows set apart; of several corpora, on the labels
-    # that the row's corpus has
-    development: tuple[Probabilities, Numbers]
+    fold: FoldTask
+    model: Any  # a Keras network, or a scikit-learn estimator
+    scaler: Scaler | None  # of a network
+    history: list[dict[str, Any]]  # one row per epoch and member
+    raw: Floats  # of the held-out rows, without temperature, shape (test rows, labels)
+    # of the rows set apart; of several corpora, on the labels that the row's corpus has
+    development: Predictions
     temperature: float  # fitted on them, or on left-out corpora; 1.0 where there are none
-    # as `raw`, where that is of a network that heard other speech of the same speakers: without that
-    raw_alone: Probabilities | None = None
-    # heads that say it, with labels and temperatures, and what they say of the held-out rows; None of other models
-    heads: "HeadsTried | None" = None
+    # as `raw`, without other speech of the same speakers; None where `raw` is without it
+    raw_per_recording: Floats | None = None
+    heads: HeadPredictions | None = None  # of heads
     learned: Numbers | None = None  # label numbers that the model has, where these are not all
 
-    def probabilities(self, labels: Sequence[str]) -> Probabilities:
+    def probabilities(self, labels: Sequence[str]) -> Floats:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
-        probabilities = tempered(self.raw, self.temperature)
-        return (
-            probabilities if self.part.common is None else restricted(probabilities, np.isin(labels, self.part.common))
-        )
+        found = tempered(self.raw, self.temperature)
+        return found if self.fold.common is None else restricted(found, np.isin(labels, self.fold.common))
 
     @property
-    def alone(self) -> "FoldResult | None":
-        """As if nothing but each held-out recording itself had been heard; None where that is what it is."""
-        if self.raw_alone is None:
+    def per_recording(self) -> "FoldResult | None":
+        """The result without other speech of the same speakers; None where this is it."""
+        if self.raw_per_recording is None:
             return None
         temperature = self.heads.model.temperature_without if self.heads else self.temperature
-        return dataclasses.replace(self, raw=self.raw_alone, raw_alone=None, temperature=temperature)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class HeadsTried:
-    """Trained heads, and what they say of rows that they did not learn from, before temperature and prior."""
-
-    model: HeadModel  # the heads; their labels are those that the part has
-    # probabilities where archive and speaker are known, then where the archive is, shape (2 * rows, labels)
-    known: Probabilities
-    unknown: Probabilities  # where neither is, shape (rows, labels)
-    truth: Numbers  # label numbers of the rows, shape (rows,)
-    weights: Probabilities  # how much each row counts, so that corpora count the same, shape (rows,)
-    # as `known`, `truth` and `weights`, of the segments of composed calls, each in its call
-    called: Probabilities
-    called_truth: Numbers
-    called_weights: Probabilities
-
-
-def label_numbers(data: Features, labels: Sequence[str]) -> Numbers:
-    """Return the number of each row's emotion in `labels`, which are sorted; any number where it is not there."""
-    return np.searchsorted(labels, data.rows["emotion"].to_numpy()).astype(np.int64)
+        return dataclasses.replace(self, raw=self.raw_per_recording, raw_per_recording=None, temperature=temperature)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,13 +189,26 @@ class Usable:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """The trainings of a call."""
+    """The folds of a training."""
 
-    parts: tuple[FoldTask, ...]  # one for each seed and fold
+    folds: tuple[FoldTask, ...]  # one per seed and fold
     final: FoldTask  # the training whose model is kept: of the first seed's hold-out, or of all rows
     is_cross_validation: bool  # whether it is trained on all rows, after the folds
-    n_shared_speakers: int  # how many speakers stand on both sides of a split, the most of any
+    n_shared_speakers: int  # speakers on both sides of a split, the most of any
     n_left_out: int  # held-out rows with an emotion that no training row has
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Training:
+    """One call of `train`."""
+
+    data: Features
+    labels: Sequence[str]
+    options: TrainOptions
+    start: Start | None
+    identity: Identity[AnyFeatureSpec]
+    plan: Plan
+    started: float  # monotonic, in s
 
 
 def usable_rows(data: Features, options: TrainOptions) -> Usable:
@@ -166,10 +227,7 @@ def usable_rows(data: Features, options: TrainOptions) -> Usable:
     if held_out:  # the model is to have the labels of the others
         others = train[~corpora(data.rows).gather(train).is_in(list(held_out)).to_numpy()]
         train = others if len(others) else train  # the split says what is wrong
-    return Usable(
-        train=train,
-        test=_chosen(data, conditions, options.test_vocal_channel),
-    )
+    return Usable(train, _chosen(data, conditions, options.test_vocal_channel))
 
 
 def _chosen(data: Features, variants: tuple[str, ...], vocal_channel: str) -> Numbers:
@@ -187,7 +245,7 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
     test, unknown = np.intersect1d(usable.test, known), np.setdiff1d(usable.test, known)
     by_speaker = options.split not in ("stratified", "none")
     nothing = np.empty(0, dtype=np.int64)
-    parts: list[FoldTask] = []
+    folds: list[FoldTask] = []
     left_out: set[int] = set()
     n_shared = 0
     for seed in range(options.seed, options.seed + options.seeds):
@@ -207,7 +265,7 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
                 raise InputError(f"fold {fold.name} has no rows to {side} with these variants and vocal channels")
             held_out = np.intersect1d(fold.test, usable.test)
             is_calm = np.isin(data.rows["emotion"].gather(held_out).to_numpy(), NEUTRAL)
-            parts.append(
+            folds.append(
                 FoldTask(
                     fold.name,
                     seed,
@@ -221,8 +279,8 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             )
     whole = FoldTask(None, options.seed, usable.train, nothing, by_speaker, has_dev_split=False)
     return Plan(
-        parts=tuple(parts),
-        final=whole if split.is_cross_validation else parts[0],
+        folds=tuple(folds),
+        final=whole if split.is_cross_validation else folds[0],
         is_cross_validation=split.is_cross_validation,
         n_shared_speakers=n_shared,
         n_left_out=len(left_out),

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from ser_batch.model.folder import find_model
 from ser_batch.network.out_of_domain import summary_features
 from ser_batch.tables.features import corpora, load_features
-from ser_batch.training.batches import speaker_stats_of
+from ser_batch.training.references import speaker_stats_of
 
 SEGMENTS_A_CORPUS = 400
 
