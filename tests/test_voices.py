@@ -260,8 +260,8 @@ def test_the_figures_are_those_of_the_model_with_these_voices(by_speaker, small_
 
 def test_what_decides_a_model_has_normalize_only_where_it_is_given(small_model, by_recording):
     assert "normalize" not in values_of(small_model)
-    assert load_model(small_model).normalize == "none"
-    assert load_model(by_recording).normalize == "recording"
+    assert load_model(small_model).schema.normalize == "none"
+    assert load_model(by_recording).schema.normalize == "recording"
 
 
 @pytest.mark.usefixtures("small_networks")
@@ -296,7 +296,7 @@ def test_a_model_is_tuned_as_it_was_normalized(by_recording, small_features, tmp
     with pytest.raises(UsageError, match="normalized by recording, --normalize says speaker"):
         train([small_features], TrainOptions(**tune, normalize="speaker"), say=quiet)
     train([small_features], TrainOptions(**tune), say=quiet)
-    assert load_model(tmp_path / "tuned").normalize == "recording"
+    assert load_model(tmp_path / "tuned").schema.normalize == "recording"
 
 
 # --- scored -------------------------------------------------------------------------------------------------------

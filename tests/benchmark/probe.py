@@ -54,7 +54,7 @@ def main() -> None:
     print(f"mean and deviation of the MFCCs: {plain:.3f}")
     for name in arguments.model:
         model = find_model(name)
-        voices = speaker_stats_of(data, model.normalize)
+        voices = speaker_stats_of(data, model.schema.normalize)
         x = model.scaler.transform(mfcc, n_frames, voices.of(rows) if voices else None)
         scaled = told(summary_features(x, n_frames), corpus, speaker)
         embedded = told(model.network().embed(x), corpus, speaker)
