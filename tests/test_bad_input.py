@@ -122,7 +122,7 @@ def test_all_kinds_at_once_cost_no_good_recording_and_strict_exits_with_3(root, 
 
     result = featurize(root, "--out", out, "--strict")
 
-    check_told(result, 3, f"rejected: {len(BAD) - 10} more, all of them in the rejects table")
+    check_told(result, 3, f"rejected: {len(BAD) - 10} more, listed in ")
     assert paths_of(out) == GOOD
     assert rejects_of(out) == sorted((name, stage) for name, _, stage, _ in BAD)
     assert featurize(root, "--out", out, "--strict").exit_code == 3  # those of earlier runs count

@@ -358,7 +358,7 @@ def test_a_worker_stays_light_and_loads_onnx_runtime_for_an_encoder_only(made_of
     write(tmp_path / "audio/a.wav", noise(4000))
     code = f"""
 from pathlib import Path
-from ser_batch import encoder
+from ser_batch.encoder.model import find_encoder, read_encoder_spec
 from ser_batch.config.features import PRESETS
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.walk import walk
@@ -370,7 +370,7 @@ folder = Path({str(tmp_path)!r})
 if {made_of!r} == "mfcc":
     work = FeaturizeWork(folder / "out", "d", PRESETS["wideband"], Segmentation())
 else:
-    spec = encoder.read_spec(encoder.find({made_of!r}))
+    spec = read_encoder_spec(find_encoder({made_of!r}))
     work = FeaturizeWork(folder / "out", "d", spec, Segmentation(), encoder={made_of!r})
 summary = do_shard(work, Shard("part-000001", walk(folder / "audio").recordings))
 assert summary.n_rows == 1 and summary.n_rejects == 0, summary
@@ -466,7 +466,7 @@ def test_a_front_end_has_nothing_of_the_other(labelled, small_features):
         with pytest.raises(InputError, match=r"embeddings of the encoder whisper-tiny\.en; expected MFCCs.*mfcc"):
             getattr(embeddings, name)
     for name in ("embedding", "n_tokens", "encoder_spec"):
-        with pytest.raises(InputError, match=r"MFCCs of the preset ravdess; expected embeddings.*--features"):
+        with pytest.raises(InputError, match=r"MFCCs of the preset wideband; expected embeddings.*--features"):
             getattr(mfccs, name)
     assert not any(name.startswith(("n_tokens", "embedding")) for name in mfccs.rows.columns)
 
@@ -478,7 +478,7 @@ def test_features_of_two_front_ends_or_encoders_are_refused_with_what_both_were_
         load_features([small_features, labelled])
     assert str(caught.value) == (
         f"{labelled}: features of another front end than {small_features}: {labelled} has embeddings of the encoder "
-        f"whisper-tiny.en, {small_features} MFCCs of the preset ravdess. Featurize both with the same --features"
+        f"whisper-tiny.en, {small_features} MFCCs of the preset wideband. Featurize both with the same --features"
     )
     run(corpus, tmp_path / "other", features=str(altered(copy, encoder="mine", level_dbfs=-20.0)))
     with pytest.raises(InputError, match=r"level_dbfs is -23\.0 there and -20\.0 here.* encoder mine, .* --features$"):

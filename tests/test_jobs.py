@@ -166,7 +166,7 @@ def test_nightly_calls(folder, root):
     assert rows["channel"].unique().to_list() == [1]
     soundfile.write("calls/new.wav", np.random.default_rng(1).normal(0, 0.05, (8000 * 7, 2)), 8000)
     output = run(root / "jobs/nightly-calls.toml", "score.jobs=1")
-    assert "1 recordings in" in output
+    assert "done: 1 recording in" in output
     assert "2 already up to date" in output
     assert pl.read_parquet("preds.parquet")["path"].n_unique() == 3
 
