@@ -1,5 +1,7 @@
 """Batches of training segments: variants, joined clips, augmentation, mixup, scaling; embeddings minus a reference."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
 
@@ -13,7 +15,6 @@ from ser_batch.tables.mfcc_array import Mfcc, chunks
 from ser_batch.tables.schemas import KEY
 from ser_batch.training.multi_corpus import MASKED, Targets
 from ser_batch.training.references import DrawnReferences, SpeakerStats, group_numbers, members_of
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
