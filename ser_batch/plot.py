@@ -398,7 +398,6 @@ def _only(predictions: Columns, label: str) -> Columns:
 
 
 def _axis(title: str, count: int = 3, *, values: Sequence[float] | None = None, is_name: bool = False) -> Any:
-
     more: dict[str, Any] = {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH}
     if values is not None:
         more["values"] = list(values)
