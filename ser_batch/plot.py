@@ -6,14 +6,18 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import altair as alt
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import vl_convert
 from msgspec import Meta
 
+from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.recording_file import RecordingFile
+from ser_batch.audio.resampling import channel_samples
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording
@@ -22,11 +26,12 @@ from ser_batch.errors import InputError, UsageError, printable
 from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.part_writer import MAIN
 from ser_batch.scoring.worker import ScoreWork, ScoringRules
+from ser_batch.segments.boundaries import activity_of, channels_of
+from ser_batch.segments.front_ends import front_end
+from ser_batch.segments.segmenter import segments
 from ser_batch.storage.atomic import atomic_path, make_folder
 from ser_batch.summary import Summary
-
-if TYPE_CHECKING:
-    from ser_batch.audio.reader import AudioReader
+from ser_batch.vad.activity import FRAME_S, runs
 
 # more columns than a picture has pixels would show nothing
 WAVEFORM_COLUMNS = 800
@@ -91,10 +96,6 @@ def look(path: Path, *, model: str | None = None, channel: str = "0") -> Look:
 
 
 def _look(recording: Recording, file: RecordingFile, loaded: Model, whole: Segmentation) -> Look:
-    from ser_batch.audio.reader import AudioReader
-    from ser_batch.segments.boundaries import activity_of, channels_of
-    from ser_batch.vad.activity import FRAME_S, runs
-
     with AudioReader(file) as reader:
         activity = activity_of(reader, recording, whole)
         sound = reader.sound
@@ -142,10 +143,8 @@ def _edges(duration_s: float, most: int) -> npt.NDArray[np.float64]:
     return np.linspace(0, duration_s, max(1, min(most, int(duration_s * 1000))) + 1)
 
 
-def _waveform(reader: "AudioReader", channel: int, duration_s: float) -> Columns:
+def _waveform(reader: AudioReader, channel: int, duration_s: float) -> Columns:
     """Return the least and largest sample of each stretch."""
-    from ser_batch.audio.resampling import channel_samples
-
     edges = _edges(duration_s, WAVEFORM_COLUMNS)
     n_columns = len(edges) - 1
     low, high = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, -np.inf)
@@ -169,12 +168,9 @@ def _waveform(reader: "AudioReader", channel: int, duration_s: float) -> Columns
 
 
 def _mfcc(
-    reader: "AudioReader", recording: Recording, spec: FeatureSpec, segmentation: Segmentation, duration_s: float
+    reader: AudioReader, recording: Recording, spec: FeatureSpec, segmentation: Segmentation, duration_s: float
 ) -> Columns:
     """Return the mean of each coefficient over each stretch, of windows one after the other."""
-    from ser_batch.segments.front_ends import front_end
-    from ser_batch.segments.segmenter import segments
-
     frame_s = spec.hop_length / spec.sampling_rate
     edges = _edges(duration_s, min(MFCC_COLUMNS, max(1, int(duration_s / frame_s))))
     sums, counts = np.zeros((len(edges) - 1, spec.n_mfcc)), np.zeros(len(edges) - 1)
@@ -292,8 +288,6 @@ def rendered(chart: dict[str, Any], kind: str) -> bytes:
     """Return a Vega-Lite specification as the bytes of a file of that suffix."""
     if kind == ".html":
         return _page(chart)
-    import vl_convert
-
     if kind == ".png":
         return bytes(vl_convert.vegalite_to_png(chart, scale=PNG_SCALE))
     return str(vl_convert.vegalite_to_svg(chart)).encode()
@@ -315,8 +309,6 @@ def _page(chart: dict[str, Any]) -> bytes:
 
 def specification(seen: Look) -> dict[str, Any]:
     """Return the picture as a Vega-Lite specification."""
-    import altair as alt
-
     scale = alt.Scale(domain=[0, seen.duration_s], nice=False)
     x = alt.X("start_s:Q", scale=scale, axis=None)
     last_x = alt.X(
@@ -394,8 +386,6 @@ def specification(seen: Look) -> dict[str, Any]:
 
 def _data(columns: Columns) -> Any:
     """Return a table as Altair takes it without a limit of rows."""
-    import altair as alt
-
     names = list(columns)
     return alt.InlineData(values=[dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
@@ -408,8 +398,6 @@ def _only(predictions: Columns, label: str) -> Columns:
 
 
 def _axis(title: str, count: int = 3, *, values: Sequence[float] | None = None, is_name: bool = False) -> Any:
-    import altair as alt
-
     more: dict[str, Any] = {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH}
     if values is not None:
         more["values"] = list(values)

@@ -2,12 +2,16 @@
 
 import csv
 import dataclasses
+import difflib
 import io
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ser_batch.corpus.known_corpora import CORPORA
 from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording
@@ -38,9 +42,6 @@ def _translated(labels: Path, table: LabelTable, rows: Rows, recordings: Sequenc
 
 
 def _read_parquet(labels: Path) -> tuple[list[str], str, Rows]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         table = pq.read_table(labels)
         rows = table.to_pylist()
@@ -171,8 +172,6 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
 
 def _likely_slips(labels: Path, rows: Mapping[str, Iterable[LabelRow]]) -> Iterator[str]:
     """Give a sentence for each emotion that is spelled nearly as one of ours: a label of its own, or a slip."""
-    import difflib
-
     counts = Counter(row.emotion for of_path in rows.values() for row in of_path if row.emotion is not None)
     for emotion, n in sorted(counts.items()):
         # "sadness" is a word of its own, "angy" and "surprise" are not
