@@ -176,7 +176,7 @@ def test_the_python_page_runs(small_corpus, tmp_path, monkeypatch):
     soundfile.write("calls/call_1.wav", np.stack((voice, voice[::-1]), axis=1), 8000)
     page = ROOT / "docs" / "python.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:  # each goes on from the one before
         exec(compile(block, "docs/python.md", "exec"), names)

@@ -909,7 +909,7 @@ def test_a_touched_file_is_read_once_more_and_then_known(small, tmp_path, monkey
     for file in small.iterdir():
         os.utime(file, ns=(1, 1))
     assert run(small, tmp_path / "out").n_done == 0
-    monkeypatch.setattr("ser_batch.runs.planning.content_hash_of", None)  # a call would raise
+    monkeypatch.setattr("ser_batch.runs.store.content_hash_of", None)  # a call would raise
     assert run(small, tmp_path / "out").n_done == 0
 
 
