@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from model_json import MINIMAL, SAVED
 
-from ser_batch.config.features import FeatureSpec
+from ser_batch.config.features import PRESETS, FeatureSpec
+from ser_batch.config.structs import as_json
 from ser_batch.report.calibration import coverage_table, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import confusion
@@ -153,15 +155,11 @@ def write_model(folder: Path) -> Path:
         "ece": 0.1,
         "description": HOSTILE,
     }
-    figures["regimes"] = regimes_metrics(tables["regimes"])
-    values = {
-        "model_id": "m", "description": HOSTILE, "labels": labels, "estimator": "network", "recipe": "robust",
-        "epochs": 2,
-        "split": "speaker", "seed": 0, "feature_spec": {"n_mfcc": 40}, "versions": {"numpy": "2"}, "license": HOSTILE,
-        "created": "today", "metrics": figures,
-        "training": {
-            "n_rows": n, "n_recordings": n, "n_speakers": 12, "datasets": [HOSTILE], "rows_by_emotion": {HOSTILE: n},
-        },
+    figures["regimes"] = as_json(regimes_metrics(tables["regimes"]))
+    values = MINIMAL | SAVED | {
+        "description": HOSTILE, "labels": sorted(labels), "recipe": "robust", "license": HOSTILE, "metrics": figures,
+        "feature_spec": PRESETS["wideband"].to_dict(), "feature_spec_hash": PRESETS["wideband"].digest(),
+        "training": MINIMAL["training"] | {"datasets": [HOSTILE], "rows_by_emotion": {HOSTILE: n}},
     }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(values), encoding="utf-8")
     write_page(folder, folder / "model.html")

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -381,7 +382,7 @@ def test_an_output_that_cannot_be_written_is_named(place, which, audio, tmp_path
 def test_a_second_run_into_one_output_is_refused_with_who_holds_it(which, audio, tmp_path):
     stage, options, folder = list(runs(tmp_path / "out"))[which]
     who = rf"process {os.getpid()} on {socket.gethostname()}, started 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d"
-    overwriting = dataclasses.replace(options, overwrite=True)
+    overwriting = msgspec.structs.replace(options, overwrite=True)
 
     with claimed(folder):
         for again in (options, overwriting):
