@@ -361,7 +361,7 @@ def test_windows_with_little_speech_keep_their_row_without_a_prediction(quietly_
 def test_a_call_without_speech_says_so(quietly_scored):
     call = pl.read_parquet(quietly_scored.out.with_suffix(".calls.parquet")).filter(path="hiss.wav")
     assert call.select("status", "predicted", "speech_s").rows() == [("no_speech", None, 0.0)]
-    assert any(warning.startswith("1 recordings have a channel without") for warning in quietly_scored.warnings)
+    assert any(warning.startswith("1 recordings have a channel with too little") for warning in quietly_scored.warnings)
 
 
 def test_the_same_sound_on_two_channels_is_scored_once(quietly_scored):
