@@ -389,7 +389,7 @@ def test_a_second_run_into_one_output_is_refused_with_who_holds_it(which, audio,
             with pytest.raises(OutputError, match=rf"{folder}: another run is writing there: {who}"):
                 stage(audio, again)
 
-    assert len(stage(audio, overwriting).rejects) == 0
+    assert stage(audio, overwriting).n_rejected == 0
     assert not (folder / "_meta" / "lock.json").exists()
 
 
