@@ -158,7 +158,8 @@ def write_model(folder: Path) -> Path:
     figures["regimes"] = as_json(regimes_metrics(tables["regimes"]))
     values = MINIMAL | SAVED | {
         "description": HOSTILE, "labels": sorted(labels), "recipe": "robust", "license": HOSTILE, "metrics": figures,
-        "scaler": {"mean": [0.0] * 40, "scale": [1.0] * 40}, "feature_spec": PRESETS["wideband"].to_dict(), "feature_spec_hash": PRESETS["wideband"].digest(),
+        "scaler": {"mean": [0.0] * 40, "scale": [1.0] * 40}, "feature_spec": PRESETS["wideband"].to_dict(),
+        "feature_spec_hash": PRESETS["wideband"].digest(),
         "training": MINIMAL["training"] | {"datasets": [HOSTILE], "rows_by_emotion": {HOSTILE: n}},
     }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(values), encoding="utf-8")

@@ -66,7 +66,7 @@ def featurize(spec, segmentation, **options):
 model = find_model("open")
 works = {
     "featurize clip": featurize(PRESETS["wideband"], clip),
-    "featurize clip, encoder": featurize(read_encoder_spec(find_encoder(encoder)), clip, encoder_place=encoder),
+    "featurize clip, encoder": featurize(read_encoder_spec(find_encoder(encoder)), clip, encoder=encoder),
     "featurize windows": featurize(PRESETS["telephone"], windows),
     "score windows": ScoreWork(
         out, model.folder, model.labels, model.model_id, windows, {}, frozenset()

@@ -102,9 +102,10 @@ def test_tables_have_their_schema_and_version(scored, small_model):
     assert pq.read_schema(scored.out.with_suffix(".rejects.parquet")).names == ["path", "stage", "error", "message"]
 
 
-def test_low_rates_are_scored_with_one_warning(scored):
-    assert len(scored.warnings) == 1
-    assert "2 recordings have a sampling rate below the 16000 Hz" in scored.warnings[0]
+def test_a_silent_channel_and_low_rates_are_one_warning_each(scored):
+    silent, low = scored.warnings
+    assert silent.startswith("1 recordings have a channel with too little speech")
+    assert "2 recordings have a sampling rate below the 16000 Hz" in low
 
 
 def test_report_has_shares_by_role_and_no_metrics_without_truth(scored):
