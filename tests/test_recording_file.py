@@ -53,6 +53,7 @@ from ser_batch.encoder.model import find_encoder, read_encoder_spec
 from ser_batch.featurization import FeaturizeWork
 from ser_batch.model.folder import find_model
 from ser_batch.runs.ledger import Shard
+from ser_batch.runs.worker import do_shard
 from ser_batch.scoring.worker import ScoreWork
 
 audio, out, recording_file.HELD_BYTES = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
@@ -68,9 +69,7 @@ works = {
     "featurize clip": featurize(PRESETS["wideband"], clip),
     "featurize clip, encoder": featurize(read_encoder_spec(find_encoder(encoder)), clip, encoder=encoder),
     "featurize windows": featurize(PRESETS["telephone"], windows),
-    "score windows": ScoreWork(
-        out, model.folder, model.labels, model.model_id, windows, {}, frozenset()
-    ),
+    "score windows": ScoreWork(out, model.folder, model.labels, model.model_id, windows),
 }
 opened = []
 sys.addaudithook(lambda event, arguments: opened.append(arguments[0]) if event == "open" else None)
@@ -83,7 +82,7 @@ def do(work, file, name):
     (recording,) = walk(file).recordings
     opened.clear()
     before = bytes_read()
-    summary = work(Shard(name, (recording,)))
+    summary = do_shard(work, Shard(name, (recording,)))
     n_bytes = bytes_read() - before
     assert summary.n_rows and not summary.n_rejects, summary
     return [opened.count(recording.file), n_bytes, recording.size]
