@@ -36,9 +36,10 @@ demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in
 	@echo "report:      $(CURDIR)/demo/model/report.html"
 	@echo "predictions: $(CURDIR)/demo/preds.parquet"
 
-test: $(INSTALLED)  ## Lint, check types, run the tests on all cores; four minutes on two
+test: $(INSTALLED)  ## Lint, check types, run the tests on all cores
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	@# beside the tests, which wait for processes now and then; told after them
 	@$(BIN)/mypy > $(VENV)/mypy.txt 2>&1 & mypy=$$!; \
 	$(PYTEST); tests=$$?; \

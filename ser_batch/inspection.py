@@ -1,4 +1,4 @@
-"""What any of our folders and tables holds: rows, schema, settings, first rows, health."""
+"""Contents of a folder or table that ser-batch writes: rows, schema, settings, first rows, health."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

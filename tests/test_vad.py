@@ -183,7 +183,6 @@ def test_copies(spoken, scanned):
     nothing = np.zeros_like(spoken)
     assert scanned(spoken, spoken, other, spoken).copies == {1: 0, 3: 0}
     assert scanned(spoken, nothing, nothing).copies == {}
-    assert scanned(spoken, nothing, nothing).silent == {1, 2}
     assert scanned(spoken, other).copies == {}
     # 46 dB and 34 dB below
     noise = white(len(spoken), 10 * np.log10(np.square(spoken).mean()))

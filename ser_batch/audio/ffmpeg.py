@@ -1,4 +1,4 @@
-"""What FFmpeg reads, by way of PyAV: m4a, aac, amr, webm, wma, and the sound of mp4, mov, 3gp and mkv."""
+"""Decoding through FFmpeg (PyAV): m4a, aac, amr, webm, wma, and the audio of mp4, mov, 3gp and mkv."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What a file is, read from its first bytes and not from its name."""
+"""The format of a file, recognized from its first bytes and not from its name."""
 
 import os
 from typing import BinaryIO

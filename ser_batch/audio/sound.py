@@ -1,4 +1,4 @@
-"""What the readers share: what a header says, and how a recording is refused."""
+"""Base of the readers: the properties that a header gives, and the errors of a refused recording."""
 
 import dataclasses
 from collections.abc import Iterator

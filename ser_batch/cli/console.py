@@ -1,4 +1,4 @@
-"""How commands print: results to stdout, everything else to stderr."""
+"""Printing: results to stdout, everything else to stderr."""
 
 import contextlib
 import dataclasses

@@ -1,5 +1,4 @@
-"""The frozen settings that travel along the pipeline: how features are computed, how recordings are cut.
+"""Frozen settings: options of the commands, feature specs, segmentation, jobs.
 
-Everything that changes a value lives in one of these classes, is validated when it is made, and can be
-written to JSON and compared. There is no global configuration.
+Each is checked when it is made, can be written as JSON and compared. There is no global configuration.
 """

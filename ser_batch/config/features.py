@@ -1,4 +1,4 @@
-"""What defines the features: the MFCCs of a preset, the embeddings of an encoder."""
+"""Specs that define the features: the MFCCs of a preset, the embeddings of an encoder."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What stands in an option: a split, a prior, a point in time, the format of files without a header."""
+"""Values of options: splits, priors, points in time, channel roles, the format of files without a header."""
 
 import dataclasses
 import datetime

@@ -1,4 +1,4 @@
-"""How recordings are cut into segments."""
+"""The spec that defines how recordings are cut into segments."""
 
 import math
 from typing import Annotated, Any, ClassVar, Literal

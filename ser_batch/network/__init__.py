@@ -1,5 +1,5 @@
-"""The networks: scaled MFCCs of shape (batch, 174, 40) in, probabilities out.
+"""Networks on MFCCs and heads on embeddings: recipes, training with Keras on JAX, inference with NumPy alone.
 
-`architectures`, `optimization` and `head_training` build, train and save them with Keras on JAX. `numpy_inference` and
-`heads` apply saved ones with NumPy alone: a worker of score starts at once and stays small.
+`architectures`, `optimization` and `head_training` build, train and save them. `numpy_inference` and `heads` apply them
+without Keras, so that a worker of score starts at once and stays small.
 """

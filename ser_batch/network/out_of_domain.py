@@ -1,4 +1,4 @@
-"""How far segments are from the training data: a distance on MFCCs, a direction on embeddings."""
+"""Distance of segments from the training data: on MFCCs a distance, on embeddings a direction."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The page of predictions."""
+"""preds.report.html: the page of predictions and calls."""
 
 from pathlib import Path
 from typing import Any

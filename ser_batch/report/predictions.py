@@ -1,4 +1,4 @@
-"""The report of what was scored, where truth may or may not be known."""
+"""preds.report.parquet: one row per label and role, with metrics where the truth is known."""
 
 from collections.abc import Sequence
 from pathlib import Path

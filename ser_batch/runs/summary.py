@@ -1,4 +1,4 @@
-"""What a run over recordings did, in featurize and score."""
+"""The counts that the summaries of featurize and score share."""
 
 from collections.abc import Mapping
 from pathlib import Path

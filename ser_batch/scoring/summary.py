@@ -1,4 +1,4 @@
-"""What score did: counts, the model, what voices were compared with, the tables."""
+"""The summary of score: counts, model, reference, tables."""
 
 import datetime
 from collections.abc import Mapping

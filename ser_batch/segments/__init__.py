@@ -1,1 +1,1 @@
-"""Where segments begin and end; a recording to segments with their features."""
+"""Segments: their boundaries, and the features of each."""

@@ -1,4 +1,4 @@
-"""What is cut from a recording: its channels, and the stretches of each that become segments."""
+"""Boundaries of segments: the channels of a recording, and the stretches of each."""
 
 import dataclasses
 import itertools

@@ -1,5 +1,4 @@
-"""The tables: column names and dtypes spelled once, written whole or not at all, read back.
+"""Column names and dtypes, declared once; reading and writing Parquet.
 
-Parquet goes through pyarrow here, because workers write it and pyarrow is what they load; Polars is what users
-and the later stages read it with.
+Workers write Parquet with pyarrow, the only table library they load; users and later stages read it with Polars.
 """

@@ -1,4 +1,4 @@
-"""Decisions of a trained model on rows of the table, by what is known of their archive and channel."""
+"""Probabilities of a trained model for rows of the table, given what is known of their archive and channel."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What is known of a recording's speech, and what is made of it: sums, ratios, turns."""
+"""Speech activity of a recording: durations, ratios, overlap, turns."""
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
@@ -27,8 +27,6 @@ class Activity:
         Of the recording, in seconds.
     copies
         Channel to the lower channel whose very sound it is.
-    silent
-        Channels that are digital silence from end to end.
     levels
         By channel: dB below full scale, shape (n,); tells `turns` where speech without a pause is quietest.
     """
@@ -36,7 +34,6 @@ class Activity:
     frames: Mapping[int, Frames]
     duration_s: float
     copies: Mapping[int, int] = dataclasses.field(default_factory=dict)
-    silent: frozenset[int] = frozenset()
     levels: Mapping[int, npt.NDArray[np.float16]] = dataclasses.field(default_factory=dict)
 
     def speech_s(self, channel: int, start_s: float = 0.0, end_s: float | None = None) -> float:

@@ -19,7 +19,7 @@ _COPY_SHARE = 1e-4
 _LOUD_POWER, _OTHER_SHARE = 1e-6, 1e-2
 
 
-class _Ear:
+class _ChannelScan:
     """Listens to one channel."""
 
     def __init__(self, sampling_rate: int) -> None:
@@ -93,18 +93,21 @@ def scan(reader: AudioReader, channels: Callable[[int], Iterable[int]] = range) 
     numbers = [channel for channel in wanted if channel < 0]
     if len(numbers) < len(wanted):
         numbers += range(sound.n_channels)
-    ears = {channel: _Ear(sound.sampling_rate) for channel in numbers}
+    scans = {channel: _ChannelScan(sound.sampling_rate) for channel in numbers}
     pairs = {pair: _Pair() for pair in itertools.combinations(sorted(n for n in numbers if n >= 0), 2)}
     # one block is held back, because the resampler wants to be told of the last one
     blocks = reader.blocks()
     block = next(blocks)
     for following in itertools.chain(blocks, (None,)):
-        feeds = [ear.feed(channel_samples(block, number), last=following is None) for number, ear in ears.items()]
+        feeds = [
+            channel_scan.feed(channel_samples(block, number), last=following is None)
+            for number, channel_scan in scans.items()
+        ]
         for batches in zip(*feeds, strict=True):
-            _compare(dict(zip(ears, batches, strict=True)), pairs)
+            _compare(dict(zip(scans, batches, strict=True)), pairs)
         if following is not None:
             block = following
-    return _activity(reader.n_samples / sound.sampling_rate, ears, pairs)
+    return _activity(reader.n_samples / sound.sampling_rate, scans, pairs)
 
 
 def _compare(batches: dict[int, Samples], pairs: dict[tuple[int, int], _Pair]) -> None:
@@ -113,16 +116,15 @@ def _compare(batches: dict[int, Samples], pairs: dict[tuple[int, int], _Pair]) -
             pair.feed(batches[lower], batches[channel])
 
 
-def _activity(duration_s: float, ears: dict[int, _Ear], pairs: dict[tuple[int, int], _Pair]) -> Activity:
+def _activity(duration_s: float, scans: dict[int, _ChannelScan], pairs: dict[tuple[int, int], _Pair]) -> Activity:
     copies: dict[int, int] = {}
     for (lower, channel), pair in pairs.items():  # by the lower one: the lowest there is counts
         if pair.is_copy and lower not in copies:
             copies.setdefault(channel, lower)
-    known = {channel: ear.finish() for channel, ear in ears.items()}
+    known = {channel: channel_scan.finish() for channel, channel_scan in scans.items()}
     return Activity(
         frames={channel: speech(own) for channel, own in known.items()},
         duration_s=duration_s,
         copies=copies,
-        silent=frozenset(channel for channel, ear in ears.items() if ear.is_silent),
         levels={channel: decibels(own.power).astype(np.float16) for channel, own in known.items()},
     )
