@@ -123,6 +123,8 @@ def _fetch(address: str, name: str, checksum: str, folder: Path, report: Report 
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("ERROR")  # it would write to stderr, between the lines of our progress
+    if kind == "git" and path.is_file() and _git_hash(path.read_bytes()) != expected:
+        path.unlink()  # pooch, which does not know this checksum, would keep it
     try:
         pooch.retrieve(url, None if kind == "git" else checksum, fname=name, path=folder, downloader=transfer)
         if kind == "git" and (found := _git_hash(path.read_bytes())) != expected:
@@ -148,12 +150,14 @@ def _unpack(archive: Path, out: Path) -> int:
         sizes = {member.filename: member.file_size for member in opened.infolist() if _is_wanted(member.filename)}
     if not all((out / name).is_file() and (out / name).stat().st_size == size for name, size in sizes.items()):
         # beside the archive, so that a walk never finds half a recording
-        pooch.Unzip()(str(archive), "download", None)
         unpacked = Path(f"{archive}.unzip")
-        for name in sizes:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (unpacked / name).replace(out / name)
-        shutil.rmtree(unpacked)
+        try:
+            pooch.Unzip()(str(archive), "download", None)
+            for name in sizes:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (unpacked / name).replace(out / name)
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
     return sum(name.lower().endswith(".wav") for name in sizes)
 
 

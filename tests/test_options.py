@@ -1,6 +1,7 @@
 """An option is declared once: whatever takes or describes options is made of its field."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,10 @@ from click.testing import CliRunner
 from ser_batch.cli.app import Command
 from ser_batch.cli.params import with_options
 from ser_batch.config import options
-from ser_batch.config.fields import Share, option
+from ser_batch.config.fields import Share, fields_of, option
 from ser_batch.config.functions import as_function
 from ser_batch.config.job import read_job
-from ser_batch.config.options import TrainOptions
+from ser_batch.config.options import ScoreOptions, TrainOptions
 from ser_batch.errors import JobError, UsageError
 
 
@@ -93,3 +94,31 @@ def test_an_option_that_is_added_to_the_fields_is_there_wherever_options_are(lon
 def test_paths_and_names_are_taken_as_either():
     made = TrainOptions(out="model", init=Path("models/first"), split=Path("folds.csv"))
     assert (made.out, made.init, made.split) == (Path("model"), "models/first", "folds.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"), [("window", ".5", 0.5), ("jobs", "+4", 4), ("max_duration", "inf", float("inf"))]
+)
+def test_numbers_are_typed_as_click_takes_them(name, text, value):
+    field = next(field for field in fields_of(ScoreOptions) if field.name == name)
+    assert field.checked(text, is_text=True) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("jobs", "1.0", "a whole number, 1 or more"),
+        ("jobs", "1e1", "a whole number, 1 or more"),
+        ("limit", "null", "a whole number, 1 or more"),
+        ("limit", "9" * 20, "a whole number from 1 to 2147483647"),
+        ("window", "nan", "a number from 0.01 to 86400"),
+    ],
+)
+def test_what_is_no_number_is_refused_with_its_range(name, text, expected):
+    field = next(field for field in fields_of(ScoreOptions) if field.name == name)
+    with pytest.raises(UsageError, match=rf"^--{name} {re.escape(text)}; expected {expected}$"):
+        field.checked(text, is_text=True)
+
+
+def test_empty_roles_are_none():
+    assert ScoreOptions(channel_roles="", only="").stored() == ScoreOptions().stored()

@@ -61,9 +61,9 @@ def featurize(audio: Path, options: FeaturizeOptions, output: Output) -> "Summar
     Example:
       ser-batch featurize ./audio
     """
-    from ser_batch.featurization import featurize as run
+    import ser_batch.featurization
 
-    summary = run(audio, options, progress=output.progress())
+    summary = ser_batch.featurization.featurize(audio, options, progress=output.progress())
     summaries.print_featurize(summary, output)
     return summary
 
@@ -78,10 +78,10 @@ def train(features: tuple[Path, ...], options: TrainOptions, output: Output) -> 
     Example:
       ser-batch train --split speaker --out model-speaker
     """
-    from ser_batch.training.run import train as run
+    import ser_batch.training.run
 
     with output.epochs() as say:
-        summary = run(features, options, say=say)
+        summary = ser_batch.training.run.train(features, options, say=say)
     summaries.print_train(summary, output)
     return summary
 
@@ -98,9 +98,9 @@ def score(audio: Path, options: ScoreOptions, output: Output) -> "Summary":
     Example:
       ser-batch score ./calls --out preds.parquet --channel-roles agent,customer
     """
-    from ser_batch.scoring.run import score as run
+    import ser_batch.scoring.run
 
-    summary = run(audio, options, progress=output.progress())
+    summary = ser_batch.scoring.run.score(audio, options, progress=output.progress())
     summaries.print_score(summary, output)
     return summary
 
@@ -135,9 +135,9 @@ def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
     Example:
       ser-batch inspect features
     """
-    from ser_batch.inspection import inspect as run
+    import ser_batch.inspection
 
-    found = run(source, n_first=options.rows)
+    found = ser_batch.inspection.inspect(source, n_first=options.rows)
     summaries.print_inspection(found, output)
     return found
 
@@ -154,11 +154,13 @@ def export(model: str, options: ExportOptions, output: Output) -> "Summary":
     Example:
       ser-batch export fast --format onnx
     """
-    from ser_batch.model.export import export as run
+    import ser_batch.model.export
     from ser_batch.model.folder import find_model
 
     found = find_model(model, option="MODEL")
-    summary = run(found, options.out or Path(f"{found.folder.resolve().name}.{options.format}"))
+    summary = ser_batch.model.export.export(
+        found, options.out or Path(f"{found.folder.resolve().name}.{options.format}")
+    )
     summaries.print_export(summary, output)
     return summary
 
@@ -173,10 +175,10 @@ def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
     Example:
       ser-batch plot calls/call_1.wav --out call_1.html
     """
-    from ser_batch.plot import plot as run
+    import ser_batch.plot
 
     out = options.out or Path(f"{recording.stem}.png")
-    summary = run(recording, out, model=options.model, channel=options.channel)
+    summary = ser_batch.plot.plot(recording, out, model=options.model, channel=options.channel)
     summaries.print_plot(summary, output)
     return summary
 
@@ -234,10 +236,10 @@ def convert(source: Path, out: Path, options: ConvertOptions, output: Output) ->
     Example:
       ser-batch encoder convert whisper-base encoders/whisper-base
     """
-    from ser_batch.encoder.convert import convert as run
+    import ser_batch.encoder.convert
     from ser_batch.encoder.convert import read_outputs
 
-    summary = run(
+    summary = ser_batch.encoder.convert.convert(
         source,
         out,
         outputs=None if options.outputs is None else read_outputs(options.outputs),
@@ -290,9 +292,9 @@ def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
     Example:
       ser-batch synth audio
     """
-    from ser_batch.synth import synth as run
+    import ser_batch.synth
 
-    summary = run(folder, actors=options.actors, seed=options.seed, overwrite=options.overwrite)
+    summary = ser_batch.synth.synth(folder, actors=options.actors, seed=options.seed, overwrite=options.overwrite)
     summaries.print_synth(summary, output)
     return summary
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -160,13 +161,21 @@ class Field:
         try:
             if self.is_path and value is not None:
                 return self._path(value, is_text=is_text)
-            converted = msgspec.convert(value, self.hint, strict=not is_text)
+            converted = msgspec.convert(self._parsed(value) if is_text else value, self.hint)
         # ValueError: an integer of thousands of digits
         except (msgspec.ValidationError, ValueError) as error:
             raise self._refusal(value, is_text) from error
         if self.choices and converted is not None and converted not in self.choices:
             raise self._refusal(value, is_text)
         return converted
+
+    def _parsed(self, text: Any) -> Any:
+        """Return the number that was typed, where a number is wanted."""
+        if not isinstance(text, str):
+            return text
+        if isinstance(self.type, msgspec.inspect.IntType):
+            return int(text)
+        return float(text) if isinstance(self.type, msgspec.inspect.FloatType) else text
 
     def _path(self, value: Any, *, is_text: bool) -> Any:
         if not (isinstance(value, str | Path) or is_remote(value)) or "\0" in str(value):
@@ -244,7 +253,12 @@ def _expected(field: Field, value: object) -> str:
             return f"{name} above {kind.gt:g}" + ("" if kind.le is None else f", up to {kind.le:.0f}")
         if kind.ge is None or kind.le is None:
             return name
-        if kind.le == _MAX_COUNT and not (isinstance(value, int) and value > kind.le):
+        is_large = isinstance(value, int) and value > kind.le
+        if (
+            kind.le == _MAX_COUNT
+            and not is_large
+            and not re.fullmatch(r"\+?\d{10,}", value if isinstance(value, str) else "")
+        ):
             return f"{name}, {kind.ge} or more"
         return f"{name} from {kind.ge} to {kind.le:.0f}"
     return "true or false" if field.is_flag else "a path" if field.is_path else "text"

@@ -546,10 +546,9 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
         _ = self.prior_shares
         if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
             raise UsageError(f"--out {self.out}; expected a name that ends in .parquet, or the name of a folder")
-        if self.channel_roles:
-            self._set("channel_roles", ",".join(f"{n}={role}" for n, role in sorted(self.role_of_channel.items())))
-        if self.only:
-            self._set("only", ",".join(sorted(self.scored_roles)))
+        roles = ",".join(f"{n}={role}" for n, role in sorted(self.role_of_channel.items()))
+        self._set("channel_roles", roles or None)
+        self._set("only", ",".join(sorted(self.scored_roles)) or None)
         unknown = self.scored_roles - set(self.role_of_channel.values())
         if unknown:
             raise UsageError(

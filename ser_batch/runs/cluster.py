@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from ser_batch import __version__
 from ser_batch.corpus.object_store import is_in_store
@@ -34,6 +34,16 @@ SHARDS_AHEAD = 2048
 RAY_RETRIES = 3
 
 
+class Completion(Protocol):
+    """Gives handles of tasks as these end."""
+
+    def add(self, handle: Any, /) -> None:
+        """Wait for one more."""
+
+    def __next__(self) -> Any:
+        """Wait; return the handle of a task that has ended."""
+
+
 class Cluster(Backend):
     """A cluster that this process is connected to."""
 
@@ -45,8 +55,8 @@ class Cluster(Backend):
         """Send a task; return a handle that is hashable."""
 
     @abc.abstractmethod
-    def next_ended(self, handles: Iterable[Any]) -> Any:
-        """Wait; return the handle of a task that has ended."""
+    def completion(self) -> "Completion":
+        """Return what waits for the tasks of one call of `outcomes`."""
 
     @abc.abstractmethod
     def result(self, handle: Any, task: ShardTask) -> ShardSummary | Death:
@@ -54,16 +64,18 @@ class Cluster(Backend):
 
     def outcomes(self, tasks: Iterable[ShardTask]) -> Generator[ShardSummary | Death]:
         """See `Backend`."""
-        waiting, running = iter(tasks), dict[Any, ShardTask]()
+        waiting, running, ended = iter(tasks), dict[Any, ShardTask](), self.completion()
         claim: str | None = None
         while True:
             for task in itertools.islice(waiting, SHARDS_AHEAD - len(running)):
                 claim = claim or claim_of(task.work.folder)
                 claimed = dataclasses.replace(task, claim=claim)
-                running[self.submit(claimed)] = claimed
+                handle = self.submit(claimed)
+                running[handle] = claimed
+                ended.add(handle)
             if not running:
                 return
-            handle = self.next_ended(running)
+            handle = next(ended)
             task = running.pop(handle)
             try:
                 outcome = self.result(handle, task)
@@ -81,10 +93,7 @@ class DaskCluster(Cluster):
     remedy = "that ser-batch is installed on every worker and that the scheduler runs"
 
     def __init__(self, client: Any, address: str) -> None:
-        from distributed import as_completed
-
         self._client, self._address = client, address
-        self._ended = as_completed(loop=client.loop)
         self.name = f"the cluster at {address}"
 
     @property
@@ -94,13 +103,14 @@ class DaskCluster(Cluster):
 
     def submit(self, task: ShardTask) -> Any:
         """See `Cluster`."""
-        future = self._client.submit(do_task_remotely, task, __version__, pure=False)
-        self._ended.add(future)
-        return future
+        return self._client.submit(do_task_remotely, task, __version__, pure=False)
 
-    def next_ended(self, handles: Iterable[Any]) -> Any:  # noqa: ARG002
+    def completion(self) -> "Completion":
         """See `Cluster`."""
-        return next(self._ended)
+        from distributed import as_completed
+
+        completion: Completion = as_completed(loop=self._client.loop)
+        return completion
 
     def result(self, handle: Any, task: ShardTask) -> ShardSummary | Death:
         """See `Cluster`."""
@@ -135,12 +145,9 @@ class RayCluster(Cluster):
         """See `Cluster`."""
         return self._do_task.remote(task, __version__)
 
-    def next_ended(self, handles: Iterable[Any]) -> Any:
+    def completion(self) -> "Completion":
         """See `Cluster`."""
-        import ray
-
-        (ended,), _ = ray.wait(list(handles))
-        return ended
+        return _RayCompletion()
 
     def result(self, handle: Any, task: ShardTask) -> ShardSummary | Death:
         """See `Cluster`."""
@@ -152,6 +159,22 @@ class RayCluster(Cluster):
         except (WorkerCrashedError, NodeDiedError, OutOfMemoryError):
             return Death(task.shard, f"lost with {RAY_RETRIES + 1} workers of {self.name}")
         return outcome
+
+
+class _RayCompletion:
+    """Tasks of Ray in the order in which they end."""
+
+    def __init__(self) -> None:
+        self._running: list[Any] = []
+
+    def add(self, handle: Any) -> None:
+        self._running.append(handle)
+
+    def __next__(self) -> Any:
+        import ray
+
+        (ended,), self._running = ray.wait(self._running)
+        return ended
 
 
 @contextlib.contextmanager

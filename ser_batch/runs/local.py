@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import re
 import signal
-import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from ser_batch.errors import SerBatchError
 from ser_batch.runs.ledger import ShardSummary
 from ser_batch.runs.recovery import Backend, Death
-from ser_batch.runs.worker import EXIT_NO_MEMORY, ShardTask, TimedOut, Watchdog, do_shard, do_task
+from ser_batch.runs.worker import EXIT_NO_MEMORY, ShardTask, TimedOut, Watchdog, do_shard, do_task, note_folder
 
 _IDLE_S = 300
 _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
@@ -83,7 +82,7 @@ class RunningShard:
 
     def __init__(self, task: ShardTask) -> None:
         self._task = task
-        self._notes = tempfile.TemporaryDirectory(prefix="ser-batch-") if task.timeout_s is not None else None
+        self._notes = note_folder() if task.timeout_s is not None else None
         self._note = Path(self._notes.name) / "note" if self._notes is not None else None
         self._executor, self.future = _submit(task, self._note)
 

@@ -73,7 +73,8 @@ class _Run:
         self._numbers = itertools.count(1 + max((shard_number(shard.name) for shard in shards), default=0))
         self._split: list[Shard] = []  # those whose recordings went to other shards
         self._n_deaths = 0  # in a row
-        self._harmless: Recording | None = None  # one that went well
+        self._harmless: list[Recording] = []  # one that went well
+        self._last_dead: list[Shard] = []  # shards of these deaths
 
     def summaries(self, shards: Sequence[Shard]) -> Iterator[ShardSummary]:
         """Do shards, then the recordings whose worker died, each with nothing else at work."""
@@ -131,18 +132,23 @@ class _Run:
 
     def _note_success(self, shard: Shard, summary: ShardSummary) -> None:
         if not summary.n_rejects:
-            self._n_deaths = 0
-            self._harmless = min(shard.recordings, key=lambda recording: recording.size)
+            self._forget_deaths(min(shard.recordings, key=lambda recording: recording.size))
+
+    def _forget_deaths(self, harmless: Recording) -> None:
+        self._n_deaths, self._last_dead, self._harmless = 0, [], [harmless]
 
     def _note_death(self, death: Death) -> None:
-        """End the run where workers die whatever they do: too many in a row, and one with a harmless recording too."""
+        """End the run where workers die whatever they do: too many in a row, and with recordings tried alone too."""
         self._n_deaths += 1
+        self._last_dead.append(death.shard)
         if self._n_deaths < MAX_DEATHS_IN_A_ROW:
             return
-        if self._harmless is not None:
-            trial = ShardTask(self._work, Shard("trial", (self._harmless,)), is_trial=True)
+        # where each shard holds one fatal recording, all of them die though the machine is well
+        smallest = (min(shard.recordings, key=lambda recording: recording.size) for shard in self._last_dead)
+        for recording in self._harmless or smallest:
+            trial = ShardTask(self._work, Shard("trial", (recording,)), self._timeout_s, is_trial=True)
             if not any(isinstance(outcome, Death) for outcome in self._backend.outcomes([trial])):
-                self._n_deaths = 0
+                self._forget_deaths(recording)
                 return
         limit = "" if self._timeout_s is None else f" (some perhaps by --timeout {self._timeout_s:g})"
         raise SerBatchError(

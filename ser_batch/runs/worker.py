@@ -90,11 +90,13 @@ def do_task(task: ShardTask, note: Path | None) -> ShardSummary:
     try:
         with threadpoolctl.threadpool_limits(1), contextlib.ExitStack() as stack:
             task.work.prepare()
-            if task.is_trial:
-                return _try_out(task)
             watchdog = None
             if note is not None and task.timeout_s is not None:
                 watchdog = stack.enter_context(Watchdog(note, task.timeout_s))
+            if task.is_trial:
+                if watchdog is not None:
+                    watchdog.start(0)
+                return _try_out(task)
             return _ShardRun(task.work, task.shard, watchdog, task.claim, parent.pid).run()
     except MemoryError:
         os._exit(EXIT_NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
@@ -132,6 +134,18 @@ class TimedOut(NamedTuple):
     content_hash: str | None  # None if it was not read that far
 
 
+def _unwritable(error: OSError) -> OutputError:
+    return OutputError(f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); free space")
+
+
+def note_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Make a temporary folder for the note of a `Watchdog`."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="ser-batch-")
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
 class Watchdog:
     """Ends this process when a recording takes too long.
 
@@ -141,7 +155,10 @@ class Watchdog:
 
     def __init__(self, note: Path, timeout_s: float) -> None:
         self._timeout_s, self._number = timeout_s, 0
-        self._file = os.open(note, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
+        try:
+            self._file = os.open(note, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise _unwritable(error) from error
 
     def __enter__(self) -> "Watchdog":
         return self
@@ -171,7 +188,7 @@ class Watchdog:
             os.pwrite(self._file, line, 0)
             os.lseek(self._file, len(line), os.SEEK_SET)  # where the traceback goes
         except OSError as error:
-            raise OutputError(f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); free space") from error
+            raise _unwritable(error) from error
 
     @staticmethod
     def read(note: Path) -> TimedOut | None:

@@ -55,7 +55,7 @@ def make_scorer(
 ) -> "Scorer[Embedding] | Scorer[Array]":
     """Return a scorer for one recording; without `has_domain`, nothing is out of domain."""
     if loaded.takes_embeddings:
-        domain = loaded.schema.domain if has_domain else None
+        domain = loaded.domain if has_domain else None
         return _EmbeddingScorer(applied, domain, log_prior, archive, is_call=is_call)
     assert not isinstance(applied, HeadModel)
     return _MfccScorer(loaded, applied, loaded.schema.mfcc_domain if has_domain else None, log_prior)

@@ -42,7 +42,7 @@ class Start:
         return self.model.scaler
 
     def begin(self, network: Any, member: int, labels: Sequence[str]) -> None:
-        """Give a new network, built with one member, the weights to start from; see `training.start_from`."""
+        """Give a new network, built with one member, the weights to start from; see `architectures.start_from`."""
         from ser_batch.network import architectures
 
         assert isinstance(self.network, numpy_inference.Network)
