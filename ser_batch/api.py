@@ -3,30 +3,29 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 
 from ser_batch.config.fields import option
 from ser_batch.config.functions import as_function, with_default
-from ser_batch.config.options import FeaturizeOptions, ScoreOptions, TrainOptions
+from ser_batch.config.options import DEFAULT_FEATURES, FeaturizeOptions, ScoreOptions, TrainOptions
 from ser_batch.errors import InputError
-from ser_batch.featurization import FeaturizeSummary
-from ser_batch.featurization import featurize as run_featurize
 from ser_batch.report.predictions import side_tables
 from ser_batch.runs.progress import no_progress
-from ser_batch.scoring.run import score as run_score
-from ser_batch.scoring.summary import ScoreSummary
 from ser_batch.storage.paths import to_path
-from ser_batch.training.run import DEFAULT_FEATURES, TrainSummary
-from ser_batch.training.run import train as run_train
+
+if TYPE_CHECKING:  # a stage is loaded when it is called
+    from ser_batch.featurization import FeaturizeSummary
+    from ser_batch.scoring.summary import ScoreSummary
+    from ser_batch.training.run import TrainSummary
 
 
 @dataclasses.dataclass(frozen=True)
 class Featurized:
     """A features folder."""
 
-    summary: FeaturizeSummary  # what the call did: counts, warnings, seconds
+    summary: "FeaturizeSummary"  # what the call did: counts, warnings, seconds
 
     @property
     def path(self) -> Path:
@@ -48,7 +47,7 @@ class Featurized:
 class Trained:
     """A model folder."""
 
-    summary: TrainSummary  # what the call did: counts, figures and what they mean, warnings, seconds
+    summary: "TrainSummary"  # what the call did: counts, figures and what they mean, warnings, seconds
 
     @property
     def path(self) -> Path:
@@ -85,7 +84,7 @@ class Trained:
 class Scored:
     """Predictions, and the tables beside them."""
 
-    summary: ScoreSummary  # what the call did: counts, the model, warnings, seconds
+    summary: "ScoreSummary"  # what the call did: counts, the model, warnings, seconds
 
     @property
     def path(self) -> Path:
@@ -156,7 +155,11 @@ def _featurize(audio: Path | str, options: _FeaturizeKeywords) -> Featurized:
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
     """
-    summary = run_featurize(to_path(audio), options, progress=None if options.progress else no_progress)
+    import ser_batch.featurization
+
+    summary = ser_batch.featurization.featurize(
+        to_path(audio), options, progress=None if options.progress else no_progress
+    )
     _refuse_rejects(audio, options, summary)
     return Featurized(summary)
 
@@ -183,9 +186,11 @@ def _train(features: Path | str | Sequence[Path | str], options: _TrainKeywords)
     OutputError
         The model folder belongs to another training, or cannot be written.
     """
+    import ser_batch.training.run
+
     folders = [features] if isinstance(features, Path | str) else features
     say = None if options.progress else _say_nothing
-    return Trained(run_train([Path(folder) for folder in folders], options, say=say))
+    return Trained(ser_batch.training.run.train([Path(folder) for folder in folders], options, say=say))
 
 
 def _score(audio: Path | str, options: _ScoreKeywords) -> Scored:
@@ -212,13 +217,15 @@ def _score(audio: Path | str, options: _ScoreKeywords) -> Scored:
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
     """
-    summary = run_score(to_path(audio), options, progress=None if options.progress else no_progress)
+    import ser_batch.scoring.run
+
+    summary = ser_batch.scoring.run.score(to_path(audio), options, progress=None if options.progress else no_progress)
     _refuse_rejects(audio, options, summary)
     return Scored(summary)
 
 
 def _refuse_rejects(
-    audio: Path | str, options: FeaturizeOptions | ScoreOptions, summary: FeaturizeSummary | ScoreSummary
+    audio: Path | str, options: FeaturizeOptions | ScoreOptions, summary: "FeaturizeSummary | ScoreSummary"
 ) -> None:
     if options.strict and summary.n_rejected:
         raise InputError(

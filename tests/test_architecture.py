@@ -143,6 +143,12 @@ assert summary.n_rows == {n_rows} and summary.n_rejects == 0, summary
     assert not loaded & {"keras", "jax", "sklearn", "librosa", "numba", "polars", "joblib", "rich"}
 
 
+@pytest.mark.parametrize("module", ["api", "training.run"])
+def test_keras_is_loaded_where_a_network_is_trained_only(module):
+    loaded = {name.split(".")[0] for name in loaded_by(f"import ser_batch.{module}")}
+    assert not loaded & {"keras", "jax", "sklearn", "librosa", "altair"}
+
+
 @pytest.mark.parametrize("stage", ["featurization", "scoring.run"])
 def test_the_first_process_leaves_computing_to_the_workers(stage):
     loaded = loaded_by(f"import ser_batch.{stage}")

@@ -161,6 +161,7 @@ def test_the_shard_of_a_killed_worker_is_done_by_another_one(dask, tmp_path):
     assert first != second
 
 
+@pytest.mark.slow
 def test_a_worker_that_joins_late_is_given_work(dask, tmp_path):
     recordings = recordings_of(tmp_path, {f"{number}": "2 waits" for number in range(8)})
     workers: set[int] = set()

@@ -221,6 +221,7 @@ print(most, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_an_hour_in_one_segment_takes_no_more_memory_than_a_minute(tmp_path):
     peaks = {}
     for name, seconds in (("minute", 60), ("hour", 3600)):

@@ -55,6 +55,7 @@ def test_a_job_opens_with_purpose_inputs_and_outputs(job):
     read_job(job)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_networks")
 def test_demo(folder, root):
     run(root / "jobs/demo.toml", "train.epochs=1", "featurize.jobs=1", "score.jobs=1")

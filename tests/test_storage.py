@@ -200,7 +200,10 @@ def test_score_from_and_into_a_store_gives_the_very_same_tables(store, few, tmp_
     assert score(audio, ScoreOptions(out=to_path("s3://bucket/scored"), jobs=1)).n_done == 0
 
 
-@pytest.mark.parametrize("trouble", ["fails", pytest.param("throttles", marks=pytest.mark.slow), "hangs"])
+@pytest.mark.parametrize(
+    "trouble",
+    ["fails", pytest.param("throttles", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)],
+)
 def test_a_store_that_fails_or_hangs_now_and_then_costs_nothing_but_time(trouble, store, few, tmp_path):
     audio = put(few, "calls")
     featurize(few, FeaturizeOptions(out=tmp_path / "here", name="calls", jobs=1))
@@ -292,6 +295,7 @@ def test_addresses_where_none_can_be_used_are_refused(monkeypatch):
         to_path("s3://bucket")
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_shared_disk_works_in_a_store(store, few, tmp_path):
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     audio = put(few, "calls")

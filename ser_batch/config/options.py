@@ -53,6 +53,7 @@ BASELINES = ("majority", "logistic", "svm", "forest", "published", "robust", "he
 # of MFCCs, and of embeddings
 DEFAULT_RECIPE: RecipeName = "robust"
 HEAD_RECIPE: RecipeName = "head"
+DEFAULT_FEATURES = Path("features")  # where featurize writes and train reads
 # the front end that is no encoder
 MFCC = "mfcc"
 DEFAULT_PRESET = "wideband"
@@ -264,7 +265,7 @@ class FeaturizeOptions(RunOptions, frozen=True, kw_only=True):
         option("Output", "Name of the dataset in the tables.", default="the folder's name", metavar="DATASET"),
     ] = None
     out: Annotated[PathOption, option("Output", "Features folder.", short="o", is_remote=True)] = initial(
-        Path("features")
+        DEFAULT_FEATURES
     )
 
     def __post_init__(self) -> None:

@@ -1,26 +1,15 @@
 """Training of a network with Keras on JAX: batches, optimizer, loss, state."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ser_batch.arrays import Array, Floats, Numbers
 from ser_batch.network.keras_setup import keras, ops
 from ser_batch.network.recipes import Recipe
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class State:
-    """All that the next step of a training depends on, but for its data and settings."""
-
-    epoch: int  # how many are done
-    # the network's variables in Keras's order, states of its random generators among them, then those of the optimizer;
-    # of a finished network its own alone
-    arrays: Sequence[npt.NDArray[Any]]
+from ser_batch.network.state import State
 
 
 class ConvolutionMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no types

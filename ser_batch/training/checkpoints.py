@@ -16,7 +16,7 @@ import numpy as np
 
 from ser_batch.config.features import canonical_json
 from ser_batch.model.saving import versions
-from ser_batch.network.optimization import State
+from ser_batch.network.state import State
 from ser_batch.storage.atomic import TEMPORARY_MARK, atomic_path, make_folder, write_text
 from ser_batch.storage.lock import locked
 

@@ -12,9 +12,9 @@ from ser_batch.config.features import EncoderSpec
 from ser_batch.config.options import HEAD_RECIPE
 from ser_batch.errors import InputError
 from ser_batch.network.cmvn import Scaler
-from ser_batch.network.optimization import State
 from ser_batch.network.out_of_domain import summary_features
 from ser_batch.network.recipes import RECIPES, Recipe
+from ser_batch.network.state import State
 from ser_batch.report.metrics import restricted
 from ser_batch.splits.development import development
 from ser_batch.tables.features import Features

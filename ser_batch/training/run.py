@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec
 from ser_batch.config.option_values import holds_out_corpora
-from ser_batch.config.options import HEAD_RECIPE, TrainOptions
+from ser_batch.config.options import DEFAULT_FEATURES, HEAD_RECIPE, TrainOptions
 from ser_batch.config.structs import as_json
 from ser_batch.config.variants import CLEAN
 from ser_batch.errors import InputError, ModelError, OutputError
@@ -36,8 +36,6 @@ from ser_batch.training.out_of_domain import sounds_of
 from ser_batch.training.references import n_nameless, speaker_stats_of
 from ser_batch.training.tasks import FoldResult, FoldTask, Say, Settings, Training, make_plan, usable_rows
 from ser_batch.training.temperature import temperature_across_corpora, temperature_of
-
-DEFAULT_FEATURES = Path("features")
 
 
 class TrainSummary(StageSummary, frozen=True, kw_only=True):
