@@ -49,6 +49,7 @@ def as_function(
     made.__doc__ = "\n".join((summary, *described)) + returns + rest
     made.__name__ = made.__qualname__ = run.__name__.removeprefix("_")
     made.__signature__ = signature.replace(parameters=parameters)
+    del made.__wrapped__  # whose signature and docstring do not list the options
     return function
 
 
