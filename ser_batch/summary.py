@@ -1,4 +1,4 @@
-"""What a command did: one class per command, whose fields are the keys of ``--json`` and carry their description."""
+"""Summaries: one class per command, whose fields are the keys of ``--json`` and carry their description."""
 
 import datetime
 import inspect

@@ -1,4 +1,4 @@
-"""What libsndfile reads: WAV, FLAC, MP3, Ogg, AU, AIFF and more; files without a header where it is told what."""
+"""Decoding through libsndfile: WAV, FLAC, MP3, Ogg, AU, AIFF and more; files without a header where it is told what."""
 
 import contextlib
 import dataclasses

@@ -68,7 +68,7 @@ class Rewound:
 
     def __init__(self, stream: BinaryIO) -> None:
         stream.seek(0)
-        self.read, self.readinto, self.tell = stream.read, stream.readinto, stream.tell  # type: ignore[attr-defined]
+        self.read, self.readinto, self.tell = stream.read, stream.readinto, stream.tell  # type: ignore[attr-defined]  # BinaryIO lacks readinto, its classes have it
         self._stream = stream
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

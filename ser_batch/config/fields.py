@@ -1,4 +1,4 @@
-"""How an option is declared, and the one conversion and check of a value from the command line, a job or Python."""
+"""Declaration of options, and the one conversion and check of their values, wherever they come from."""
 
 import dataclasses
 import functools

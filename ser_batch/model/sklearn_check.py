@@ -1,4 +1,4 @@
-"""What a scikit-learn model of a model folder has to be: its compiled parts trust the arrays that they are given."""
+"""Checks of a scikit-learn model of a model folder: its compiled parts trust the arrays that they are given."""
 
 import zipfile
 from pathlib import Path

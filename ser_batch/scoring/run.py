@@ -157,21 +157,15 @@ def _warnings(calls: "pl.DataFrame", model: Model, n_without_rows: int) -> Itera
             f"{n_without_rows} recordings are not scored, because they have none of the requested channels or roles "
             "(a mono recording has channel 0 and no role)"
         )
-    n = calls.filter(calls["status"] == STATUS_NO_SPEECH)["path"].n_unique()
-    if n:
-        yield f"{n} recordings have a channel with too little speech to score (status {STATUS_NO_SPEECH})"
-    n = calls.filter(calls["status"] == STATUS_DUPLICATE_CHANNEL)["path"].n_unique()
-    if n:
-        yield f"{n} recordings have identical channels, which are scored once (status {STATUS_DUPLICATE_CHANNEL})"
-    n = calls.filter(calls["status"] == STATUS_OUT_OF_DOMAIN)["path"].n_unique()
-    if n:
-        yield (
-            f"{n} recordings have a channel too unlike the training data, such as music or tones; it is not labeled "
-            f"(status {STATUS_OUT_OF_DOMAIN})"
-        )
-    n = calls.filter(calls["status"] == STATUS_LOW_SAMPLING_RATE)["path"].n_unique()
-    if n:
-        yield (
-            f"{n} recordings have a sampling rate below the {model.lowest_rate} Hz of the training data; expect lower "
-            "accuracy, or use a model trained on features made with `featurize --preset telephone`"
-        )
+    sentences = {
+        STATUS_NO_SPEECH: f"have a channel with too little speech to score (status {STATUS_NO_SPEECH})",
+        STATUS_DUPLICATE_CHANNEL: f"have identical channels, which are scored once (status {STATUS_DUPLICATE_CHANNEL})",
+        STATUS_OUT_OF_DOMAIN: "have a channel too unlike the training data, such as music or tones; it is not labeled "
+        f"(status {STATUS_OUT_OF_DOMAIN})",
+        STATUS_LOW_SAMPLING_RATE: f"have a sampling rate below the {model.lowest_rate} Hz of the training data; expect "
+        "lower accuracy, or use a model trained on features made with `featurize --preset telephone`",
+    }
+    n_of_status = dict(calls.select("path", "status").unique()["status"].value_counts().iter_rows())
+    for status, sentence in sentences.items():
+        if status in n_of_status:
+            yield f"{n_of_status[status]} recordings {sentence}"

@@ -260,16 +260,16 @@ def _identity(data: Features, options: TrainOptions, start: Start | None) -> Ide
     digest = hashlib.sha256(keyed.encode())
     for values in data.chunks_of_values():
         digest.update(values.tobytes())
-    is_cnn = options.estimator == "network"
+    is_network = options.estimator == "network"
     epochs = None
-    if is_cnn and options.kind == HEAD_RECIPE:
+    if is_network and options.kind == HEAD_RECIPE:
         epochs = options.epochs or HEAD.epochs
-    elif is_cnn:
+    elif is_network:
         recipe = RECIPES[options.kind]
         epochs = options.epochs or (recipe.tuning if start else recipe).epochs
     return Identity(
         estimator=options.estimator,
-        recipe=options.recipe if is_cnn else None,
+        recipe=options.recipe if is_network else None,
         epochs=epochs,
         split=options.split,
         vocal_channel=options.vocal_channel,
