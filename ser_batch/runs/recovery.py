@@ -72,9 +72,8 @@ class _Run:
         self._work, self._backend, self._timeout_s = work, backend, timeout_s
         self._numbers = itertools.count(1 + max((shard_number(shard.name) for shard in shards), default=0))
         self._split: list[Shard] = []  # those whose recordings went to other shards
-        self._n_deaths = 0  # in a row
         self._harmless: list[Recording] = []  # one that went well
-        self._last_dead: list[Shard] = []  # shards of these deaths
+        self._dead: list[Shard] = []  # those whose workers died in a row
 
     def summaries(self, shards: Sequence[Shard]) -> Iterator[ShardSummary]:
         """Do shards, then the recordings whose worker died, each with nothing else at work."""
@@ -135,16 +134,15 @@ class _Run:
             self._forget_deaths(min(shard.recordings, key=lambda recording: recording.size))
 
     def _forget_deaths(self, harmless: Recording) -> None:
-        self._n_deaths, self._last_dead, self._harmless = 0, [], [harmless]
+        self._dead, self._harmless = [], [harmless]
 
     def _note_death(self, death: Death) -> None:
         """End the run where workers die whatever they do: too many in a row, and with recordings tried alone too."""
-        self._n_deaths += 1
-        self._last_dead.append(death.shard)
-        if self._n_deaths < MAX_DEATHS_IN_A_ROW:
+        self._dead.append(death.shard)
+        if len(self._dead) < MAX_DEATHS_IN_A_ROW:
             return
         # where each shard holds one fatal recording, all of them die though the machine is well
-        smallest = (min(shard.recordings, key=lambda recording: recording.size) for shard in self._last_dead)
+        smallest = (min(shard.recordings, key=lambda recording: recording.size) for shard in self._dead)
         for recording in self._harmless or smallest:
             trial = ShardTask(self._work, Shard("trial", (recording,)), self._timeout_s, is_trial=True)
             if not any(isinstance(outcome, Death) for outcome in self._backend.outcomes([trial])):
@@ -152,7 +150,7 @@ class _Run:
                 return
         limit = "" if self._timeout_s is None else f" (some perhaps by --timeout {self._timeout_s:g})"
         raise SerBatchError(
-            f"{self._n_deaths} workers in a row died{limit}, the last one at {death.shard.recordings[0].path}: "
+            f"{len(self._dead)} workers in a row died{limit}, the last one at {death.shard.recordings[0].path}: "
             f"{death.reason}. The machine is at fault rather than the recordings: see to the memory of the workers, "
             "give fewer --jobs or a longer --timeout, and run the same command again to go on; finished parts are kept"
         )
