@@ -337,7 +337,7 @@ def test_without_a_forced_corpus_nothing_is_said_of_other_names(tmp_path, corpus
 # --- licenses -------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_inherits_every_licence():
+def test_a_model_inherits_every_license():
     assert license_of(["ravdess"]) == "CC BY-NC-SA 4.0 (RAVDESS; not for commercial use)"
     assert license_of([]) == license_of(["my-calls"]) == ""
     both = license_of(["ravdess", "my-calls", "crema-d", "crema-d"])

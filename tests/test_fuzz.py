@@ -529,7 +529,7 @@ EDIT = st.tuples(st.lists(st.integers(0, 200), min_size=1, max_size=4), JSON, st
 NETWORK = {**TOLD, "estimator": "network", "model_id": "", "files": {}}
 
 
-def test_bundle_json(tmp_path, capsys, monkeypatch):
+def test_model_json(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ser_batch.model.folder.DEFAULT_MODEL", "research")
     content = network_file(CONFIGURATION, weights_file())
     (tmp_path / "network.keras").write_bytes(content)
@@ -537,7 +537,7 @@ def test_bundle_json(tmp_path, capsys, monkeypatch):
     write_model(tmp_path, NETWORK, content, "network.keras", contents=contents)
     assert use(tmp_path, capsys)
 
-    def check_bundle_json(edits, changes) -> None:
+    def check_model_json(edits, changes) -> None:
         values = NETWORK
         for path, new, drop in edits:
             values = replaced(values, path, new, drop=drop)
@@ -552,7 +552,7 @@ def test_bundle_json(tmp_path, capsys, monkeypatch):
             file.write_bytes(changed(file.read_bytes(), changes))
         use(tmp_path, capsys)
 
-    fuzz(check_bundle_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=60)
+    fuzz(check_model_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=60)
 
 
 def _identity(file: Path) -> tuple[dict, list]:

@@ -395,14 +395,14 @@ def test_a_setting_that_numpy_would_get_wrong_is_refused(layer, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 not a zip", b""])
-def test_a_broken_network_file_is_a_bundle_error(content, tmp_path):
+def test_a_broken_network_file_is_a_model_error(content, tmp_path):
     path = tmp_path / "network.keras"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="train again"):
         numpy_inference.load_network(path)
 
 
-def test_a_network_file_without_weights_is_a_bundle_error(model, tmp_path):
+def test_a_network_file_without_weights_is_a_model_error(model, tmp_path):
     optimization.save(model, tmp_path / "network.keras")
     with zipfile.ZipFile(tmp_path / "network.keras") as whole, zipfile.ZipFile(tmp_path / "cut.keras", "w") as cut:
         cut.writestr("config.json", whole.read("config.json"))

@@ -332,7 +332,7 @@ def test_the_metrics_are_those_of_all_corpora(table):
 @pytest.mark.parametrize(
     "change", [{"uar": None}, {"ece": "0.1"}, {"n": 1.5}, {"recalls": {"sad": 2}}, {"corpora": ["x"]}]
 )
-def test_a_bundle_with_broken_regimes_is_refused(table, change):
+def test_a_model_folder_with_broken_regimes_is_refused(table, change):
     regimes = builtins(table)
     values = {**BUNDLE, "metrics": {**BUNDLE["metrics"], "regimes": regimes}}
     schema(values)

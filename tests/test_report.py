@@ -536,7 +536,7 @@ def test_the_page_shows_names_as_text_and_needs_no_network(preds, tmp_path):
     assert "75 %" in page
 
 
-BUNDLE = MINIMAL | SAVED | {
+MODEL = MINIMAL | SAVED | {
     "labels": sorted(LABELS),
     "epochs": 3,
     "seed": 3,
@@ -550,7 +550,7 @@ BUNDLE = MINIMAL | SAVED | {
     },
 }  # fmt: skip
 RICH_METRICS = {
-    **BUNDLE["metrics"],
+    **MODEL["metrics"],
     "intervals": {"uar": [0.581, 0.662], "accuracy": [0.571, 0.652], "macro_f1": [None, None]},
     "ece": 0.042,
     "speech": {"accuracy": 0.51, "uar": 0.52, "macro_f1": 0.53},
@@ -590,9 +590,9 @@ class _Text(HTMLParser):
             self._into[-1] += data
 
 
-def model_page(folder, metrics=BUNDLE["metrics"], **tables) -> tuple[str, _Text]:
+def model_page(folder, metrics=MODEL["metrics"], **tables) -> tuple[str, _Text]:
     """Write a model folder with these tables and its page; return the page, as it is and taken apart."""
-    (folder / "model.json").write_text(json.dumps({**BUNDLE, "metrics": metrics}))
+    (folder / "model.json").write_text(json.dumps({**MODEL, "metrics": metrics}))
     for name, table in tables.items():
         write_frame(table, folder / f"{name}.parquet")
     write_page(folder, folder / "report.html")
@@ -705,7 +705,7 @@ def test_the_page_shows_every_table_that_is_there(predictions, tmp_path):
     assert cells == {(row[0], row[1]): row[2] for row in tables["confusion"].iter_rows()}
 
 
-def test_the_page_takes_intervals_from_the_report_where_the_bundle_has_none(predictions, tmp_path):
+def test_the_page_takes_intervals_from_the_report_where_the_model_has_none(predictions, tmp_path):
     report = report_table(predictions, LABELS, n_resamples=50)
     page, _ = model_page(tmp_path, report=report)
     row = by_label(main_rows(report))["macro_avg"]
@@ -727,8 +727,8 @@ def test_names_in_a_model_folder_stay_text(predictions, tmp_path):
         for name, table in tables.items()
     }
     tables["confusion"] = full_tables(predictions)["confusion"]  # labels of a model are checked
-    bundle = {**BUNDLE, "description": hostile, "training": BUNDLE["training"] | {"datasets": [hostile]}}
-    (tmp_path / "model.json").write_text(json.dumps(bundle))
+    model = {**MODEL, "description": hostile, "training": MODEL["training"] | {"datasets": [hostile]}}
+    (tmp_path / "model.json").write_text(json.dumps(model))
     for name, table in tables.items():
         write_frame(table, tmp_path / f"{name}.parquet")
     write_page(tmp_path, tmp_path / "report.html")
@@ -745,22 +745,22 @@ def test_names_in_a_model_folder_stay_text(predictions, tmp_path):
 def test_the_published_figures_stand_beside_the_same_emotions_only(tmp_path):
     _, text = model_page(tmp_path)
     assert "The published result, for comparison" not in text.headings
-    (tmp_path / "model.json").write_text(json.dumps({**BUNDLE, "labels": sorted(PUBLISHED["label"])}))
+    (tmp_path / "model.json").write_text(json.dumps({**MODEL, "labels": sorted(PUBLISHED["label"])}))
     write_page(tmp_path, tmp_path / "report.html")
     assert "The published result, for comparison" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_card_has_the_four_headline_figures():
-    card = model_card(schema(BUNDLE))
+    card = model_card(schema(MODEL))
     assert (
         "## Figures\nAccuracy (WAR) 0.610, unweighted average recall (UAR) 0.620, macro F1 0.630, weighted F1 0.640, "
         "on 720 segments.\nMeasured on a hold-out.\n\n## License"
     ) in card
-    assert "## Figures\nNone: nothing was held out.\n\n## License" in model_card(schema({**BUNDLE, "metrics": None}))
+    assert "## Figures\nNone: nothing was held out.\n\n## License" in model_card(schema({**MODEL, "metrics": None}))
 
 
 def test_the_card_says_what_else_is_known():
-    card = model_card(schema({**BUNDLE, "metrics": RICH_METRICS}))
+    card = model_card(schema({**MODEL, "metrics": RICH_METRICS}))
     for sentence in (
         "Accuracy (WAR) 0.610 [0.571, 0.652], unweighted average recall (UAR) 0.620 [0.581, 0.662], macro F1 0.630, ",
         "Means over the seeds 3, 4.",
@@ -802,7 +802,7 @@ def test_metrics_are_numbers_or_null_never_nan(drawn):
 
 def test_texts_of_a_model_are_escaped_in_its_card():
     hostile = "<script>alert(1)</script>\n# Figures\x1b[31m"
-    training = {**BUNDLE["training"], "datasets": [hostile], "sources": [hostile]}
-    card = model_card(schema({**BUNDLE, "description": hostile, "license": hostile, "training": training}))
+    training = {**MODEL["training"], "datasets": [hostile], "sources": [hostile]}
+    card = model_card(schema({**MODEL, "description": hostile, "license": hostile, "training": training}))
     assert "<script" not in card
     assert card.count("&lt;script>alert(1)&lt;/script>\\n# Figures\\x1b[31m") == 4

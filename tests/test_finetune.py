@@ -152,7 +152,7 @@ def test_own_labels_of_forty_segments_are_learned_from_a_trained_network(tuned, 
     assert predict(np.zeros((2, 174, 40), np.float32), np.array([174, 174])).shape == (2, 3)
 
 
-def test_it_is_recorded_what_it_started_from_and_the_licence_is_inherited(tuned, small_model):
+def test_it_is_recorded_what_it_started_from_and_the_license_is_inherited(tuned, small_model):
     values, before = values_of(tuned), values_of(small_model)
     assert values["init_name"] == small_model.name
     assert values["init"] == {name: before[name] for name in ("model_id", "recipe", "labels", "license", "training")}
@@ -300,7 +300,7 @@ def test_what_a_model_and_those_before_it_learned_from_is_found_by_name(values, 
         (f"ODbL; {LICENCE}", LICENCE, f"ODbL; {LICENCE}"),
     ],
 )
-def test_a_licence_is_inherited_and_said_once(own, inherited, both):
+def test_a_license_is_inherited_and_said_once(own, inherited, both):
     assert with_inherited(own, start_with({"license": inherited})) == both
     assert with_inherited(own, None) == own
 
@@ -352,7 +352,7 @@ def test_a_spec_of_no_preset_has_no_command(small_model):
         own.check_spec(FeatureSpec())
 
 
-def test_a_network_that_is_built_otherwise_is_a_bundle_error(small_model, plain):
+def test_a_network_that_is_built_otherwise_is_a_model_error(small_model, plain):
     start = load_start(TrainOptions(init=str(small_model)))
     del start.network.layer_weights["1_2_convolution"]
     with pytest.raises(ModelError, match=r"its layer 1_2_convolution is missing.*leave --init out"):

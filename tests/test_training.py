@@ -125,7 +125,7 @@ def test_predictions_hold_the_held_out_rows_with_their_metadata(small_model, sma
     assert joined["emotion"].to_list() == joined["emotion_features"].to_list()
 
 
-def test_report_confusion_summary_and_bundle_agree_with_the_predictions(small_model):
+def test_report_confusion_summary_and_model_json_agree_with_the_predictions(small_model):
     rows = table(small_model, "predictions")
     accuracy = (rows["emotion"] == rows["predicted"]).mean()
     assert table(small_model, "report", condition="clean", subset="all", label="accuracy")["f1"].item() == accuracy

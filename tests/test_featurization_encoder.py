@@ -17,7 +17,7 @@ import soundfile
 import soxr
 from click.testing import CliRunner
 from test_docs import documented
-from test_featurize import files_of, noise, rejects_of, table, write, write_labels
+from test_featurization import files_of, noise, rejects_of, table, write, write_labels
 
 from ser_batch import featurize as featurize_function
 from ser_batch.cli.commands import cli

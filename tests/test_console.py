@@ -75,7 +75,7 @@ def test_every_example_runs_and_its_object_has_the_documented_keys(small_corpus,
         status, out, err = run(*arguments, *shorter.get(name, []), "--json")
         if (
             name == "encoder convert"
-        ):  # weights of what it reads are fetched, and tests/test_encoder_converting.py makes some
+        ):  # weights of what it reads are fetched, and tests/test_encoder_convert.py makes some
             assert (status, "whisper-base: no such file or folder" in err) == (2, True)
             continue
         if name == "export" and 'pip install "ser-batch[onnx]"' in err:

@@ -31,7 +31,7 @@ def change(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_a_bundle_loads_and_predicts(model):
+def test_a_model_folder_loads_and_predicts(model):
     loaded = load_model(model)
     assert len(loaded.model_id) == 16
     assert loaded.labels == ("angry", "calm", "disgust", "fearful", "happy", "neutral", "sad", "surprised")
@@ -85,7 +85,7 @@ def test_an_altered_feature_spec_is_refused(model):
         ({"files": {}}, "altered"),
     ],
 )
-def test_a_bundle_json_that_cannot_be_used_is_refused(model, values, message):
+def test_a_model_json_that_cannot_be_used_is_refused(model, values, message):
     change(model, **values)
     with pytest.raises(ModelError, match=message):
         load_model(model)
@@ -173,7 +173,7 @@ def test_what_json_cannot_write_again_is_refused(model, text):
         load_model(model)
 
 
-def test_a_bundle_json_without_end_is_not_read(model):
+def test_a_model_json_without_end_is_not_read(model):
     with (model / "model.json").open("r+b") as file:
         file.truncate(10**12)
     with pytest.raises(ModelError, match="at most 16000000"):
@@ -255,7 +255,7 @@ def test_nothing_in_the_package_lets_keras_load_or_pickle_anything():
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 1}', "null"])
-def test_json_that_is_no_bundle_is_refused(model, text):
+def test_json_that_is_no_model_json_is_refused(model, text):
     (model / "model.json").write_text(text)
     with pytest.raises(ModelError, match=r"model\.json"):
         load_model(model)
@@ -271,7 +271,7 @@ def test_find_takes_a_folder_a_name_or_what_is_there(model, tmp_path, monkeypatc
         find_model("nowhere")
 
 
-def test_the_shipped_models_are_whole_and_small_and_say_their_licence(root):
+def test_the_shipped_models_are_whole_and_small_and_say_their_license(root):
     free = ("commercial use allowed", "ODbL 1.0")
     terms = {"open": free, "fast": free, "research": ("not for commercial use", "CC BY-NC-SA")}
     assert set(shipped_models()) == set(terms)
