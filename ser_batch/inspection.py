@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from msgspec import Meta
 
 from ser_batch.config.structs import as_json
+from ser_batch.corpus.manifest import WARNING
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, shipped_models
 from ser_batch.report.predictions import side_tables
@@ -164,8 +165,9 @@ def _of_table(source: Path, parts: Sequence[Path], n_first: int) -> Inspection:
     figures |= embedding_health(parts) if kind == "features" and "embedding" in schema.names else {}
     read = {name: _side_frame(path) for name, path in side.items() if path.is_file()}
     if "rejects" in read:
-        figures["n_rejected"] = len(read["rejects"])
-        counts["rejected at"] = _counted(read["rejects"], "stage")
+        rejects = read["rejects"].filter(pl.col("stage") != WARNING)
+        figures |= {"n_rejected": len(rejects), "n_warned": len(read["rejects"]) - len(rejects)}
+        counts["rejected at"] = _counted(rejects, "stage")
     if "calls" in read:
         of_calls = health(read["calls"].lazy(), read["calls"].columns, len(read["calls"]))
         figures |= {"n_calls": len(read["calls"]), "audio_s": of_calls[0].get("audio_s")}
@@ -274,6 +276,8 @@ def _notes(
             yield f"{figures['n_rows_not_finite']} rows have an embedding with NaN or infinity; featurize again"
     if figures.get("n_rejected"):
         yield f"{figures['n_rejected']} recordings were rejected; the reasons are in the table of rejects"
+    if figures.get("n_warned"):
+        yield f"{figures['n_warned']} warnings of recordings that were used stand in the table of rejects"
     if len(counts.get("model_id", ())) > 1:
         yield "its rows are of several models"
 

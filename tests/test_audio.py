@@ -205,6 +205,14 @@ def flac_without_its_last_frames(file: Path) -> None:
     file.write_bytes(content[: content.rindex(b"\xff\xf8")])  # each frame begins so
 
 
+def broken_flac(file: Path) -> None:
+    written(format="FLAC")(file)
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 500] = bytes(500)
+    file.write_bytes(content)
+
+
 def text(file: Path) -> object:
     return file.write_text("Dear colleagues, this is no recording.\n" * 50)
 
@@ -221,8 +229,9 @@ def text(file: Path) -> object:
         ("byte.wav", cut("WAV", 0.9999), "open", "is cut off"),
         ("cut.aiff", cut("AIFF", 0.5), "open", "is cut off"),
         ("cut.au", cut("AU", 0.5), "open", "is cut off"),
-        ("cut.flac", cut("FLAC", 0.5), "decode", "broken"),
-        ("short.flac", flac_without_its_last_frames, "decode", "it ends after 2.|broken"),
+        ("cut.flac", cut("FLAC", 0.5), "open", "announces 3.00 s, it holds 1.54 s"),
+        ("broken.flac", broken_flac, "decode", "broken"),
+        ("short.flac", flac_without_its_last_frames, "open", "announces 3.00 s, it holds 2.56 s"),
         ("slow.wav", written(rate=999, n=99), "open", "999 Hz"),
         ("fast.wav", written(rate=800_000, n=99), "open", "800000 Hz"),
         ("wide.wav", written(n_channels=65, n=99), "open", "65 channels"),

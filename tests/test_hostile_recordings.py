@@ -51,7 +51,7 @@ def read(content: bytes, file: Path) -> int:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (wav(claimed=0x7FFE0000), "cut off: .* of sound, where its header announces 2147"),
+        (wav(claimed=0x7FFE0000), "cut off: its header announces 134209.54 s, it holds 1.00 s"),
         (wav(claimed=0x7FFE0000)[:50], "cut off"),
         (wav(n_channels=0), "cannot be read as audio|0 channels|data are broken"),
         (wav(n_channels=256), "256 channels; expected 1 to 64"),

@@ -166,7 +166,10 @@ def test_what_breaks_off_does_so_in_each_pass(held_bytes, tmp_path, monkeypatch)
     monkeypatch.setattr("ser_batch.audio.recording_file.HELD_BYTES", held_bytes)
     monkeypatch.setattr("ser_batch.audio.sound.BLOCK_S", 0.5)
     file = made(tmp_path / "a.flac", 3.0)
-    os.truncate(file, file.stat().st_size // 2)
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 500] = bytes(500)
+    file.write_bytes(content)
 
     with reader_of(file) as reader:
         for _ in range(2):

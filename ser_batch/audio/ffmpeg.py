@@ -9,7 +9,6 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from ser_batch.audio.headers import is_cut
 from ser_batch.audio.recording_file import RecordingFile, Rewound
 from ser_batch.audio.sound import Held, Samples, Sound, broken, check_values, refusal, too_long
 
@@ -32,8 +31,6 @@ class AvSource:
     def __init__(self, file: RecordingFile, reason: str | None = None, *, max_duration_s: float = math.inf) -> None:
         self._file, self._path, self._reason = file, file.path, reason
         self._max_duration_s = max_duration_s
-        if is_cut(file.stream):
-            raise refusal(self._path, "open", "it is cut off: it is shorter than it says")
         self._held = Held()
         self._container = self._open()
         try:
@@ -138,6 +135,9 @@ class AvSource:
                     f"it ends after {n_samples / first.sampling_rate:.2f} s of the {announced_s:.2f} s that its header "
                     "announces",
                 )
+            if n_samples > announced + _TOLERANCE_S * first.sampling_rate:
+                said, there = f"{announced_s:.2f} s", f"{n_samples / first.sampling_rate:.2f} s"
+                self._file.warn(f"its header announces {said}; all {there} that it holds were read")
             if self._container.format.name.startswith("mov") and n_samples - n_last < announced < n_samples:
                 n_samples = announced  # what the encoder filled its last frame with
         return Sound(first.sampling_rate, first.n_channels, n_samples, str(stream.codec_context.name))

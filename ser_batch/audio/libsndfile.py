@@ -3,14 +3,12 @@
 import contextlib
 import dataclasses
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from ser_batch.audio.headers import UNKNOWN_SIZE
 from ser_batch.audio.recording_file import RecordingFile, Rewound
 from ser_batch.audio.sound import Held, Samples, Sound, broken, check_values, refusal, too_long
 from ser_batch.config.option_values import RawFormat
@@ -32,8 +30,14 @@ _RAW_SUBTYPES = {
     "s16be": ("PCM_16", "BIG"),
     "u8": ("PCM_U8", "FILE"),
 }
-# libsndfile notes in its log what a header announced and what the file holds
-_SHORTENED = re.compile(r"^\s*(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
+    """A file that is read from its beginning to its end."""
+
+    def seekable(self) -> bool:
+        """Return False: soundfile would seek after each block, to where it is."""
+        return False
 
 
 class SoundfileSource:
@@ -52,14 +56,6 @@ class SoundfileSource:
         )
         if self.sound.subtype.startswith("MPEG"):  # in WAV too
             self.sound = dataclasses.replace(self.sound, n_samples=self._counted())
-        shortened = _SHORTENED.search(self._file.extra_info)
-        if shortened and int(shortened[2]) < int(shortened[1]) < UNKNOWN_SIZE:
-            self.close()
-            raise refusal(
-                self._path,
-                "open",
-                f"it is cut off: {shortened[2]} bytes of sound, where its header announces {shortened[1]}",
-            )
 
     def close(self) -> None:
         """Let go of what libsndfile holds."""
@@ -105,9 +101,9 @@ class SoundfileSource:
         rewound = Rewound(self._recording.stream)
         file = rewound if self._recording.descriptor is None else self._recording.descriptor
         if self._raw_format is None:
-            return soundfile.SoundFile(file, closefd=False)
+            return _SoundFile(file, closefd=False)
         subtype, endian = _RAW_SUBTYPES[self._raw_format.encoding]
-        return soundfile.SoundFile(
+        return _SoundFile(
             file,
             samplerate=self._raw_format.sampling_rate,
             channels=self._raw_format.n_channels,

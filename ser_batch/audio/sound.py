@@ -1,7 +1,7 @@
 """Base of the readers: the properties that a header gives, and the errors of a refused recording."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -56,6 +56,33 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of what the library holds; the file stays open."""
+
+
+class Joined:
+    """Recordings that follow one another in a file."""
+
+    def __init__(self, sources: Sequence[Source], path: str) -> None:
+        self._sources = sources
+        sounds = [source.sound for source in sources]
+        shapes = {(sound.sampling_rate, sound.n_channels) for sound in sounds}
+        if len(shapes) > 1:
+            raise refusal(path, "open", f"it holds {len(sources)} recordings whose rates or channels differ")
+        self.sound = dataclasses.replace(sounds[0], n_samples=sum(sound.n_samples for sound in sounds))
+
+    @classmethod
+    def of(cls, sources: Sequence[Source], path: str) -> Source:
+        """Return one source for all."""
+        return sources[0] if len(sources) == 1 else cls(sources, path)
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield all recordings in blocks."""
+        for source in self._sources:
+            yield from source.blocks()
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for source in self._sources:
+            source.close()
 
 
 class Held:

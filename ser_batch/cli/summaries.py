@@ -176,11 +176,13 @@ def _print_first(summary: "RunSummary", output: Output) -> None:
         n, kinds = sum(summary.skipped_files.values()), sorted(summary.skipped_files.items())
         of_each = ", ".join(f"{count} {suffix}" if len(kinds) > 1 else suffix for suffix, count in kinds)
         output.remark(f"skipped {_count(n, 'non-audio file')} ({printable(of_each)})")
-    shown = len(summary.rejected) if output.verbose else REJECTS_SHOWN
-    for reject in summary.rejected[:shown]:
-        output.warning(reject.message, f"rejected ({reject.stage})")
-    if len(summary.rejected) > shown:
-        output.warning(f"{len(summary.rejected) - shown} more, listed in {summary.rejects}", "rejected")
+    for rejects in (summary.warned, summary.rejected):
+        shown = len(rejects) if output.verbose else REJECTS_SHOWN
+        for reject in rejects[:shown]:
+            output.warning(reject.message, "warning" if reject.is_warning else f"rejected ({reject.stage})")
+        if len(rejects) > shown:
+            kind = "warning" if rejects[0].is_warning else "rejected"
+            output.warning(f"{len(rejects) - shown} more, listed in {summary.rejects}", kind)
 
 
 def _print_last(summary: "RunSummary", output: Output, speed: str = "") -> None:
@@ -192,9 +194,10 @@ def _print_last(summary: "RunSummary", output: Output, speed: str = "") -> None:
     if summary.n_beyond_limit:
         output.line(f"left: {_count(summary.n_beyond_limit, 'recording')} beyond --limit; run again to continue")
     up_to_date = f", {summary.n_up_to_date} already up to date" if summary.n_up_to_date else ""
+    warned = f", {summary.n_warned} with a warning" if summary.n_warned else ""
     output.line(
         f"done: {_count(summary.n_done, 'recording')} in {summary.seconds:.1f} s{speed}{up_to_date}; "
-        f"{summary.audio_s / 3600:.2f} h of audio in total, {summary.n_rejected} rejected"
+        f"{summary.audio_s / 3600:.2f} h of audio in total, {summary.n_rejected} rejected{warned}"
     )
 
 

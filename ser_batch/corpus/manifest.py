@@ -54,14 +54,27 @@ class Recording:
     labels: tuple[LabelRow, ...] = ()  # the rows of the labels file that name this recording
 
 
+WARNING = "warning"  # the stage of what is no reject
+
+
 @dataclasses.dataclass(frozen=True)
 class Reject:
-    """A recording that could not be used: the row of rejects.parquet."""
+    """A recording that could not be used, or was used with a warning: the row of rejects.parquet."""
 
     path: str
     stage: str
     error: str
     message: str
+
+    @classmethod
+    def warning(cls, path: str, message: str) -> "Reject":
+        """Return the row of a recording that was used, though something is wrong with it."""
+        return cls(path, WARNING, "Warning", message)
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the recording was used all the same."""
+        return self.stage == WARNING
 
 
 @dataclasses.dataclass(frozen=True)

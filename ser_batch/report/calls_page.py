@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from ser_batch.corpus.manifest import WARNING
 from ser_batch.report import call_charts, charts
 from ser_batch.report.html import render_page
 from ser_batch.report.metrics import SUMMARY_ROWS
@@ -24,7 +25,9 @@ def calls_page(source: Path) -> str:
     report = _read(side["report"])
     together = report.filter(pl.col("role").is_null()).drop("role")
     has_truth = known_truth(together)
-    rejects = _read(side["rejects"])
+    listed = _read(side["rejects"])
+    listed = listed.sort(pl.col("stage") == WARNING, maintain_order=True)
+    rejects = listed.filter(pl.col("stage") != WARNING)
     labels = [name.removeprefix("share_") for name in calls.columns if name.startswith("share_")]
     of_labels = report.filter(~pl.col("label").is_in(SUMMARY_ROWS))
     ordered = calls.sort("priority", "path", "channel", descending=[True, False, False], nulls_last=True)
@@ -62,8 +65,9 @@ def calls_page(source: Path) -> str:
         n_segments=int(calls["n_segments"].sum()),
         statuses=_counts(calls, "status"),
         kinds=_counts(rejects, "stage", "error"),
-        rejects=rejects.head(REJECTS_ON_PAGE).to_dicts(),
+        rejects=listed.head(REJECTS_ON_PAGE).to_dicts(),
         n_rejects=len(rejects),
+        n_listed=len(listed),
         models=calls["model_id"].drop_nulls().unique().sort().to_list(),
     )
 

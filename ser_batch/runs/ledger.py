@@ -90,7 +90,7 @@ class ShardLedger(msgspec.Struct, kw_only=True):
     """The ledger of one shard."""
 
     recordings: list[LedgerEntry]
-    rejects: list[Reject]
+    rejects: list[Reject]  # and warnings
 
     @property
     def row_counts(self) -> Counter[str]:
@@ -107,7 +107,8 @@ class ShardLedger(msgspec.Struct, kw_only=True):
 
     def summary(self, name: str) -> ShardSummary:
         """Return the counts of the shard."""
-        return ShardSummary(name, len(self.recordings), self.row_counts[MAIN], len(self.rejects), self.audio_s)
+        n_rejects = sum(not reject.is_warning for reject in self.rejects)
+        return ShardSummary(name, len(self.recordings), self.row_counts[MAIN], n_rejects, self.audio_s)
 
 
 def ledger_path(folder: Path, name: str) -> Path:

@@ -136,8 +136,10 @@ class Run:
             "n_segments": held.n_rows,
             "audio_s": held.audio_s,
             "n_rejected": len(held.rejects),
+            "n_warned": len({reject.path for reject in held.warned}),
             "rejects": self.store.rejects_file,
             "rejected": held.rejects,
+            "warned": held.warned,
             "skipped_files": self.input.manifest.skipped_files,
             "seconds": time.monotonic() - self.started,
         }

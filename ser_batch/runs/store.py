@@ -211,7 +211,7 @@ class Store:
         return [Shard.numbered(number, tuple(group)) for number, group in enumerate(groups, start=first)]
 
     def finish(self, walk_rejects: Iterable[Reject]) -> "StoreSummary":
-        """Write rejects.parquet of all that was rejected; return the counts of the whole store."""
+        """Write rejects.parquet of all that was rejected or warned of; return the counts of the whole store."""
         rejects = list(walk_rejects)
         digest = hashlib.sha256()
         without_rows: list[str] = []  # in any table
@@ -228,7 +228,7 @@ class Store:
             new_audio_s += 0.0 if name in self._ledgers else ledger.audio_s
         rejects.sort(key=lambda reject: reject.path)
         write_table(self.rejects_file, rows_table([dataclasses.asdict(reject) for reject in rejects], REJECTS))
-        rejected = {reject.path for reject in rejects}
+        rejected = {reject.path for reject in rejects if not reject.is_warning}
         return StoreSummary(
             n_recordings=n_recordings,
             n_without_rows=sum(path not in rejected for path in without_rows),
@@ -237,7 +237,8 @@ class Store:
             audio_s=audio_s,
             new_audio_s=new_audio_s,
             digest=digest.hexdigest(),
-            rejects=tuple(rejects),
+            rejects=tuple(reject for reject in rejects if not reject.is_warning),
+            warned=tuple(reject for reject in rejects if reject.is_warning),
         )
 
     def parts(self, table: str = MAIN) -> list[Path]:
@@ -299,6 +300,7 @@ class StoreSummary:
     new_audio_s: float  # of the parts that came since the store was opened
     digest: str  # of all parts, whatever the times of the files
     rejects: tuple[Reject, ...]
+    warned: tuple[Reject, ...]
 
 
 def _count_rows(part: Path) -> int | None:

@@ -22,6 +22,8 @@ class RunSummary(StageSummary, frozen=True, kw_only=True):
     n_before_since: Annotated[int, Meta(description="recordings skipped because of `--since`")]
     n_beyond_limit: Annotated[int, Meta(description="recordings left for later because of `--limit`")]
     n_rejected: Annotated[int, Meta(description="recordings that could not be used")]
-    rejects: Annotated[Path, Meta(description="table of the rejected recordings")]
+    n_warned: Annotated[int, Meta(description="recordings that were used though something is wrong with them")]
+    rejects: Annotated[Path, Meta(description="table of the rejected recordings; warnings have the stage `warning`")]
     rejected: Annotated[tuple[Reject, ...], NOT_IN_JSON]  # the rows of that table
+    warned: Annotated[tuple[Reject, ...], NOT_IN_JSON]
     skipped_files: Annotated[Mapping[str, int], Meta(description="number of non-audio files by suffix")]

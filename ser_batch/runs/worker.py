@@ -211,6 +211,7 @@ class _ShardRun:
         self._work, self._shard, self._watchdog, self._claim, self._parent = work, shard, watchdog, claim, parent
         self._checked = time.monotonic()
         self._rejects: dict[str, Reject] = {}
+        self._warnings: dict[str, list[Reject]] = {}  # of recordings that were done
 
     def run(self) -> ShardSummary:
         """Write the parts and the ledger."""
@@ -237,7 +238,10 @@ class _ShardRun:
             if self._parent is not None:  # another run may have taken over what this one was killed in the middle of
                 _end_if_orphaned(self._parent)
             self._check_claim()
-        ledger = ShardLedger(recordings=entries, rejects=list(self._rejects.values()))
+        rejects = list(self._rejects.values())
+        for path, warnings in self._warnings.items():
+            rejects += [] if path in self._rejects else warnings
+        ledger = ShardLedger(recordings=entries, rejects=rejects)
         write_ledger(self._work.folder, self._shard.name, ledger)
         return ledger.summary(self._shard.name)
 
@@ -270,6 +274,7 @@ class _ShardRun:
                     self._watchdog.note_hash(content_hash)
                 if recording.path not in self._rejects:
                     counts, audio_s = parts.add(self._rows(recording, file))
+                    self._warnings[recording.path] = [Reject.warning(recording.path, text) for text in file.warnings]
         except RecordingError as error:
             self._reject(recording, error, parts)
         except (SerBatchError, pa.ArrowException, MemoryError):

@@ -60,14 +60,16 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     sure = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(sure, calls, labels, timed=timed)
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
-    write_table(side["rejects"], rows_table([dataclasses.asdict(reject) for reject in held.rejects], REJECTS))
+    write_table(
+        side["rejects"], rows_table([dataclasses.asdict(reject) for reject in (*held.rejects, *held.warned)], REJECTS)
+    )
     write_page(out, page)
     write_json(record_file, {**made_of, "bytes": _sizes(files)})
     return Tables(calls.select(columns), report)
 
 
 def _digest(held: StoreSummary) -> str:
-    return hashlib.sha256(repr(held.rejects).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((held.rejects, held.warned)).encode()).hexdigest()[:16]
 
 
 def _sizes(files: Mapping[str, Path]) -> dict[str, int | None]:
