@@ -238,7 +238,8 @@ def text(file: Path) -> object:
         ("none.wav", written(n=0), "decode", "no samples"),
         ("nan.wav", floats(np.nan), "decode", "NaN"),
         ("infinite.wav", floats(-np.inf), "decode", "infinite"),
-        ("absurd.wav", floats(1e18), "decode", "absurd"),
+        ("absurd.wav", floats(1e18), "decode", r"reach 1e\+18, where full scale is 1"),
+        ("integers.wav", floats(20_000), "decode", "reach 20000, where full scale is 1.0; divide them"),
         ("double.wav", floats(1e300, "DOUBLE"), "decode", "infinite"),
     ],
 )

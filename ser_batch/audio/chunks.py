@@ -4,6 +4,7 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 from ser_batch.audio.layout import TAGS, Layout, Pieces, find_all, read_at
+from ser_batch.audio.packets import aac_frame, begins_with_frames, mp3_frame
 
 _LARGEST = 0xFFFFFFFF  # of 32 bits
 # what recorders that cannot seek back write for a size: all that follows
@@ -106,6 +107,15 @@ class _ChunkedFile:
             return (range(self._origin, self.end),)
         return *self._header(self._first), *(sound.bytes for sound in self.sounds)
 
+    def holds_a_file(self) -> bool:
+        """Whether what is said to be samples of PCM is a file of another format."""
+        is_pcm = read_at(self._stream, self._format_chunk.start + 8, 2) == b"\x01\x00" if self._format_chunk else False
+        place = self.sounds[0].bytes.start if self.sounds else self._size
+        if not is_pcm or not self._size - place:
+            return False
+        is_file = read_at(self._stream, place, 4) in (b"fLaC", b"OggS") or read_at(self._stream, place, 3) == b"ID3"
+        return is_file or any(begins_with_frames(self._stream, place, frame) for frame in (mp3_frame, aac_frame))
+
     def _chunk(self, place: int) -> _Chunk | None:
         header = self._form.header
         head = read_at(self._stream, place, header.size)
@@ -192,6 +202,10 @@ def chunk_layout(stream: BinaryIO, size: int) -> Layout | None:
     sounds = [sound for file in files for sound in file.sounds]
     if not sounds:
         return None
+    if any(file.holds_a_file() for file in files):
+        return Layout(
+            ((range(size),),), is_cut=True, remark="holds a compressed file in place of samples; take that out"
+        )
     return Layout(
         tuple(file.pieces() for file in files if file.sounds),
         announced=sum(sound.announced for sound in sounds),

@@ -41,6 +41,22 @@ _LAYOUTS: tuple[tuple[int, bytes, Callable[[BinaryIO, int], Layout | None]], ...
     *((0, mark, au_layout) for mark in AU_MARKS),
     *((0, mark, chunk_layout) for mark in CHUNK_MARKS),
 )
+_BLANKS = b"\xef\xbb\xbf \t\r\n"
+_WEB_PAGE = ("a web page, as a download saves it that failed or wants a login", "download it again")
+_ARCHIVE = ("an archive", "unpack it")
+# what is found in place of audio: how it begins, what it is, what to do
+_NO_AUDIO = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the recording", "fetch the recordings with `git lfs pull`"),
+    (b"../.git/annex", "a pointer of git-annex, not the recording", "fetch the recordings with `git annex get`"),
+    (b"/annex/objects", "a pointer of git-annex, not the recording", "fetch the recordings with `git annex get`"),
+    *((mark, *_WEB_PAGE) for mark in (b"<!doctype html", b"<html")),
+    *((mark, *_ARCHIVE) for mark in (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")),
+    (b"<?xml", "XML", "replace the file or remove it"),
+    (b"{", "JSON or other text", "replace the file or remove it"),
+    (b"%PDF", "a PDF document", "remove it"),
+    (b"\x89PNG", "a picture", "remove it"),
+    (b"\xff\xd8\xff", "a picture", "remove it"),
+)
 # each frame of headerless GSM begins with this half byte
 _GSM_MAGIC = 0xD
 
@@ -83,6 +99,15 @@ def layout_of(stream: BinaryIO, size: int) -> Layout | None:
     for frame in (aac_frame, mp3_frame):
         if begins_with_frames(stream, sound, frame):
             return frames_layout(stream, size, frame)
+    return None
+
+
+def no_audio(stream: BinaryIO) -> tuple[str, str] | None:
+    """Return what a file is that is clearly no audio, and what to do; None where that is not clear."""
+    head = _head(stream).lstrip(_BLANKS)
+    for mark, kind, remedy in _NO_AUDIO:
+        if head[: len(mark)].lower() == mark.lower():
+            return kind, remedy
     return None
 
 

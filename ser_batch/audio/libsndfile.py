@@ -79,10 +79,12 @@ class SoundfileSource:
         self._is_begun = True
         as_int16 = self.sound.subtype in _INT16_SUBTYPES
         n_samples = 0
-        while True:
+        while n_samples < self._file.frames:
+            # no more than there is: a decoder would take what may stand behind it for sound
+            wanted = min(self.sound.block_samples, self._file.frames - n_samples)
             try:
                 dtype = "int16" if as_int16 else "float32"
-                raw = self._file.read(self.sound.block_samples, dtype=dtype, always_2d=True)
+                raw = self._file.read(wanted, dtype=dtype, always_2d=True)
             except soundfile.SoundFileError as error:
                 raise broken(self._path, n_samples, self.sound.sampling_rate, error) from error
             if not len(raw):

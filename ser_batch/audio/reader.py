@@ -13,6 +13,7 @@ from ser_batch.audio.headers import (
     is_only_like_mp3,
     layout_of,
     may_be_headerless,
+    no_audio,
 )
 from ser_batch.audio.layout import Layout
 from ser_batch.audio.libsndfile import SoundfileSource
@@ -75,6 +76,11 @@ class AudioReader:
     def content_hash(self) -> str:
         """SHA-256 of the file's bytes, hex."""
         return self._file.content_hash
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the recording that is read all the same."""
+        return tuple(self._file.warnings)
 
     def blocks(self) -> Iterator[Samples]:
         """Yield the recording in blocks of at most 30 s, shorter ones of many channels or a high rate.
@@ -182,6 +188,9 @@ class AudioReader:
             return self._open_headerless(file, _GSM)
         if raw_format and may_be_headerless(name):
             return self._open_headerless(file, raw_format)
+        if (known := no_audio(stream)) is not None:
+            kind, remedy = known
+            raise refusal(self._path, "open", f"it is {kind}", remedy) from error
         remedy = REMEDY
         if may_be_headerless(name) and not name.lower().endswith(b".gsm"):
             remedy = (

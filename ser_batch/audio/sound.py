@@ -20,8 +20,8 @@ HELD_VALUES = (32 << 20) // 4
 _BLOCK_VALUES = 1 << 24
 
 _FULL_SCALE = {"ULAW": 32124 / 32768, "ALAW": 32256 / 32768, "PCM_S8": 127 / 128, "PCM_U8": 127 / 128}
-# float files whose samples were never scaled to 1.0 stay below; beyond, the power of a frame leaves float32
-_LOUDEST = np.float32(2.0**32)
+# full scale is 1.0, which mixes may exceed; integers that were written as floats reach thousands
+_LOUDEST = np.float32(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,5 +125,9 @@ def broken(path: str, n_samples: int, sampling_rate: int, error: object) -> Reco
 
 def check_values(block: Samples, path: str) -> None:
     """Refuse samples of which nothing can be computed."""
-    if not (np.abs(block) <= _LOUDEST).all():
-        raise refusal(path, "decode", "it holds samples that are NaN, infinite or absurd; write it again as PCM")
+    if (np.abs(block) <= _LOUDEST).all():
+        return
+    if not np.isfinite(block).all():
+        raise refusal(path, "decode", "it holds samples that are NaN or infinite; write it again as PCM")
+    peak, scale = f"{np.abs(block).max():.6g}", "divide them by their full scale, such as 32768 for 16 bits"
+    raise refusal(path, "decode", f"its samples reach {peak}, where full scale is 1.0; {scale}")

@@ -60,9 +60,8 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     sure = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(sure, calls, labels, timed=timed)
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
-    write_table(
-        side["rejects"], rows_table([dataclasses.asdict(reject) for reject in (*held.rejects, *held.warned)], REJECTS)
-    )
+    rejects = [dataclasses.asdict(reject) for reject in (*held.rejects, *held.warned)]
+    write_table(side["rejects"], rows_table(rejects, REJECTS))
     write_page(out, page)
     write_json(record_file, {**made_of, "bytes": _sizes(files)})
     return Tables(calls.select(columns), report)
