@@ -95,6 +95,14 @@ def test_broken_links_become_rejects_if_they_look_like_recordings(tmp_path):
     assert manifest.skipped_files == {".txt": 1}
 
 
+def test_what_macos_notes_of_files_is_skipped_and_counted_like_other_files(tmp_path):
+    touch(tmp_path, "a.wav", "._a.wav", "__MACOSX/b/._b.wav", ".DS_Store", "._alone.wav", "._own.wav")
+    (tmp_path / "._alone.wav").write_bytes(b"\x00\x05\x16\x07" + bytes(200))
+    manifest = walk(tmp_path)
+    assert paths(manifest) == ["._own.wav", "a.wav"]
+    assert manifest.skipped_files == {"._ of macOS": 3, "no suffix": 1}
+
+
 def test_what_is_named_like_a_recording_but_is_no_file_is_skipped(tmp_path):
     touch(tmp_path, "a.wav", "folder.wav/b.wav")
     os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for ever

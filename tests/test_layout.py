@@ -340,3 +340,14 @@ def test_a_warning_stands_among_the_rejects_and_is_counted(files, tmp_path):
     assert summary.warned[1].message == "short.wav: its header announces 0.25 s; all 4.00 s that it holds were read"
     again = featurize(tmp_path / "audio", FeaturizeOptions(out=tmp_path / "features", jobs=1))
     assert (again.n_done, again.warned) == (0, summary.warned)
+
+
+def test_faults_that_the_decoder_of_mp3_prints_are_told_with_the_name(files, tmp_path, capfd):
+    content = bytearray(files("MP3"))
+    for place in np.random.default_rng(11).integers(400, len(content), 40):
+        content[place] ^= 0xFF
+    (tmp_path / "a.mp3").write_bytes(content)
+    with reader_of(tmp_path / "a.mp3", "a.mp3") as reader:
+        list(reader.blocks())
+        assert any(re.match(r"a\.mp3: its decoder found faults \(.*\)", warning) for warning in reader.warnings)
+    assert capfd.readouterr().err == ""

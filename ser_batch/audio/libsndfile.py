@@ -3,12 +3,17 @@
 import contextlib
 import dataclasses
 import math
+import os
+import re
+import tempfile
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from ser_batch.audio.layout import read_at
 from ser_batch.audio.recording_file import RecordingFile, Rewound
 from ser_batch.audio.sound import Held, Samples, Sound, broken, check_values, refusal, too_long
 from ser_batch.config.option_values import RawFormat
@@ -32,6 +37,36 @@ _RAW_SUBTYPES = {
 }
 
 
+# what libmpg123 prints by itself; libsndfile does not hand it on
+_MPG123 = re.compile(rb"^\[src/libmpg123/.*?\] (?:error|warning): (.*)\n?$", re.IGNORECASE)
+_MPG123_HARMLESS = b"Warning: Xing stream size"
+_stderr_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _faults_of_mpg123(found: set[str]) -> Iterator[None]:
+    """Add what libmpg123 prints to stderr meanwhile to `found`; anything else is printed as it would have been."""
+    with _stderr_lock, tempfile.TemporaryFile() as printed:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            printed.seek(0)
+            for line in printed:
+                fault = _MPG123.match(line)
+                if fault is not None:
+                    found.add(fault[1].decode("ascii", "replace"))
+                elif not line.startswith(_MPG123_HARMLESS):
+                    os.write(stderr, line)
+            os.close(stderr)
+
+
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # it has no types
     """A file that is read from its beginning to its end."""
 
@@ -51,6 +86,7 @@ class SoundfileSource:
         self._held: list[Samples] | None = None
         self._file = self._open()
         self._is_begun = False
+        self._faults: set[str] = set()  # of an MP3
         self.sound = Sound(
             int(self._file.samplerate), int(self._file.channels), int(self._file.frames), str(self._file.subtype)
         )
@@ -84,11 +120,15 @@ class SoundfileSource:
             wanted = min(self.sound.block_samples, self._file.frames - n_samples)
             try:
                 dtype = "int16" if as_int16 else "float32"
-                raw = self._file.read(wanted, dtype=dtype, always_2d=True)
+                with self._watched():
+                    raw = self._file.read(wanted, dtype=dtype, always_2d=True)
             except soundfile.SoundFileError as error:
                 raise broken(self._path, n_samples, self.sound.sampling_rate, error) from error
             if not len(raw):
                 break
+            if self._faults:
+                told = "; ".join(sorted(self._faults))
+                self._recording.warn(f"its decoder found faults ({told}), and what it made of them was used")
             block: Samples = raw * _INT16_SCALE if as_int16 else raw
             if not as_int16:
                 check_values(block, self._path)
@@ -98,12 +138,19 @@ class SoundfileSource:
             ended_s = n_samples / self.sound.sampling_rate
             raise refusal(self._path, "decode", f"it ends after {ended_s:.2f} s of those its header announces")
 
+    def _watched(self) -> contextlib.AbstractContextManager[None]:
+        is_mpeg = str(self._file.subtype).startswith("MPEG")
+        return _faults_of_mpg123(self._faults) if is_mpeg else contextlib.nullcontext()
+
     def _open(self) -> Any:
         # not by its name: libsndfile and soundfile would guess by the suffix too
         rewound = Rewound(self._recording.stream)
         file = rewound if self._recording.descriptor is None else self._recording.descriptor
         if self._raw_format is None:
-            return _SoundFile(file, closefd=False)
+            is_mp3 = read_at(self._recording.stream, 0, 3).startswith((b"ID3", b"\xff"))
+            self._recording.stream.seek(0)
+            with _faults_of_mpg123(set()) if is_mp3 else contextlib.nullcontext():
+                return _SoundFile(file, closefd=False)
         subtype, endian = _RAW_SUBTYPES[self._raw_format.encoding]
         return _SoundFile(
             file,

@@ -14,6 +14,8 @@ from ser_batch.corpus.manifest import Manifest, Metadata, Recording
 from ser_batch.errors import InputError, RecordingError, UsageError, printable
 from ser_batch.storage.paths import to_path
 
+APPLE_DOUBLE = "._ of macOS"  # files in which it notes what belongs to others
+
 
 def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifest:
     """Find the recordings whose names begin with an address."""
@@ -35,8 +37,8 @@ def walk_store(audio: Path, *, corpus: str, suffixes: frozenset[str]) -> Manifes
         *_, folder, name = key.split("/")
         stem, dot, end = name.rpartition(".")
         suffix = (dot + end).lower() if stem else ""
-        if suffix not in suffixes:
-            skipped_files[printable(suffix) or "no suffix"] += 1
+        if suffix not in suffixes or name.startswith("._"):
+            skipped_files[APPLE_DOUBLE if suffix in suffixes else printable(suffix) or "no suffix"] += 1
             continue
         modified = info["LastModified"] if "LastModified" in info else remote.fs.modified(key)
         recordings.append(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ser_batch.corpus.known_corpora import CORPORA, parse_name
 from ser_batch.corpus.manifest import Manifest, Metadata, Recording, Reject
-from ser_batch.corpus.object_store import walk_store
+from ser_batch.corpus.object_store import APPLE_DOUBLE, walk_store
 from ser_batch.errors import InputError, UsageError, printable
 from ser_batch.storage.paths import is_remote
 
@@ -68,6 +68,9 @@ def walk(audio: Path, *, corpus: str = "auto") -> Manifest:
             continue
         if not stat.S_ISREG(status.st_mode):
             skipped_files["not a regular file"] += 1
+            continue
+        if _is_apple_double(file):
+            skipped_files[APPLE_DOUBLE] += 1
             continue
         if path in seen:
             message = f"{printable(path)}: another name is written the same way; rename one"
@@ -135,6 +138,20 @@ def _files(root: bytes, rejects: list[Reject]) -> Iterator[bytes]:
                 else:
                     yield entry.path
             folders.extend(reversed(below))
+
+
+def _is_apple_double(file: bytes) -> bool:
+    """Whether this is what macOS notes of a file beside it, or in the __MACOSX of a zip: `._` and the file's name."""
+    folder, name = os.path.split(file)
+    if not name.startswith(b"._"):
+        return False
+    if os.path.basename(folder) == b"__MACOSX" or b"/__MACOSX/" in folder or os.path.exists(folder + b"/" + name[2:]):  # noqa: PTH110, PTH119 - pathlib knows no bytes
+        return True
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 - as above
+            return stream.read(4) == b"\x00\x05\x16\x07"
+    except OSError:
+        return False  # it becomes a reject with its reason
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
