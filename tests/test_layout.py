@@ -344,7 +344,7 @@ def test_a_warning_stands_among_the_rejects_and_is_counted(files, tmp_path):
 
 def test_faults_that_the_decoder_of_mp3_prints_are_told_with_the_name(files, tmp_path, capfd):
     content = bytearray(files("MP3"))
-    for place in np.random.default_rng(11).integers(400, len(content), 40):
+    for place in np.random.default_rng(11).integers(3000, len(content), 20):
         content[place] ^= 0xFF
     (tmp_path / "a.mp3").write_bytes(content)
     with reader_of(tmp_path / "a.mp3", "a.mp3") as reader:

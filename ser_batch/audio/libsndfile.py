@@ -17,7 +17,6 @@ from ser_batch.audio.layout import read_at
 from ser_batch.audio.recording_file import RecordingFile, Rewound
 from ser_batch.audio.sound import Held, Samples, Sound, broken, check_values, refusal, too_long
 from ser_batch.config.option_values import RawFormat
-from ser_batch.errors import RecordingError
 
 # decoded to 16-bit integers inside libsndfile: reading them as such and scaling here is three times as fast
 # as asking for floats, and the same numbers
@@ -165,11 +164,10 @@ class SoundfileSource:
     def _counted(self) -> int:
         """Return the length of an MP3, which need not tell it, and libsndfile's guess may be double."""
         n, rate = 0, self.sound.sampling_rate
-        with contextlib.suppress(RecordingError):  # `blocks` meets the error again
-            for block in self.blocks():
-                n += len(block)
-                if n > self._max_duration_s * rate:
-                    break
+        for block in self.blocks():
+            n += len(block)
+            if n > self._max_duration_s * rate:
+                break
         if n > self._max_duration_s * rate:
             raise too_long(self._path, "decode", n / rate, self._max_duration_s)
         return n
