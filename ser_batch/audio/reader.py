@@ -244,4 +244,6 @@ def _figures(one_s: float, other_s: float) -> tuple[str, str]:
 
 
 def _said(error: soundfile.SoundFileError) -> str:
-    return str(getattr(error, "error_string", error))
+    said = str(getattr(error, "error_string", error))
+    # what libsndfile says of an MP3 in which it finds no frame to begin with
+    return "its data are damaged" if said.startswith("File does not exist") else said
