@@ -28,6 +28,7 @@ from helpers import reader_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from model_json import MINIMAL, schema
+from test_layout import CONTAINERS, DELAY_S, TRAILING
 
 from ser_batch.cli.console import Output
 from ser_batch.cli.summaries import print_model
@@ -383,6 +384,54 @@ def test_recordings_of_random_bytes(tmp_path):
 
     suffix = st.sampled_from(["wav", "mp3", "raw", "vox", "gsm", "ul"])
     fuzz(check_random, st.sampled_from(MAGIC), st.binary(max_size=3000), suffix, RAW, examples=100)
+
+
+# ---- wrong lengths ----
+
+LENGTHS = st.one_of(
+    st.sampled_from([0.0, 0.1, 0.5, 0.999, 1.0, 1.001, 2.0, 10.0]),  # of the right one
+    st.sampled_from([1, 8, 44, 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1]),
+    st.integers(0, 2**64 - 1),
+)
+
+
+def test_containers_with_wrong_lengths(tmp_path):
+    made: dict[str, tuple[bytes, float]] = {}  # file and seconds
+
+    def file_of(name: str) -> tuple[bytes, float]:
+        if name not in made:
+            content = CONTAINERS[name].make()
+            made[name] = content, read_s(content, name)[0]
+        return made[name]
+
+    def read_s(content: bytes, name: str) -> tuple[float, tuple[str, ...]]:
+        file = tmp_path / f"input.{CONTAINERS[name].suffix}"
+        file.write_bytes(content)
+        with reader_of(file, file.name) as reader:
+            return sum(map(len, reader.blocks())) / reader.sound.sampling_rate, reader.warnings
+
+    def check_lengths(name: str, length: float, where: int, kept: float, n_behind: int) -> None:
+        good, seconds = file_of(name)
+        one, field, n_files = good, CONTAINERS[name].field(good), 1
+        if field is not None and not kept:
+            place, n_bytes, order, counted = field
+            told = int.from_bytes(good[place : place + n_bytes], order)
+            told = round(counted + length * (told - counted)) if isinstance(length, float) else length
+            one = good[:place] + (told % (1 << 8 * n_bytes)).to_bytes(n_bytes, order) + good[place + n_bytes :]
+        if where:
+            one, n_files = one + good if where == 1 else good + one, 2
+        content = one[: len(one) - round(kept * len(good))] + TRAILING[:n_behind]
+        try:
+            found_s, warnings = read_s(content, name)
+        except RecordingError as error:
+            check_told(error, f"input.{CONTAINERS[name].suffix}: ")
+            return
+        # what was cut off at the end of a page or frame, where nothing tells the length, is told
+        lost_s = n_files * seconds - found_s
+        assert lost_s <= n_files * DELAY_S or (kept > 0 and warnings), (found_s, warnings)
+
+    kept, behind = st.sampled_from([0.0, 0.0, 0.0, 0.001, 0.05, 0.3, 0.6]), st.sampled_from([0, 0, 0, 1, 7, 100, 1000])
+    fuzz(check_lengths, st.sampled_from(list(CONTAINERS)), LENGTHS, st.integers(0, 2), kept, behind, examples=150)
 
 
 # ---- models ----

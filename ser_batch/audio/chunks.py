@@ -8,8 +8,10 @@ from ser_batch.audio.packets import aac_frame, begins_with_frames, mp3_frame
 
 _LARGEST = 0xFFFFFFFF  # of 32 bits
 # what recorders that cannot seek back write for a size: all that follows
-_TO_THE_END = (range(0x7FFF0000, 0x80001000), range(0xFFFF0000, 1 << 32), range((1 << 63) - 1, 1 << 64))
+_LONGEST = 1 << 62  # of 64 bits, that can be counted with
+_TO_THE_END = (range(0x7FFF0000, 0x80001000), range(0xFFFF0000, 1 << 32), range(_LONGEST, _LONGEST + 1))
 _PADDING_BYTES = 4096  # zeros behind the sound, up to the end of a block
+_MIN_FILE_BYTES = 24  # of a header and sound
 _MAX_OFFSET = 4096  # of the sound in an AU file
 
 _GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # how kinds of chunks end in W64
@@ -59,8 +61,8 @@ _FORMATS = (
     _RIFF._replace(mark=b"BW64"),
     _RIFF._replace(mark=b"RIFX", header=struct.Struct(">4sI")),
     _Format(b"FORM", struct.Struct(">4sI"), 12, 2, b"SSND", inside=8, form=b"AIF"),
-    _Format(b"caff\x00\x01\x00\x00", struct.Struct(">4sQ"), 8, 1, b"data", inside=4),
-    _Format(b"riff" + _RIFF_GUID, struct.Struct("<16sQ"), 40, 8, b"data" + _GUID, counted=24),
+    _Format(b"caff", struct.Struct(">4sQ"), 8, 1, b"data", inside=4),
+    _Format(b"riff", struct.Struct("<16sQ"), 40, 8, b"data" + _GUID, counted=24),
 )
 
 
@@ -77,18 +79,24 @@ class _ChunkedFile:
         self._size_64: int | None = None  # of the sound, where RF64 tells it
         self._first: _Chunk | None = None  # with sound
         self.sounds: list[_Sound] = []
-        place = origin + form.first
+        self.end = self._read(origin + form.first)
+        if not self.sounds:  # a header before the sound tells a wrong length
+            marks = find_all(stream, form.sound, origin + form.first)
+            self.end = self._read(next((place for place in marks if self._chunk(place) is not None), size))
+
+    def _read(self, place: int) -> int:
+        """Read the headers of all chunks from `place` on; return where they end."""
         while (chunk := self._chunk(place)) is not None and not self._begins_file(place):
             place = self._behind(chunk)
             if chunk.kind == b"fmt ":
                 self._format_chunk = range(chunk.place, place)
             elif chunk.kind == b"ds64":
-                self._size_64 = int.from_bytes(read_at(stream, chunk.start + 8, 8), "little")
-            elif chunk.kind == form.sound:
+                self._size_64 = int.from_bytes(read_at(self._stream, chunk.start + 8, 8), "little")
+            elif chunk.kind == self._form.sound:
                 self._first = self._first or chunk
                 self.sounds.append(self._sound(chunk))
                 place = self.sounds[-1].following
-        self.end = min(place, size)
+        return min(place, self._size)
 
     @property
     def held(self) -> int:
@@ -122,7 +130,7 @@ class _ChunkedFile:
         if len(head) < header.size:
             return None
         kind, size = header.unpack(head)
-        return _Chunk(kind, place, place + header.size, max(0, size - self._form.counted))
+        return _Chunk(kind, place, place + header.size, min(max(0, size - self._form.counted), _LONGEST))
 
     def _behind(self, chunk: _Chunk) -> int:
         end = chunk.start + chunk.size
@@ -133,12 +141,12 @@ class _ChunkedFile:
 
     def _sound(self, chunk: _Chunk) -> _Sound:
         if chunk.size == _LARGEST and self._size_64 is not None:
-            chunk = chunk._replace(size=self._size_64)
+            chunk = chunk._replace(size=min(self._size_64, _LONGEST))
         start = chunk.start + self._form.inside
         room, announced = max(0, self._size - start), max(0, chunk.size - self._form.inside)
         if any(chunk.size in sizes for sizes in _TO_THE_END):
             # decoders take such a size of a longer file for what it says, and know none of 64 bits
-            is_clear = room <= chunk.size <= _LARGEST
+            is_clear = room <= chunk.size <= _LARGEST and self._form.mark in (b"RIFF", b"RIFX")
             return _Sound(range(start, self._size), room, None if is_clear else "open", self._size)
         if announced > room:
             # some writers count what stands before the sound, with or without the size of the file
@@ -162,8 +170,14 @@ class _ChunkedFile:
             if self._size - place <= _PADDING_BYTES and not any(read_at(self._stream, place, _PADDING_BYTES)):
                 return True
             name, rest = chunk.kind[:4], chunk.kind[4:]
-            if not (name.isascii() and name.decode("ascii").isprintable()) or rest not in (b"", _GUID, _RIFF_GUID):
+            if (
+                name in CHUNK_MARKS
+                or not (name.isascii() and name.decode("ascii").isprintable())
+                or rest not in (b"", _GUID, _RIFF_GUID)
+            ):
                 return False
+            if self._form.form and read_at(self._stream, chunk.start, 4).startswith(self._form.form):
+                return False  # a file whose first bytes are damaged
             place = self._behind(chunk)
             if place > self._size + self._form.alignment and name not in _METADATA | {self._form.sound[:4]}:
                 return False
@@ -198,10 +212,15 @@ def chunk_layout(stream: BinaryIO, size: int) -> Layout | None:
     place = 0
     while form.begins(read_at(stream, place, 16)):
         files.append(_ChunkedFile(stream, size, place, form))
+        if not files[-1].sounds:
+            break
         place = files[-1].end
     sounds = [sound for file in files for sound in file.sounds]
     if not sounds:
         return None
+    if size - place >= _MIN_FILE_BYTES and not read_at(stream, place, 16).startswith(TAGS):
+        remark = f"goes on with {size - place} bytes from which nothing can be read"
+        return Layout(((range(size),),), is_cut=True, remark=remark)
     if any(file.holds_a_file() for file in files):
         return Layout(
             ((range(size),),), is_cut=True, remark="holds a compressed file in place of samples; take that out"

@@ -18,7 +18,7 @@ _OPTIONS = {"format_whitelist": "aac,amr,asf,caf,matroska,mov,ogg,w64,wav", "pro
 _TELLING = frozenset({"asf", "mov", "matroska"})
 # what an announced length may exceed the decoded one by: delays of encoders, rounding, the length of another stream
 _TOLERANCE_S = 0.5
-_ERRORS = (av.FFmpegError, OSError, ValueError)
+_ERRORS = (av.FFmpegError, OSError, ValueError, LookupError)  # the last for a packet of a stream that no header named
 
 
 class AvSource:
@@ -147,11 +147,10 @@ class AvSource:
         container, stream = self._container, self._container.streams.audio[0]
         if not _TELLING & set(container.format.name.split(",")):
             return None
-        if stream.duration is not None:
-            return float(stream.duration * stream.time_base)
+        of_stream = None if stream.duration is None else float(stream.duration * stream.time_base)
         if container.duration is None or len(container.streams) > 1:
-            return None
-        return float(container.duration / av.time_base)
+            return of_stream
+        return max(of_stream or 0.0, float(container.duration / av.time_base))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """The format of a file, recognized from its first bytes and not from its name."""
 
+import io
 from collections.abc import Callable
 from typing import BinaryIO
 
 from ser_batch.audio.boxes import ASF, ATOMS, EBML, asf_layout, ebml_layout, mp4_layout
 from ser_batch.audio.chunks import AU_MARKS, CHUNK_MARKS, au_layout, chunk_layout
-from ser_batch.audio.layout import Layout, read_at
+from ser_batch.audio.layout import Layout, find_all, read_at
 from ser_batch.audio.packets import (
+    FRAME_MARK,
     aac_frame,
     amr_layout,
     begins_with_frames,
@@ -17,7 +19,7 @@ from ser_batch.audio.packets import (
     ogg_layout,
 )
 
-HEAD_BYTES = 16_384
+HEAD_BYTES = 8192
 # the names of files that may have no header, so that nothing in them tells what they hold
 HEADERLESS_SUFFIXES = (b".ulaw", b".ul", b".alaw", b".al", b".raw", b".pcm", b".vox", b".gsm")
 _ATOMS = tuple((4, atom) for atom in ATOMS)
@@ -99,7 +101,10 @@ def layout_of(stream: BinaryIO, size: int) -> Layout | None:
     for frame in (aac_frame, mp3_frame):
         if begins_with_frames(stream, sound, frame):
             return frames_layout(stream, size, frame)
-    return None
+    # decoders of MP3 find the first frame behind something else
+    marks = find_all(io.BytesIO(head), FRAME_MARK)
+    is_mp3 = any(begins_with_frames(stream, at, mp3_frame) for at in marks)
+    return frames_layout(stream, size, mp3_frame) if is_mp3 else None
 
 
 def no_audio(stream: BinaryIO) -> tuple[str, str] | None:

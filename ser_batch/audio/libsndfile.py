@@ -133,9 +133,13 @@ class SoundfileSource:
                 check_values(block, self._path)
             n_samples += len(block)
             yield block
-        if self._file.format == "FLAC" and n_samples < self._file.frames:
-            ended_s = n_samples / self.sound.sampling_rate
-            raise refusal(self._path, "decode", f"it ends after {ended_s:.2f} s of those its header announces")
+        if n_samples < self._file.frames and not self.sound.subtype.startswith("MPEG"):
+            ended_s, announced_s = n_samples / self.sound.sampling_rate, self._file.frames / self.sound.sampling_rate
+            raise refusal(
+                self._path,
+                "decode",
+                f"it ends after {ended_s:.2f} s of the {announced_s:.2f} s that its header announces",
+            )
 
     def _watched(self) -> contextlib.AbstractContextManager[None]:
         is_mpeg = str(self._file.subtype).startswith("MPEG")

@@ -17,11 +17,11 @@ _FLAC_BLOCKS = {1: 192, **{n: 144 << n for n in range(2, 6)}, **{n: 1 << n for n
 _N_LOST = 64  # frames that may be unreadable in a row
 
 
-def flac_layout(stream: BinaryIO, size: int) -> Layout | None:
+def flac_layout(stream: BinaryIO, size: int) -> Layout:
     """Return the layout of one or several FLAC files; lengths in samples."""
     starts = [at for at in find_all(stream, _FLAC) if read_at(stream, at + 5, 3) == _STREAMINFO]
-    if not starts:
-        return None
+    if not starts or starts[0] != (behind_id3(stream) if read_at(stream, 0, 3) == b"ID3" else 0):
+        return Layout(((range(size),),), is_cut=True, remark="has no header of FLAC that can be read")
     streams: list[Pieces] = []
     announced, held, rate, is_told = 0, 0, 0, True
     for start, end in itertools.pairwise([*starts, size]):
@@ -29,6 +29,8 @@ def flac_layout(stream: BinaryIO, size: int) -> Layout | None:
         bits = int.from_bytes(info[10:18], "big")
         rate, total = bits >> 44, bits & (1 << 36) - 1
         found = _flac_samples(stream, start, end, int.from_bytes(info[:2], "big"))
+        if found is None:
+            return Layout(((range(size),),), is_cut=True, remark="goes on with another recording that has no header")
         is_told &= total > 0
         announced, held = announced + total, held + found
         field, first = start + 21, bytes([info[13] & 0xF0 | found >> 32])
@@ -43,8 +45,8 @@ def flac_layout(stream: BinaryIO, size: int) -> Layout | None:
     return Layout(tuple(streams), announced if is_told else None, held, rate, is_cut=is_cut)
 
 
-def _flac_samples(stream: BinaryIO, start: int, end: int, block_samples: int) -> int:
-    """Return how many samples the frames of a stream hold, by the numbers in their headers."""
+def _flac_samples(stream: BinaryIO, start: int, end: int, block_samples: int) -> int | None:
+    """Return how many samples the frames of a stream hold, by the numbers in their headers; None if these restart."""
     place, is_last = start + 4, False
     while not is_last and place < end:
         head = read_at(stream, place, 4)
@@ -57,9 +59,11 @@ def _flac_samples(stream: BinaryIO, start: int, end: int, block_samples: int) ->
     n_lost = _N_LOST * (block_samples if by_samples else 1)
     for at in itertools.takewhile(lambda at: at < end, find_all(stream, mark, place)):
         header = _flac_header(read_at(stream, at, 16))
-        if header is None or not expected <= header.number <= expected + n_lost:
+        if header is None or kind not in (None, header.kind):
             continue
-        if kind not in (None, header.kind):
+        if header.number == 0 < expected:
+            return None
+        if not expected <= header.number <= expected + n_lost:
             continue
         kind = header.kind
         n_samples = header.number * (1 if by_samples else block_samples) + header.n_samples
@@ -115,42 +119,94 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def ogg_layout(stream: BinaryIO, size: int) -> Layout:
-    """Return the layout of an Ogg file: its chained streams, and whether its last page is there."""
-    starts: list[int] = []
-    last: dict[int, tuple[int, int]] = {}  # number and flags of the last page of each stream of the current link
-    audio: int | None = None
-    remark, is_cut, place, was_begin, has_end = "", False, 0, False, True
-    while place < size:
-        head = read_at(stream, place, _OGG.size + 255)
-        if not head.startswith(b"OggS") or len(head) < _OGG.size:
+    """Return the layout of an Ogg file: its chained streams, and whether all of their pages are there."""
+    links: list[_OggLink] = []
+    place, fault = 0, ""
+    while place < size and not fault:
+        page = _ogg_page(stream, place)
+        if page is None:
             break
-        _, _, flags, _, serial, number, checksum, n_segments = _OGG.unpack(head[: _OGG.size])
-        n_bytes = _OGG.size + n_segments + sum(head[_OGG.size : _OGG.size + n_segments])
-        page = read_at(stream, place, n_bytes)
-        if len(page) < n_bytes:
-            is_cut = True
-            break
-        if _ogg_checksum(page) != checksum:
-            return Layout(((range(size),),), is_cut=True, remark=f"is damaged at byte {place} (the checksum of a page)")
-        if flags & _BEGINS and not was_begin:
-            has_end &= audio is None or bool(last[audio][1] & _ENDS)
-            starts.append(place)
-            last, audio = {}, None
-        elif serial in last and number != last[serial][0] + 1:
-            return Layout(((range(size),),), is_cut=True, remark=f"lacks pages before byte {place}")
-        was_begin = bool(flags & _BEGINS)
-        if was_begin and page[_OGG.size + n_segments :].startswith(_AUDIO):
-            audio = serial if audio is None else audio
-        last[serial] = (number, flags)
-        place += n_bytes
-    has_end &= audio is None or bool(last[audio][1] & _ENDS)
-    if not is_cut and not has_end:
+        if page.place + page.n_bytes > size:
+            return Layout(_ranges(links, size), is_cut=True)
+        if page.begins and (not links or not links[-1].is_beginning):
+            links.append(_OggLink(place))
+        fault = links[-1].add(page) if links else "does not begin with the page that begins"
+        place += page.n_bytes
+    if fault or not links:
+        fault = fault or "has no page of Ogg that can be read"
+        return Layout(((range(size),),), is_cut=True, remark=f"{fault} (at byte {page.place if page else place})")
+    remark = ""
+    if any(link.is_open for link in links):
         remark = "has no mark of its end, so that some of it may be missing; all that is there was read"
-    elif place < size and not is_cut and not read_at(stream, place, 8).startswith(TAGS):
+    elif place < size and not read_at(stream, place, 16).startswith(TAGS):
         remark = f"goes on with {size - place} bytes that are no Ogg, which were left out"
-    return Layout(
-        tuple((range(start, end),) for start, end in itertools.pairwise([*starts, place])), is_cut=is_cut, remark=remark
-    )
+    return Layout(_ranges(links, place), remark=remark)
+
+
+def _ranges(links: list["_OggLink"], end: int) -> tuple[Pieces, ...]:
+    return tuple((range(start, stop),) for start, stop in itertools.pairwise([*(link.start for link in links), end]))
+
+
+class _OggPage(NamedTuple):
+    place: int
+    n_bytes: int
+    begins: bool
+    ends: bool
+    time: int  # of the end of the last packet that ends in it, in samples; -1 where none does
+    serial: int
+    number: int
+    is_whole: bool  # its checksum is right
+    has_end: bool  # a packet ends in it
+    content: bytes
+
+
+def _ogg_page(stream: BinaryIO, place: int) -> _OggPage | None:
+    head = read_at(stream, place, _OGG.size + 255)
+    if not head.startswith(b"OggS") or len(head) < _OGG.size:
+        return None
+    _, _, flags, time, serial, number, checksum, n_segments = _OGG.unpack(head[: _OGG.size])
+    lengths = head[_OGG.size : _OGG.size + n_segments]
+    n_header = _OGG.size + n_segments
+    page = read_at(stream, place, n_header + sum(lengths))
+    return _OggPage(
+        place, n_header + sum(lengths), bool(flags & _BEGINS), bool(flags & _ENDS), time, serial, number,
+        _ogg_checksum(page) == checksum, any(length < 255 for length in lengths), page[n_header : n_header + 8],
+    )  # fmt: skip
+
+
+class _OggLink:
+    """Streams that begin together in an Ogg file, mostly one."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.is_beginning = True
+        self._audio: int | None = None
+        self._last: dict[int, _OggPage] = {}
+        self._time = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the page is missing that ends the sound."""
+        return self._audio is not None and not self._last[self._audio].ends
+
+    def add(self, page: _OggPage) -> str:
+        """Take the next page; return what is wrong with it."""
+        last = self._last.get(page.serial)
+        self.is_beginning = page.begins
+        self._last[page.serial] = page
+        if not page.is_whole:
+            return "is damaged: the checksum of a page is wrong"
+        if page.begins != (last is None):
+            return "holds a page of no stream that began"
+        if last is not None and page.number != last.number + 1:
+            return "lacks pages"
+        if page.begins and self._audio is None and page.content.startswith(_AUDIO):
+            self._audio = page.serial
+        if page.serial == self._audio:
+            if (page.time == -1) == page.has_end or (page.time != -1 and page.time < self._time):
+                return "is damaged: the time of a page is wrong"
+            self._time = max(self._time, page.time)
+        return ""
 
 
 def _ogg_checksum(page: bytes) -> int:
@@ -171,7 +227,7 @@ _MP3_KBITS = {
 _N_IN_A_ROW = 3  # frames that follow one another: the mark of one would be found in noise
 _TAG_BYTES = 128
 _TELLER_BYTES = 192  # of a frame, in which the number of those that follow stands
-_FRAME_MARK = re.compile(rb"\xff[\xe2-\xe5\xf0-\xf5\xf8-\xfd]")
+FRAME_MARK = re.compile(rb"\xff[\xe2-\xe5\xf0-\xf5\xf8-\xfd]")
 
 
 class Frame(NamedTuple):
@@ -343,7 +399,7 @@ def _behind_tag(stream: BinaryIO, size: int, place: int, head: bytes) -> int | N
 
 def _next_frame(stream: BinaryIO, size: int, place: int, frame: Callable[[bytes], Frame | None]) -> int:
     """Return where frames go on behind something else."""
-    marks = find_all(stream, _FRAME_MARK, place + 1)
+    marks = find_all(stream, FRAME_MARK, place + 1)
     return next((at for at in marks if begins_with_frames(stream, at, frame)), size)
 
 
@@ -381,6 +437,18 @@ def amr_layout(stream: BinaryIO, size: int) -> Layout | None:
     if not starts:
         return None
     rate = (8000, 16000)[is_wide]
+    if not is_cut and any(_are_amr(stream, at, _AMR_BYTES[is_wide]) for at in range(place + 1, min(place + 64, size))):
+        return Layout(((range(size),),), is_cut=True, remark=f"is damaged after {n_frames / 50:.2f} s")
     remark = f"goes on with {size - place} bytes that are no AMR, which were left out" if place < size else ""
     streams = tuple((range(start, end),) for start, end in itertools.pairwise([*starts, place]))
     return Layout(streams, None, n_frames * rate // 50, rate, is_cut=is_cut, remark="" if is_cut else remark)
+
+
+def _are_amr(stream: BinaryIO, place: int, sizes: tuple[int, ...]) -> bool:
+    """Whether some frames of AMR with speech follow one another from here."""
+    for _ in range(8):
+        head = read_at(stream, place, 1)
+        if not head or head[0] & 0x83 or head[0] >> 3 & 15 > 8:
+            return False
+        place += sizes[head[0] >> 3 & 15]
+    return True

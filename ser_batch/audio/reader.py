@@ -113,7 +113,7 @@ class AudioReader:
             if not self._file.size:
                 raise refusal(self._path, "open", "it is empty (0 bytes)")
             layout = layout_of(self._file.stream, self._file.size)
-            if layout is None:
+            if layout is None or not layout.streams:
                 return self._open(self._file, raw_format)
             if layout.is_cut and layout.held_s is not None:
                 raise self._cut(layout, layout.held_s)
