@@ -253,7 +253,9 @@ def au_layout(stream: BinaryIO, size: int) -> Layout:
         found = max(0, end - start)
         is_cut |= is_told and n_bytes > found and n_bytes - found != offset
         announced, held = announced + (n_bytes if is_told else found), held + found
-        streams.append((range(place, place + 8), b"\xff" * 4, range(place + 12, end)))
+        is_right = n_bytes in (found, _LARGEST)
+        header_of_all = (range(place, place + 8), b"\xff" * 4, range(place + 12, end))
+        streams.append((range(place, end),) if is_right else header_of_all)
         place = end
     return Layout(tuple(streams), announced, held, is_cut=is_cut)
 
