@@ -38,7 +38,7 @@ from harness import (
     show,
     stereo_calls,
 )
-from peers.matrix_products import products
+from matrix_products import products
 
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.segmentation import Segmentation

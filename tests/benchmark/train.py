@@ -37,7 +37,7 @@ def save_inputs(folder: Path, n_rows: int) -> None:
 
 def programs(inputs: Path, arguments: argparse.Namespace) -> list[Program]:
     """Return ours, the same network by Keras's own `fit`, and that on PyTorch if it is there."""
-    peer = ("peers/train_epochs.py", inputs, arguments.epochs)
+    peer = ("peers/keras_fit.py", inputs, arguments.epochs)
     on_jax, on_torch = ({"KERAS_BACKEND": backend} for backend in ("jax", "torch"))
     found = [
         Program(OURS, script("ours/train_epochs.py", inputs, arguments.epochs), environment=on_jax),

@@ -1,6 +1,6 @@
 """Train a network with Keras's own `fit`; print the seconds of each epoch as JSON. Needs keras and a backend only.
 
-KERAS_BACKEND=torch python tests/benchmark/peers/train_epochs.py FOLDER EPOCHS
+KERAS_BACKEND=torch python tests/benchmark/peers/keras_fit.py FOLDER EPOCHS
 """
 
 import itertools

@@ -3,7 +3,7 @@
 RAVDESS clips, one after the other on a line of 8 kHz with noise, are written in each format and scored. Formats that
 FFmpeg encodes need the extra `av`.
 
-    python tests/benchmark/codecs.py RAVDESS --model open --model research
+    python tests/benchmark/codec_cost.py RAVDESS --model open --model research
 """
 
 import argparse
