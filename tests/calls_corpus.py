@@ -392,17 +392,16 @@ def _change_channel(samples: Samples, level_dbfs: float, random: np.random.Gener
 
 def _stretches(line: Sequence[_Part], n: int) -> Iterator[dict[str, Any]]:
     """Yield a channel's time from 0 to its end: what was put there, and silence for all the rest."""
-    placed = []
+    at = 0
     for part in line:
         spoken = part.clip.speech if part.clip else [(0, len(part.samples))]
-        placed += [(part.start + start, part.start + end, part) for start, end in spoken]
-    at = 0
-    for start, end, part in [*placed, (n, n, None)]:
-        if start > at:
-            yield _stretch(at, start, SILENCE, None)
-        if part:
-            yield _stretch(start, end, part.kind, part.clip)
-        at = end
+        for start, end in spoken:
+            if part.start + start > at:
+                yield _stretch(at, part.start + start, SILENCE, None)
+            at = part.start + end
+            yield _stretch(part.start + start, at, part.kind, part.clip)
+    if n > at:
+        yield _stretch(at, n, SILENCE, None)
 
 
 def _stretch(start: int, end: int, kind: str, clip: Clip | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ its own, to make the values anew:
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def outputs(encoder, mel):
     import torch
 
     n_tokens = mel.shape[-1] // 2
-    found = {}
+    found: dict[int, Any] = {}
     hooks = [encoder.layers[0].register_forward_pre_hook(lambda _, given: found.__setitem__(0, given[0]))]
     for i, layer in enumerate([*encoder.layers, encoder.layer_norm], start=1):
         hooks.append(layer.register_forward_hook(lambda _module, _given, out, i=i: found.__setitem__(i, out)))

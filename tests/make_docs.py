@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ser_batch.cli.app import commands_of, option_groups
+from ser_batch.cli.app import Command, commands_of, option_groups
 from ser_batch.cli.commands import cli
 from ser_batch.cli.console import output_options
 from ser_batch.download import DownloadSummary
@@ -102,7 +102,7 @@ def option_table(options: Iterable[click.Parameter], context: click.Context) -> 
     return ["| option | what it does |", "|---|---|", *rows] if rows else []
 
 
-def section(name: str, command: click.Command) -> str:
+def section(name: str, command: Command) -> str:
     """Return what the page says of one command."""
     context = click.Context(command, info_name=name, parent=click.Context(cli, info_name="ser-batch"))
     usage = re.sub(r"\s+", " ", command.get_usage(context)).removeprefix("Usage: ")

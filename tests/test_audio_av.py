@@ -86,11 +86,11 @@ def encode(file: Path, container: str, codec: str, samples: np.ndarray, rate: in
                 frame_size=stream.codec_context.frame_size or 1024,
             )
             frames = [*resampler.resample(frame), *resampler.resample(None), None]
-        for i in range(20 if film else 0):
-            black = av.VideoFrame(32, 32, "yuv420p")
-            black.pts = i
-            output.mux(picture.encode(black))
-        if film:
+        if picture is not None:
+            for i in range(20):
+                black = av.VideoFrame(32, 32, "yuv420p")
+                black.pts = i
+                output.mux(picture.encode(black))
             output.mux(picture.encode(None))
         if samples.size:
             for one in frames:

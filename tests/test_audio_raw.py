@@ -12,8 +12,9 @@ from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.walk import walk
 from ser_batch.errors import OutputError, RecordingError, UsageError
-from ser_batch.featurization import featurize
+from ser_batch.featurization import FeaturizeSummary, featurize
 from ser_batch.scoring.run import score
+from ser_batch.scoring.summary import ScoreSummary
 from ser_batch.tables.parquet import read_parts
 
 # what the user says, and what libsndfile calls it
@@ -206,7 +207,7 @@ def test_score_tells_its_workers(archive, tmp_path):
 
 @pytest.mark.parametrize("stage", ["featurize", "score"])
 def test_an_output_belongs_to_the_format_only_where_one_was_given(stage, archive, tmp_path):
-    def run(raw_format: str | None) -> object:
+    def run(raw_format: str | None) -> FeaturizeSummary | ScoreSummary:
         if stage == "featurize":
             return featurize(archive, FeaturizeOptions(out=tmp_path / "out", raw_format=raw_format, jobs=1))
         return score(archive, ScoreOptions(out=tmp_path / "out", raw_format=raw_format, jobs=1))

@@ -82,7 +82,7 @@ def with_one(value: float) -> Callable[[Path], object]:
     return make
 
 
-BAD = [
+BAD: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("text.wav", text, "open", "cannot be read as audio"),
     ("text.gsm", text, "open", "cannot be read as audio"),
     ("text.mp3", text, "open", "cannot be read as audio"),

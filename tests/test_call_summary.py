@@ -23,7 +23,7 @@ def summed(*segments, labels=LABELS, duration_s=40.0, is_low_rate=False, **known
     """The row of a call; a segment is (start_s, end_s, probabilities or None, speech_ratio, ...)."""
     call = CallSums(labels, duration_s=duration_s, is_low_rate=is_low_rate)
     for start_s, end_s, p, *more in segments:
-        ratio, abstained, truth = [*more, *(None, False, None)[len(more) :]]
+        ratio, abstained, truth = more + [None, False, None][len(more) :]
         call.add(
             start_s=start_s,
             end_s=end_s,

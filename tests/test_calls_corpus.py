@@ -287,9 +287,9 @@ def test_a_call_tells_its_seconds_of_speech_and_of_speech_at_once(clips, small_m
     # up to 0.1 s on both sides of each of the turns
     np.testing.assert_allclose(calls["speech_s"], own_s, atol=0.2 * 8)
     assert calls["overlap_s"].is_null().to_list() == [s is None for s in both_s]
-    both_s = [s for s in both_s if s is not None]
-    assert sum(both_s) > 5
-    np.testing.assert_allclose(calls["overlap_s"].drop_nulls(), both_s, atol=0.2 * 4)
+    known_s = [s for s in both_s if s is not None]
+    assert sum(known_s) > 5
+    np.testing.assert_allclose(calls["overlap_s"].drop_nulls(), known_s, atol=0.2 * 4)
 
 
 # ----------------------------------------------------------------------------------------------------------- encodings

@@ -1,6 +1,7 @@
 """A training that is broken off goes on where it was, and ends with the very model of one that was not."""
 
 import os
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,7 @@ from polars.testing import assert_frame_equal
 from ser_batch.config.options import TrainOptions
 from ser_batch.errors import OutputError
 from ser_batch.model.folder import load_model
-from ser_batch.network.optimization import State
+from ser_batch.network.state import State
 from ser_batch.storage.atomic import TEMPORARY_MARK
 from ser_batch.training import checkpoints
 from ser_batch.training.checkpoints import Checkpoints
@@ -67,7 +68,7 @@ def test_a_network_with_dropout_ends_the_same_to_the_bit(small_features, small_m
     assert not leftovers(tmp_path)
 
 
-MEMBERS_AND_FOLDS = {
+MEMBERS_AND_FOLDS: dict[str, Any] = {
     "recipe": "robust", "epochs": 3, "split": "speaker:2", "baselines": "published", "train_variants": "clean",
 }  # fmt: skip
 
@@ -136,7 +137,7 @@ def test_another_training_into_the_same_place_begins_anew(small_variants, tmp_pa
 
 
 def test_what_other_versions_began_is_begun_anew_and_told(tmp_path):
-    told = []
+    told: list[str] = []
     resume_from = Checkpoints(tmp_path / "model", {"a": 1}, told.append)
     resume_from.prepare()
     settings = resume_from.folder / "training.json"
@@ -154,7 +155,7 @@ def test_what_other_versions_began_is_begun_anew_and_told(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"versions": 1}'])
 def test_what_cannot_be_read_is_begun_anew(text, tmp_path):
-    told = []
+    told: list[str] = []
     (tmp_path / ".model.unfinished").mkdir()
     (tmp_path / ".model.unfinished" / "training.json").write_text(text)
     Checkpoints(tmp_path / "model", {"a": 1}, told.append)
@@ -170,6 +171,7 @@ def test_what_was_kept_is_read_back_and_what_is_broken_is_not(tmp_path):
     arrays = [np.arange(3, dtype=np.float32), np.array(7, dtype=np.uint32)]
     place.keep(lambda: State(4, arrays), [{"epoch": 4, "loss": 0.1, "fold": None}], is_last=False)
     kept = Checkpoints(tmp_path / "model", {"a": 1}, print).of("robust", False, None, 0, 1).load()
+    assert kept is not None
     assert kept.state.epoch == 4
     assert kept.history == [{"epoch": 4, "loss": 0.1, "fold": None}]
     for array, expected in zip(kept.state.arrays, arrays, strict=True):

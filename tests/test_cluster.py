@@ -25,7 +25,7 @@ from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
 from ser_batch.featurization import featurize
 from ser_batch.runs.cluster import do_task_remotely
-from ser_batch.runs.ledger import Shard
+from ser_batch.runs.ledger import Shard, ShardSummary
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.progress import no_progress
 from ser_batch.runs.recovery import Backend, Death
@@ -57,7 +57,7 @@ class FatefulWork(Work):
         file = Path(os.fsdecode(recording.file))
         with file.with_suffix(".begun").open("a") as log:
             log.write(f"{os.getppid()}\n")
-        n_rows, _, fate = file.read_text().partition(" ")
+        n_rows, fate = file.read_text().partition(" ")[::2]
         if fate == "waits":
             wait_until((file.parent / "go").exists)
         if fate == "kills its worker":
@@ -323,6 +323,7 @@ def test_a_worker_that_outlives_its_run_writes_nothing(task, tmp_path):
 
 def test_a_shard_that_a_lost_worker_has_finished_is_not_done_again(task, tmp_path):
     summary = do_task_remotely(task, __version__)
+    assert isinstance(summary, ShardSummary)
     assert (summary.n_recordings, summary.n_rows, summary.n_rejects) == (3, 6, 0)
     assert do_task_remotely(task, __version__) == summary
     assert [len(resume_from(tmp_path, name)) for name in "abc"] == [1, 1, 1]
@@ -333,7 +334,9 @@ def test_a_process_that_dies_on_a_worker_is_told_with_how(task, tmp_path):
     assert do_task_remotely(dataclasses.replace(task, shard=shard), __version__) == Death(shard, "exit status 3")
     shard = Shard("part-000002", tuple(recordings_of(tmp_path, {"a": "1", "c": "2 waits"})))
     death = do_task_remotely(dataclasses.replace(task, shard=shard, timeout_s=1.0), __version__)
-    assert (death.timed_out.number, len(death.timed_out.content_hash)) == (1, 64)
+    assert isinstance(death, Death)
+    assert death.timed_out is not None
+    assert (death.timed_out.number, len(death.timed_out.content_hash or "")) == (1, 64)
 
 
 # ---- lost workers, without any ----
@@ -343,7 +346,8 @@ class LosingCluster(Backend):
     """Does tasks in this process, and loses those with certain recordings."""
 
     def __init__(self, losing: set[str], *, times: int = 1_000) -> None:
-        self.losing, self.left, self.sent = losing, times, []
+        self.losing, self.left = losing, times
+        self.sent: list[str] = []
 
     @property
     def n_workers(self) -> int:
@@ -397,6 +401,8 @@ def test_where_all_shards_lose_their_workers_the_cluster_is_at_fault(tmp_path):
 
 class RepeatingCluster(LosingCluster):
     """Finishes a shard in halves, and as a whole too: by a worker that nobody saw any more."""
+
+    whole: tuple[Recording, ...]
 
     def outcomes(self, tasks):
         for task in tasks:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_batch.config.features import FeatureSpec
-from ser_batch.config.options import FeaturizeOptions, ScoreOptions, TrainOptions
+from ser_batch.config.options import FeaturizeOptions, Normalize, ScoreOptions, TrainOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import UsageError
 from ser_batch.featurization import featurize
@@ -23,7 +23,7 @@ from ser_batch.scoring.scorers import FIRST_SEGMENTS
 from ser_batch.tables.features import Features, load_features
 from ser_batch.training.batches import TrainingSegments
 from ser_batch.training.multi_corpus import Targets
-from ser_batch.training.references import n_nameless, speaker_stats_of
+from ser_batch.training.references import SpeakerStats, n_nameless, speaker_stats_of
 from ser_batch.training.run import train
 
 N_MFCC = 3
@@ -38,6 +38,12 @@ def segments(counts, seed=0, frames=20):
     mfcc = generator.normal(3, 2, (len(counts), frames, N_MFCC)).astype(np.float32)
     mfcc[np.arange(frames) >= n_frames[:, None]] = 0
     return mfcc, n_frames
+
+
+def stats_of(data: Features, by: Normalize) -> SpeakerStats:
+    found = speaker_stats_of(data, by)
+    assert found is not None
+    return found
 
 
 # --- what is heard ------------------------------------------------------------------------------------------------
@@ -117,7 +123,7 @@ def test_a_share_of_a_batch_is_scaled_by_what_it_holds_itself(share):
     data.mfcc[:] += np.arange(300, dtype=np.float32)[:, None, None]  # each clip at a place of its own
     recipe = dataclasses.replace(RECIPES["robust"], augmentation=None, mixup=0.0, alone_share=share)
     numbers = np.arange(300)
-    voices = speaker_stats_of(data, "speaker")
+    voices = stats_of(data, "speaker")
     segments = TrainingSegments(data, numbers, Targets.of(data, ["calm"], numbers), SCALER, recipe, voices)
     x, _ = segments.batch(numbers, np.random.default_rng(0))
     alone = SCALER.transform(data.mfcc[:], data.n_frames, FrameStats.of(data.mfcc[:], data.n_frames, N_MELS))
@@ -167,7 +173,7 @@ ROWS = [
 )
 def test_a_voice_is_a_speaker_or_a_channel_in_one_variant(by, voices):
     data = made(ROWS)
-    found = speaker_stats_of(data, by)
+    found = stats_of(data, by)
     assert [set(np.flatnonzero(found.number == number)) for number in dict.fromkeys(found.number.tolist())] == voices
     for voice in voices:
         own = found.of(np.array(sorted(voice)))
@@ -249,9 +255,9 @@ def test_the_figures_are_those_of_the_model_with_these_voices(by_speaker, small_
     places = own.select(key).join(data.rows.select(key).with_row_index(), on=key, how="left", maintain_order="left")
     rows = places["index"].to_numpy()
     model = load_model(out)
-    p = model.predictor()(data.mfcc[rows], data.n_frames[rows], speaker_stats_of(data, "speaker").of(rows))
+    p = model.predictor()(data.mfcc[rows], data.n_frames[rows], stats_of(data, "speaker").of(rows))
     np.testing.assert_allclose(p, own.select(f"p_{label}" for label in model.labels).to_numpy(), atol=1e-5)
-    alone = model.predictor()(data.mfcc[rows], data.n_frames[rows], speaker_stats_of(data, "recording").of(rows))
+    alone = model.predictor()(data.mfcc[rows], data.n_frames[rows], stats_of(data, "recording").of(rows))
     accuracy = (np.asarray(model.labels)[alone.argmax(axis=1)] == own["emotion"].to_numpy()).mean()
     table = pl.read_parquet(out / "summary.parquet")
     row = table.filter(estimator="robust, recordings alone", condition="g711", subset="all")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -262,7 +263,8 @@ def test_a_network_trains_on_all_variants_if_its_recipe_is_robust_and_whatever_i
     assert TrainOptions().kind == "robust"
     assert TrainOptions(estimator="svm").kind == "svm"
     assert TrainOptions().train_variant_names is None
-    for options in ({"recipe": "published"}, {"estimator": "logistic"}):
+    kinds: tuple[dict[str, Any], ...] = ({"recipe": "published"}, {"estimator": "logistic"})
+    for options in kinds:
         assert TrainOptions(**options).train_variant_names == ("clean",)
         assert TrainOptions(**options, train_variants="all").train_variant_names is None
     assert TrainOptions(train_variants="g711, clean").train_variant_names == ("g711", "clean")

@@ -271,6 +271,8 @@ def test_a_reader_that_goes_away_is_no_error(folder):
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "inspect", "open"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+    assert process.stdout is not None
+    assert process.stderr is not None
     process.stdout.close()
     assert process.wait(timeout=60) == 1
     assert b"error" not in process.stderr.read()

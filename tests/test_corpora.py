@@ -46,6 +46,12 @@ EXAMPLES = {
 EXAMPLES_BY_FOLDER = {"f/sessn/10a01Na.wav": "oreau", "male/M04N54.wav": "shemo", "0011/Angry/0011_000351.wav": "esd"}
 
 
+def understood(name: str, folder: str = "", corpus: str = "auto") -> Metadata:
+    said = parse_name(name, folder=folder, corpus=corpus)
+    assert said is not None, name
+    return said
+
+
 def said_of(folder) -> dict[str, Metadata]:
     return {recording.path: recording.metadata for recording in walk(folder).recordings}
 
@@ -78,15 +84,14 @@ def test_tess_in_any_case(name):
 
 
 def test_the_misprint_of_tess_is_the_older_woman():
-    assert parse_name("OA_bite_neutral.wav").speaker == "tess-oaf"
-    assert parse_name("YAF_bite_neutral.wav").speaker == "tess-yaf"
+    assert understood("OA_bite_neutral.wav").speaker == "tess-oaf"
+    assert understood("YAF_bite_neutral.wav").speaker == "tess-yaf"
     assert parse_name("OA_back_neutral.wav") is None
 
 
 def said_by(name: str, folder: str = "") -> dict[str, object]:
     """What a name says besides what all of these corpora are."""
-    said = parse_name(name, folder=folder)
-    assert said is not None, name
+    said = understood(name, folder)
     assert (said.vocal_channel, said.modality) == ("speech", "audio")
     unsaid = (None, "corpus", "modality", "vocal_channel")
     fields = {field.name: getattr(said, field.name) for field in dataclasses.fields(said)}
@@ -178,11 +183,11 @@ def test_folders_say_what_their_corpus_documents(path, said):
 
 def test_a_short_name_needs_its_folder_or_to_be_asked_for():
     assert parse_name("M04N54.wav") is None
-    assert parse_name("M04N54.wav", corpus="shemo").speaker == "shemo-m04"
+    assert understood("M04N54.wav", corpus="shemo").speaker == "shemo-m04"
     # EmoDB and Oreau call their recordings the same
-    assert parse_name("10a01Na.wav").corpus == parse_name("10a01Na.wav", folder="wav").corpus == "emodb"
-    assert parse_name("10a01Na.wav", folder="sessn", corpus="emodb").corpus == "emodb"
-    assert parse_name("10a01Na.wav", corpus="oreau").corpus == "oreau"
+    assert understood("10a01Na.wav").corpus == understood("10a01Na.wav", folder="wav").corpus == "emodb"
+    assert understood("10a01Na.wav", folder="sessn", corpus="emodb").corpus == "emodb"
+    assert understood("10a01Na.wav", corpus="oreau").corpus == "oreau"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +274,7 @@ def test_no_name_is_claimed_by_two_corpora(name, folder):
     if said:
         assert said.emotion in {*EMOTIONS, *OTHER_EMOTIONS, None}
         assert said.sex in {"male", "female", None}
+        assert said.speaker is not None
         assert said.speaker.startswith(f"{said.corpus}-")
         assert said.speaker == said.speaker.lower()
         assert said.intensity in {"normal", "strong", "low", "medium", "high", None}
@@ -278,8 +284,8 @@ def test_no_name_is_claimed_by_two_corpora(name, folder):
     ("path", "corpus"), [*EXAMPLES.items(), *EXAMPLES_BY_FOLDER.items(), *((f"x/{n}", c) for n, c in EXAMPLES.items())]
 )
 def test_each_corpus_is_found_out_and_may_be_asked_for_alone(path, corpus):
-    *_, folder, name = ("", *path.split("/"))
-    assert parse_name(name, folder=folder).corpus == corpus
+    *_, folder, name = f"/{path}".split("/")
+    assert understood(name, folder).corpus == corpus
     assert claims(name, folder) == [corpus]
     assert parse_name(name, folder=folder, corpus=corpus) == parse_name(name, folder=folder)
     assert parse_name(name, folder=folder, corpus="none") is None

@@ -193,11 +193,11 @@ def test_whatever_the_names_each_file_is_one_recording_or_one_reject(names):
 def ravdess_name(metadata: Metadata) -> str:
     """The name that says what the metadata say, from the corpus's own description."""
     codes = (
-        {"audio-video": 1, "video": 2, "audio": 3}[metadata.modality],
-        {"speech": 1, "song": 2}[metadata.vocal_channel],
+        ("audio-video", "video", "audio").index(metadata.modality) + 1,
+        ("speech", "song").index(metadata.vocal_channel) + 1,
         EMOTIONS.index(metadata.emotion) + 1,
-        {"normal": 1, "strong": 2}[metadata.intensity],
-        {"Kids are talking by the door": 1, "Dogs are sitting by the door": 2}[metadata.statement],
+        ("normal", "strong").index(metadata.intensity) + 1,
+        ("Kids are talking by the door", "Dogs are sitting by the door").index(metadata.statement) + 1,
         metadata.repetition,
         metadata.actor,
     )
@@ -224,6 +224,7 @@ def test_all_actors_and_emotions_round_trip():
     for actor, emotion, other in itertools.product(range(1, 25), range(1, 9), ("01", "02")):
         name = f"03-{other}-{emotion:02d}-{other}-{other}-{other}-{actor:02d}"
         metadata = parse_name(f"{name}.flac")
+        assert metadata is not None
         assert ravdess_name(metadata) == name
         assert metadata.emotion == EMOTIONS[emotion - 1]
         assert metadata.sex == ("male" if actor % 2 else "female")

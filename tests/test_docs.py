@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import make_docs
 import numpy as np
@@ -70,7 +71,7 @@ def test_the_tutorial_runs_from_its_second_step(tmp_path, monkeypatch):
         shorter = {"synth": ["--actors", "1"], "score": ["--jobs", "1"]}.get(line[1], [])
         result = CliRunner().invoke(cli, [*line[1:], *shorter], catch_exceptions=False)
         assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         exec(compile(block, "docs/tutorial.md", "exec"), names)
     assert len(names["ten"]) == 10
@@ -93,7 +94,9 @@ def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_mode
     assert {kind for kind, _ in blocks} == {"python", "sql"}
     for kind, block in blocks:
         if kind == "sql":
-            assert len(duckdb.sql(block).fetchall()) == 2, "a row for each customer"
+            rows = duckdb.sql(block)
+            assert rows is not None, block
+            assert len(rows.fetchall()) == 2, "a row for each customer"
         else:
             exec(compile(block, "docs/calls.md", "exec"), {})
 
@@ -177,7 +180,7 @@ def test_the_python_page_runs(small_corpus, tmp_path, monkeypatch):
     page = ROOT / "docs" / "python.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(blocks) == 3
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for block in blocks:  # each goes on from the one before
         exec(compile(block, "docs/python.md", "exec"), names)
     lines = commands(page)

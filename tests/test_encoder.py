@@ -252,7 +252,7 @@ def test_another_distribution_may_bring_an_encoder(folder, monkeypatch, tmp_path
     (package / "__init__.py").write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     entries = [EntryPoint("whisper-own", "encoder_package", model.ENTRY_POINTS)]
-    monkeypatch.setattr(model.importlib.metadata, "entry_points", lambda group: entries if group else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: entries if group else [])
     assert find_encoder("whisper-own") == package
     entries.append(EntryPoint("whisper-gone", "no_such_package.inside", model.ENTRY_POINTS))
     with pytest.raises(EncoderError, match=r"whisper-gone: .* names the package no_such_package.inside, which is not"):

@@ -55,7 +55,10 @@ def ctranslate2(folder, weights=None, *, version=6, specification="WhisperSpec",
     """Make a checkpoint as CTranslate2 writes it: queries, keys and values in one, keys with a bias of zeros."""
     folder.mkdir()
     weights = weights or oracle.random_weights()
-    arrays = {"num_heads": np.array(oracle.HEADS, dtype=np.int16), "pre_norm": np.array(1, dtype=np.int8)}
+    arrays: dict[str, np.ndarray] = {
+        "num_heads": np.array(oracle.HEADS, dtype=np.int16),
+        "pre_norm": np.array(1, dtype=np.int8),
+    }
     for convolution in ("conv1", "conv2"):
         for part in ("weight", "bias"):
             arrays[f"{convolution}/{part}"] = weights[f"{convolution}.{part}"]
@@ -78,7 +81,7 @@ def ctranslate2(folder, weights=None, *, version=6, specification="WhisperSpec",
     if change:
         change(arrays)
     kinds = [np.dtype(kind) for kind in (np.float32, np.int8, np.int16, np.int32, np.float16)]
-    named = {f"{prefix}{name}": array for name, array in arrays.items()} | {"decoder/scale": np.float32([1])}
+    named = {f"{prefix}{name}": array for name, array in arrays.items()} | {"decoder/scale": np.ones(1, np.float32)}
     content = struct.pack("<I", version) + ctranslate2_text(specification) + struct.pack("<II", 3, len(named))
     for name, array in named.items():
         content += ctranslate2_text(name) + struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)

@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ser_batch import errors
 from ser_batch.errors import JobError, RecordingError, SerBatchError, UsageError, printable
 
-CLASSES = {
+CLASSES: dict[str, Any] = {
     name: value
     for name, value in vars(errors).items()
     if inspect.isclass(value) and value.__module__ == errors.__name__

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,14 +40,12 @@ SIZE = 2304
 FEARFUL = "Actor_05/03-01-06-02-01-02-05.wav"
 
 
-def run(root: Path, out: Path, **options: object) -> FeaturizeSummary:
+def run(root: Path, out: Path, **options: Any) -> FeaturizeSummary:
     return featurize(root, FeaturizeOptions(out=out, **{"jobs": 1, "features": NAME, **options}))
 
 
 def frame_of(out: Path) -> pl.DataFrame:
-    frame = pl.from_arrow(table(out))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(table(out))
 
 
 def embedding_of(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
@@ -427,7 +426,7 @@ def test_the_command_a_job_and_the_function_take_an_encoder(corpus, features, tm
     job = tmp_path / "job.toml"
     job.write_text(f'[featurize]\naudio = "{corpus}"\nfeatures = "{NAME}"\n')
     ((_, options),) = read_job(job).steps
-    assert options.features == NAME
+    assert options == FeaturizeOptions(features=NAME)
     called = featurize_function(corpus, out=tmp_path / "function", features=NAME, jobs=1, progress=False)
     assert called.features.select("embedding").collect()["embedding"].to_numpy().shape == (3, SIZE)
     assert table(tmp_path / "command").equals(table(features))

@@ -89,18 +89,25 @@ def test_weights_of_a_network_that_is_built_otherwise_are_refused(change, told, 
         architectures.start_from(plain, weights, member=1, labels=tuple("abcd"), known=("a", "b"))
 
 
+def start_of(init: Path | str) -> tuple[Start, numpy_inference.Network]:
+    start = load_start(TrainOptions(init=str(init)))
+    assert start is not None
+    assert isinstance(start.network, numpy_inference.Network)
+    return start, start.network
+
+
 @pytest.mark.parametrize("name", [name for name, at in shipped_models().items() if not load_model(at).is_head_model])
 def test_with_the_same_labels_it_starts_with_the_shipped_model_s_predictions(name):
-    start = load_start(TrainOptions(init=name))
+    start, shipped = start_of(name)
     spec, labels = start.model.spec, start.model.labels
     network = architectures.build(start.recipe, spec.n_frames, spec.n_mfcc, len(labels))
-    n_members = max(1, sum(layer.endswith("_probabilities") for layer in start.network.layer_weights))
+    n_members = max(1, sum(layer.endswith("_probabilities") for layer in shipped.layer_weights))
     x = np.random.default_rng(0).normal(size=(3, spec.n_frames, spec.n_mfcc)).astype(np.float32)
     said = []
     for member in range(1, n_members + 1):
         start.begin(network, member, labels)
         said.append(optimization.predict(network, x))
-    np.testing.assert_allclose(np.mean(said, axis=0), start.network.predict(x), atol=1e-5)
+    np.testing.assert_allclose(np.mean(said, axis=0), shipped.predict(x), atol=1e-5)
 
 
 # --- a whole training ---------------------------------------------------------------------------------------------
@@ -176,7 +183,7 @@ def test_repeating_the_command_does_nothing_even_if_the_first_model_moved(calls,
 @pytest.mark.parametrize("options", [{}, {"init": "other"}])
 def test_a_model_that_started_elsewhere_is_another_one(options, calls, tuned, small_model, monkeypatch):
     if options:
-        start = load_start(TrainOptions(init=str(small_model)))
+        start, _ = start_of(small_model)
         other = Model(start.model.folder, msgspec.structs.replace(start.model.schema, model_id="0123456789abcdef"))
         monkeypatch.setattr("ser_batch.training.run.load_start", lambda _: dataclasses.replace(start, model=other))
     was = values_of(tuned)["init"]["model_id"]
@@ -230,8 +237,10 @@ def test_fine_tuning_is_gentler_and_shorter(name):
     assert tuning.epochs < recipe.epochs
     assert tuning.learning_rate == pytest.approx(0.3 * recipe.learning_rate)
     assert 2 * tuning.batch <= 40, "40 segments would be one batch"
-    kept = {"epochs": recipe.epochs, "learning_rate": recipe.learning_rate, "batch": recipe.batch}
-    assert dataclasses.replace(tuning, **kept) == recipe
+    as_before = dataclasses.replace(
+        tuning, epochs=recipe.epochs, learning_rate=recipe.learning_rate, batch=recipe.batch
+    )
+    assert as_before == recipe
 
 
 def test_the_recipe_of_the_first_model_decides_epochs_variants_and_network(calls, small_model, tmp_path, monkeypatch):
@@ -344,7 +353,7 @@ def test_features_of_another_spec_are_refused_by_field_with_the_command(small_va
 
 
 def test_a_spec_of_no_preset_has_no_command(small_model):
-    start = load_start(TrainOptions(init=str(small_model)))
+    start, _ = start_of(small_model)
     spec = FeatureSpec(n_mels=100)
     changed = msgspec.structs.replace(start.model.schema, feature_spec=spec, feature_spec_hash=spec.digest())
     own = dataclasses.replace(start, model=Model(start.model.folder, changed))
@@ -353,8 +362,8 @@ def test_a_spec_of_no_preset_has_no_command(small_model):
 
 
 def test_a_network_that_is_built_otherwise_is_a_model_error(small_model, plain):
-    start = load_start(TrainOptions(init=str(small_model)))
-    del start.network.layer_weights["1_2_convolution"]
+    start, network = start_of(small_model)
+    del network.layer_weights["1_2_convolution"]
     with pytest.raises(ModelError, match=r"its layer 1_2_convolution is missing.*leave --init out"):
         start.begin(plain, 1, start.model.labels)
 
@@ -370,8 +379,7 @@ def test_a_damaged_model_is_no_start(small_model, tmp_path):
 def test_a_job_names_what_to_start_from_and_recipes_are_still_checked(tmp_path):
     job = tmp_path / "job.toml"
     job.write_text('[train]\ninit = "research"\n')
-    ((_, options),) = read_job(job).steps
-    assert (options.init, options.recipe) == ("research", None)
-    assert read_job(job, ("train.recipe=published",)).steps[0][1].recipe == "published"
+    assert read_job(job).steps[0][1] == TrainOptions(init="research")
+    assert read_job(job, ("train.recipe=published",)).steps[0][1] == TrainOptions(init="research", recipe="published")
     with pytest.raises(JobError, match="--recipe 'best'; expected one of robust, published, head"):
         read_job(job, ("train.recipe=best",))

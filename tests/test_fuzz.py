@@ -61,7 +61,7 @@ def fuzz(check: Callable[..., None], *drawn: st.SearchStrategy, examples: int) -
     def tried(values):
         nonlocal n_tried
         n_tried += 1
-        faulthandler.dump_traceback_later(HANG_S, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(HANG_S, exit=True, file=2)  # the process's own stderr
         try:
             check(*values)
         finally:
@@ -160,6 +160,7 @@ def test_parse_name():
         if said is not None:
             assert said.corpus in CORPORA
             assert said.emotion is None or said.emotion in OUR_LABELS
+            assert said.speaker is not None
             assert said.speaker.isprintable()
             assert str(said.statement).isprintable()
 
@@ -196,7 +197,7 @@ def join(file: Path, timed: bool) -> None:
         return
     for recording in joined.recordings:
         for row in recording.labels:
-            assert row.start_s is None or 0 <= row.start_s < row.end_s < 1e10
+            assert row.start_s is None or (row.end_s is not None and 0 <= row.start_s < row.end_s < 1e10)
             assert row.channel is None or -1 <= row.channel < 2**15
             assert not row.votes or sum(share for _, share in row.votes) == pytest.approx(1)
 
@@ -279,7 +280,7 @@ def test_jobs(tmp_path):
 
     line = st.tuples(st.sampled_from(KEYS), VALUES).map(lambda parts: f"{parts[0]} = {parts[1]}\n")
     more = st.lists(line, max_size=2).map("".join)
-    rarely = st.one_of(st.just([]), st.just([]), CHANGES)
+    rarely: st.SearchStrategy[list] = st.one_of(st.just([]), st.just([]), CHANGES)
     fuzz(check_job, st.sampled_from(JOBS), rarely, more, OVERRIDES, examples=100)
 
 
@@ -325,6 +326,7 @@ def _sounds() -> dict[str, bytes]:
         stream = io.BytesIO()
         with av.open(stream, "w", format=container) as out:
             track = out.add_stream(codec, rate={"libopus": 48000, "wmav2": 16000}.get(codec, 8000), layout="mono")
+            assert isinstance(track, av.AudioStream)
             if codec == "wmav2":
                 track.bit_rate = 32_000
             if codec == "g726":
@@ -478,7 +480,7 @@ def _layer(kind: str, name: str, source: str | None, **config) -> dict:
     return {"class_name": kind, "name": name, "config": {"name": name, **config}, "inbound_nodes": nodes}
 
 
-def network_file(configuration: dict, weights: bytes) -> bytes:
+def network_file(configuration: object, weights: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("config.json", json.dumps({"config": configuration}))
@@ -504,7 +506,7 @@ CONFIGURATION = {
 def weights_file() -> bytes:
     draw = np.random.default_rng(0)
     stream = io.BytesIO()
-    of_layers = {"c": [(3, 4, 5)], "n": [(5,)] * 4, "probabilities": [(5, 2), (2,)]}
+    of_layers: dict[str, list[tuple[int, ...]]] = {"c": [(3, 4, 5)], "n": [(5,)] * 4, "probabilities": [(5, 2), (2,)]}
     with h5py.File(stream, "w") as file:
         for layer in ("mfcc", "c", "n", "r", "m", "g", "probabilities"):
             group = file.create_group(f"layers/{layer}/vars")
@@ -587,7 +589,7 @@ def test_model_json(tmp_path, capsys, monkeypatch):
     assert use(tmp_path, capsys)
 
     def check_model_json(edits, changes) -> None:
-        values = NETWORK
+        values: object = NETWORK
         for path, new, drop in edits:
             values = replaced(values, path, new, drop=drop)
         try:
@@ -613,7 +615,7 @@ def test_networks(tmp_path, capsys):
     weights = weights_file()
 
     def check_network(edits, changes, of_archive) -> None:
-        configuration = CONFIGURATION
+        configuration: object = CONFIGURATION
         for path, new, drop in edits:
             configuration = replaced(configuration, path, new, drop=drop)
         content = changed(network_file(configuration, changed(weights, changes)), of_archive)
@@ -625,7 +627,7 @@ def test_networks(tmp_path, capsys):
         write_model(tmp_path, NETWORK, content, "network.keras", contents=contents)
         use(tmp_path, capsys)
 
-    rarely = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
+    rarely: st.SearchStrategy[list] = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
     path = st.lists(st.integers(0, 30), min_size=2, max_size=6)
     edits = st.lists(st.tuples(path, JSON, st.booleans()), max_size=2)
     fuzz(check_network, edits, st.one_of(st.just([]), CHANGES), rarely, examples=50)
@@ -685,5 +687,5 @@ def test_estimators(kind, tmp_path, capsys, estimators, monkeypatch):
 
     path = st.lists(st.integers(0, 12), min_size=2, max_size=14)
     edits = st.one_of(st.just([]), st.lists(st.tuples(path, JSON, st.booleans()), max_size=1))
-    rarely = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
+    rarely: st.SearchStrategy[list] = st.one_of(st.just([]), st.just([]), st.just([]), CHANGES)
     fuzz(check_estimator, edits, st.integers(0, 99), CHANGES, rarely, examples=10)

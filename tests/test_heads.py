@@ -199,7 +199,7 @@ def test_a_prior_leaves_the_same_to_all_other_labels():
     ],
 )
 def test_weights_that_are_no_heads_are_refused(change, told, model, monkeypatch, tmp_path):
-    layers = {}
+    layers: dict[str, list[np.ndarray]] = {}
     for reference, (member, _) in model.heads.members.items():
         arrays = [getattr(member, field.name).copy() for field in dataclasses.fields(member)]
         layers |= dict(zip(heads.layer_names(reference, 1), (arrays[:2], arrays[2:3], arrays[3:]), strict=True))
@@ -345,6 +345,7 @@ def test_temperatures_are_those_of_what_others_say(model):
     before = FoldResult(fold, None, model.heads.scaler, [], raw, Predictions(raw, nothing), 1.0, heads=heads)
     after = with_temperatures(before, [head_predictions(model, 0.5)], LABELS)
     assert after.temperature > 1 > with_temperatures(before, [heads], LABELS).temperature
+    assert after.heads is not None
     assert after.heads.model.temperature == after.temperature
     assert with_temperatures(before, [], LABELS) is before
 

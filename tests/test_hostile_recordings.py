@@ -196,7 +196,7 @@ def test_a_longest_duration_that_is_none_is_wrong_usage(value):
 def test_a_job_says_it_too(tmp_path):
     (tmp_path / "job.toml").write_text('[featurize]\naudio = "a"\nmax_duration = 60\n')
     ((_, options),) = read_job(tmp_path / "job.toml").steps
-    assert options.max_duration == 60.0
+    assert options == FeaturizeOptions(max_duration=60.0)
     ((_, options),) = read_job(tmp_path / "job.toml", ("featurize.max_duration=inf",)).steps
     assert options.stored()["max_duration"] == "inf"
 

@@ -8,7 +8,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -27,12 +27,15 @@ DELAY_S = 0.15  # of codecs, at both ends of each file
 TRAILING = bytes(GENERATOR.integers(0, 256, 1000, dtype=np.uint8))
 
 
+Order = Literal["little", "big"]
+
+
 class Field(NamedTuple):
     """The length that a header tells."""
 
     place: int
     n_bytes: int
-    order: str
+    order: Order
     counted: int = 0  # that is no sound
 
 
@@ -63,7 +66,7 @@ def by_ffmpeg(file_format: str, codec: str, rate: int = RATE) -> Callable[[], by
     return make
 
 
-def at(mark: bytes, offset: int, n_bytes: int, order: str, counted: int = 0) -> Callable[[bytes], Field]:
+def at(mark: bytes, offset: int, n_bytes: int, order: Order, counted: int = 0) -> Callable[[bytes], Field]:
     return lambda file: Field(file.index(mark) + offset, n_bytes, order, counted)
 
 
@@ -203,7 +206,7 @@ def test_all_of_a_wav_beyond_4_gib_is_found(beyond):
     header[40:44] = struct.pack("<I", beyond)
     stream = Sparse(bytes(header), 44 + (1 << 32) + beyond)
 
-    layout = layout_of(stream, stream.size)
+    layout = layout_of(cast("BinaryIO", stream), stream.size)
 
     assert layout is not None
     (pieces,) = layout.streams

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -75,7 +76,7 @@ def test_strict_raises_and_keeps_what_could_be_done(three):
 
 @pytest.mark.usefixtures("small_networks")
 def test_progress_is_shown_where_it_is_wanted(small_features, tmp_path, capsys):
-    options = {"recipe": "published", "epochs": 1}
+    options: dict[str, Any] = {"recipe": "published", "epochs": 1}
     train(small_features, out=tmp_path / "quiet", progress=False, **options)
     assert capsys.readouterr().err == ""
     train(small_features, out=tmp_path / "loud", **options)
@@ -86,7 +87,7 @@ def test_options_are_checked(tmp_path):
     with pytest.raises(UsageError, match="--jobs 0"):
         featurize(tmp_path, jobs=0)
     with pytest.raises(TypeError, match="preseet"):
-        featurize(tmp_path, preseet="telephone")
+        featurize(tmp_path, preseet="telephone")  # type: ignore[call-arg]  # wrong on purpose
 
 
 @pytest.mark.parametrize(

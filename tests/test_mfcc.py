@@ -220,6 +220,7 @@ def clip_mfcc(file: Path, spec: FeatureSpec) -> np.ndarray:
     (recording,) = walk(file).recordings
     with reader_of(file) as reader:
         (segment,) = segments(reader, recording, front_end(spec), Segmentation())
+    assert segment.features is not None
     return segment.features
 
 

@@ -289,6 +289,7 @@ def test_the_shipped_models_are_whole_and_small_and_say_their_license(root):
         card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
         assert loaded.model_id in card
         assert terms_of in card
+        assert loaded.schema.metrics is not None
         assert 0.3 < loaded.schema.metrics.uar < 0.9
         assert "never heard" in loaded.schema.metrics.description
 

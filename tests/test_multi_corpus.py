@@ -86,7 +86,7 @@ def two(tmp_path):
 
 
 def run(folders, out, **options):
-    return train(folders, TrainOptions(out=out, **({"recipe": "published", "epochs": 1} | options)), say=quiet)
+    return train(folders, TrainOptions(out=out, **{"recipe": "published", "epochs": 1, **options}), say=quiet)
 
 
 def table(out, name, **wanted):
@@ -467,8 +467,11 @@ def test_votes_are_the_targets_where_a_row_has_them(tmp_path):
             expected = [float(row["emotion"] == label) for label in LABELS]
         np.testing.assert_allclose(share, expected, rtol=1e-6)
     # who was asked whether it is calm says something about it
-    assert corpora_of(data, shares, np.arange(len(shares))).has.all()
+    soft = corpora_of(data, shares, np.arange(len(shares)))
+    assert soft is not None
+    assert soft.has.all()
     hard = corpora_of(data, target_shares(data, LABELS), np.arange(len(shares)))
+    assert hard is not None
     assert hard.labels_of(LABELS) == {"voted": ["angry", "sad"], "wide": LABELS}
 
 
@@ -524,7 +527,7 @@ def test_probabilities_given_some_labels_sum_to_one():
     p = np.array([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]])
     np.testing.assert_allclose(restricted(p, np.array([False, True, True])), [[0, 0.6, 0.4], [0, 0.5, 0.5]])
     allowed = np.array([[True, False, True], [True, True, True]])
-    np.testing.assert_allclose(restricted(p, allowed), [[5 / 7, 0, 2 / 7], [1, 0, 0]])
+    np.testing.assert_allclose(restricted(p, allowed), [[5 / 7, 0, 2 / 7], [1.0, 0, 0]])
 
 
 def predictions(corpora, truth, p):

@@ -66,7 +66,7 @@ class Made:
         self.y = np.arange(n) % 2
         noise = np.random.default_rng(1).normal(size=(n, n_frames, n_mfcc))
         self.x = (noise + self.y[:, None, None] * 0.5).astype(np.float32)
-        self.asked = []
+        self.asked: list[tuple[list[int], float]] = []
 
     def __len__(self) -> int:
         return len(self.y)
@@ -88,7 +88,7 @@ def fitted(name, seed=3):
     model = architectures.build(name, N_FRAMES, N_MFCC, N_LABELS)
     compiled, losses, counts = [], [], []
 
-    def listen(event: str, duration: float, **_: object) -> None:
+    def listen(event: str, duration_secs: float, **_: object) -> None:
         if event.endswith("backend_compile_duration"):
             compiled.append(event)
 
@@ -451,6 +451,7 @@ def test_no_change_is_none(counts, seed):
 @given(n_frames_of_segments, seeds)
 def test_whatever_is_changed_padding_is_zero_frames_fit_the_segment_and_the_seed_alone_decides(counts, seed):
     changes = RECIPES["robust"].augmentation
+    assert changes is not None
     mfcc, n_frames = segments_of(counts)
     before = mfcc.copy()
     out, n_out = augmented(mfcc, n_frames, changes, SMALL, np.random.default_rng(seed))

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
 from ser_batch.cli.commands import cli
+from ser_batch.config.features import FeatureSpec
 from ser_batch.config.job import read_job
 from ser_batch.config.option_values import parse_since
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
@@ -297,7 +298,7 @@ def entry(of: Recording, **changes):
 
 
 def planned(recordings, done, **options):
-    work = FeaturizeWork(Path(), "d", FeaturizeOptions().spec, FeaturizeOptions(segments="windows").segmentation)
+    work = FeaturizeWork(Path(), "d", FeatureSpec(), FeaturizeOptions(segments="windows").segmentation)
     plan = plan_run(recordings, done, work, **({"since_ns": None, "limit": None} | options))
     return (
         [r.path for r in plan.todo],
@@ -343,7 +344,7 @@ def test_the_last_lines_tell_what_is_left_and_how_fast_it_was(night):
 def test_a_job_file_takes_both(tmp_path):
     (tmp_path / "job.toml").write_text('[score]\naudio = "calls"\nsince = "24h"\nlimit = 100\n')
     ((_, options),) = read_job(tmp_path / "job.toml").steps
-    assert (options.since, options.limit) == ("24h", 100)
+    assert options == ScoreOptions(since="24h", limit=100)
 
 
 def test_featurize_takes_both(tmp_path):

@@ -84,7 +84,7 @@ def test_an_option_that_is_added_to_the_fields_is_there_wherever_options_are(lon
     job = tmp_path / "job.toml"
     job.write_text("[train]\ndropout_rate = 0.5\n")
     assert read_job(job).steps == (((), LongerOptions(dropout_rate=0.5)),)
-    assert read_job(job, ("train.dropout_rate=1",)).steps[0][1].dropout_rate == 1.0
+    assert read_job(job, ("train.dropout_rate=1",)).steps == (((), LongerOptions(dropout_rate=1.0)),)
     with pytest.raises(JobError, match=rf"job\.toml: \[train\]: {told}"):
         read_job(job, ("train.dropout_rate=2",))
 

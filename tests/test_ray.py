@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from dask_cluster import PYTHONPATH, wait_until
-from test_cluster import counts, do, recordings_of, resume_from
+from helpers import recordings_of
+from test_cluster import counts, do, resume_from
 
 from ser_batch.config.options import FeaturizeOptions, RunOptions
 from ser_batch.featurization import featurize

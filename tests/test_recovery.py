@@ -54,18 +54,18 @@ def fail_at_the_ledger() -> None:
         path.with_name(f".{path.name}{TEMPORARY_MARK}1-a").touch()
         os._exit(7)
 
-    worker.write_ledger = die
+    vars(worker)["write_ledger"] = die
 
 
 def die_after_the_ledger() -> None:
     """Let this worker die when its shard is done, before word of it is out."""
-    write = worker.write_ledger
+    write = vars(worker)["write_ledger"]
 
     def write_and_die(*arguments: object) -> None:
         write(*arguments)
         os._exit(4)
 
-    worker.write_ledger = write_and_die
+    vars(worker)["write_ledger"] = write_and_die
 
 
 FATES = {
@@ -92,7 +92,7 @@ class FatefulWork(Work):
         file = Path(os.fsdecode(recording.file))
         with file.with_suffix(".begun").open("a") as log:
             log.write("!")
-        n_rows, _, fate = file.read_text().partition(" ")
+        n_rows, fate = file.read_text().partition(" ")[::2]
         for number in range(int(n_rows)):
             yield MAIN, {"path": recording.path, "end_s": number + 1.0}
         if fate in FATES:
@@ -123,10 +123,10 @@ class Run:
         self.plan: Plan | None = None
 
     def __call__(self, recordings: list[Recording], *, shard_size: int = 4, jobs: int = 2, **options) -> StoreSummary:
-        options = RunOptions(jobs=jobs, **options)
-        with claimed(self.out), connected(options) as run:
+        run_options = RunOptions(jobs=jobs, **options)
+        with claimed(self.out), connected(run_options) as run:
             store = Store(self.out, {"root": "here"}, overwrite=False)
-            self.plan = store.plan(recordings, self.work, options)
+            self.plan = store.plan(recordings, self.work, run_options)
             shards = store.shards(self.plan.todo, shard_size=shard_size, n_workers=1)
             run.do_shards(self.work, shards, title="do")
             summary = store.finish(())
@@ -426,6 +426,7 @@ def test_the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path):
     file = tmp_path / "lock.json"
     command = [sys.executable, "-c", HOLDER, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         with pytest.raises(OutputError, match=f"process {process.pid} on "), locked(file, Path("out")):
             pass
@@ -477,6 +478,7 @@ def test_without_locks_of_the_file_system_the_record_decides(who, tmp_path, monk
         file.write_text(json.dumps(record | {"started": "2026-03-01T00:00:00+00:00"}))
 
     if who in ("alive", "elsewhere"):
+        assert record is not None
         refused = rf"process {record['pid']} on {record['host']}.*remove {file}"
         with pytest.raises(OutputError, match=refused), locked(file, tmp_path):
             pass

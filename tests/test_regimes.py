@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -94,7 +95,7 @@ class Asked:
     """A model that keeps what it is asked; every fourth row is sad to it, the others angry."""
 
     def __init__(self, p_others: float = 0.1) -> None:
-        self.calls = []
+        self.calls: list[tuple[Any, ...]] = []
         self.p_others = p_others
 
     def __call__(self, rows, *, archive, channel, log_prior):
@@ -201,11 +202,11 @@ def test_nothing_is_composed_for_a_model_that_takes_nothing_for_neutral():
     rows = features(("one", "anna", "neutral", 4), ("one", "anna", "sad", 4), ("one", "anna", "angry", 4))
     is_neutral = (rows["emotion"] == "neutral").to_numpy()
     test, calm = np.flatnonzero(~is_neutral), np.flatnonzero(is_neutral)
-    given = {"log_prior": PRIOR[:3], "calm": calm}
     for labels, common in ((["angry", "happy", "sad"], None), (["angry", "neutral", "sad"], ["angry", "sad"])):
         predictions = regime_predictions(
-            rows, test, lambda rows, **_: np.full((len(rows), 3), 1 / 3), labels, common=common, **given
-        )
+            rows, test, lambda rows, **_: np.full((len(rows), 3), 1 / 3), labels,
+            common=common, log_prior=PRIOR[:3], calm=calm,
+        )  # fmt: skip
         assert predictions["regime"].unique(maintain_order=True).to_list() == REGIMES[:3]
         assert regimes_table(predictions)["recall_sad"].null_count() == 0
 

@@ -515,7 +515,8 @@ def vega_script() -> str:
 
 def page_data(page: str) -> dict:
     """What the page's script draws."""
-    return json.loads(re.search(r'id="page-data">(.*?)</script>', page)[1])
+    (data,) = re.findall(r'id="page-data">(.*?)</script>', page)
+    return json.loads(data)
 
 
 def drawn_values(page: str, chart: str) -> list[dict]:
@@ -568,8 +569,10 @@ class _Text(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.headings, self.rows, self.tags = [], [], Counter()
-        self._into = None
+        self.headings: list[str] = []
+        self.rows: list[list[str]] = []
+        self.tags: Counter[str] = Counter()
+        self._into: list[str] | None = None
 
     def handle_starttag(self, tag, attrs):
         self.tags[tag] += 1
@@ -777,6 +780,7 @@ def test_the_card_says_what_else_is_known():
 def test_the_documents_list_every_column_of_a_model_folder(name, predictions, root):
     text = (root / "docs" / "tables.md").read_text(encoding="utf-8")
     section = re.search(rf"^### {name}.parquet\n(.*?)(?=^##|\Z)", text, flags=re.DOTALL | re.MULTILINE)
+    assert section is not None
     documented = [
         (column, dtype)
         for names, dtype in re.findall(r"^\| (`.*?`) \| (\S+) \|", section[1], flags=re.MULTILINE)
@@ -795,7 +799,8 @@ def test_a_page_of_something_else_is_wrong_usage(tmp_path):
 
 
 def test_metrics_are_numbers_or_null_never_nan(drawn):
-    report = classification(*drawn, [*LABELS, "surprised"])
+    truth, predicted = drawn
+    report = classification(truth, predicted, [*LABELS, "surprised"])
     for name in ("precision", "recall", "f1"):
         assert not any(value is not None and math.isnan(value) for value in report[name])
 

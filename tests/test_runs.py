@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,7 @@ class CountingWork(Work):
         return {MAIN: SCHEMA, "calls": CALLS}
 
     def rows(self, recording: Recording, _: RecordingFile) -> Rows:
-        n_rows, _, fate = Path(os.fsdecode(recording.file)).read_text().partition(" ")
+        n_rows, fate = Path(os.fsdecode(recording.file)).read_text().partition(" ")[::2]
         for number in range(int(n_rows)):
             yield MAIN, dict(zip(SCHEMA.names, (recording.path, number + 1.0, number), strict=True))
         if fate == "breaks":
@@ -248,12 +249,12 @@ def rows(out: Path) -> pa.Table:
     return read_parts(out).sort_by([(name, "ascending") for name in KEY])
 
 
-def start(root: Path, out: Path, *options: str, **popen: object) -> "subprocess.Popen[str]":
+def start(root: Path, out: Path, *options: str, **popen: Any) -> "subprocess.Popen[str]":
     command = [*CLI, "featurize", str(root), "--out", str(out), "--segments", "windows", *options]
     return subprocess.Popen(command, text=True, start_new_session=True, **popen)
 
 
-def wait_until(condition, process: "subprocess.Popen[str]", timeout_s: float = 60) -> None:
+def wait_until(condition, process: subprocess.Popen, timeout_s: float = 60) -> None:
     given_up = time.monotonic() + timeout_s
     while not condition():
         assert process.poll() is None, process.communicate()

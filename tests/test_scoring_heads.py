@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
 from ser_batch.config.option_values import parse_prior
 from ser_batch.config.options import ScoreOptions
+from ser_batch.corpus.manifest import Metadata, Recording
 from ser_batch.encoder.model import load_encoder, shipped_encoders
 from ser_batch.encoder.pooling import SegmentEncoder
 from ser_batch.errors import InputError, JobError, ModelError, OutputError, UsageError
@@ -194,16 +196,15 @@ def test_a_recording_that_changed_after_the_sample_is_encoded_anew(archive, smal
 
 
 def test_the_sample_is_of_the_paths_and_of_the_whole_recording():
-    class Named:
-        def __init__(self, path):
-            self.path = path
+    def named_as(path):
+        return Recording(path=path, file=path.encode(), size=1, mtime_ns=1, metadata=Metadata())
 
-    named = [Named(f"a/{number}.wav") for number in range(500)]
+    named = [named_as(f"a/{number}.wav") for number in range(500)]
     chosen = [recording.path for recording in sample(named)]
     assert len(chosen) == MAX_RECORDINGS
     assert chosen == [recording.path for recording in sample(named[::-1])]
     # what comes to an archive takes the place of few
-    assert len({*chosen} & {recording.path for recording in sample([*named, Named("b.wav")])}) >= 199
+    assert len({*chosen} & {recording.path for recording in sample([*named, named_as("b.wav")])}) >= 199
     keys = [(0, number) for number in range(1000)]
     assert [number for _, number in evenly(keys, 10)] == list(range(50, 1000, 100))
     assert evenly(keys[:3], 10) == keys[:3]
@@ -435,6 +436,7 @@ def test_job_files_have_prior_and_reference(tmp_path):
     job = tmp_path / "job.toml"
     job.write_text('[score]\naudio = "calls"\nprior = "neutral=0.35"\nreference = "none"\n')
     ((_, options),) = read_job(job).steps
+    assert isinstance(options, ScoreOptions)
     assert (options.prior_shares, options.reference) == ({"neutral": 0.35}, "none")
     job.write_text('[score]\naudio = "calls"\nprior = "neutral"\n')
     with pytest.raises(JobError, match="LABEL=SHARE"):
@@ -522,8 +524,8 @@ def test_the_summary_tells_reference_and_prior(few, archive, scored, small_heads
 
 def test_figures_on_unseen_recordings_like_calls_come_first(small_heads, few, tmp_path):
     model = shutil.copytree(small_heads, tmp_path / "model")
-    figures = {"n": 10, "uar": 0.61, "accuracy": 0.82, "ece": 0.1, "share_error": 0.05, "out_of_domain": None}
-    figures |= {"recalls": {"angry": 0.5}, "corpora": {"emodb": 0.61}}
+    figures: dict[str, Any] = {"n": 10, "uar": 0.61, "accuracy": 0.82, "ece": 0.1, "share_error": 0.05}
+    figures |= {"out_of_domain": None, "recalls": {"angry": 0.5}, "corpora": {"emodb": 0.61}}
     values = json.loads((model / "model.json").read_text())
     own = {"accuracy": 0.9, "uar": 0.9, "macro_f1": 0.9, "weighted_f1": 0.9, "description": "Of nobody."}
     values["metrics"] = own | {"regimes": {"mostly_neutral": {"g711": figures | {"uar": 0.2}, "clean": figures}}}

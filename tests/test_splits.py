@@ -86,7 +86,7 @@ def test_a_fold_takes_every_row_once_and_no_recording_twice(seed, protocol):
         result = split_rows(rows, protocol, seed=seed)
     except InputError:
         return  # refused: too few of something
-    tested = Counter()
+    tested: Counter[int] = Counter()
     for fold in result.folds:
         assert len(fold.train) > 0
         assert len(fold.test) > 0

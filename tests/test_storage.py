@@ -117,9 +117,8 @@ def few(small_corpus: Path) -> Path:
 
 
 def put(folder: Path, name: str) -> Path:
-    address = to_path(f"s3://bucket/{name}")
-    address.fs.put(str(folder), address.path, recursive=True)
-    return address
+    s3fs.S3FileSystem().put(str(folder), f"bucket/{name}", recursive=True)
+    return to_path(f"s3://bucket/{name}")
 
 
 def names(address: str) -> list[str]:

@@ -280,6 +280,7 @@ def test_features_are_sorted_by_key_whatever_the_order_of_the_parts(tmp_path):
     shuffled = [ordered[i] for i in (5, 6, 0, 2, 4, 1, 3)]
     one = load_features([features_folder(tmp_path / "one", [ordered])])
     other = load_features([features_folder(tmp_path / "two", [shuffled[:3], [], shuffled[3:]])])
+    assert isinstance(other.mfcc, np.ndarray)
     assert other.mfcc.shape == (7, 3, 2)
     assert other.mfcc.dtype == np.float32
     assert other.mfcc[:, 0, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
@@ -316,7 +317,7 @@ def test_a_disk_without_room_for_a_large_table_is_an_output_error():
     if not full.exists():
         pytest.skip("needs /dev/full")
     mfcc = MfccFile(Path(tempfile.gettempdir()), (1, 3, 2))
-    with full.open("wb") as mfcc._file, pytest.raises(OutputError, match=r"copy of 0\.0 GB cannot be written.*--out"):
+    with full.open("r+b") as mfcc._file, pytest.raises(OutputError, match=r"copy of 0\.0 GB cannot be written.*--out"):
         mfcc[np.arange(1)] = np.zeros((1, 3, 2), dtype=np.float32)
 
 
@@ -324,6 +325,7 @@ def test_rows_without_an_emotion_are_left_out_and_counted(tmp_path):
     folder = features_folder(tmp_path / "f", [[row("a.wav", None), row("b.wav", value=7.0), row("c.wav", None)]])
     features = load_features([folder])
     assert features.rows["path"].to_list() == ["b.wav"]
+    assert isinstance(features.mfcc, np.ndarray)
     assert features.mfcc.tolist() == [[[7.0, 7.0]] * 3]
     assert features.n_unlabelled == 2
     with pytest.raises(InputError, match=r"no row has an emotion.*--labels FILE"):
@@ -335,6 +337,7 @@ def test_several_folders_are_one_table(tmp_path):
     two = features_folder(tmp_path / "two", [[row("a.wav", dataset="another", value=2.0)]])
     features = load_features([one, two])
     assert features.rows["dataset"].to_list() == ["another", "ravdess"]
+    assert isinstance(features.mfcc, np.ndarray)
     assert features.mfcc[:, 0, 0].tolist() == [2.0, 1.0]
 
 

@@ -1,5 +1,7 @@
 """Labels with times and segments of their own: which window is what."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -72,7 +74,7 @@ def write_labels(folder, *lines):
     return folder / "labels.csv"
 
 
-WINDOWS = {"segments": "windows", "window": 4.0, "hop": 2.0, "jobs": 1}  # 0..4, 2..6, 4..8, 6..10
+WINDOWS: dict[str, Any] = {"segments": "windows", "window": 4.0, "hop": 2.0, "jobs": 1}  # 0..4, 2..6, 4..8, 6..10
 LINES = (
     "stereo.wav,0,0,3,angry",
     "stereo.wav,0,3,8,calm",

@@ -149,6 +149,7 @@ def test_the_history_has_each_epoch_and_nothing_of_the_held_out_rows(small_model
 
 def test_the_scaler_is_fitted_on_the_real_frames_of_the_training_part(small_model, small_features):
     data = load_features([small_features])
+    assert isinstance(data.mfcc, np.ndarray)
     held_out = set(pl.read_parquet(small_model / "predictions.parquet")["path"])
     frames = np.concatenate(
         [m[:n] for m, n, path in zip(data.mfcc, data.n_frames, data.rows["path"], strict=True) if path not in held_out]
@@ -325,9 +326,9 @@ def data(small_variants):
 
 
 def plan_of(data, **options):
-    options = TrainOptions(**options)
-    usable = usable_rows(data, options)
-    return make_plan(data, usable, sorted(set(data.rows["emotion"].gather(usable.train))), options)
+    train_options = TrainOptions(**options)
+    usable = usable_rows(data, train_options)
+    return make_plan(data, usable, sorted(set(data.rows["emotion"].gather(usable.train))), train_options)
 
 
 def held(data, numbers, column):
@@ -715,7 +716,7 @@ def test_a_robust_model_of_clean_recordings_is_warned_of(
 def targets_of(y):
     """Targets of rows with these label numbers, of one corpus."""
     n = y.max() + 1
-    return Targets(range(n), y, np.eye(n, dtype=np.float32)[y], None)
+    return Targets([str(number) for number in range(n)], y, np.eye(n, dtype=np.float32)[y], None)
 
 
 def test_a_segment_comes_in_any_of_its_own_variants_however_many_there_are():

@@ -104,13 +104,14 @@ class Group(click.Group):
             ctx.exit(130)
 
 
-def commands_of(group: click.Group, before: str = "") -> dict[str, click.Command]:
+def commands_of(group: click.Group, before: str = "") -> dict[str, Command]:
     """Return all commands by what is typed, such as ``encoder convert``."""
-    found: dict[str, click.Command] = {}
+    found: dict[str, Command] = {}
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             found |= commands_of(command, f"{before}{name} ")
         else:
+            assert isinstance(command, Command)
             found[f"{before}{name}"] = command
     return found
 

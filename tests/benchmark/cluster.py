@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -104,7 +105,12 @@ def measure(folder: Path, n_workers: int, hours: float, shard_size: int) -> dict
             cluster.worker()
         with cluster.client() as client:
             client.wait_for_workers(n_workers, timeout=180)
-        options = {"backend": "dask", "scheduler": cluster.address, "model": "open", "shard_size": shard_size}
+        options: dict[str, Any] = {
+            "backend": "dask",
+            "scheduler": cluster.address,
+            "model": "open",
+            "shard_size": shard_size,
+        }
         scheduler, *workers = (psutil.Process(process.pid) for process in cluster.processes)
         score(folder / "few", ScoreOptions(out=folder / name / "warm", **options))
         # what a cluster does when there is nothing to do: heartbeats

@@ -43,6 +43,7 @@ from matrix_products import products
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.encoder.model import Encoder, find_encoder, load_encoder, read_encoder_spec
+from ser_batch.encoder.pooling import Embedding
 from ser_batch.model.folder import find_model
 from ser_batch.storage.atomic import write_json
 from ser_batch.tables.parquet import part_writer, rows_table
@@ -70,11 +71,11 @@ def cpu_s(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def embed(loaded: Encoder, samples: Samples) -> None:
+def embed(loaded: Encoder, samples: Samples) -> Embedding:
     """Encode one segment as score does."""
     segment = loaded.segment()
     segment.feed(samples)
-    segment.finish()
+    return segment.finish()
 
 
 def ratio_row(name: str, ours: Sequence[float], peer: Sequence[float], bar: Bar) -> Row:

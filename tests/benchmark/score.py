@@ -46,7 +46,7 @@ def agreement(name: str, predictions: Path, ours: Path) -> Row:
     columns = ["path", "segment", "predicted"]
     theirs, own = (pl.read_parquet(path, columns=columns) for path in (predictions, ours))
     both = own.drop_nulls("predicted").join(theirs, on=["path", "segment"], how="left", suffix="_theirs")
-    same = both["predicted"].eq_missing(both["predicted_theirs"]).mean()
+    same = both["predicted"].eq_missing(both["predicted_theirs"]).to_numpy().mean()
     return {"program": name, "windows": str(len(theirs)), "same emotion as ours, %": f"{100 * same:.1f}"}
 
 

@@ -21,7 +21,9 @@ def by_load_features(features: Path) -> np.ndarray:
     """Read as ser-batch does: all columns, sorted."""
     from ser_batch.tables.features import load_features
 
-    return load_features([features]).mfcc
+    mfcc = load_features([features]).mfcc
+    assert isinstance(mfcc, np.ndarray)  # not too large for memory
+    return mfcc
 
 
 def by_pyarrow(features: Path) -> np.ndarray:
@@ -42,7 +44,7 @@ def by_duckdb(features: Path) -> np.ndarray:
     """Read the column with DuckDB."""
     import duckdb
 
-    return _leaves(duckdb.sql(f"SELECT mfcc FROM '{features}/part-*.parquet'").fetch_arrow_table())
+    return _leaves(duckdb.read_parquet(f"{features}/part-*.parquet").select("mfcc").fetch_arrow_table())
 
 
 def _leaves(table: pa.Table) -> np.ndarray:
