@@ -1,5 +1,6 @@
 """Formats whose sound is in frames or pages, which are counted here without being decoded: FLAC, Ogg, MP3, AAC, AMR."""
 
+import functools
 import itertools
 import re
 import struct
@@ -226,7 +227,8 @@ _MP3_KBITS = {
 }
 _N_IN_A_ROW = 3  # frames that follow one another: the mark of one would be found in noise
 _TAG_BYTES = 128
-_TELLER_BYTES = 192  # of a frame, in which the number of those that follow stands
+_TELLERS = re.compile(b"Xing|Info|VBRI")
+_TELLER_BYTES = 64  # of a frame, in which the number of those that follow stands
 FRAME_MARK = re.compile(rb"\xff[\xe2-\xe5\xf0-\xf5\xf8-\xfd]")
 
 
@@ -241,6 +243,11 @@ class Frame(NamedTuple):
 
 def mp3_frame(head: bytes) -> Frame | None:
     """Return a frame of MPEG audio, layer II or III; None for what is none."""
+    return _mp3_frame(head[:4])
+
+
+@functools.lru_cache(maxsize=256)  # an hour has 140,000 frames, and few kinds of them
+def _mp3_frame(head: bytes) -> Frame | None:
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3  # 3 is MPEG-1, 2 MPEG-2, 0 MPEG-2.5; 1 is layer III
@@ -366,7 +373,7 @@ def frames_layout(stream: BinaryIO, size: int, frame: Callable[[bytes], Frame | 
         if place + found.n_bytes > size:
             is_cut = True
             break
-        n_announced = _announced_frames(head) if frame is mp3_frame else None
+        n_announced = _announced_frames(head) if frame is mp3_frame and _TELLERS.search(head) else None
         if n_announced is not None or not files or files[-1].kind != (found.sampling_rate, found.n_channels):
             end_run()
             start = place
