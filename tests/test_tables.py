@@ -354,6 +354,12 @@ def test_several_folders_are_one_table(tmp_path):
     assert features.mfcc[:, 0, 0].tolist() == [2.0, 1.0]
 
 
+def test_copies_are_counted_by_their_own_folders_whatever_comes_first_in_the_table(tmp_path):
+    one = features_folder(tmp_path / "one", [[row("a.wav", dataset="z"), row("b.wav", dataset="z")]])
+    two = features_folder(tmp_path / "two", [[row("a.wav", dataset="a")]])
+    assert load_features([one, two]).n_copies == 1
+
+
 def test_a_key_that_stands_twice_is_refused_by_name(tmp_path):
     one = features_folder(tmp_path / "one", [[row("a.wav")]])
     two = features_folder(tmp_path / "two", [[row("b.wav"), row("a.wav", "happy")]])
