@@ -161,7 +161,7 @@ def _of_table(source: Path, parts: Sequence[Path], n_first: int) -> Inspection:
     scan = pl.scan_parquet(list(parts), glob=False)
     flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
     side = _side_files(source, kind)
-    figures, counts = health(scan, flat, n_rows)
+    figures, counts = health(scan, flat)
     figures |= embedding_health(parts) if kind == "features" and "embedding" in schema.names else {}
     read = {name: _side_frame(path) for name, path in side.items() if path.is_file()}
     if "rejects" in read:
@@ -169,7 +169,7 @@ def _of_table(source: Path, parts: Sequence[Path], n_first: int) -> Inspection:
         figures |= {"n_rejected": len(rejects), "n_warned": len(read["rejects"]) - len(rejects)}
         counts["rejected at"] = _counted(rejects, "stage")
     if "calls" in read:
-        of_calls = health(read["calls"].lazy(), read["calls"].columns, len(read["calls"]))
+        of_calls = health(read["calls"].lazy(), read["calls"].columns)
         figures |= {"n_calls": len(read["calls"]), "audio_s": of_calls[0].get("audio_s")}
         counts["status"] = of_calls[1]["status"]
     return Inspection(
@@ -291,7 +291,7 @@ _COUNTED = (
 _MAX_VALUES = 100
 
 
-def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[str, Any], dict[str, dict[Any, int]]]:
+def health(scan: pl.LazyFrame, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[Any, int]]]:
     """Return figures and counts of what a table has; all in one pass over the columns that it takes."""
     there = {*names}
     counted = [name for name in _COUNTED if name in there]
@@ -300,6 +300,8 @@ def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[
     numbers: list[pl.Expr] = []
     if "speaker" in there:
         numbers += [pl.col("speaker").n_unique().alias("n_speakers"), pl.col("speaker").null_count().alias("nameless")]
+    if "emotion" in there:
+        numbers.append(pl.col("emotion").null_count().alias("n_rows_without_emotion"))
     if {"start_s", "end_s"} <= there:
         numbers += _spread(pl.col("end_s") - pl.col("start_s"), "segment_s")
     for name in ("speech_ratio", "confidence", "rms_dbfs"):
@@ -330,8 +332,6 @@ def health(scan: pl.LazyFrame, names: Sequence[str], n_rows: int) -> tuple[dict[
         nameless = figures.pop("nameless")
         figures["n_speakers"] -= nameless > 0  # null is a value to n_unique
         figures["n_rows_without_speaker"] = nameless
-    if "emotion" in there:
-        figures["n_rows_without_emotion"] = counts["emotion"].get(None, 0) if "emotion" in counts else n_rows
     return figures, counts
 
 

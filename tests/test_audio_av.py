@@ -1,5 +1,6 @@
 """What FFmpeg decodes, beside the samples it was encoded from; what is told where it is broken, or not installed."""
 
+import io
 import itertools
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 from helpers import open_files, reader_of
 
+from ser_batch.audio.headers import is_cut
 from ser_batch.audio.sound import Sound
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.errors import RecordingError
@@ -128,6 +130,8 @@ def test_what_was_encoded_is_heard_again(suffix, container, codec, rate, n_chann
     assert samples.dtype == np.float32
     assert samples.shape[1] == n_channels
     assert len(samples) / rate == pytest.approx(SECONDS, abs=0.1)
+    if container in ("ipod", "mp4", "mov"):
+        assert len(samples) == source.shape[1], "what fills the encoder's last frame is no part of the recording"
     late = lag(samples[:, 0], source[0])
     assert abs(late) <= (0.002 if is_delay_known else LONGEST_DELAY_S) * rate
     np.testing.assert_allclose(level_db(samples), level_db(source.T), atol=0.5)
@@ -457,3 +461,9 @@ def test_a_wav_that_could_not_know_its_length_is_no_cut_one(tmp_path):
     file.write_bytes(content)
 
     assert read(file)[0].n_samples == SECONDS * 16000
+
+
+def test_a_cut_wav_is_known_behind_a_chunk_of_odd_length():
+    notes, sound = b"LIST" + struct.pack("<I", 3) + b"abc", b"data" + struct.pack("<I", 4) + b"1234"
+    whole = b"RIFF\0\0\0\0WAVE" + notes + b"\0" + sound
+    assert [is_cut(io.BytesIO(content)) for content in (whole, whole[:-1])] == [False, True]

@@ -117,6 +117,12 @@ def test_what_is_converted_says_where_it_comes_from(tmp_path):
     assert [path.name for path in made.out.parent.iterdir()] == ["whisper-made-up"]
 
 
+def test_weights_of_somebody_else_are_under_no_license_that_is_known(tmp_path):
+    source = hugging_face(tmp_path / "source", _name_or_path="somebody/whisper-tuned")
+    assert convert(source, tmp_path / "out").encoder.license == "see source"
+    assert convert(source, tmp_path / "out", license="CC BY 4.0", overwrite=True).encoder.license == "CC BY 4.0"
+
+
 def test_only_the_blocks_that_are_read_are_in_the_file(tmp_path):
     source = hugging_face(tmp_path / "source")
     sizes = [convert(source, tmp_path / str(last), outputs=(last,)).n_bytes for last in ALL_OUTPUTS]

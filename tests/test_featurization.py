@@ -754,6 +754,16 @@ def test_a_changed_labels_file_is_joined_anew_without_decoding(segments_, tmp_pa
     }
 
 
+def test_rows_that_overlap_are_joined_anew_to_their_own_segments(tmp_path):
+    root = write(tmp_path / "audio" / "a.wav", noise(16_000)).parent
+    options = {"segments": "labels", "labels": tmp_path / "labels.csv"}
+    for emotions in (("sad", "calm"), ("angry", "happy")):
+        rows = (("a.wav", emotions[0], "", 0, 0, 2), ("a.wav", emotions[1], "", 0, 0.5, 1.5))
+        write_labels(options["labels"], *rows)
+        run(root, tmp_path / "out", **options)
+        assert [emotion for (emotion,) in rows_of(tmp_path / "out", "emotion")] == [*emotions]
+
+
 def test_labels_that_cut_otherwise_are_decoded_again(tmp_path):
     root = tmp_path / "audio"
     for name in ("a.wav", "b.wav"):

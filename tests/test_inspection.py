@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from ser_batch.cli.commands import cli
+from ser_batch.config.features import PRESETS
 from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import InputError, ModelError, UsageError
 from ser_batch.inspection import inspect
 from ser_batch.scoring.run import score
 from ser_batch.tables.parquet import rows_table, write_table
-from ser_batch.tables.schemas import REJECTS
+from ser_batch.tables.schemas import REJECTS, features_schema
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,16 @@ def test_arrays_are_never_read(small_features, tmp_path):
     with pytest.raises(pl.exceptions.PolarsError):
         pl.read_parquet(tmp_path / "features" / "*.parquet")
     assert inspect(tmp_path / "features").figures == inspect(small_features).figures
+
+
+def test_speakers_and_emotions_that_are_not_known_are_counted_whatever_else_there_is(tmp_path):
+    rows = [{"path": f"{i}.wav", "emotion": f"e{i}", "speaker": f"s{i % 3}"} for i in range(101)]
+    schema = features_schema(PRESETS["telephone"])
+    write_table(tmp_path / "part-000001.parquet", rows_table([*rows, {"path": "nobody.wav"}], schema))
+    found = inspect(tmp_path)
+    assert (found.figures["n_speakers"], found.figures["n_rows_without_speaker"]) == (3, 1)
+    assert found.figures["n_rows_without_emotion"] == 1
+    assert found.notes[1] == "1 rows have no emotion and are not trained on"
 
 
 def test_a_part_by_itself(small_features):

@@ -168,15 +168,18 @@ def calls(rate: int) -> list[np.ndarray]:
     ]
 
 
-@pytest.mark.parametrize("rate", [1000, 6000, CALL_RATE])
-def test_narrow_recordings_have_librosas_mfccs_wherever_they_are_cut(rate):
-    narrow = kernel(WIDE, rate)
-    assert narrow is not kernel(WIDE), "nothing would be tested"
+@pytest.mark.parametrize(
+    ("spec", "rate"),
+    [(WIDE, 1000), (WIDE, 6000), (WIDE, CALL_RATE), (FeatureSpec(hop_length=600), CALL_RATE)],
+)
+def test_narrow_recordings_have_librosas_mfccs_wherever_they_are_cut(spec, rate):
+    narrow = kernel(spec, rate)
+    assert narrow is not kernel(spec), "nothing would be tested"
     for samples in calls(rate):
         # odd and even beginnings, whole windows and shorter ones than a frame
         for start, n in ((0, 89_082), (44_541, 89_082), (3001, 30_000), (7000, 2049), (7001, 1)):
             cut = samples[start : start + n]
-            assert np.abs(narrow.mfcc(cut) - librosa_mfcc(cut, WIDE)).max() <= ALLOWED
+            assert np.abs(narrow.mfcc(cut) - librosa_mfcc(cut, spec)).max() <= ALLOWED
 
 
 def test_real_calls_have_librosas_mfccs_in_every_window(shared):

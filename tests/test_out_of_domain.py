@@ -45,6 +45,14 @@ def test_a_sound_is_the_same_for_the_same_seed_and_another_for_another(kind, rat
     assert np.abs(made[0] - made[2]).max() > 0.001
 
 
+def test_a_sound_keeps_its_pitch_and_length_on_a_telephone_line(monkeypatch):
+    monkeypatch.setitem(KINDS, "tones", lambda n, rate, _: sine(1000.0, n, rate))
+    monkeypatch.setattr("ser_batch.sounds.kinds._LINES", ("g711",))
+    samples = sound("tones", np.random.default_rng(0), seconds=1.0, sampling_rate=RATE)
+    assert strongest_hz(samples, 1) == pytest.approx([1000], abs=1)
+    assert np.abs(samples[-RATE // 10 :]).max() > 0.5 * np.abs(samples).max()
+
+
 def strongest_hz(samples, n, rate=RATE):
     """The `n` strongest frequencies, apart from one another."""
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))

@@ -271,9 +271,10 @@ def test_a_recording_that_takes_too_long_is_rejected_at_once_even_where_it_hangs
 def test_with_more_time_what_was_given_up_is_tried_again(timeout, run, tmp_path, monkeypatch):
     recordings = recordings_of(tmp_path, {"a": "10", "b": "6 hangs"})
     assert len(run(recordings, timeout=1, jobs=1, isolate=True).rejects) == 1
+    store = Store(run.out, {"root": "here"}, overwrite=False)
+    assert store.plan(recordings, run.work, RunOptions(timeout=1)).todo == (), "as much as before"
 
     monkeypatch.setitem(FATES, "hangs", lambda: None)
-    store = Store(run.out, {"root": "here"}, overwrite=False)
     plan = store.plan(recordings, run.work, RunOptions(timeout=timeout))
 
     assert [recording.path for recording in plan.todo] == ["b"]

@@ -13,7 +13,15 @@ import pytest
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.errors import InputError, OutputError
-from ser_batch.storage.atomic import atomic_path, make_folder, remove_temporaries, write_json, write_text
+from ser_batch.storage.atomic import (
+    TEMPORARY_MARK,
+    atomic_path,
+    make_folder,
+    remove_temporaries,
+    remove_temporaries_of,
+    write_json,
+    write_text,
+)
 from ser_batch.tables.features import load_features
 from ser_batch.tables.mfcc_array import MfccFile
 from ser_batch.tables.parquet import part_writer, read_parts, rows_table, write_frame, write_table
@@ -101,6 +109,14 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     assert len(list((tmp_path / "deep").iterdir())) == 2
     remove_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".hidden", "a.txt", "deep"]
+
+
+def test_what_a_killed_writer_left_of_one_file_is_removed_whatever_its_name(tmp_path):
+    contexts = [atomic_path(tmp_path / name) for name in ("a[1].txt", "a1.txt")]
+    for context in contexts:
+        context.__enter__().write_text("half")  # and is killed
+    remove_temporaries_of(tmp_path / "a[1].txt")
+    assert [path.name.partition(TEMPORARY_MARK)[0] for path in tmp_path.iterdir()] == [".a1.txt"]
 
 
 # --- columns ------------------------------------------------------------------------------------------------------
@@ -339,6 +355,12 @@ def test_several_folders_are_one_table(tmp_path):
     assert features.rows["dataset"].to_list() == ["another", "ravdess"]
     assert isinstance(features.mfcc, np.ndarray)
     assert features.mfcc[:, 0, 0].tolist() == [2.0, 1.0]
+
+
+def test_copies_are_counted_by_their_own_folders_whatever_comes_first_in_the_table(tmp_path):
+    one = features_folder(tmp_path / "one", [[row("a.wav", dataset="z"), row("b.wav", dataset="z")]])
+    two = features_folder(tmp_path / "two", [[row("a.wav", dataset="a")]])
+    assert load_features([one, two]).n_copies == 1
 
 
 def test_a_key_that_stands_twice_is_refused_by_name(tmp_path):

@@ -122,6 +122,16 @@ def test_what_is_no_voice_is_none(sound, scanned):
     assert activity.turns(0, longest_s=4.04) == []
 
 
+def test_steady_noise_is_none_though_something_rumbles_below_it(scanned):
+    noises = np.fft.rfft(np.random.default_rng(0).standard_normal((2, 9 * RATE)))
+    hz = np.fft.rfftfreq(9 * RATE, 1 / RATE)
+    rumble, hiss = np.fft.irfft(noises * np.stack([hz < 200, hz > 300]))
+    times_s = np.arange(9 * RATE) / RATE
+    is_on = (times_s > 2) & (times_s < 7)
+    heard = np.where(is_on, 0.03 * (rumble / rumble.std() + hiss / hiss.std()), white(9 * RATE, -60))
+    assert scanned(heard.astype(np.float32)).speech_s(0) < 1
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100])
 def test_other_rates_and_a_last_frame_that_is_not_whole(voice, rate, scanned):
     import soxr

@@ -249,10 +249,10 @@ def _reference_text(reference: "ReferenceSummary") -> str:
 
 def print_labels(report: "pl.DataFrame", columns: Sequence[str], output: Output) -> None:
     """Print a table with one row per label."""
-    from ser_batch.report.metrics import SUMMARY_ROWS, main_rows
+    from ser_batch.report.metrics import SUMMARY_ROWS
 
     rows: list[list[str]] = []
-    for row in main_rows(report).iter_rows(named=True):
+    for row in report.iter_rows(named=True):
         if row["label"] == SUMMARY_ROWS[0]:
             rows.append([])
         rows.append([row["label"], *(_number(row[name], 2, "") for name in columns)])

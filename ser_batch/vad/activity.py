@@ -94,11 +94,10 @@ class Activity:
         list of tuple
             Start and end in seconds, in order, at most up to the recording's end.
         """
-        longest = max(1, int(longest_s / FRAME_S + 1e-9))
+        longest = max(1, int(longest_s / FRAME_S))
         frames = self.frames[channel]
         starts, ends = runs(frames)
-        # frames are whole: a pause counts from the first length that is PAUSE_S or more
-        is_pause = starts[1:] - ends[:-1] >= int(np.ceil(PAUSE_S / FRAME_S - 1e-9))
+        is_pause = starts[1:] - ends[:-1] >= round(PAUSE_S / FRAME_S)
         firsts = starts[np.flatnonzero(np.concatenate(([True], is_pause)))] if len(starts) else starts
         lasts = ends[np.flatnonzero(np.concatenate((is_pause, [True])))] if len(ends) else ends
         pieces = (

@@ -27,11 +27,9 @@ class _ChannelScan:
         self._waiting: list[Samples] = []
         self._n_waiting = 0
         self._features: list[Features] = []
-        self.is_silent = True
 
     def feed(self, samples: Samples, *, last: bool) -> Iterator[Samples]:
         """Take the next samples of the source, shape (n,); yield the batches that are full, and the rest at the end."""
-        self.is_silent = self.is_silent and not samples.any()
         resampled = self._resampler.feed(samples, last=last)
         self._waiting.append(resampled)
         self._n_waiting += len(resampled)
