@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from model_json import schema
 from sklearn.metrics import balanced_accuracy_score
-from test_report import BUNDLE, model_page
+from test_report import MODEL, model_page
 
 from ser_batch.inspection import inspect
 from ser_batch.network.heads import log_prior_of
@@ -334,7 +334,7 @@ def test_the_metrics_are_those_of_all_corpora(table):
 )
 def test_a_model_folder_with_broken_regimes_is_refused(table, change):
     regimes = builtins(table)
-    values = {**BUNDLE, "metrics": {**BUNDLE["metrics"], "regimes": regimes}}
+    values = {**MODEL, "metrics": {**MODEL["metrics"], "regimes": regimes}}
     schema(values)
     values["metrics"]["regimes"]["alone"]["clean"] |= change
     with pytest.raises(ValueError, match=rf"metrics\.regimes\[\.\.\.\]\[\.\.\.\]\.{next(iter(change))}.*: expected"):
@@ -342,7 +342,7 @@ def test_a_model_folder_with_broken_regimes_is_refused(table, change):
 
 
 def test_the_card_has_the_regimes(table):
-    card = model_card(schema({**BUNDLE, "metrics": {**BUNDLE["metrics"], "regimes": builtins(table)}}))
+    card = model_card(schema({**MODEL, "metrics": {**MODEL["metrics"], "regimes": builtins(table)}}))
     for passage in (
         "\n\n## Accuracy in use\n",
         "\n- none: A single clip. No other speech is known.\n- alone: ",
@@ -354,13 +354,13 @@ def test_the_card_has_the_regimes(table):
         "| g711 |  | 1.000 | 0.500 |\n\n## License",
     ):
         assert passage in card
-    assert "Accuracy in use" not in model_card(schema(BUNDLE))
+    assert "Accuracy in use" not in model_card(schema(MODEL))
 
 
 def test_the_page_has_the_regimes(table, tmp_path):
     _, text = model_page(tmp_path)
     assert "Accuracy in use" not in text.headings
-    page, text = model_page(tmp_path, {**BUNDLE["metrics"], "regimes": builtins(table)}, regimes=table)
+    page, text = model_page(tmp_path, {**MODEL["metrics"], "regimes": builtins(table)}, regimes=table)
     assert text.headings[0] == "Accuracy in use"
     assert "Calls are not." in page
     assert ["none", "clean", "6", "0.750", "0.667", "0.067", "0.333", ""] in text.rows
@@ -371,7 +371,7 @@ def test_the_page_has_the_regimes(table, tmp_path):
     # a model in the package comes without tables
     (tmp_path / "regimes.parquet").unlink()
     by_the_alphabet = json.loads(json.dumps(builtins(table), sort_keys=True))
-    _, text = model_page(tmp_path, {**BUNDLE["metrics"], "regimes": by_the_alphabet})
+    _, text = model_page(tmp_path, {**MODEL["metrics"], "regimes": by_the_alphabet})
     assert [row[0] for row in text.rows if row[1:2] == ["g711"]] == REGIMES
     assert ["nemo", "0.750", "0.750", "0.750", "0.500"] in text.rows
 
