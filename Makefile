@@ -51,7 +51,7 @@ test-all: test slow  ## The same and what takes minutes more
 
 slow: $(INSTALLED)  ## The tests that `make test` leaves out, and those of networks as they are compiled otherwise
 	$(PYTEST) -m slow
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) tests/test_network.py tests/test_checkpoints.py
+	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) tests/test_network.py tests/test_checkpoints.py
 
 coverage: $(INSTALLED)  ## Run all tests with coverage; fails below the floor in pyproject.toml
 	$(PYTEST) --cov --cov-report=term

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import shutil
 import tempfile
@@ -22,12 +23,22 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 * 1024**3)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-# Half of the time goes into compiling them, and that is twice as fast without the optimizations. `make test-all` has
-# tests with them too.
+# Half of the time goes into compiling them, and that is three times as fast without the optimizations. `make test-all`
+# has tests with them too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection() -> None:
+    gc.disable()  # nothing that is imported is garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

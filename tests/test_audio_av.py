@@ -1,6 +1,5 @@
 """What FFmpeg decodes, beside the samples it was encoded from; what is told where it is broken, or not installed."""
 
-import io
 import itertools
 import os
 import shutil
@@ -16,7 +15,6 @@ import pytest
 import soundfile
 from helpers import open_files, reader_of
 
-from ser_batch.audio.headers import is_cut
 from ser_batch.audio.sound import Sound
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.errors import RecordingError
@@ -461,9 +459,3 @@ def test_a_wav_that_could_not_know_its_length_is_no_cut_one(tmp_path):
     file.write_bytes(content)
 
     assert read(file)[0].n_samples == SECONDS * 16000
-
-
-def test_a_cut_wav_is_known_behind_a_chunk_of_odd_length():
-    notes, sound = b"LIST" + struct.pack("<I", 3) + b"abc", b"data" + struct.pack("<I", 4) + b"1234"
-    whole = b"RIFF\0\0\0\0WAVE" + notes + b"\0" + sound
-    assert [is_cut(io.BytesIO(content)) for content in (whole, whole[:-1])] == [False, True]

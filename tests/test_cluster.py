@@ -6,19 +6,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from dask_cluster import DaskCluster, dask_cluster, wait_until
+from fateful_work import FatefulWork, begun_by, counts
 from helpers import recordings_of
 
 from ser_batch import __version__
-from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.cli.commands import cli
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
 from ser_batch.corpus.manifest import Recording
@@ -26,12 +25,11 @@ from ser_batch.errors import OutputError, SerBatchError, UsageError
 from ser_batch.featurization import featurize
 from ser_batch.runs.cluster import do_task_remotely
 from ser_batch.runs.ledger import Shard, ShardSummary
-from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.progress import no_progress
 from ser_batch.runs.recovery import Backend, Death
 from ser_batch.runs.run import Runner, connected
 from ser_batch.runs.store import Store, StoreSummary
-from ser_batch.runs.worker import ShardTask, Work, do_shard
+from ser_batch.runs.worker import ShardTask, do_shard
 from ser_batch.scoring.run import score
 from ser_batch.storage.atomic import TEMPORARY_MARK
 from ser_batch.storage.lock import claim_of, claimed
@@ -39,41 +37,6 @@ from ser_batch.tables.parquet import read_parts
 from ser_batch.tables.schemas import KEY
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
-
-SCHEMA = pa.schema([("path", pa.string()), ("end_s", pa.float64())])
-
-
-@dataclasses.dataclass(frozen=True)
-class FatefulWork(Work):
-    """Yields as many rows as a recording's file says, then does what it says; notes each time who begins it."""
-
-    folder: Path
-
-    @property
-    def schemas(self) -> Mapping[str, pa.Schema]:
-        return {MAIN: SCHEMA}
-
-    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
-        file = Path(os.fsdecode(recording.file))
-        with file.with_suffix(".begun").open("a") as log:
-            log.write(f"{os.getppid()}\n")
-        n_rows, fate = file.read_text().partition(" ")[::2]
-        if fate == "waits":
-            wait_until((file.parent / "go").exists)
-        if fate == "kills its worker":
-            os.kill(os.getppid(), signal.SIGKILL)
-        if fate in ("exits", "kills its worker"):
-            os._exit(3)
-        for number in range(int(n_rows)):
-            yield MAIN, {"path": recording.path, "end_s": number + 1.0}
-        if fate == "stops the run":
-            (self.folder / "_meta" / "lock.json").unlink()
-
-
-def resume_from(folder: Path, name: str) -> list[int]:
-    """The processes of the cluster whose child began a recording."""
-    file = (folder / name).with_suffix(".begun")
-    return [int(pid) for pid in file.read_text().split()] if file.exists() else []
 
 
 def do(out: Path, recordings: Sequence[Recording], run: Runner, *, shard_size: int = 2) -> StoreSummary:
@@ -89,12 +52,6 @@ def do(out: Path, recordings: Sequence[Recording], run: Runner, *, shard_size: i
 
 def on_dask(address: str, **options) -> AbstractContextManager[Runner]:
     return connected(RunOptions(backend="dask", scheduler=address, **options))
-
-
-def counts(out: Path) -> dict[str, int]:
-    """Rows by recording."""
-    paths = [path for part in out.glob("part-*") for path in pq.read_table(part)["path"].to_pylist()]
-    return {path: paths.count(path) for path in sorted(set(paths))}
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +101,9 @@ def test_the_shard_of_a_killed_worker_is_done_by_another_one(dask, tmp_path):
     recordings = recordings_of(tmp_path, contents)
 
     def kill_its_worker() -> None:
-        wait_until(lambda: resume_from(tmp_path, "8"))
-        os.kill(resume_from(tmp_path, "8")[0], signal.SIGKILL)
-        wait_until(lambda: len(resume_from(tmp_path, "8")) == 2)
+        wait_until(lambda: begun_by(tmp_path, "8"))
+        os.kill(begun_by(tmp_path, "8")[0], signal.SIGKILL)
+        wait_until(lambda: len(begun_by(tmp_path, "8")) == 2)
         (tmp_path / "go").touch()
 
     killer = threading.Thread(target=kill_its_worker)
@@ -157,7 +114,7 @@ def test_the_shard_of_a_killed_worker_is_done_by_another_one(dask, tmp_path):
 
     assert (summary.n_rows, summary.n_recordings, summary.rejects) == (50, 10, ())
     assert counts(tmp_path / "out") == {name: int(content.split()[0]) for name, content in contents.items()}
-    first, second = resume_from(tmp_path, "8")
+    first, second = begun_by(tmp_path, "8")
     assert first != second
 
 
@@ -167,10 +124,10 @@ def test_a_worker_that_joins_late_is_given_work(dask, tmp_path):
     workers: set[int] = set()
 
     def join() -> None:
-        wait_until(lambda: sum(bool(resume_from(tmp_path, f"{number}")) for number in range(8)) >= 3)
-        workers.update(pid for number in range(8) for pid in resume_from(tmp_path, f"{number}"))
+        wait_until(lambda: sum(bool(begun_by(tmp_path, f"{number}")) for number in range(8)) >= 3)
+        workers.update(pid for number in range(8) for pid in begun_by(tmp_path, f"{number}"))
         late = dask.worker("--no-nanny")
-        wait_until(lambda: any(late.pid in resume_from(tmp_path, f"{number}") for number in range(8)))
+        wait_until(lambda: any(late.pid in begun_by(tmp_path, f"{number}") for number in range(8)))
         workers.add(late.pid)
         (tmp_path / "go").touch()
 
@@ -185,7 +142,7 @@ def test_a_worker_that_joins_late_is_given_work(dask, tmp_path):
 
 
 def test_what_ends_processes_or_even_workers_is_rejected_and_no_other(dask, tmp_path):
-    contents = {"a": "10", "b": "5 exits", "c": "600", "d": "4 kills its worker", "e": "3", "f": "2", "g": "1 waits"}
+    contents = {"a": "10", "b": "5 exits", "c": "600", "d": "4 kills its parent", "e": "3", "f": "2", "g": "1 waits"}
 
     with on_dask(dask.address, timeout=3) as run:
         summary = do(tmp_path / "out", recordings_of(tmp_path, contents), run, shard_size=1)
@@ -199,7 +156,7 @@ def test_what_ends_processes_or_even_workers_is_rejected_and_no_other(dask, tmp_
     ]
     assert "exit status 3" in b.message
     assert "2 workers" in d.message
-    assert len(resume_from(tmp_path, "b")) == 2
+    assert len(begun_by(tmp_path, "b")) == 2
     with on_dask(dask.address, timeout=3) as run:
         again = do(tmp_path / "out", recordings_of(tmp_path, contents), run)
     assert again.rejects == summary.rejects
@@ -220,7 +177,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_the_same_command_goes_on(tmp_
     with dask_cluster(tmp_path, n_workers=1) as dask:
 
         def end() -> None:
-            wait_until(lambda: resume_from(tmp_path, "b"))
+            wait_until(lambda: begun_by(tmp_path, "b"))
             dask.close()
 
         ender = threading.Thread(target=end)
@@ -326,7 +283,7 @@ def test_a_shard_that_a_lost_worker_has_finished_is_not_done_again(task, tmp_pat
     assert isinstance(summary, ShardSummary)
     assert (summary.n_recordings, summary.n_rows, summary.n_rejects) == (3, 6, 0)
     assert do_task_remotely(task, __version__) == summary
-    assert [len(resume_from(tmp_path, name)) for name in "abc"] == [1, 1, 1]
+    assert [len(begun_by(tmp_path, name)) for name in "abc"] == [1, 1, 1]
 
 
 def test_a_process_that_dies_on_a_worker_is_told_with_how(task, tmp_path):

@@ -1,6 +1,6 @@
-"""SIGKILL at random moments: the same command again gives the very tables of an undisturbed run.
+"""SIGKILL in the middle: the same command again gives the very tables of an undisturbed run.
 
-A kill a stage is part of the suite; `make torture` does them by the fifty.
+One kill per stage, when part of its work is done, is part of the suite; `make torture` kills fifty times, at random.
 """
 
 import os
@@ -14,7 +14,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions
+from ser_batch.featurization import featurize
 from ser_batch.model.folder import load_model
+from ser_batch.scoring.run import score
 
 PROGRAM = "from ser_batch.cli.commands import main; main()"
 KEY = ["path", "channel", "segment"]
@@ -35,15 +38,27 @@ def start(arguments):
     )
 
 
-def killed_once(arguments, when):
+def killed_once(arguments, when, *, first_process_only=False):
     """Kill the command as soon as something holds, then let it end."""
     process = start(arguments)
     while not when():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill(process, first_process_only=first_process_only)
     completed(arguments)
+
+
+def kill(process, *, first_process_only):
+    if first_process_only:
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def finished(folder):
+    """Shards that are done, while others are not."""
+    return list(folder.glob("_meta/ledger/part-*.json"))
 
 
 def completed(arguments):
@@ -67,11 +82,7 @@ def killed(arguments, out, *, n_kills, seconds, seed, first_process_only=False):
         try:
             process.communicate(timeout=generator.uniform(0.2, 1.0) * seconds)
         except subprocess.TimeoutExpired:
-            if first_process_only:
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            kill(process, first_process_only=first_process_only)
             n_done += 1
         else:
             assert process.returncode == 0
@@ -95,15 +106,17 @@ def test_featurize_survives_kills(n_kills, first_process_only, small_corpus, tmp
     def arguments(out):
         return ["featurize", audio, "--out", out, "--jobs", 2, "--shard-size", 3, "--variants", "clean,noise10"]
 
-    seconds = completed(arguments(tmp_path / "whole"))
-    killed(
-        arguments(tmp_path / "features"), tmp_path / "features",
-        n_kills=n_kills, seconds=seconds, seed=1, first_process_only=first_process_only,
-    )  # fmt: skip
-    whole, broken = features(tmp_path / "whole"), features(tmp_path / "features")
+    whole, out = tmp_path / "whole", tmp_path / "features"
+    if n_kills == 1:
+        featurize(audio, FeaturizeOptions(out=whole, jobs=1, variants="clean,noise10"))
+        killed_once(arguments(out), lambda: finished(out), first_process_only=first_process_only)
+    else:
+        seconds = completed(arguments(whole))
+        killed(arguments(out), out, n_kills=n_kills, seconds=seconds, seed=1, first_process_only=first_process_only)
+    broken = features(out)
     assert not broken.select(*KEY, "variant").is_duplicated().any()
-    assert_frame_equal(broken, whole)
-    assert not hidden(tmp_path / "features")
+    assert_frame_equal(broken, features(whole))
+    assert not hidden(out)
 
 
 @one_and_many
@@ -113,9 +126,13 @@ def test_score_survives_kills(n_kills, small_corpus, small_model, tmp_path):
     def arguments(out):
         return ["score", audio, "--out", out, "--model", small_model, "--jobs", 2, "--shard-size", 3]
 
-    seconds = completed(arguments(tmp_path / "whole.parquet"))
-    parts = tmp_path / "preds.parts"
-    killed(arguments(tmp_path / "preds.parquet"), parts, n_kills=n_kills, seconds=seconds, seed=2)
+    whole, out, parts = tmp_path / "whole.parquet", tmp_path / "preds.parquet", tmp_path / "preds.parts"
+    if n_kills == 1:
+        score(audio, ScoreOptions(out=whole, model=str(small_model), jobs=1))
+        killed_once(arguments(out), lambda: finished(parts))
+    else:
+        seconds = completed(arguments(whole))
+        killed(arguments(out), parts, n_kills=n_kills, seconds=seconds, seed=2)
     for table, key in (("", KEY), (".calls", KEY[:2]), (".report", ["label", "role"]), (".rejects", ["path"])):
         whole, broken = (pl.read_parquet(tmp_path / f"{name}{table}.parquet").sort(key) for name in ("whole", "preds"))
         assert_frame_equal(broken, whole)

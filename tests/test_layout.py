@@ -358,3 +358,10 @@ def test_faults_that_the_decoder_of_mp3_prints_are_told_with_the_name(files, tmp
             told += reader.warnings
     assert any(re.match(r"a\.mp3: its decoder found faults \(.*\)", warning) for warning in told), told
     assert capfd.readouterr().err == ""
+
+
+def test_a_cut_wav_is_known_behind_a_chunk_of_odd_length():
+    notes, sound = b"LIST" + struct.pack("<I", 3) + b"abc", b"data" + struct.pack("<I", 4) + b"1234"
+    whole = b"RIFF\0\0\0\0WAVE" + notes + b"\0" + sound
+    layouts = [layout_of(io.BytesIO(content), len(content)) for content in (whole, whole[:-1])]
+    assert [layout and layout.is_cut for layout in layouts] == [False, True]

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 from dask_cluster import PYTHONPATH, wait_until
+from fateful_work import begun_by, counts
 from helpers import recordings_of
-from test_cluster import counts, do, resume_from
+from test_cluster import do
 
 from ser_batch.config.options import FeaturizeOptions, RunOptions
 from ser_batch.featurization import featurize
@@ -60,9 +61,9 @@ def test_a_killed_worker_costs_nothing_and_a_recording_that_ends_its_process_its
     contents = {"a": "10", "b": "5 exits", "c": "7 waits", "d": "3"}
 
     def kill_its_worker() -> None:
-        wait_until(lambda: resume_from(tmp_path, "c"))
-        os.kill(resume_from(tmp_path, "c")[0], signal.SIGKILL)
-        wait_until(lambda: len(resume_from(tmp_path, "c")) == 2)
+        wait_until(lambda: begun_by(tmp_path, "c"))
+        os.kill(begun_by(tmp_path, "c")[0], signal.SIGKILL)
+        wait_until(lambda: len(begun_by(tmp_path, "c")) == 2)
         (tmp_path / "go").touch()
 
     killer = threading.Thread(target=kill_its_worker)

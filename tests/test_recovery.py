@@ -1,117 +1,32 @@
 """Workers that die, hang or lose their files: what it costs, and what the next run finds."""
 
-import ctypes
-import dataclasses
 import errno
 import fcntl
 import json
 import os
-import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import soundfile
+from fateful_work import FATES, FatefulWork, begun_by, counts
 from helpers import recordings_of
 
-from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions, ScoreOptions
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import OutputError, SerBatchError, UsageError
 from ser_batch.featurization import featurize
-from ser_batch.runs import ledger, worker
-from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.run import connected
 from ser_batch.runs.store import Plan, Store, StoreSummary
-from ser_batch.runs.worker import Work
 from ser_batch.scoring.run import score
 from ser_batch.storage.atomic import TEMPORARY_MARK
 from ser_batch.storage.lock import claimed, locked
-
-SCHEMA = pa.schema([("path", pa.string()), ("end_s", pa.float64())])
-
-
-def hang() -> None:
-    """Wait for ever in C, and let no other thread of Python run meanwhile."""
-    ctypes.PyDLL(None).pause()
-
-
-def fail_at_the_ledger() -> None:
-    """Let this worker die when it has done all its recordings, in the middle of writing that."""
-
-    def die(folder: Path, name: str, _: object) -> None:
-        path = ledger.ledger_path(folder, name)
-        path.with_name(f".{path.name}{TEMPORARY_MARK}1-a").touch()
-        os._exit(7)
-
-    vars(worker)["write_ledger"] = die
-
-
-def die_after_the_ledger() -> None:
-    """Let this worker die when its shard is done, before word of it is out."""
-    write = vars(worker)["write_ledger"]
-
-    def write_and_die(*arguments: object) -> None:
-        write(*arguments)
-        os._exit(4)
-
-    vars(worker)["write_ledger"] = write_and_die
-
-
-FATES = {
-    "kills": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "crashes": lambda: ctypes.string_at(0),
-    "exits": lambda: os._exit(3),
-    "hangs": hang,
-    "fails later": fail_at_the_ledger,
-    "is silent": die_after_the_ledger,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class FatefulWork(Work):
-    """Yields as many rows as a recording's file says, then does what it says; notes each time it begins one."""
-
-    folder: Path
-
-    @property
-    def schemas(self) -> Mapping[str, pa.Schema]:
-        return {MAIN: SCHEMA}
-
-    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
-        file = Path(os.fsdecode(recording.file))
-        with file.with_suffix(".begun").open("a") as log:
-            log.write("!")
-        n_rows, fate = file.read_text().partition(" ")[::2]
-        for number in range(int(n_rows)):
-            yield MAIN, {"path": recording.path, "end_s": number + 1.0}
-        if fate in FATES:
-            FATES[fate]()
-        elif fate == "takes too much":
-            raise MemoryError
-        elif fate == "kills once":
-            if len(file.with_suffix(".begun").read_text()) == 1:
-                os._exit(3)
-        elif fate == "grows":
-            file.write_text(f"{n_rows} and more")
-        elif fate == "goes":
-            file.unlink()
-            raise RuntimeError("what was there is not")
-        elif fate == "takes the output along":
-            file.write_text(n_rows)
-            # at once: what another worker writes meanwhile would keep a folder that is emptied file by file
-            gone = self.folder.rename(self.folder.with_name("gone"))
-            shutil.rmtree(gone, ignore_errors=True)
 
 
 class Run:
@@ -136,13 +51,7 @@ class Run:
     @property
     def counts(self) -> dict[str, int]:
         """Rows by recording."""
-        paths = [path for part in self.out.glob("part-*") for path in pq.read_table(part)["path"].to_pylist()]
-        return {path: paths.count(path) for path in sorted(set(paths))}
-
-    def resume_from(self, name: str) -> int:
-        """How often a recording was begun."""
-        file = (self.folder / name).with_suffix(".begun")
-        return len(file.read_text()) if file.exists() else 0
+        return counts(self.out)
 
 
 @pytest.fixture
@@ -203,7 +112,7 @@ def test_what_was_done_is_not_done_again_where_only_word_of_it_was_lost(options,
 
     assert (summary.n_rows, summary.n_recordings, summary.rejects) == (10, 4, ())
     assert run.counts == {"a": 1, "b": 2, "c": 3, "d": 4}
-    assert [run.resume_from(name) for name in "abcd"] == [1, 1, 1, 1]
+    assert [len(begun_by(tmp_path, name)) for name in "abcd"] == [1, 1, 1, 1]
 
 
 def test_processes_wait_for_the_next_run_and_may_die_meanwhile(run, tmp_path):
@@ -262,7 +171,7 @@ def test_a_recording_that_takes_too_long_is_rejected_at_once_even_where_it_hangs
     (reject,) = summary.rejects
     assert (reject.path, reject.stage, reject.error) == ("b", "worker", "TimedOut")
     assert reject.message == "b: was given up after 2 s; give a longer --timeout, or replace or remove the file"
-    assert run.resume_from("b") == 1
+    assert len(begun_by(tmp_path, "b")) == 1
     run(recordings_of(tmp_path, contents), timeout=1.5)
     assert run.plan.todo == ()
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from counting_work import CountingWork
 from helpers import recordings_of
 
-from ser_batch.audio.recording_file import RecordingFile
 from ser_batch.config.options import FeaturizeOptions, RunOptions
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import RecordingError
 from ser_batch.featurization import featurize
 from ser_batch.runs.ledger import Shard
-from ser_batch.runs.part_writer import MAIN, ROWS_A_GROUP, Rows
+from ser_batch.runs.part_writer import MAIN, ROWS_A_GROUP
 from ser_batch.runs.run import connected
 from ser_batch.runs.store import Store, StoreSummary
-from ser_batch.runs.worker import Work, do_shard
+from ser_batch.runs.worker import do_shard
 from ser_batch.storage.atomic import TEMPORARY_MARK
 from ser_batch.tables.parquet import read_parts
 from ser_batch.tables.schemas import KEY
@@ -37,35 +36,6 @@ from ser_batch.tables.schemas import KEY
 CLI = [sys.executable, "-c", "from ser_batch.cli.commands import main; main()"]
 
 # ---- a stage of its own: a recording's file says how many rows it has and where it breaks ----
-
-SCHEMA = pa.schema([("path", pa.string()), ("end_s", pa.float64()), ("number", pa.int64())])
-CALLS = pa.schema([("path", pa.string()), ("n_rows", pa.int64())])
-
-
-@dataclasses.dataclass(frozen=True)
-class CountingWork(Work):
-    """Yields as many numbered rows as a file says, and one row about it in a second table."""
-
-    folder: Path
-    error: type[Exception] = RuntimeError
-
-    @property
-    def schemas(self) -> Mapping[str, pa.Schema]:
-        return {MAIN: SCHEMA, "calls": CALLS}
-
-    def rows(self, recording: Recording, _: RecordingFile) -> Rows:
-        n_rows, fate = Path(os.fsdecode(recording.file)).read_text().partition(" ")[::2]
-        for number in range(int(n_rows)):
-            yield MAIN, dict(zip(SCHEMA.names, (recording.path, number + 1.0, number), strict=True))
-        if fate == "breaks":
-            raise (
-                RecordingError("decode", f"{recording.path}: broken in the middle")
-                if self.error is RecordingError
-                else (self.error("the decoder has thought up something"))
-            )
-        if fate == "kills":
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield "calls", dict(zip(CALLS.names, (recording.path, int(n_rows)), strict=True))
 
 
 def do(work: CountingWork, recordings: list[Recording], *, jobs: int = 1, shard_size: int = 64) -> StoreSummary:

@@ -1,6 +1,7 @@
 """Templates to text: Markdown, and HTML pages whose scripts and charts stand within them."""
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -11,6 +12,12 @@ from ser_batch.errors import printable
 
 def render(template: str, **values: Any) -> str:
     """Return a template with its values; in HTML, names of files and labels are text, whatever they hold."""
+    text: str = _environment(is_html=template.endswith(".html.j2")).get_template(template).render(**values)
+    return text
+
+
+@functools.cache  # with it the templates are compiled once
+def _environment(*, is_html: bool) -> Any:
     import jinja2
 
     environment = jinja2.Environment(
@@ -20,10 +27,10 @@ def render(template: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=None if template.endswith(".html.j2") else _markdown,
+        finalize=None if is_html else _markdown,
     )
     environment.filters["clock"] = clock
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def render_page(template: str, charts: Mapping[str, Any], data: Mapping[str, Any] | None = None, **values: Any) -> str:
