@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 
-# a target, of which there are 12
+# a target, of which there are 13
 FUZZ_MINUTES ?= 10
 
 # benchmarks: PyTorch, a peer, lives in an environment of its own; audio made for them is kept

@@ -39,7 +39,8 @@ from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.known_corpora import CORPORA, parse_name
 from ser_batch.corpus.labels import OUR_LABELS, join_labels
 from ser_batch.corpus.manifest import Metadata, Recording
-from ser_batch.errors import InputError, ModelError, RecordingError, SerBatchError, UsageError
+from ser_batch.encoder.model import read_encoder_spec, shipped_encoders
+from ser_batch.errors import EncoderError, InputError, ModelError, RecordingError, SerBatchError, UsageError
 from ser_batch.model.folder import load_model, network_contents
 from ser_batch.model.schema import model_id_of
 from ser_batch.network.keras_file import read_saved
@@ -604,6 +605,29 @@ def test_model_json(tmp_path, capsys, monkeypatch):
         use(tmp_path, capsys)
 
     fuzz(check_model_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=60)
+
+
+def test_encoder_json(tmp_path):
+    shipped = json.loads((shipped_encoders()["whisper-tiny.en"] / "encoder.json").read_text(encoding="utf-8"))
+    file = tmp_path / "encoder.json"
+
+    def check_encoder_json(edits, changes) -> None:
+        values: object = shipped
+        for path, new, drop in edits:
+            values = replaced(values, path, new, drop=drop)
+        try:
+            file.write_bytes(changed(json.dumps(values).encode(), changes))
+        except (TypeError, ValueError):
+            return  # what JSON does not write
+        try:
+            spec = read_encoder_spec(tmp_path)
+        except EncoderError as error:
+            check_told(error, tmp_path.name)
+            return
+        assert spec.embedding_size > 0
+        assert spec.to_dict() == type(spec).from_dict(spec.to_dict()).to_dict()
+
+    fuzz(check_encoder_json, st.lists(EDIT, max_size=3), st.one_of(st.just([]), st.just([]), CHANGES), examples=60)
 
 
 def _identity(file: Path) -> tuple[dict, list]:
