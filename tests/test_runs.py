@@ -222,6 +222,24 @@ def test_short_runs_say_nothing_where_stderr_is_no_terminal(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_what_stands_for_stderr_need_not_know_whether_it_is_a_terminal(tmp_path, monkeypatch):
+    class Log:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    log = Log()
+    monkeypatch.setattr("ser_batch.runs.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("sys.stderr", log)
+    do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, {"a": "1"}))
+
+    assert "count: 1 of 1 files" in log.text
+
+
 # ---- the command itself ----
 
 
