@@ -216,6 +216,12 @@ def test_classical_models_learn_and_come_back_without_pickle(small_features, tmp
     np.testing.assert_allclose(rescored(summary.out, small_features, rows), probabilities(rows), rtol=1e-12)
 
 
+def test_the_same_seed_gives_the_same_classical_model_to_the_byte(small_features, tmp_path):
+    one, other = (run(small_features, tmp_path / name, estimator="forest", split="none") for name in ("one", "other"))
+    assert one.model_id == other.model_id
+    assert (one.out / "estimator.skops").read_bytes() == (other.out / "estimator.skops").read_bytes()
+
+
 def test_speaker_split_holds_out_whole_speakers(small_features, tmp_path):
     summary = run(small_features, tmp_path / "model", estimator="logistic", split="speaker")
     assert summary.shared_speakers == 0
