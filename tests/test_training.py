@@ -199,6 +199,17 @@ def test_overwrite_replaces_the_model_and_leaves_nothing_beside_it(small_feature
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_model_folder_that_is_a_link_is_written_where_it_leads_to(small_features, tmp_path):
+    (tmp_path / "disk" / "models").mkdir(parents=True)
+    (tmp_path / "model").symlink_to(Path("disk", "models"))
+
+    summary = run(small_features, tmp_path / "model", estimator="logistic", split="none")
+
+    assert (tmp_path / "model").is_symlink()
+    assert load_model(tmp_path / "disk" / "models").model_id == summary.model_id
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["models"]
+
+
 def test_a_broken_training_leaves_nothing(small_features, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "ser_batch.training.model_folder.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full"))

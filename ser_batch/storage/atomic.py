@@ -23,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with put_when_done(path) as temporary:
             yield temporary
         return
-    target = _behind_links(path)
+    target = behind_links(path)
     temporary = target.with_name(f".{target.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
@@ -40,8 +40,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _behind_links(path: Path) -> Path:
-    """Return the file that a link leads to, which is the one to write; the path itself where it is no link."""
+def behind_links(path: Path) -> Path:
+    """Return what a link leads to, which is what to write; the path itself where it is no link."""
     return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114 - Path's raises on long names
 
 
@@ -76,7 +76,7 @@ def remove_temporaries_of(path: Path) -> None:
     """Remove what writers that were killed have left of this one file, in a folder that is not only ours."""
     if is_remote(path):
         return
-    path = _behind_links(path)
+    path = behind_links(path)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)
 
