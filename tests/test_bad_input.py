@@ -237,6 +237,10 @@ def test_folders_of_any_name_work_as_input(root, tmp_path):
         assert pq.read_table(part)["dataset"].to_pylist() == [name.decode("utf-8", errors="backslashreplace")]
 
 
+def test_an_output_whose_name_leaves_no_room_for_the_tables_beside_it_is_refused(root, tmp_path):
+    check_told(featurize(root, "--out", tmp_path / ("n" * 240)), 1, r"nnn: the name is too long.*--out")
+
+
 def test_an_output_folder_has_to_be_named_in_utf8_because_readers_of_parquet_want_that(root, tmp_path):
     check_told(featurize(root, "--out", tmp_path / "Grüße 日本"), 0)
     assert paths_of(tmp_path / "Grüße 日本") == GOOD

@@ -460,6 +460,10 @@ def test_a_job_made_to_do_harm_is_refused_by_file_and_key(read, text, told):
     assert len(str(caught.value)) <= 2000  # however long what it quotes
 
 
+def test_a_job_with_the_mark_of_windows_editors_is_read(read):
+    assert read(b"\xef\xbb\xbf" + FULL.encode()) == read(FULL)
+
+
 def test_a_job_that_is_not_there_is_refused_by_name(tmp_path):
     with pytest.raises(JobError, match=r"no\.toml"):
         read_job(tmp_path / "no.toml")

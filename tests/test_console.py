@@ -23,6 +23,8 @@ from ser_batch.cli.commands import cli
 from ser_batch.cli.console import Output, colored
 from ser_batch.download import RELEASES, DownloadSummary
 from ser_batch.summary import json_fields
+from ser_batch.tables.parquet import rows_table, write_table
+from ser_batch.tables.schemas import REJECTS
 
 PROGRAM = "from ser_batch.cli.commands import main; main()"
 
@@ -234,6 +236,17 @@ def test_a_terminal_gets_a_bar_and_drawn_tables(folder):
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)
     status, shown = on_a_terminal("inspect", "preds.parquet", "--json")
     assert json.loads(shown)["n_rows"] == 5
+
+
+def test_names_beyond_the_encoding_of_stdout_are_written_as_codes(tmp_path):
+    rows = [{"path": "\u96fb.wav", "stage": "open", "error": "e", "message": "m"}]
+    write_table(tmp_path / "rejects.parquet", rows_table(rows, REJECTS))
+    command = [sys.executable, "-m", "ser_batch", "inspect", str(tmp_path / "rejects.parquet")]
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert r"\u96fb.wav" in done.stdout
 
 
 def test_elsewhere_nothing_is_drawn(folder):

@@ -193,6 +193,24 @@ def test_short_runs_say_nothing_where_stderr_is_no_terminal(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_what_stands_for_stderr_need_not_know_whether_it_is_a_terminal(tmp_path, monkeypatch):
+    class Log:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    log = Log()
+    monkeypatch.setattr("ser_batch.runs.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("sys.stderr", log)
+    do(CountingWork(tmp_path / "out"), recordings_of(tmp_path, {"a": "1"}))
+
+    assert "count: 1 of 1 files" in log.text
+
+
 # ---- the command itself ----
 
 
@@ -355,3 +373,47 @@ def test_a_relative_output_follows_the_working_directory_from_call_to_call(tmp_p
         monkeypatch.chdir(tmp_path / name)
         featurize(audio, FeaturizeOptions(jobs=2, shard_size=1))
         assert read_parts(tmp_path / name / "features").num_rows == 4
+
+
+def test_python_files_among_the_recordings_are_not_taken_for_the_librarys(corpus, tmp_path):
+    # as the installed command is: a script of another folder
+    command = tmp_path / "bin" / "command.py"
+    command.parent.mkdir()
+    command.write_text("from ser_batch.cli.commands import main\nif __name__ == '__main__':\n    main()\n")
+    working = tmp_path / "working"
+    working.mkdir()
+    for name in ("random", "types", "queue", "json"):
+        (working / f"{name}.py").write_text("print('from the working folder')")
+    arguments = ["featurize", str(corpus), "--out", "out", "--jobs", "2"]
+    done = subprocess.run(
+        [sys.executable, str(command), *arguments],
+        cwd=working,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert "0 rejected" in done.stdout, done.stderr
+    assert "from the working folder" not in done.stdout + done.stderr
+
+
+def test_worker_processes_that_the_system_refuses_are_told_with_a_way_out(corpus, tmp_path):
+    program = (
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))\n"
+        "from ser_batch.cli.commands import main\nmain()"
+    )
+    command = [sys.executable, "-c", program, "featurize", str(corpus), "--out", str(tmp_path / "out"), "--jobs"]
+    refused = subprocess.run([*command, "8"], capture_output=True, text=True, timeout=120, check=False)
+    alone = subprocess.run([*command, "1"], capture_output=True, text=True, timeout=120, check=False)
+
+    assert refused.returncode == 1
+    assert "worker processes cannot be started (Too many open files)" in refused.stderr
+    assert "--jobs 1" in refused.stderr
+    assert alone.returncode == 0, alone.stderr
+
+
+def test_a_run_takes_as_many_processes_as_its_container_has_processors(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    with connected(RunOptions()) as run:
+        assert run.backend.n_workers == 1

@@ -65,6 +65,19 @@ def test_a_write_that_ends_well_takes_the_place_of_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_write_to_a_link_changes_what_it_leads_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "real.txt").write_text("old")
+    link = tmp_path / "link.txt"
+    link.symlink_to(Path("disk", "real.txt"))
+
+    write_text(link, "new")
+
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "real.txt").read_text() == "new"
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real.txt"]
+
+
 def test_a_table_of_the_wrong_shape_leaves_nothing_behind(tmp_path):
     def write():
         with atomic_path(tmp_path / "a.parquet") as temporary, part_writer(temporary, REJECTS) as writer:

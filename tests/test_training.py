@@ -200,6 +200,17 @@ def test_overwrite_replaces_the_model_and_leaves_nothing_beside_it(small_feature
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_model_folder_that_is_a_link_is_written_where_it_leads_to(small_features, tmp_path):
+    (tmp_path / "disk" / "models").mkdir(parents=True)
+    (tmp_path / "model").symlink_to(Path("disk", "models"))
+
+    summary = run(small_features, tmp_path / "model", estimator="logistic", split="none")
+
+    assert (tmp_path / "model").is_symlink()
+    assert load_model(tmp_path / "disk" / "models").model_id == summary.model_id
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["models"]
+
+
 def test_a_broken_training_leaves_nothing(small_features, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "ser_batch.training.model_folder.write_page", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
@@ -215,6 +226,12 @@ def test_classical_models_learn_and_come_back_without_pickle(small_features, tmp
     assert summary.metrics["accuracy"] > 0.4
     rows = table(summary.out, "predictions")
     np.testing.assert_allclose(rescored(summary.out, small_features, rows), probabilities(rows), rtol=1e-12)
+
+
+def test_the_same_seed_gives_the_same_classical_model_to_the_byte(small_features, tmp_path):
+    one, other = (run(small_features, tmp_path / name, estimator="forest", split="none") for name in ("one", "other"))
+    assert one.model_id == other.model_id
+    assert (one.out / "estimator.skops").read_bytes() == (other.out / "estimator.skops").read_bytes()
 
 
 def test_speaker_split_holds_out_whole_speakers(small_features, tmp_path):

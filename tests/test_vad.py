@@ -77,6 +77,11 @@ def test_a_voice_in_silence_is_found(spoken, scanned):
     assert_found(activity.frames[0], recall=0.98)
 
 
+@pytest.mark.parametrize("offset", [-0.3, 0.05])
+def test_an_offset_hides_no_voice(offset, spoken, scanned):
+    assert_found(scanned(spoken * 0.2 + np.float32(offset)).frames[0], recall=0.95)
+
+
 @pytest.mark.parametrize("noise_db", [30, 20, 10])
 def test_a_voice_in_noise_is_found(spoken, noise_db, scanned):
     level = 10 * np.log10(np.square(spoken[RATE : 2 * RATE]).mean())

@@ -1,5 +1,7 @@
 """The commands: parse, one library call, print. Heavy imports stand in the bodies, so that --help comes at once."""
 
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -301,6 +303,9 @@ def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may hold letters that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(prog_name="ser-batch")
     except Exception as error:  # click has told of everything that may happen; this is a fault, and says where

@@ -37,7 +37,7 @@ def read_job(path: Path, overrides: tuple[str, ...] = ()) -> Job:
         The file is not TOML, or holds unknown tables, unknown keys or values of the wrong type.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     # ValueError: no TOML, no UTF-8, or a number of thousands of digits; the other: brackets within brackets
     except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"{path}: cannot be read as TOML ({error}); see jobs/ for complete examples") from error

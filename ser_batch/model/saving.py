@@ -2,7 +2,10 @@
 
 import datetime
 import hashlib
+import io
 import platform
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +40,8 @@ def save_model(folder: Path, trained: TrainedModel[AnyFeatureSpec], model: Any, 
             named.replace(temporary)
             contents = network_contents(model.get_config(), model.get_weights())
         else:
-            import skops.io
-
-            skops.io.dump(model, temporary)
-            contents = temporary.read_bytes()
+            contents = _estimator_bytes(model)
+            temporary.write_bytes(contents)
     # as they will be read back, which the id is of
     values = as_json(trained)
     trained = convert_with_spec(values, TrainedModel)
@@ -54,6 +55,26 @@ def save_model(folder: Path, trained: TrainedModel[AnyFeatureSpec], model: Any, 
     write_text(folder / CARD_FILE, card.replace("{model_id}", schema.model_id))
     write_json(folder / MODEL_FILE, as_json(schema))
     return Model(folder, schema)
+
+
+def _estimator_bytes(estimator: Any) -> bytes:
+    """Return a skops file that is the same for the same estimator."""
+    # skops names parts by their addresses in memory and dates them; here they are numbered as they come
+    import skops.io
+
+    numbers: dict[str, str] = {}
+
+    def numbered(text: str) -> str:
+        pattern = r'(?<="__id__": )[0-9]+|[0-9]+(?=\.np[yz]\b)'
+        return re.sub(pattern, lambda found: numbers.setdefault(found[0], str(len(numbers))), text)
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator))) as dumped, zipfile.ZipFile(file, "w") as archive:
+        schema = numbered(dumped.read("schema.json").decode())
+        parts = {numbered(name): dumped.read(name) for name in dumped.namelist() if name != "schema.json"}
+        for name, contents in {**parts, "schema.json": schema.encode()}.items():
+            archive.writestr(zipfile.ZipInfo(name), contents)
+    return file.getvalue()
 
 
 def versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import itertools
+import os
 import re
 import signal
 from collections.abc import Generator, Iterable, Iterator
@@ -15,7 +16,10 @@ from ser_batch.runs.recovery import Backend, Death
 from ser_batch.runs.worker import EXIT_NO_MEMORY, ShardTask, TimedOut, Watchdog, do_shard, do_task, note_folder
 
 _IDLE_S = 300
-_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+# of Python: what is started as a module or as code would import from the working folder first, and a random.py among
+# somebody's recordings would be taken for the library's
+_SAFE_PATH = "PYTHONSAFEPATH"
+_ENVIRONMENT = {_SAFE_PATH: "1"} | {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 # Executors of one process each, which wait for the next shard or the next run. One process each because a worker that
 # dies takes its executor along: this way it is known which shard it was, and no other is lost.
 _idle: list[Any] = []
@@ -123,9 +127,22 @@ def _submit(task: ShardTask, note: Path | None) -> "tuple[Any, concurrent.future
             executor = _idle.pop()
         except IndexError:
             # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
-            executor = ProcessPoolExecutor(max_workers=1, timeout=_IDLE_S, env=_ONE_THREAD)
-        with contextlib.suppress(TerminatedWorkerError):  # it died while it was idle
+            executor = None
+        with contextlib.suppress(TerminatedWorkerError), _starting():  # it died while it was idle
+            executor = executor or ProcessPoolExecutor(max_workers=1, timeout=_IDLE_S, env=_ENVIRONMENT)
             return executor, executor.submit(do_task, task, note)
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Turn what the system has against more processes into a message."""
+    try:
+        yield
+    except OSError as error:
+        raise SerBatchError(
+            f"worker processes cannot be started ({error.strerror or error}). They need /dev/shm, processes and open "
+            "files (ulimit -u, ulimit -n); ask for fewer with --jobs, or give --jobs 1, which needs none"
+        ) from error
 
 
 def _exit_reason(message: str) -> str:
@@ -146,10 +163,25 @@ def interrupt_held() -> Iterator[None]:
     from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 
     # these two, started later, would let the signal through again
-    resource_tracker.ensure_running()
-    loky_resource_tracker.ensure_running()
+    with _safe_path(), _starting():
+        resource_tracker.ensure_running()
+        loky_resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let Python processes that are started meanwhile import nothing from the working folder."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_SAFE_PATH, None)
+        else:
+            os.environ[_SAFE_PATH] = before

@@ -22,7 +22,7 @@ class Progress(Protocol):
 @contextlib.contextmanager
 def show_progress(title: str, n_files: int) -> Iterator[Advance]:
     """Show files, hours of sound, rate and time left: a bar on a terminal, plain lines elsewhere."""
-    if sys.stderr.isatty():
+    if _is_terminal():
         with _bar(title, n_files) as (advance, _):
             yield advance
         return
@@ -53,7 +53,7 @@ def each_shard(title: str, n_files: int) -> Iterator[Advance]:
     with contextlib.ExitStack() as stack:
         move, say = (
             stack.enter_context(_bar(title, n_files))
-            if sys.stderr.isatty()
+            if _is_terminal()
             else (_nothing, lambda line: print(line, file=sys.stderr, flush=True))
         )
 
@@ -73,6 +73,11 @@ def each_shard(title: str, n_files: int) -> Iterator[Advance]:
 def no_progress(_title: str, _n_files: int) -> Iterator[Advance]:
     """Show nothing."""
     yield _nothing
+
+
+def _is_terminal() -> bool:
+    # what others put in its place, such as a log, need not know
+    return bool(getattr(sys.stderr, "isatty", bool)())
 
 
 def _nothing(_summary: ShardSummary) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -98,8 +97,15 @@ def _local_backend(options: RunOptions) -> Backend:
         if wants_processes:
             raise UsageError("--isolate and --timeout need processes, and this one is a daemon, which may have none")
         return SameProcess()
-    jobs = options.jobs or len(os.sched_getaffinity(0))
+    jobs = options.jobs or _n_processors()
     return WorkerProcesses(jobs) if jobs > 1 or wants_processes else SameProcess()
+
+
+def _n_processors() -> int:
+    """Return how many processors this process may use: those of its container, where that has fewer."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,13 +23,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with put_when_done(path) as temporary:
             yield temporary
         return
-    temporary = path.with_name(f".{path.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+    target = behind_links(path)
+    temporary = target.with_name(f".{target.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        temporary.replace(target)
+        _sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another --out") from error
@@ -37,6 +38,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # also where the folder itself is gone or read-only: the first error is the one to tell
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def behind_links(path: Path) -> Path:
+    """Return what a link leads to, which is what to write; the path itself where it is no link."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114 - Path's raises on long names
 
 
 def _sync_folder(folder: Path) -> None:
@@ -70,6 +76,7 @@ def remove_temporaries_of(path: Path) -> None:
     """Remove what writers that were killed have left of this one file, in a folder that is not only ours."""
     if is_remote(path):
         return
+    path = behind_links(path)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}{TEMPORARY_MARK}*"):
         leftover.unlink(missing_ok=True)
 

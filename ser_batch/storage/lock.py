@@ -18,6 +18,8 @@ from ser_batch.storage.paths import is_remote, object_lock
 
 # the runs of this process, by what their records say
 _own_runs: set[str] = set()
+# in bytes; a file system allows 255, and names of tables and temporary files are longer than that of the output
+_LONGEST_NAME = 200
 # of file systems that have no locks
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -158,6 +160,8 @@ def refuse_foreign(folder: Path) -> None:
     """Refuse a folder that holds something else than a run, or whose name no table can have."""
     if os.fsencode(str(folder)).decode("utf-8", errors="replace") != str(folder):
         raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
+    if len(os.fsencode(folder.name)) > _LONGEST_NAME:
+        raise OutputError(f"{folder}: the name is too long for the files beside it; choose a shorter --out")
     meta = folder / "_meta"
     try:
         is_ours = (meta / "run.json").is_file() or (meta / "ledger").is_dir() or lock_file(folder).is_file()

@@ -38,7 +38,7 @@ from ser_batch.report.metrics import confusion
 from ser_batch.report.model_card import model_card
 from ser_batch.report.pages import write_page
 from ser_batch.report.regimes import regimes_metrics, regimes_table
-from ser_batch.storage.atomic import TEMPORARY_MARK, make_folder
+from ser_batch.storage.atomic import TEMPORARY_MARK, behind_links, make_folder
 from ser_batch.tables.features import Features, corpora
 from ser_batch.tables.parquet import write_frame
 from ser_batch.tables.schemas import model_predictions_schema, regimes_schema, segment_columns
@@ -55,8 +55,9 @@ def write_model(training: Training, runs: Mapping[str, Sequence[FoldResult]], fi
     """Write the whole model folder beside its place, then put it there in one go."""
     data, labels, plan, options = training.data, training.labels, training.plan, training.options
     start, identity, started = training.start, training.identity, training.started
-    make_folder(options.out.parent)
-    building = options.out.with_name(f".{options.out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
+    out = behind_links(options.out)
+    make_folder(out.parent)
+    building = out.with_name(f".{out.name}{TEMPORARY_MARK}{os.getpid()}-{secrets.token_hex(4)}")
     make_folder(building)
     own = runs[options.model_name]
     corpus_labels = _corpus_labels(data, labels, plan, options)
@@ -75,7 +76,7 @@ def write_model(training: Training, runs: Mapping[str, Sequence[FoldResult]], fi
         if data.encoder_folder is not None:  # it does not ship with ser-batch
             _copy_encoder(data, building / ENCODER_FOLDER)
         write_page(building, building / "report.html")
-        _put(building, options.out)
+        _put(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return load_model(options.out)

@@ -49,7 +49,7 @@ _PEAK_BINS = np.arange(-2, 3)  # what a tone covers under the window
 class Features(NamedTuple):
     """What is kept of each frame until the recording is known to its end."""
 
-    power: Floats  # shape (n,), mean square
+    power: Floats  # shape (n,), mean square around the offset, which is no sound
     bands: Floats  # shape (n, bands), power
     tone: Floats  # shape (n,), share of the two strongest peaks
 
@@ -75,7 +75,8 @@ def features(samples: Samples) -> Features:
     left = rest.sum(axis=1)
     # the difference of equal sums need not be 0
     tone = 1 - np.divide(left, total, where=total > 0, out=np.ones_like(left))
-    return Features(np.square(frames).mean(axis=1), bands, tone)
+    offset = samples.mean(dtype=np.float64).astype(np.float32)
+    return Features(np.square(frames - offset).mean(axis=1), bands, tone)
 
 
 def speech(known: Features) -> Frames:
