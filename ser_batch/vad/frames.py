@@ -43,6 +43,7 @@ _WINDOW = np.hanning(FRAME_SAMPLES + 1)[:-1].astype(np.float32)
 _HZ = np.fft.rfftfreq(FRAME_SAMPLES, 1 / VAD_RATE)
 _BANDS = tuple(np.searchsorted(_HZ, BAND_EDGES_HZ).tolist())
 _LOWEST_BIN = 2  # hum and offset below 67 Hz are no tones
+_LEAST_OFFSET = 1e-3  # -60 dBFS: less hides no voice
 _PEAK_BINS = np.arange(-2, 3)  # what a tone covers under the window
 
 
@@ -75,8 +76,9 @@ def features(samples: Samples) -> Features:
     left = rest.sum(axis=1)
     # the difference of equal sums need not be 0
     tone = 1 - np.divide(left, total, where=total > 0, out=np.ones_like(left))
-    offset = samples.mean(dtype=np.float64).astype(np.float32)
-    return Features(np.square(frames - offset).mean(axis=1), bands, tone)
+    offset = samples.mean(dtype=np.float64)
+    level = frames - np.float32(offset) if abs(offset) > _LEAST_OFFSET else frames
+    return Features(np.square(level).mean(axis=1), bands, tone)
 
 
 def speech(known: Features) -> Frames:
