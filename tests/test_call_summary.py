@@ -128,6 +128,13 @@ def test_a_stretch_goes_on_over_four_seconds_that_no_segment_covers(start_s, exp
     assert only(row, "longest_start_s_sad", "longest_s_sad") == pytest.approx(list(expected))
 
 
+def test_a_stretch_reaches_over_labelled_stretches_that_lie_within_one_another():
+    within = summed((0.0, 10.0, SAD), (2.0, 4.0, SAD), (9.0, 13.0, SAD))
+    assert only(within, "longest_start_s_sad", "longest_s_sad") == [0.0, 13.0]
+    around = summed((5.0, 6.0, SAD), (0.0, 7.0, SAD))
+    assert only(around, "longest_start_s_sad", "longest_s_sad") == [0.0, 7.0]
+
+
 def test_the_first_of_two_stretches_that_are_as_long():
     row = summed((0.0, 4.0, SAD), (4.0, 8.0, CALM), (8.0, 12.0, SAD))
     assert only(row, "longest_start_s_sad", "longest_s_sad") == [0.0, 4.0]

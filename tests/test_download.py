@@ -1,5 +1,6 @@
 """Against a real server on 127.0.0.1, with small archives laid out as the official ones."""
 
+import contextlib
 import hashlib
 import logging
 import random
@@ -13,6 +14,7 @@ from threading import Thread
 
 import pooch
 import pytest
+import requests
 from click.testing import CliRunner
 
 from ser_batch import download
@@ -283,6 +285,19 @@ def test_a_broken_transfer_continues_where_the_server_knows_ranges(server, large
     assert len(server.asked_ranges()) == 2
     assert (server.bytes_sent < 1.3 * len(large)) == ranges
     assert waits == [1, 2]
+
+
+def test_a_transfer_continues_where_a_closed_connection_passes_for_the_end(server, large, fetch, monkeypatch, waits):
+    iter_content = requests.Response.iter_content
+
+    def as_of_old(response, size):  # urllib3 before 2.0
+        with contextlib.suppress(requests.RequestException):
+            yield from iter_content(response, size)
+
+    monkeypatch.setattr(requests.Response, "iter_content", as_of_old)
+    server.stop_after = [400_000]
+    assert fetch().n_recordings == 3
+    assert (len(server.asked_ranges()), waits) == (1, [1])
 
 
 def test_what_was_kept_by_an_earlier_call_is_used(server, large, fetch, tmp_path):

@@ -182,9 +182,13 @@ def test_a_broken_part_is_named(small_features, tmp_path):
 
 
 def test_an_empty_table(tmp_path):
-    write_table(tmp_path / "none.parquet", rows_table([], REJECTS))
-    found = inspect(tmp_path / "none.parquet")
+    file = tmp_path / "none.parquet"
+    write_table(file, rows_table([], REJECTS))
+    found = inspect(file)
     assert (found.kind, found.n_rows, found.notes) == ("rejects", 0, ("it has no rows",))
+    shown = CliRunner().invoke(cli, ["inspect", str(file)], catch_exceptions=False).stdout
+    size = f"{file.stat().st_size / 1000:.1f} kB"
+    assert shown.startswith(f"{file}: rejects, 0 rows in 1 file, {size}, schema version 1\n")
 
 
 def test_hostile_names_are_shown_escaped(tmp_path):

@@ -1,11 +1,13 @@
 """The functions of the library: what they take, what they give, and that they are there whatever was imported."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 from typing import Any
 
 import cloudpickle
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -49,6 +51,19 @@ def test_frames_come_back(three):
     assert scored.calls["path"].to_list() == ["a.wav"]
     assert scored.rejects["path"].to_list() == ["broken.wav"]
     assert scored.report.filter(pl.col("role").is_null()).drop("role").equals(scored.summary.labels)
+
+
+def test_frames_come_back_from_folders_whose_names_are_patterns(three, tmp_path):
+    folder = tmp_path / "calls [1-9]"
+    shutil.copytree(three[2].path.parent, folder)
+    features, model, scored = (
+        type(one)(msgspec.structs.replace(one.summary, out=folder / one.path.name)) for one in three
+    )
+    assert len(features.features.select("path").collect()) == 120
+    assert features.rejects.is_empty()
+    assert model.report.equals(three[1].report)
+    assert len(scored.predictions.collect()) == scored.summary.n_segments
+    assert scored.calls.equals(three[2].calls)
 
 
 def test_a_folder_of_parts_is_one_frame(three, tmp_path):

@@ -1,5 +1,6 @@
 """A model folder: whole, unaltered, without code."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -9,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import msgspec
 import numpy as np
 import pytest
 
@@ -43,6 +45,26 @@ def test_a_model_folder_loads_and_predicts(model):
 def test_times_and_versions_are_not_part_of_the_id(model):
     change(model, created="1999-01-01T00:00:00+00:00", versions={}, seconds=0.0)
     load_model(model).predictor()
+
+
+@pytest.mark.parametrize(
+    ("on_embeddings", "rate", "variants", "expected"),
+    [
+        (True, None, (), 16_000),
+        (True, 44_100, ("clean",), 16_000),
+        (True, 11_025, ("clean", "noise10"), 11_025),
+        (True, 44_100, ("clean", "noise15+g711+loss5"), 8000),
+        (False, 44_100, ("clean", "noise15+g711+loss5"), 22_050),
+        (False, 16_000, ("clean", "g711"), 16_000),
+    ],
+)
+def test_the_lowest_rate_is_that_of_the_training_or_of_its_telephones(
+    small_model, on_embeddings, rate, variants, expected
+):
+    loaded = load_model(shipped_models()["open"] if on_embeddings else small_model)
+    training = msgspec.structs.replace(loaded.schema.training, lowest_sampling_rate=rate, variants=variants)
+    own = dataclasses.replace(loaded, schema=msgspec.structs.replace(loaded.schema, training=training))
+    assert own.lowest_rate == expected
 
 
 @pytest.mark.parametrize("name", ["model.json", "network.keras"])

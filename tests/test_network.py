@@ -133,6 +133,18 @@ def test_nothing_is_compiled_after_the_first_epoch(name, trained):
     assert counts[1:] == [counts[0]] * (EPOCHS - 1)
 
 
+def test_weight_decay_shrinks_kernels_and_neither_biases_nor_normalizations():
+    layers = [keras.layers.Conv1D(2, 3), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+    variables = keras.Sequential([keras.Input((5, 3)), *layers]).trainable_variables
+    for variable in variables:
+        variable.assign(np.ones(variable.shape))
+    optimizer = optimization._optimizer(RECIPES["robust"], 100)
+    optimizer.apply([np.zeros(variable.shape, np.float32) for variable in variables], variables)
+    shrunk = {variable.name for variable in variables if np.asarray(variable).max() < 1}
+    assert {variable.name for variable in variables} - shrunk == {"bias", "gamma", "beta"}
+    assert shrunk == {"kernel"}
+
+
 def batches(recipe, seed, epochs, n_segments=70):
     """What a small network's training asks for: for each epoch, segments and what was drawn, batch by batch."""
     inputs = keras.Input((5, 3), name="mfcc")

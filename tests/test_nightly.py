@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
 from ser_batch.cli.commands import cli
+from ser_batch.cli.console import Output
+from ser_batch.cli.summaries import print_score
 from ser_batch.config.features import FeatureSpec
 from ser_batch.config.job import read_job
 from ser_batch.config.option_values import parse_since
@@ -339,6 +341,14 @@ def test_the_last_lines_tell_what_is_left_and_how_fast_it_was(night):
     assert " times real time), 4 already up to date; 0.00 h of audio in total, 1 rejected" in lines[2]
     assert CliRunner().invoke(cli, [*arguments, "--limit", "0"]).exit_code == 2
     assert CliRunner().invoke(cli, [*arguments[:-1], "soon"]).exit_code == 2
+
+
+def test_the_speed_is_that_of_the_recordings_of_this_call(night, capsys):
+    summary = msgspec.structs.replace(run(*night), done_s=20.0, audio_s=3600.0, seconds=2.0)
+    print_score(summary, Output())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("done: 0 recordings in 2.0 s (10 times real time), ")
+    assert "; 1.00 h of audio in total" in last
 
 
 def test_a_job_file_takes_both(tmp_path):

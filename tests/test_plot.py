@@ -60,10 +60,23 @@ def test_silence_is_what_is_no_speech(seen):
     assert all(end > start for start, end in zip(seen.silence["start_s"], seen.silence["end_s"], strict=True))
 
 
-def test_probabilities_are_those_of_score(call, seen, tmp_path):
-    options = ScoreOptions(out=tmp_path / "preds.parquet", model="fast", channels="0", jobs=1)
+def test_silence_ends_with_the_recording(call, tmp_path):
+    samples, rate = soundfile.read(call)
+    soundfile.write(tmp_path / "a.wav", np.concatenate((samples[: 2 * rate, 0], np.zeros(rate + 1))), rate)
+    seen = look(tmp_path / "a.wav", model="fast")
+    assert seen.silence["end_s"][-1] == seen.duration_s == 3 + 1 / rate
+
+
+@pytest.fixture(scope="module")
+def windows(call, tmp_path_factory):
+    """What score says of the first channel."""
+    options = ScoreOptions(out=tmp_path_factory.mktemp("windows") / "p.parquet", model="fast", channels="0", jobs=1)
     score(call, options)
-    scored = pl.read_parquet(options.out).drop_nulls("predicted")
+    return pl.read_parquet(options.out)
+
+
+def test_probabilities_are_those_of_score(seen, windows):
+    scored = windows.drop_nulls("predicted")
     shown = pl.DataFrame(seen.predictions)
     assert len(shown) == 6 * len(scored) > 0
     for label in seen.model.labels:
@@ -73,6 +86,15 @@ def test_probabilities_are_those_of_score(call, seen, tmp_path):
     middles = ((scored["start_s"] + scored["end_s"]) / 2).to_numpy()
     bars = shown.filter(label="angry")
     assert ((bars["start_s"].to_numpy() <= middles) & (middles <= bars["end_s"].to_numpy())).all()
+
+
+def test_a_bar_of_several_windows_is_the_mean_of_those_that_were_scored(call, windows, monkeypatch):
+    monkeypatch.setattr("ser_batch.plot.PREDICTION_COLUMNS", 8)
+    pairs = windows.with_columns(pair=pl.col("segment") // 2)
+    assert windows["predicted"].null_count()
+    shown = pl.DataFrame(look(call, model="fast").predictions).filter(label="sad")["probability"]
+    means = pairs.drop_nulls("predicted").group_by("pair", maintain_order=True).agg(pl.col("p_sad").mean())["p_sad"]
+    np.testing.assert_allclose(shown, means, rtol=0, atol=1e-6)
 
 
 def test_mfccs_cover_the_recording_and_are_around_zero(seen):

@@ -537,6 +537,15 @@ def test_the_page_shows_names_as_text_and_needs_no_network(preds, tmp_path):
     assert "75 %" in page
 
 
+def test_calls_without_a_priority_come_last(preds, tmp_path):
+    row = {"channel": 0, "duration_s": 9.0, "n_segments": 1, "status": "ok"}
+    rows = [{**row, "path": path, "priority": priority} for path, priority in (("a", None), ("b", 0.1), ("c", 0.2))]
+    write_table(preds.with_suffix(".calls.parquet"), rows_table(rows, calls_schema(LABELS)))
+    write_page(preds, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert [call["name"] for call in page_data(page)["calls"]] == ["c", "b", "a"]
+
+
 MODEL = MINIMAL | SAVED | {
     "labels": sorted(LABELS),
     "epochs": 3,

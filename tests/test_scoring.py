@@ -384,6 +384,16 @@ def test_a_copy_that_is_all_there_is_wanted_of_is_scored(quiet_calls, small_mode
     assert calls["overlap_s"].to_list() == ([0.0] if channels == "1" else [None])
 
 
+def test_a_label_is_of_the_channel_that_it_names_also_where_another_has_the_same_sound(
+    quiet_calls, small_model, tmp_path
+):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,channel,start_s,end_s,emotion\ntwice.wav,0,0,3,sad\ntwice.wav,1,0,4,calm\n")
+    run(quiet_calls, tmp_path / "preds.parquet", small_model, segments="labels", labels=labels)
+    rows = pl.read_parquet(tmp_path / "preds.parquet").drop_nulls("predicted").sort("channel")
+    assert rows.select("channel", "end_s", "emotion").rows() == [(0, 3.0, "sad"), (1, 4.0, "calm")]
+
+
 def test_min_speech_is_an_option_and_part_of_the_run(quiet_calls, small_model, tmp_path):
     hiss = quiet_calls / "hiss.wav"
     assert run(hiss, tmp_path / "preds.parquet", small_model, min_speech=0.0).n_segments > 0

@@ -397,6 +397,14 @@ def test_each_corpus_is_held_out_in_turn_and_a_copy_goes_with_the_first():
         assert fold.test.tolist() == wanted.arg_true().to_list()
 
 
+def test_copies_of_a_corpus_that_is_held_out_by_name_are_not_trained_on():
+    rows = several(a=3, b=2).with_columns(pl.col("content_hash").replace({"bhash1001": "ahash1001"}))
+    (fold,) = split_rows(rows, "corpus:a", seed=0).folds
+    assert fold.test.tolist() == (rows["dataset"] == "a").arg_true().to_list()
+    is_copied = rows["content_hash"].is_duplicated()
+    assert fold.train.tolist() == ((rows["dataset"] == "b") & ~is_copied).arg_true().to_list()
+
+
 # --- published folds ----------------------------------------------------------------------------------------------
 
 
