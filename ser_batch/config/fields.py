@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import math
 import re
 import typing
@@ -182,6 +183,9 @@ class Field:
             raise ValueError
         if not self.extra["is_remote"] and "://" in str(value):
             raise UsageError(f"{self.flag} {value}; expected a path on this machine")
+        if "://" in str(value) and glob.has_magic(str(value)):
+            # the libraries of object stores read, and delete, all that it matches
+            raise UsageError(f"{self.flag} {value}; expected an address without *, ? and [, choose another name")
         if is_text and self.extra["is_input"] and not Path(value).is_file():
             found = "is a folder; expected a file" if Path(value).is_dir() else "no such file"
             raise UsageError(f"{self.flag} {value}: {found}")
