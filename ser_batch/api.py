@@ -13,7 +13,7 @@ from ser_batch.config.options import DEFAULT_FEATURES, FeaturizeOptions, ScoreOp
 from ser_batch.errors import InputError
 from ser_batch.report.predictions import side_tables
 from ser_batch.runs.progress import no_progress
-from ser_batch.storage.paths import to_path
+from ser_batch.storage.paths import local_path, to_path
 from ser_batch.tables.parquet import read_frame
 
 if TYPE_CHECKING:  # a stage is loaded when it is called
@@ -196,7 +196,7 @@ def _train(features: Path | str | Sequence[Path | str], options: _TrainKeywords)
 
     folders = [features] if isinstance(features, Path | str) else features
     say = None if options.progress else _say_nothing
-    return Trained(ser_batch.training.run.train([Path(folder) for folder in folders], options, say=say))
+    return Trained(ser_batch.training.run.train(list(map(local_path, folders)), options, say=say))
 
 
 def _score(audio: Path | str, options: _ScoreKeywords) -> Scored:

@@ -1,8 +1,11 @@
 """What surrounds a run: names of paths, the home folder, processes and threads of the user, streams, settings."""
 
 import inspect
+import os
+import pwd
 import shutil
 import tomllib
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -10,7 +13,10 @@ from click.testing import CliRunner
 
 from ser_batch import featurize, score, train
 from ser_batch.cli.commands import cli
+from ser_batch.config.job import read_job
+from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import UsageError
+from ser_batch.storage.paths import local_path
 
 # ---- paths are no patterns ----
 
@@ -127,3 +133,87 @@ def test_ruff_refuses_every_reader_of_polars_that_takes_patterns(root):
         if name.startswith(("read_", "scan_")) and "glob" in inspect.signature(function).parameters
     }
     assert readers <= set(banned["banned-api"])
+
+
+# ---- ~ is the home folder ----
+
+
+@pytest.fixture
+def home(here, monkeypatch):
+    """A home folder that is empty, beside an empty working directory."""
+    folder = here / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    (here / "work").mkdir()
+    monkeypatch.chdir(here / "work")
+    yield folder
+    assert not list((here / "work").iterdir()), "nothing was for the working directory"
+
+
+def test_every_path_of_every_command_is_expanded(small_corpus, small_model, home):
+    (home / "folds.csv").write_text("speaker,fold\n" + "".join(f"ravdess-{n:02},{n % 2}\n" for n in range(1, 5)))
+    clips = sorted(path.relative_to(small_corpus).as_posix() for path in small_corpus.rglob("*.wav"))
+    (home / "labels.csv").write_text("path,emotion\n" + "".join(f"{clip},angry\n" for clip in clips[:60]))
+    shutil.copytree(small_model, home / "network")
+    run("synth", "~/audio")
+    run("featurize", "~/audio", "--out=~/features", "--jobs=1", "--labels=~/labels.csv")
+    run("train", "~/features", "--out=~/model", "--estimator=logistic", "--split=~/folds.csv")
+    for out in ("preds.parquet", "parts"):
+        run("score", "~/audio/Actor_01", "--model=~/model", f"--out=~/{out}", "--jobs=1")
+    for source in ("model", "parts", "preds.parquet", "features"):
+        run("inspect", f"~/{source}")
+    run("report", "~/preds.parquet", "--out=~/report.html")
+    run("plot", f"~/audio/{clips[0]}", "--out=~/plot.svg", "--model=~/network")
+    (home / "job.toml").write_text("[synth]\nfolder = '~/more'\nactors = 1\n")
+    run("run", "~/job.toml")
+
+    assert {path.name for path in home.iterdir()} == {
+        "audio", "features", "folds.csv", "job.toml", "labels.csv", "model", "more", "network", "parts", "plot.svg",
+        "preds.calls.parquet", "preds.parquet", "preds.parts", "preds.rejects.parquet", "preds.report.html",
+        "preds.report.parquet", "report.html",
+    }  # fmt: skip
+
+
+def test_every_path_of_a_job_and_of_set_is_expanded(small_corpus, home):
+    shutil.copytree(small_corpus / "Actor_01", home / "audio")
+    (home / "labels.csv").write_text("path,emotion\n" + "".join(f"{c.name},sad\n" for c in (home / "audio").iterdir()))
+    (home / "job.toml").write_text(
+        "[[featurize]]\naudio = '~/audio'\nout = '~/f'\njobs = 1\nlabels = '~/labels.csv'\n"
+        "[train]\nfeatures = ['~/f']\nout = '~/m'\nsplit = '~/none.csv'\n"
+        "[score]\naudio = '~/audio'\nmodel = '~/none'\nreference = '~/none.json'\n"
+    )
+
+    job = read_job(home / "job.toml", ("score.out=~/p.parquet", "train.init=~/none", "featurize.features=~/encoder"))
+
+    (audio, made), (features, trained), (_, scored) = job.steps
+    assert (audio, made.out, made.labels, made.features) == (
+        home / "audio", home / "f", home / "labels.csv", str(home / "encoder"),
+    )  # fmt: skip
+    assert (features, trained.out) == ((home / "f",), home / "m")
+    assert (trained.split, trained.init) == (str(home / "none.csv"), str(home / "none"))
+    assert (scored.out, scored.model, scored.reference) == (
+        home / "p.parquet", str(home / "none"), str(home / "none.json"),
+    )  # fmt: skip
+
+
+def test_paths_given_to_the_functions_are_expanded(small_corpus, home):
+    shutil.copytree(small_corpus, home / "audio")
+
+    made = featurize("~/audio", out=Path("~/features"), jobs=1, progress=False)
+    trained = train("~/features", estimator="logistic", out="~/model", progress=False)
+    scored = score(Path("~/audio/Actor_01"), model=Path("~/model"), out="~/preds.parquet", jobs=1, progress=False)
+
+    assert (made.path, trained.path, scored.path) == (home / "features", home / "model", home / "preds.parquet")
+    assert made.features.collect().height == 120
+    assert scored.predictions.collect().height == 30
+
+
+def test_a_name_that_begins_with_a_tilde_is_given_by_its_folder(home):
+    me = pwd.getpwuid(os.getuid())
+    assert local_path(f"~{me.pw_name}/x") == Path(me.pw_dir) / "x"
+    assert local_path("./~") == Path.cwd() / "~"
+    assert ScoreOptions(model="./~m").model == str(Path.cwd() / "~m")
+    assert local_path("a/~/b~") == Path("a/~/b~")
+    for path in ("~nobody-has-this-name/x", "~nobody-has-this-name"):
+        with pytest.raises(UsageError, match=rf"{path}: no user .* write \./{path}"):
+            featurize("audio", out=path, progress=False)
