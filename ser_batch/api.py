@@ -13,7 +13,8 @@ from ser_batch.config.options import DEFAULT_FEATURES, FeaturizeOptions, ScoreOp
 from ser_batch.errors import InputError
 from ser_batch.report.predictions import side_tables
 from ser_batch.runs.progress import no_progress
-from ser_batch.storage.paths import to_path
+from ser_batch.storage.paths import local_path, to_path
+from ser_batch.tables.parquet import read_frame
 
 if TYPE_CHECKING:  # a stage is loaded when it is called
     from ser_batch.featurization import FeaturizeSummary
@@ -35,12 +36,12 @@ class Featurized:
     @property
     def features(self) -> pl.LazyFrame:
         """One row per segment and variant; arrays (``mfcc`` or ``embedding``) are read where you ask for them."""
-        return pl.scan_parquet(sorted(map(str, self.path.glob("part-*.parquet"))), glob=False)
+        return _scan(sorted(self.path.glob("part-*.parquet")))
 
     @property
     def rejects(self) -> pl.DataFrame:
         """One row per recording that could not be used, and why."""
-        return pl.read_parquet(str(self.path / "_meta" / "rejects.parquet"), glob=False)
+        return read_frame(self.path / "_meta" / "rejects.parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Trained:
     def _table(self, name: str) -> pl.LazyFrame:
         path = self.path / f"{name}.parquet"
         # nothing held out, no such table: a frame without columns rather than None, so that types stay simple
-        return pl.scan_parquet(path, glob=False) if path.is_file() else pl.LazyFrame()
+        return _scan([path]) if path.is_file() else pl.LazyFrame()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Scored:
     def predictions(self) -> pl.LazyFrame:
         """One row per segment."""
         parts = sorted(self.path.glob("part-*.parquet")) if self.path.is_dir() else [self.path]
-        return pl.scan_parquet(list(map(str, parts)), glob=False)
+        return _scan(parts)
 
     @property
     def calls(self) -> pl.DataFrame:
@@ -113,7 +114,12 @@ class Scored:
         return self._beside("rejects")
 
     def _beside(self, name: str) -> pl.DataFrame:
-        return pl.read_parquet(str(side_tables(self.path)[name]), glob=False)
+        return read_frame(side_tables(self.path)[name])
+
+
+def _scan(paths: Sequence[Path]) -> pl.LazyFrame:
+    """Return files as one lazy frame; addresses are read by Polars itself, which fetches no more than is asked for."""
+    return pl.scan_parquet(list(map(str, paths)), glob=False)  # noqa: TID251 - here it is set
 
 
 _Progress = Annotated[bool, option("Execution", "Show progress on stderr.")]
@@ -190,7 +196,7 @@ def _train(features: Path | str | Sequence[Path | str], options: _TrainKeywords)
 
     folders = [features] if isinstance(features, Path | str) else features
     say = None if options.progress else _say_nothing
-    return Trained(ser_batch.training.run.train([Path(folder) for folder in folders], options, say=say))
+    return Trained(ser_batch.training.run.train(list(map(local_path, folders)), options, say=say))
 
 
 def _score(audio: Path | str, options: _ScoreKeywords) -> Scored:

@@ -18,6 +18,7 @@ from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, sh
 from ser_batch.report.predictions import side_tables
 from ser_batch.summary import Summary
 from ser_batch.tables.mfcc_array import read_arrays
+from ser_batch.tables.parquet import read_frame, scan_frames
 
 # columns that no other kind of table has, all of them, and the kind
 _KINDS: Mapping[tuple[str, ...], str] = {
@@ -158,7 +159,7 @@ def _of_table(source: Path, parts: Sequence[Path], n_first: int) -> Inspection:
             f"{_WHAT_CAN_BE}"
         )
     kind = next((kind for names, kind in _KINDS.items() if {*names} <= {*schema.names}), "table")
-    scan = pl.scan_parquet(list(parts), glob=False)
+    scan = scan_frames(parts)
     flat = [field.name for field in schema if not pa.types.is_nested(field.type)]
     side = _side_files(source, kind)
     figures, counts = health(scan, flat)
@@ -221,7 +222,7 @@ def _side_files(source: Path, kind: str) -> dict[str, Path]:
 
 def _side_frame(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path, glob=False)
+        return read_frame(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({error}); run the same command again") from error
 

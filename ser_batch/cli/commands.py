@@ -10,7 +10,7 @@ import click
 from ser_batch.cli import summaries
 from ser_batch.cli.app import Group, complete_downloads, complete_models, print_versions, report_crash
 from ser_batch.cli.console import Output
-from ser_batch.cli.params import PLACE, RUN_OF, is_failed, with_options
+from ser_batch.cli.params import FILE, PATH, PLACE, RUN_OF, is_failed, with_options
 from ser_batch.config.options import (
     STAGES,
     ConvertOptions,
@@ -27,8 +27,6 @@ from ser_batch.config.options import (
 
 if TYPE_CHECKING:
     from ser_batch.summary import Summary
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -71,7 +69,7 @@ def featurize(audio: Path, options: FeaturizeOptions, output: Output) -> "Summar
 
 
 @cli.command(section="Train")
-@click.argument("features", nargs=-1, type=_PATH)
+@click.argument("features", nargs=-1, type=PATH)
 @with_options(TrainOptions)
 def train(features: tuple[Path, ...], options: TrainOptions, output: Output) -> "Summary":
     """Train a model on FEATURES (default: the folder features) and evaluate it on what is held out.
@@ -108,7 +106,7 @@ def score(audio: Path, options: ScoreOptions, output: Output) -> "Summary":
 
 
 @cli.command(section="Score")
-@click.argument("source", type=_PATH, metavar="MODEL_OR_PREDS")
+@click.argument("source", type=PATH, metavar="MODEL_OR_PREDS")
 @with_options(ReportOptions)
 def report(source: Path, options: ReportOptions, output: Output) -> "Summary":
     """Write the HTML page of a model folder or of predictions.
@@ -125,7 +123,7 @@ def report(source: Path, options: ReportOptions, output: Output) -> "Summary":
 
 
 @cli.command(section="Score")
-@click.argument("source", type=_PATH, metavar="PATH", shell_complete=complete_models)
+@click.argument("source", type=PATH, metavar="PATH", shell_complete=complete_models)
 @with_options(InspectOptions)
 def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
     """Show what PATH is: rows, schema, settings, first rows, health.
@@ -145,9 +143,9 @@ def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
 
 
 @cli.command(section="Train")
-@click.argument("model", metavar="MODEL", shell_complete=complete_models)
+@click.argument("model", type=PATH, metavar="MODEL", shell_complete=complete_models)
 @with_options(ExportOptions)
-def export(model: str, options: ExportOptions, output: Output) -> "Summary":
+def export(model: Path, options: ExportOptions, output: Output) -> "Summary":
     """Write MODEL, a model folder or a model that ships with ser-batch, for programs in other languages.
 
     The graph takes MFCCs and gives probabilities; it is compared with what score computes before it is written.
@@ -159,7 +157,7 @@ def export(model: str, options: ExportOptions, output: Output) -> "Summary":
     import ser_batch.model.export
     from ser_batch.model.folder import find_model
 
-    found = find_model(model, option="MODEL")
+    found = find_model(str(model), option="MODEL")
     summary = ser_batch.model.export.export(
         found, options.out or Path(f"{found.folder.resolve().name}.{options.format}")
     )
@@ -168,7 +166,7 @@ def export(model: str, options: ExportOptions, output: Output) -> "Summary":
 
 
 @cli.command(section="Score")
-@click.argument("recording", type=_PATH)
+@click.argument("recording", type=PATH)
 @with_options(PlotOptions)
 def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
     """Draw RECORDING: its waveform, its MFCCs, and the probabilities of the model over time.
@@ -186,7 +184,7 @@ def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
 
 
 @cli.command("run")
-@click.argument("job", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("job", type=FILE)
 @click.option(
     "--set",
     "overrides",
@@ -224,8 +222,8 @@ def encoder_group() -> None:
 
 
 @encoder_group.command()
-@click.argument("source", type=_PATH)
-@click.argument("out", type=_PATH)
+@click.argument("source", type=PATH)
+@click.argument("out", type=PATH)
 @with_options(ConvertOptions)
 def convert(source: Path, out: Path, options: ConvertOptions, output: Output) -> "Summary":
     """Convert Whisper weights to an encoder folder OUT.
@@ -285,7 +283,7 @@ def download(name: str, options: DownloadOptions, output: Output) -> "Summary":
 
 
 @cli.command()
-@click.argument("folder", type=_PATH)
+@click.argument("folder", type=PATH)
 @with_options(SynthOptions)
 def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
     """Make a small made-up corpus in FOLDER, named as RAVDESS, so that everything runs offline.

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from click.shell_completion import CompletionItem
 from ser_batch.cli.app import complete_models
 from ser_batch.cli.console import Output
 from ser_batch.config.fields import Field, Options, fields_of
-from ser_batch.storage.paths import to_path
+from ser_batch.storage.paths import local_path, to_path
 
 # what a command does with its arguments; gives its JSON object
 Run = Callable[..., Any]  # returns a summary
@@ -18,14 +19,21 @@ Run = Callable[..., Any]  # returns a summary
 RUN_OF: dict[type[Options], Run] = {}
 
 
-class _Place(click.Path):
-    """A path, or the address of an object store, such as s3://bucket/calls."""
+class _Path(click.Path):
+    """A path, whose ~ is the home folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return to_path(str(super().convert(value, param, ctx)))
+        return Path(str(super().convert(str(local_path(value)), param, ctx)))
 
 
-PLACE = _Place()
+class _Place(click.Path):
+    """Such a path, or the address of an object store, such as s3://bucket/calls."""
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> Any:
+        return to_path(value)
+
+
+PATH, FILE, PLACE = _Path(), _Path(exists=True, dir_okay=False), _Place()
 
 
 class _Value(click.ParamType[Any]):

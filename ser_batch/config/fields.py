@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import math
 import re
 import typing
@@ -14,7 +15,7 @@ import msgspec.inspect
 import msgspec.structs
 
 from ser_batch.errors import UsageError, did_you_mean, shortened
-from ser_batch.storage.paths import is_remote, to_path
+from ser_batch.storage.paths import is_remote, local_path, to_path
 
 # in this order help and docs/cli.md list them
 GROUPS = (
@@ -43,8 +44,8 @@ else:
         """To msgspec, the type that is kept."""
 
         def __class_getitem__(cls, types):
-            """Return it."""
-            return types[1]
+            """Return it, marked."""
+            return typing.Annotated[types[1], cls]
 
 
 PathOption = Given[Path | str, Path]
@@ -132,6 +133,11 @@ class Field:
         return isinstance(self.type, msgspec.inspect.CustomType)
 
     @property
+    def takes_path(self) -> bool:
+        """Whether it is a path, or a text that may be one."""
+        return Given in self.hint.__metadata__
+
+    @property
     def metavar(self) -> str:
         """What stands for the value in help."""
         names = {msgspec.inspect.IntType: "N", msgspec.inspect.FloatType: "X", msgspec.inspect.CustomType: "PATH"}
@@ -167,6 +173,8 @@ class Field:
             raise self._refusal(value, is_text) from error
         if self.choices and converted is not None and converted not in self.choices:
             raise self._refusal(value, is_text)
+        if self.takes_path and converted is not None and converted.startswith(("~", "./~")):
+            return str(local_path(converted))
         return converted
 
     def _parsed(self, text: Any) -> Any:
@@ -182,10 +190,14 @@ class Field:
             raise ValueError
         if not self.extra["is_remote"] and "://" in str(value):
             raise UsageError(f"{self.flag} {value}; expected a path on this machine")
-        if is_text and self.extra["is_input"] and not Path(value).is_file():
-            found = "is a folder; expected a file" if Path(value).is_dir() else "no such file"
+        if "://" in str(value) and glob.has_magic(str(value)):
+            # the libraries of object stores read, and delete, all that it matches
+            raise UsageError(f"{self.flag} {value}; expected an address without *, ? and [, choose another name")
+        path = to_path(value)
+        if is_text and self.extra["is_input"] and not path.is_file():
+            found = "is a folder; expected a file" if path.is_dir() else "no such file"
             raise UsageError(f"{self.flag} {value}: {found}")
-        return to_path(value)
+        return path
 
     def _refusal(self, value: Any, is_text: bool) -> UsageError:
         said = str(value) if is_text and value else shown(value)

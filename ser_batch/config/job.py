@@ -9,7 +9,7 @@ from typing import Any
 from ser_batch.config.fields import Options, fields_of, shown
 from ser_batch.config.options import STAGE_INPUTS, STAGES
 from ser_batch.errors import JobError, UsageError, did_you_mean
-from ser_batch.storage.paths import to_path
+from ser_batch.storage.paths import local_path, to_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +68,10 @@ def _step(path: Path, stage: str, entry: dict[str, Any]) -> tuple[Any, Options]:
             folders = [source] if isinstance(source, str) else source or []
             if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
                 raise UsageError(f'{input_key} is {shown(source)}; expected a folder or a list, ["features"]')
-            return tuple(Path(folder) for folder in folders), options
+            return tuple(map(local_path, folders)), options
         if not isinstance(source, str):
             raise UsageError(f'expected {input_key} = "folder", where the recordings are')
-        return to_path(source) if stage in ("featurize", "score") else Path(source), options
+        return to_path(source) if stage in ("featurize", "score") else local_path(source), options
     except UsageError as error:
         raise JobError(f"{where}: {error}") from error
 

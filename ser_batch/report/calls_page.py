@@ -11,7 +11,7 @@ from ser_batch.report.html import render_page
 from ser_batch.report.metrics import SUMMARY_ROWS
 from ser_batch.report.predictions import known_truth, side_tables
 from ser_batch.report.timelines import time_lines
-from ser_batch.storage.paths import parquet_source
+from ser_batch.tables.parquet import read_frame
 from ser_batch.tables.schemas import NEGATIVE
 
 CALLS_ON_PAGE = 200
@@ -21,11 +21,11 @@ REJECTS_ON_PAGE = 100
 def calls_page(source: Path) -> str:
     """Return the page of what score made: figures of everything, and the calls of the highest priority."""
     side = side_tables(source)
-    calls = _read(side["calls"])
-    report = _read(side["report"])
+    calls = read_frame(side["calls"])
+    report = read_frame(side["report"])
     together = report.filter(pl.col("role").is_null()).drop("role")
     has_truth = known_truth(together)
-    listed = _read(side["rejects"])
+    listed = read_frame(side["rejects"])
     listed = listed.sort(pl.col("stage") == WARNING, maintain_order=True)
     rejects = listed.filter(pl.col("stage") != WARNING)
     labels = [name.removeprefix("share_") for name in calls.columns if name.startswith("share_")]
@@ -70,10 +70,6 @@ def calls_page(source: Path) -> str:
         n_listed=len(listed),
         models=calls["model_id"].drop_nulls().unique().sort().to_list(),
     )
-
-
-def _read(file: Path) -> pl.DataFrame:
-    return pl.read_parquet(parquet_source(file))
 
 
 def _counts(frame: pl.DataFrame, *columns: str) -> list[dict[str, Any]]:

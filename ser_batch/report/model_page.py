@@ -13,6 +13,7 @@ from ser_batch.report.error_analysis import by_speaker, worst_confusions
 from ser_batch.report.html import render_page
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
 from ser_batch.report.regimes import ALL, MOSTLY_NEUTRAL, regimes_shown
+from ser_batch.tables.parquet import read_frame
 
 TABLES = ("report", "confusion", "summary", "reliability", "coverage", "history", "regimes", "predictions")
 SPEAKERS_ON_PAGE = 40
@@ -35,9 +36,7 @@ def model_page(folder: Path) -> str:
     model = read_schema(folder / MODEL_FILE)
     labels, metrics = model.labels, model.metrics
     # a model trained on everything, or shipped in the package, comes without most of the tables
-    tables = {
-        name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()
-    }
+    tables = {name: read_frame(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()}
     report = main_rows(tables["report"]) if "report" in tables else pl.DataFrame()
     coverage = main_rows(tables["coverage"]) if "coverage" in tables else None
     confusion = main_rows(tables["confusion"]) if "confusion" in tables else None

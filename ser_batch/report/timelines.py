@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from ser_batch.report.predictions import segment_files
-from ser_batch.storage.paths import parquet_source
+from ser_batch.tables.parquet import scan_frames
 from ser_batch.tables.schemas import LABEL_PREFIX, NEGATIVE
 
 # of all time lines of a page together: half a megabyte of digits
@@ -24,7 +24,7 @@ def time_lines(source: Path, calls: pl.DataFrame, paths: Sequence[str], labels: 
     wanted = ["path", "channel", "start_s", "end_s", "abstained", *probabilities]
     of_channel: dict[tuple[str, int], dict[str, Any]] = {}
     windows = [
-        pl.scan_parquet(parquet_source(file)).filter(pl.col("path").is_in(paths)).select(wanted).collect()
+        scan_frames([file]).filter(pl.col("path").is_in(paths)).select(wanted).collect()
         for file in segment_files(source)
     ]
     if windows:  # a folder has no parts where no channel had a segment

@@ -11,8 +11,7 @@ from ser_batch import __version__
 from ser_batch.runs.store import Store, StoreSummary
 from ser_batch.scoring.worker import CALLS
 from ser_batch.storage.atomic import make_folder, remove_temporaries_of, write_json
-from ser_batch.storage.paths import parquet_source
-from ser_batch.tables.parquet import merge_parts, rows_table, write_table
+from ser_batch.tables.parquet import merge_parts, read_frame, rows_table, write_table
 from ser_batch.tables.schemas import REJECTS, REPORT, calls_schema, predictions_schema
 
 if TYPE_CHECKING:
@@ -47,16 +46,16 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     columns = ["path", "channel", "status"]
     if _read(record_file) == {**made_of, "bytes": _sizes(files)}:
         return Tables(
-            pl.read_parquet(parquet_source(side[CALLS]), columns=columns),
-            pl.read_parquet(parquet_source(side["report"])),
+            read_frame(side[CALLS], columns),
+            read_frame(side["report"]),
         )
     if is_file:
         merge_parts(store.parts(), out, predictions_schema(labels))
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(labels))
-    calls = pl.read_parquet(parquet_source(side[CALLS]), columns=[*columns, "role", "predicted", "emotion"])
+    calls = read_frame(side[CALLS], [*columns, "role", "predicted", "emotion"])
     wanted = ["role", "predicted", "abstained", "confidence", "emotion"]
     none = pl.DataFrame(predictions_schema(labels).empty_table()).select(wanted)  # a run may find nothing but silence
-    segments = pl.concat([none, *(pl.read_parquet(parquet_source(part), columns=wanted) for part in store.parts())])
+    segments = pl.concat([none, *(read_frame(part, wanted) for part in store.parts())])
     sure = segments.filter(pl.col("abstained").ne_missing(True))
     report = predictions_report(sure, calls, labels, timed=timed)
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))

@@ -15,6 +15,7 @@ from ser_batch.config.option_values import check_protocol, held_out_corpora, spe
 from ser_batch.errors import InputError, did_you_mean
 from ser_batch.splits.speakers import recordings_of, speaker_groups, strata
 from ser_batch.tables.features import corpora
+from ser_batch.tables.parquet import read_frame
 
 TEST_SHARE = 0.2
 
@@ -242,7 +243,10 @@ def _published(rows: pl.DataFrame, protocol: str) -> pl.Series:
 
 def _from_file(rows: pl.DataFrame, file: Path) -> pl.Series:
     try:
-        table = pl.read_parquet(file) if file.suffix.lower() == ".parquet" else pl.read_csv(file, infer_schema=False)
+        if file.suffix.lower() == ".parquet":
+            table = read_frame(file)
+        else:
+            table = pl.read_csv(file, infer_schema=False, glob=False)  # noqa: TID251 - its name is no pattern
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{file}: cannot be read ({error})") from error
     key = next((name for name in ("path", "speaker") if name in table.columns), None)

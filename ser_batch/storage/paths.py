@@ -13,13 +13,25 @@ from typing import Any, cast
 from ser_batch.errors import OutputError, UsageError
 
 
+def local_path(text: str | os.PathLike[str]) -> Path:
+    """Return the path of a name on this machine; ``~`` and ``~user`` at its beginning are home folders."""
+    name = os.fspath(text)
+    expanded = os.path.expanduser(name)  # noqa: PTH111 - pathlib takes ./~ for ~
+    if expanded.startswith("~"):
+        user = name.partition("/")[0]
+        raise UsageError(f"{name}: no user has the home folder {user}; write ./{name} for what has this very name")
+    path = Path(expanded)
+    # of ./~, which others would take for a home folder
+    return path.absolute() if str(path).startswith("~") else path
+
+
 def to_path(text: str | os.PathLike[str]) -> Path:
     """Return the path of a name; of an address a ``UPath`` of universal-pathlib, which is used like one."""
     if is_remote(text):
         return cast("Path", text)
     name = os.fspath(text)
     if "://" not in name:
-        return Path(name)
+        return local_path(name)
     try:
         from upath import UPath
 

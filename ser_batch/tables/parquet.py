@@ -125,6 +125,20 @@ def merge_parts(parts: Sequence[Path], out: Path, schema: pa.Schema) -> int:
     return rows
 
 
+def read_frame(path: Path, columns: list[str] | None = None) -> "pl.DataFrame":
+    """Return one Parquet file as a frame; whatever characters its name has, it is no pattern."""
+    import polars as pl
+
+    return pl.read_parquet(parquet_source(path), columns=columns, glob=False)  # noqa: TID251 - here it is set
+
+
+def scan_frames(paths: Sequence[Path]) -> "pl.LazyFrame":
+    """Return Parquet files as one lazy frame; their names are no patterns."""
+    import polars as pl
+
+    return pl.scan_parquet([parquet_source(path) for path in paths], glob=False)  # noqa: TID251 - here it is set
+
+
 def write_frame(frame: "pl.DataFrame", path: Path, schema: pa.Schema | None = None) -> None:
     """Write a Polars frame atomically, with the version of the tables."""
     table = frame.to_arrow()

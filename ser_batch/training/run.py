@@ -24,6 +24,7 @@ from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
 from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
+from ser_batch.tables.parquet import read_frame
 from ser_batch.tables.schemas import KEY
 from ser_batch.training.batches import segment_numbers
 from ser_batch.training.checkpoints import Checkpoints, claimed
@@ -135,7 +136,7 @@ def train(
         out=options.out,
         model_id=model.model_id,
         report=_held_out_report(options.out) if metrics else None,
-        models=pl.read_parquet(options.out / "summary.parquet") if metrics else None,
+        models=read_frame(options.out / "summary.parquet") if metrics else None,
         metrics=metrics,
         n_train=len(np.unique(segments[plan.final.train])),
         n_test=sum(len(np.unique(segments[fold.test])) for fold in plan.folds if fold.seed == options.seed),
@@ -317,7 +318,7 @@ def _trained_before(options: TrainOptions, identity: Identity[AnyFeatureSpec]) -
 
 def _held_out_report(folder: Path) -> pl.DataFrame:
     """Return the rows of report.parquet that people look at first: the first condition, all rows."""
-    report = pl.read_parquet(folder / "report.parquet")
+    report = read_frame(folder / "report.parquet")
     return report.filter(subset="all", condition=report["condition"][0])
 
 

@@ -1,0 +1,219 @@
+"""What surrounds a run: names of paths, the home folder, processes and threads of the user, streams, settings."""
+
+import inspect
+import os
+import pwd
+import shutil
+import tomllib
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from ser_batch import featurize, score, train
+from ser_batch.cli.commands import cli
+from ser_batch.config.job import read_job
+from ser_batch.config.options import ScoreOptions
+from ser_batch.errors import UsageError
+from ser_batch.storage.paths import local_path
+
+# ---- paths are no patterns ----
+
+# what shells, glob and format strings give a meaning to; as a pattern it matches no name that is used here
+MARKS = "x[1]*?{a,b}%d"
+
+
+def run(*arguments: object) -> str:
+    """Run a command; return what it prints."""
+    done = CliRunner().invoke(cli, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def calls(small_corpus, here):
+    """Eight recordings in a folder whose name has marks of patterns."""
+    folder = here / f"calls {MARKS}"
+    folder.mkdir()
+    for number, clip in enumerate(sorted(small_corpus.rglob("*.wav"))[::15]):
+        shutil.copy(clip, folder / f"{MARKS} {number}.wav")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_training_takes_names_with_marks_of_patterns_for_names(suffix, small_features, here):
+    shutil.copytree(small_features, MARKS)
+    speakers = pl.read_parquet(small_features / "part-*.parquet", columns=["speaker"]).unique().sort("speaker")
+    folds = speakers.with_columns(fold=pl.Series(["a", "b", "a", "b"]))
+    (folds.write_csv if suffix == "csv" else folds.write_parquet)(f"{MARKS}.{suffix}")
+
+    trained = train(MARKS, estimator="logistic", split=f"{MARKS}.{suffix}", out=f"model {MARKS}", progress=False)
+
+    assert set(trained.predictions.collect()["fold"]) == {"a", "b"}
+    assert trained.report.height
+    assert f"model {trained.summary.model_id}" in run(
+        "train", MARKS, "--estimator", "logistic", "--split", f"{MARKS}.{suffix}", "--out", f"model {MARKS}"
+    )
+    assert f"{MARKS}: features, 120 rows" in run("inspect", MARKS)
+    assert f"model {MARKS}: model" in run("inspect", f"model {MARKS}")
+    run("report", f"model {MARKS}", "--out", f"{MARKS}.html")
+    assert (here / f"{MARKS}.html").read_bytes() == (trained.path / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize("out", [f"{MARKS}/preds.parquet", f"{MARKS} parts"])
+def test_a_scoring_takes_names_with_marks_of_patterns_for_names(out, calls, small_model, here):
+    shutil.copytree(small_model, f"model {MARKS}")
+    paths = sorted(file.name for file in calls.iterdir())
+    labels = here / f"labels {MARKS}.parquet"
+    pl.DataFrame({"path": paths, "emotion": ["angry", "happy"] * 4}).write_parquet(labels)
+    options = {"model": f"model {MARKS}", "labels": labels, "jobs": 1, "progress": False}
+
+    scored = score(calls.name, out=out, **options)
+
+    assert sorted(scored.calls["path"]) == paths
+    assert sorted(scored.predictions.collect()["path"].unique()) == paths
+    assert scored.report.height
+    assert score(calls.name, out=out, **options).summary.n_up_to_date == 8
+    assert f"{out}: predictions" in run("inspect", out)
+    run("report", out, "--out", f"{MARKS}.html")
+    run("plot", calls / paths[0], "--model", f"model {MARKS}", "--out", f"{MARKS}.svg")
+
+
+def test_the_tables_and_page_are_of_this_run_where_its_name_matches_those_of_others(calls, small_model, here):
+    others = here / "others"
+    others.mkdir()
+    for number in range(3):
+        shutil.copy(min(calls.iterdir()), others / f"other_{number}.wav")
+    options = {"model": small_model, "jobs": 1, "progress": False}
+    score(others, out="s1/preds.parquet", **options)
+
+    scored = score(calls, out="s*/preds.parquet", **options)
+
+    assert scored.summary.n_calls == len(scored.calls) == 8
+    assert scored.summary.labels["n_predicted"].sum() == scored.predictions.collect()["predicted"].is_not_null().sum()
+    assert "other_" not in (here / "s*" / "preds.report.html").read_text()
+    assert '"n_calls": 8' in run("score", calls, "--model", small_model, "--out", "s*/preds.parquet", "--json")
+
+
+def test_featurize_takes_names_with_marks_of_patterns_for_names(calls, here):
+    labels = here / f"{MARKS}.csv"
+    pl.DataFrame({"path": [f"{MARKS} {n}.wav" for n in range(8)], "emotion": ["sad"] * 8}).write_csv(labels)
+    job = here / f"{MARKS}.toml"
+    job.write_text(f"[featurize]\naudio = '{calls.name}'\nlabels = '{labels.name}'\nout = '{MARKS}'\njobs = 1\n")
+
+    assert "emotions: sad 8" in run("run", job.name)
+    assert featurize(calls, labels=labels, out=MARKS, jobs=1, progress=False).features.collect().height == 8
+    assert sorted(path.name for path in here.iterdir()) == [
+        f"calls {MARKS}",
+        MARKS,
+        job.name and f"{MARKS}.csv",
+        f"{MARKS}.toml",
+    ]
+
+
+@pytest.mark.parametrize("mark", ["*", "?", "["])
+def test_an_output_in_a_store_is_no_pattern_either(mark, here):
+    with pytest.raises(UsageError, match="expected an address without"):
+        featurize("audio", out=f"s3://bucket/run{mark}", progress=False)
+
+
+def test_ruff_refuses_every_reader_of_polars_that_takes_patterns(root):
+    banned = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["flake8-tidy-imports"]
+    readers = {
+        f"polars.{name}"
+        for name, function in inspect.getmembers(pl, inspect.isfunction)
+        if name.startswith(("read_", "scan_")) and "glob" in inspect.signature(function).parameters
+    }
+    assert readers <= set(banned["banned-api"])
+
+
+# ---- ~ is the home folder ----
+
+
+@pytest.fixture
+def home(here, monkeypatch):
+    """A home folder that is empty, beside an empty working directory."""
+    folder = here / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    (here / "work").mkdir()
+    monkeypatch.chdir(here / "work")
+    yield folder
+    assert not list((here / "work").iterdir()), "nothing was for the working directory"
+
+
+def test_every_path_of_every_command_is_expanded(small_corpus, small_model, home):
+    (home / "folds.csv").write_text("speaker,fold\n" + "".join(f"ravdess-{n:02},{n % 2}\n" for n in range(1, 5)))
+    clips = sorted(path.relative_to(small_corpus).as_posix() for path in small_corpus.rglob("*.wav"))
+    (home / "labels.csv").write_text("path,emotion\n" + "".join(f"{clip},angry\n" for clip in clips[:60]))
+    shutil.copytree(small_model, home / "network")
+    run("synth", "~/audio")
+    run("featurize", "~/audio", "--out=~/features", "--jobs=1", "--labels=~/labels.csv")
+    run("train", "~/features", "--out=~/model", "--estimator=logistic", "--split=~/folds.csv")
+    for out in ("preds.parquet", "parts"):
+        run("score", "~/audio/Actor_01", "--model=~/model", f"--out=~/{out}", "--jobs=1")
+    for source in ("model", "parts", "preds.parquet", "features"):
+        run("inspect", f"~/{source}")
+    run("report", "~/preds.parquet", "--out=~/report.html")
+    run("plot", f"~/audio/{clips[0]}", "--out=~/plot.svg", "--model=~/network")
+    (home / "job.toml").write_text("[synth]\nfolder = '~/more'\nactors = 1\n")
+    run("run", "~/job.toml")
+
+    assert {path.name for path in home.iterdir()} == {
+        "audio", "features", "folds.csv", "job.toml", "labels.csv", "model", "more", "network", "parts", "plot.svg",
+        "preds.calls.parquet", "preds.parquet", "preds.parts", "preds.rejects.parquet", "preds.report.html",
+        "preds.report.parquet", "report.html",
+    }  # fmt: skip
+
+
+def test_every_path_of_a_job_and_of_set_is_expanded(small_corpus, home):
+    shutil.copytree(small_corpus / "Actor_01", home / "audio")
+    (home / "labels.csv").write_text("path,emotion\n" + "".join(f"{c.name},sad\n" for c in (home / "audio").iterdir()))
+    (home / "job.toml").write_text(
+        "[[featurize]]\naudio = '~/audio'\nout = '~/f'\njobs = 1\nlabels = '~/labels.csv'\n"
+        "[train]\nfeatures = ['~/f']\nout = '~/m'\nsplit = '~/none.csv'\n"
+        "[score]\naudio = '~/audio'\nmodel = '~/none'\nreference = '~/none.json'\n"
+    )
+
+    job = read_job(home / "job.toml", ("score.out=~/p.parquet", "train.init=~/none", "featurize.features=~/encoder"))
+
+    (audio, made), (features, trained), (_, scored) = job.steps
+    assert (audio, made.out, made.labels, made.features) == (
+        home / "audio", home / "f", home / "labels.csv", str(home / "encoder"),
+    )  # fmt: skip
+    assert (features, trained.out) == ((home / "f",), home / "m")
+    assert (trained.split, trained.init) == (str(home / "none.csv"), str(home / "none"))
+    assert (scored.out, scored.model, scored.reference) == (
+        home / "p.parquet", str(home / "none"), str(home / "none.json"),
+    )  # fmt: skip
+
+
+def test_paths_given_to_the_functions_are_expanded(small_corpus, home):
+    shutil.copytree(small_corpus, home / "audio")
+
+    made = featurize("~/audio", out=Path("~/features"), jobs=1, progress=False)
+    trained = train("~/features", estimator="logistic", out="~/model", progress=False)
+    scored = score(Path("~/audio/Actor_01"), model=Path("~/model"), out="~/preds.parquet", jobs=1, progress=False)
+
+    assert (made.path, trained.path, scored.path) == (home / "features", home / "model", home / "preds.parquet")
+    assert made.features.collect().height == 120
+    assert scored.predictions.collect().height == 30
+
+
+def test_a_name_that_begins_with_a_tilde_is_given_by_its_folder(home):
+    me = pwd.getpwuid(os.getuid())
+    assert local_path(f"~{me.pw_name}/x") == Path(me.pw_dir) / "x"
+    assert local_path("./~") == Path.cwd() / "~"
+    assert ScoreOptions(model="./~m").model == str(Path.cwd() / "~m")
+    assert local_path("a/~/b~") == Path("a/~/b~")
+    for path in ("~nobody-has-this-name/x", "~nobody-has-this-name"):
+        with pytest.raises(UsageError, match=rf"{path}: no user .* write \./{path}"):
+            featurize("audio", out=path, progress=False)
