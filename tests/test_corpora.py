@@ -463,10 +463,15 @@ def test_a_publishers_table_in_parquet(tmp_path):
     assert warning.endswith(": dia0_utt0")
 
 
+def test_a_speaker_who_is_missing_in_a_publishers_table_is_nobody(tmp_path):
+    joined = labels_of(tmp_path, MELD.replace("Chandler", "NaN"), "dia0_utt0.mp4", "dia0_utt1.mp4")
+    assert [row_of(recording)[1] for recording in joined.recordings].count(None) == MELD.count("Chandler")
+
+
 def test_a_publishers_table_with_a_column_path_is_a_labels_file(tmp_path):
     joined = labels_of(tmp_path, "path,emotion,Emotion,Speaker,Utterance\na.wav,sad,anger,X,Y\n", "a.wav")
-    assert row_of(joined.recordings[0]) == ("sad", None, None, None, None)
-    assert "columns not used: Emotion, Speaker, Utterance" in joined.warnings[0]
+    assert row_of(joined.recordings[0]) == ("sad", "X", None, None, None)
+    assert "columns not used: Emotion, Utterance" in joined.warnings[0]
 
 
 @pytest.mark.parametrize(

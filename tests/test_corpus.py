@@ -370,7 +370,7 @@ def test_what_the_file_names_in_vain_and_what_it_lacks_is_a_warning(join, name):
 @pytest.mark.parametrize(
     ("header", "row", "expected"),
     [
-        ("path,emotion", "b/c.wav,Angry", "emotion 'Angry'"),
+        ("path,emotion", "b/c.wav,Very angry", "emotion 'Very angry'"),
         ("path,emotion", "b/c.wav,accuracy", "emotion 'accuracy'"),
         ("path,emotion", "b/c.wav,macro_avg", "emotion 'macro_avg'"),
         ("path,emotion", "b/c.wav,a b", "emotion 'a b'"),
@@ -389,7 +389,7 @@ def test_what_the_file_names_in_vain_and_what_it_lacks_is_a_warning(join, name):
         ("path,emotion,start_s,end_s", "b/c.wav,sad,2,1", "start_s 2, end_s 1"),
         ("path,emotion,start_s,end_s", "b/c.wav,sad,1,1", "start_s 1, end_s 1"),
         ("path,emotion,start_s,end_s", "b/c.wav,sad,-1,1", "start_s -1"),
-        ("path,emotion,start_s,end_s", "b/c.wav,sad,nan,1", "start_s 'nan'"),
+        ("path,emotion,start_s,end_s", "b/c.wav,sad,nan,1", "go together"),
         ("path,emotion,start_s,end_s", "b/c.wav,sad,0,inf", "end_s 'inf'"),
         ("path,emotion,start_s,end_s", "b/c.wav,sad,0:01,0:02", "start_s '0:01'"),
     ],
@@ -408,10 +408,10 @@ def test_two_rows_of_one_recording_are_fine_for_two_channels(join):
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_a_nan_of_parquet_is_named_by_file_and_row(tmp_path, recordings, timed):
-    frame = pl.DataFrame({"path": ["b/c.wav", "a.wav"], "emotion": "sad", "channel": [0.0, float("nan")]})
+def test_an_infinite_number_of_parquet_is_named_by_file_and_row(tmp_path, recordings, timed):
+    frame = pl.DataFrame({"path": ["b/c.wav", "a.wav"], "emotion": "sad", "channel": [0.0, float("inf")]})
     frame.write_parquet(tmp_path / "labels.parquet")
-    with pytest.raises(InputError, match=r"labels\.parquet, row 2: channel 'nan'"):
+    with pytest.raises(InputError, match=r"labels\.parquet, row 2: channel 'inf'"):
         join_labels(recordings, tmp_path / "labels.parquet", timed=timed)
 
 
@@ -419,9 +419,14 @@ def test_a_nan_of_parquet_is_named_by_file_and_row(tmp_path, recordings, timed):
     ("text", "expected"),
     [
         ("file,emotion\na.wav,sad\n", "no column path; it has file, emotion"),
-        ("path;emotion\na.wav;sad\n", "no column path"),
+        (",emotion\na.wav,sad\n", "no column path; it has one without a name, emotion"),
+        ("path,path,emotion\na.wav,a.wav,sad\n", "two columns path"),
+        ("PATH,Path,emotion\na.wav,a.wav,sad\n", "two columns path"),
         ("path,label\na.wav,sad\n", "no column emotion"),
-        ("", "no column path"),
+        ("", "it is empty"),
+        ("\ufeff\r\n \n", "it is empty"),
+        ("path,emotion\n", "no rows"),
+        ("path,emotion\n,\n  ,\n", "no rows"),
         (b"path,emotion\n\xe4.wav,sad\n", "UTF-8"),
         ('path,emotion\n"a.wav,sad\n' + "b/c.wav,sad\n" * 20_000, "quote"),
     ],
@@ -430,6 +435,106 @@ def test_a_file_that_is_no_labels_file_is_refused_by_name(join, text, expected):
     with pytest.raises(InputError, match=r"labels\.csv") as caught:
         join(text)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;emotion;speaker\na.wav;sad;Anna, B.\nb/c.wav;calm;\n",
+        "sep=;\r\npath;emotion;speaker\r\na.wav;sad;Anna, B.\r\nb/c.wav;calm;\r\n",
+        '"sep=|"\npath|emotion|speaker\na.wav|sad|Anna, B.\nb/c.wav|calm|\n',
+        "path\temotion\tspeaker\na.wav\tsad\tAnna, B.\nb/c.wav\tcalm\t\n",
+        "path\temotion\tspeaker\na.wav\tsad\tAnna, B.\nb/c.wav\tcalm\t\n".encode("utf-16"),
+        ',path,emotion,speaker\n0,a.wav,sad,"Anna, B."\n1,b/c.wav,calm,\n',
+        'Unnamed: 0,path,emotion,speaker\n0,a.wav,sad,"Anna, B."\n1,b/c.wav,calm,\n',
+        '\n  \n\ufeffpath,emotion,speaker\na.wav,sad,"Anna, B."\n,,\n  ,, \nb/c.wav,calm,\n,,\n'.replace("\ufeff", ""),
+        '\ufeffPath , EMOTION,Speaker\n ./a.wav , Sad ," Anna, B. "\n.\\b\\c.wav,CALM,\n',
+        'path,emotion,speaker\n.//a.wav,sad,"Anna, B."\nb\\c.wav,calm,NaN\n',
+    ],
+)
+def test_what_is_beyond_doubt_is_read_as_it_is_meant(join, text):
+    joined = join(text)
+    assert rows(joined) == {
+        "a.wav": (LabelRow(emotion="sad", speaker="Anna, B."),),
+        "b/c.wav": (LabelRow(emotion="calm"),),
+    }
+    assert [warning for warning in joined.warnings if "read as missing" not in warning] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "there", "advice"),
+    [
+        (
+            "ravdess/b/c.wav",
+            "b/c.wav",
+            "'ravdess/b/c.wav' is probably the recording 'b/c.wav': remove ravdess/ from the",
+        ),
+        ("/data/x/b/c.wav", "b/c.wav", "remove /data/x/ from the front"),
+        ("D:\\x\\b\\c.wav", "b/c.wav", "remove D:/x/ from the front"),
+        ("c.wav", "b/c.wav", "put b/ in front"),
+        ("x/c.wav", "b/c.wav", "remove x/ from the front; put b/ in front"),
+        ("b/c", "b/c.wav", "end it in .wav"),
+        ("b/c.mp3", "b/c.wav", "end it in .wav, not in .mp3"),
+        ("b/c.WAV", "b/c.wav", "end it in .wav, not in .WAV"),
+        ("B/C.wav", "b/c.wav", "write capitals and small letters as in the file's name"),
+        (
+            "x/B/C.mp3",
+            "b/c.wav",
+            "remove x/ from the front; end it in .wav, not in .mp3; write capitals and small letters",
+        ),
+        ("ge\u0301.wav", "g\u00e9.wav", "write it in the Unicode form NFC"),
+        ("g\u00e9/a.wav", "ge\u0301/a.wav", "write it in the Unicode form NFD"),
+        ("z.wav", "b/c.wav", "The first is 'z.wav', a recording is 'b/c.wav'; expected paths relative to the folder"),
+    ],
+)
+def test_labels_that_match_nothing_are_refused_with_the_likely_reason(tmp_path, join, path, there, advice):
+    recordings = walk(touch(tmp_path / "other", there)).recordings
+    with pytest.raises(InputError, match=r"labels\.csv: none of its 1 paths names a recording") as caught:
+        join(f"path,emotion\n{path},sad\n", recordings=recordings)
+    assert advice in str(caught.value)
+
+
+def test_of_several_recordings_of_one_name_the_one_in_the_same_folders_is_meant(tmp_path, join):
+    recordings = walk(touch(tmp_path / "other", "1/x.wav", "2/x.wav", "a/2/x.wav")).recordings
+    with pytest.raises(InputError, match=r"probably the recording .a/2/x\.wav.: remove ser/ from the front"):
+        join("path,emotion\nser/a/2/x.wav,sad\n", recordings=recordings)
+
+
+def test_where_some_paths_match_the_others_are_told_with_the_likely_reason(join):
+    (vain, _) = join("path,emotion\na.wav,sad\nx/b/c.wav,sad\n").warnings
+    assert "1 row paths name no recording" in vain
+    assert vain.endswith("'x/b/c.wav' is probably the recording 'b/c.wav': remove x/ from the front")
+
+
+MISSING = ("", "  ", "nan", "NaN", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "-")
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_a_missing_value_is_none_whatever_word_stands_for_it(join, word):
+    columns = ("emotion", "speaker", "sex", "intensity", "statement", "corpus", "channel", "p_sad")
+    joined = join(f"path,{','.join(columns)}\na.wav{f',{word}' * len(columns)}\nb/c.wav,sad,na,female,low,none,x,0,1\n")
+    assert rows(joined)["a.wav"] == (LabelRow(emotion=None),)
+    (spoken,) = rows(joined)["b/c.wav"]
+    assert (spoken.speaker, spoken.statement) == ("na", "none")  # in lower case, these are names and words
+    told = [warning for warning in joined.warnings if "read as missing" in warning]
+    assert len(told) == (6 if word.strip() else 0)
+    assert all(f"1 cells of {name} are {word}," in text for name, text in zip(sorted(columns[:6]), told, strict=False))
+
+
+def test_numbers_that_pandas_made_of_speakers_are_those_they_were(tmp_path, recordings, join):
+    by_text = rows(join("path,emotion,speaker\na.wav,sad,1.0\nb/c.wav,sad,\n"))
+    frame = pl.DataFrame({"path": ["a.wav", "b/c.wav"], "emotion": ["sad"] * 2, "speaker": [1.0, float("nan")]})
+    frame.write_parquet(tmp_path / "labels.parquet")
+    joined = join_labels(recordings, tmp_path / "labels.parquet", timed=False)
+    assert rows(joined) == by_text
+    assert [row[0].speaker for row in by_text.values()] == ["1", None]
+    assert joined.warnings == ()
+
+
+def test_the_index_of_a_frame_is_no_unknown_column(tmp_path, recordings):
+    columns = {"path": ["a.wav", "b/c.wav"], "emotion": ["sad", "calm"], "__index_level_0__": [4, 7]}
+    pl.DataFrame(columns).write_parquet(tmp_path / "labels.parquet")
+    assert join_labels(recordings, tmp_path / "labels.parquet", timed=False).warnings == ()
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])

@@ -471,6 +471,16 @@ def test_a_file_gives_folds_by_speaker_in_any_format(tmp_path, rows, suffix):
     assert [(fold.name, set(rows["actor"][fold.test])) for fold in folds] == [("1", {2}), ("2", {1, 3})]
 
 
+def test_a_file_of_folds_is_read_as_a_labels_file_is(tmp_path):
+    rows = table([recording(i, i, "sad") for i in (1, 2, 3)]).with_columns(speaker=pl.Series(["1", "2", "3"]))
+    (tmp_path / "folds.csv").write_text("sep=;\n;speaker;fold\n0;1.0;1.0\n1;2.0;2.0\n\n2;3.0;1.0\n3;4.0;nan\n;;\n")
+    frame = pl.DataFrame({"speaker": [1.0, 2.0, 3.0, 4.0], "fold": [1.0, 2.0, 1.0, float("nan")]})
+    frame.write_parquet(tmp_path / "folds.parquet")
+    for name in ("folds.csv", "folds.parquet"):
+        folds = split_rows(rows, str(tmp_path / name), seed=0).folds
+        assert [(fold.name, fold.test.tolist()) for fold in folds] == [("1", [0, 2]), ("2", [1])]
+
+
 def test_copies_follow_the_fold_of_the_first(tmp_path):
     rows = table([recording(0, 1, "sad", "same"), recording(1, 2, "sad"), recording(2, 2, "sad", "same")])
     file = tmp_path / "folds.csv"
@@ -487,7 +497,7 @@ def test_copies_follow_the_fold_of_the_first(tmp_path):
         ("speaker,fold\nravdess-01,1\nravdess-02,1\nravdess-03,1\n", "all rows fall into the fold 1"),
         ("file,fold\na.wav,1\n", "has file, fold; expected the columns fold and path or speaker"),
         ("path,part\na.wav,1\n", "has path, part; expected"),
-        ("", "cannot be read"),
+        ("", "it is empty"),
     ],
 )
 def test_a_file_that_does_not_give_every_row_one_fold_is_refused(tmp_path, rows, text, expected):

@@ -1,34 +1,41 @@
 """Labels files, CSV or Parquet, and tables of known publishers, joined to recordings."""
 
-import csv
 import dataclasses
 import difflib
-import io
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from ser_batch.corpus.cells import MISSING, Rows, cell_text, is_index, read_table
 from ser_batch.corpus.known_corpora import CORPORA
+from ser_batch.corpus.label_paths import LabelPaths
 from ser_batch.corpus.manifest import LABEL_COLUMNS, LabelRow, Recording
-from ser_batch.corpus.publisher_tables import LabelTable, RecordingsByName, delimiter_of, publisher_table
+from ser_batch.corpus.publisher_tables import LabelTable, RecordingsByName, publisher_table
 from ser_batch.errors import InputError
 from ser_batch.tables.schemas import LABEL_PREFIX
 
-Rows = Iterator[tuple[int, Mapping[str, Any]]]
+
+def _read_labels(labels: Path, recordings: Sequence[Recording]) -> tuple[list[str], Rows]:
+    """Open a labels file; the table of a publisher as the labels file that it stands for."""
+    columns, rows = read_table(labels)
+    names = {column: _column(column, columns) for column in columns}
+    table = None if "path" in names.values() else publisher_table(columns)
+    if table is not None:
+        return ["path", *LABEL_COLUMNS], _translated(labels, table, rows, recordings)
+    found = [names[column] for column in columns]
+    twice = next((name for name in found if found.count(name) > 1 and not is_index(name)), None)
+    if twice is not None:
+        raise InputError(f"{labels}: it has two columns {twice}; remove one of them")
+    return found, ((number, {names.get(column, column): cell for column, cell in row.items()}) for number, row in rows)
 
 
-def read_rows(labels: Path, recordings: Sequence[Recording]) -> tuple[list[str], Rows]:
-    """Open a labels file."""
-    columns, delimiter, rows = _read_parquet(labels) if labels.suffix.lower() == ".parquet" else _read_csv(labels)
-    table = None if "path" in columns else publisher_table(columns, delimiter)
-    if table is None:
-        return columns, rows
-    return ["path", "emotion", "speaker", "statement", "sex", "corpus"], _translated(labels, table, rows, recordings)
+def _column(name: str, columns: Sequence[str]) -> str:
+    """Return the name of a column as we spell it, unless another one is spelled so."""
+    ours = name.strip().lower()
+    is_ours = ours in _LABEL_COLUMNS or ours.startswith(LABEL_PREFIX)
+    return ours if is_ours and ours not in columns else name
 
 
 def _translated(labels: Path, table: LabelTable, rows: Rows, recordings: Sequence[Recording]) -> Rows:
@@ -39,42 +46,6 @@ def _translated(labels: Path, table: LabelTable, rows: Rows, recordings: Sequenc
             yield number, row
         else:
             yield number, {"path": by_name.path_of(table, row, f"{labels}, row {number}"), **table.labels(row)}
-
-
-def _read_parquet(labels: Path) -> tuple[list[str], str, Rows]:
-    try:
-        table = pq.read_table(labels)
-        rows = table.to_pylist()
-    # ValueError: text that is no UTF-8, times that are none; the others: what pyarrow's parts raise
-    except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
-        raise InputError(f"{labels}: cannot be read as Parquet ({error})") from error
-    return table.column_names, ",", enumerate(rows, start=1)
-
-
-def _read_csv(labels: Path) -> tuple[list[str], str, Rows]:
-    try:
-        # utf-8-sig: spreadsheets put a mark before the first column's name
-        text = labels.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{labels}: cannot be read as CSV in UTF-8 ({error})") from error
-    delimiter = delimiter_of(text.partition("\n")[0])
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        columns = list(reader.fieldnames or [])
-    except csv.Error as error:
-        raise InputError(f"{labels}, row 1: cannot be read as CSV ({error})") from error
-    return columns, delimiter, _csv_rows(labels, reader)
-
-
-def _csv_rows(labels: Path, reader: "csv.DictReader[str]") -> Rows:
-    """Yield rows with the number of the line they end on."""
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise InputError(
-            f"{labels}, row {reader.line_num}: cannot be read as CSV ({error}); is a quote left open?"
-        ) from error
 
 
 LABEL_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
@@ -130,16 +101,18 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
     recordings = tuple(recordings)
     cut = timed if cut is None else cut
     rows: dict[str, list[LabelRow]] = {}
-    columns, table = read_rows(labels, recordings)
+    columns, table = _read_labels(labels, recordings)
     voted = _voted_labels(labels, columns)
     missing = [name for name in ("path", "emotion") if name not in columns and not (voted and name == "emotion")]
     if missing:
-        raise InputError(f"{labels}: no column {missing[0]}; it has {', '.join(columns)}; expected path, emotion")
-    known = {recording.path for recording in recordings}
+        has = ", ".join(name or "one without a name" for name in columns)
+        raise InputError(f"{labels}: no column {missing[0]}; it has {has}; expected path, emotion")
+    paths = LabelPaths(recordings)
     without_votes: list[str] = []
     tied: list[str] = []
+    missing_words: Counter[tuple[str, str]] = Counter()
     for number, row in table:
-        path, label = _label_row(labels, number, row, known, voted)
+        path, label = _label_row(labels, number, row, paths, voted)
         if not timed and label.start_s is not None:
             raise InputError(
                 f"{labels}, row {number}: start_s is given, but a clip is labelled as a whole; "
@@ -150,24 +123,48 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
         rows.setdefault(path, []).append(label)
         if label.votes and label.emotion is None:
             tied.append(path)
-        elif not label.votes and any(_text(row.get(LABEL_PREFIX + name)) for name in voted):
+        elif not label.votes and any(cell_text(row.get(LABEL_PREFIX + name)) for name in voted):
             without_votes.append(path)
+        cells = ((name, str(row.get(name) or "").strip()) for name in LABEL_COLUMNS)
+        missing_words.update(cell for cell in cells if cell[1] in MISSING and not isinstance(row[cell[0]], float))
+    unmatched = [path for path in rows if path not in paths]
+    if recordings and len(unmatched) == len(rows):
+        raise InputError(f"{labels}: {_why_nothing_matches(unmatched, paths, recordings)}")
     warnings = [*_likely_slips(labels, rows)]
     used = {*_LABEL_COLUMNS, *(LABEL_PREFIX + label for label in voted)}
-    unknown = [name for name in columns if name not in used]
+    unknown = [name for name in columns if name not in used and not is_index(name)]
     if unknown:
         known_columns = ", ".join((*_LABEL_COLUMNS, f"{LABEL_PREFIX}<label>"))
         warnings.append(f"{labels}: columns not used: {', '.join(unknown)} (known: {known_columns})")
+    warnings += [
+        f"{labels}: {n} cells of {name} are {word}, which is read as missing"
+        for (name, word), n in sorted(missing_words.items())
+    ]
     warnings += _some(labels, without_votes, "rows have votes that sum to 0, which say nothing")
     warnings += _some(labels, tied, "rows have no emotion and votes that are tied, so theirs is unknown")
-    unmatched = [path for path in rows if path not in known]
-    warnings += _some(labels, unmatched, "row paths name no recording (paths are relative to the root, with /)")
+    advice = paths.advice(unmatched)
+    warnings += [
+        warning + (f"; {advice}" if advice else "")
+        for warning in _some(labels, unmatched, "row paths name no recording (paths are relative to the root, with /)")
+    ]
     unlabeled = [recording.path for recording in recordings if recording.path not in rows]
     warnings += _some(labels, unlabeled, "recordings have no row")
     joined = tuple(
         dataclasses.replace(recording, labels=tuple(rows.get(recording.path, ()))) for recording in recordings
     )
     return Labels(joined, tuple(warnings), voted)
+
+
+def _why_nothing_matches(unmatched: Sequence[str], paths: LabelPaths, recordings: Sequence[Recording]) -> str:
+    if not unmatched:
+        return "it has no rows below its columns; expected one for each recording"
+    advice = paths.advice(unmatched)
+    return f"none of its {len(unmatched)} paths names a recording. " + (
+        f"{advice[0].upper()}{advice[1:]}"
+        if advice
+        else f"The first is {unmatched[0]!r}, a recording is {recordings[0].path!r}; expected paths relative to the "
+        "folder that is walked, with /"
+    )
 
 
 def _likely_slips(labels: Path, rows: Mapping[str, Iterable[LabelRow]]) -> Iterator[str]:
@@ -201,25 +198,25 @@ def _are_about_the_same(one: LabelRow, other: LabelRow) -> bool:
 
 
 def _label_row(
-    labels: Path, number: int, row: Mapping[str, Any], known: Container[str], voted: Iterable[str]
+    labels: Path, number: int, row: Mapping[str, Any], paths: LabelPaths, voted: Iterable[str]
 ) -> tuple[str, LabelRow]:
     """Check one row of a labels file."""
-    # `number` is the line of a CSV file, the header being 1, as editors count, or the row of a Parquet file from 1. A
-    # path may begin with spaces where one in `known` does.
     where = f"{labels}, row {number}"
     if None in row:
-        raise InputError(f"{where}: more cells than the header has columns; quote a path that holds a comma")
-    path = _text(row.get("path"))
-    texts = {name: _text(row.get(name)) for name in LABEL_COLUMNS}
-    if path is None:
+        raise InputError(
+            f"{where}: more cells than the header has columns; quote cells that hold what is between cells"
+        )
+    if cell_text(row.get("path")) is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
-    path = str(row["path"]) if str(row["path"]) in known else path
+    path = paths.path_of(str(row["path"]))
+    said = {name: cell_text(row.get(name)) for name in LABEL_COLUMNS}
+    texts = said | {name: text.lower() for name in ("emotion", *_TEXTS) if (text := said[name])}
     if texts["emotion"] is not None and not is_label(texts["emotion"]):
-        raise InputError(f"{where}: emotion {texts['emotion']!r}; expected {_EXPECTED_LABEL}")
+        raise InputError(f"{where}: emotion {said['emotion']!r}; expected {_EXPECTED_LABEL}")
     for name, (pattern, expected) in _TEXTS.items():
         text = texts[name]
         if text is not None and pattern.fullmatch(text) is None:
-            raise InputError(f"{where}: {name} {text!r}; expected {expected}")
+            raise InputError(f"{where}: {name} {said[name]!r}; expected {expected}")
     channel = _number(where, "channel", row.get("channel"))
     if channel is not None and (not -1 <= channel < _MAX_CHANNELS or channel != int(channel)):
         raise InputError(f"{where}: channel {channel:g}; expected -1 (the mean), 0, 1, ...")
@@ -265,15 +262,9 @@ def _shares(votes: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     return tuple((label, part / total) for label, part in parts.items())
 
 
-def _text(value: object) -> str | None:
-    """Return stripped text, or None where there is none."""
-    text = "" if value is None else str(value).strip()
-    return text or None
-
-
 def _number(where: str, name: str, value: object) -> float | None:
     """Return a finite number, or None where the cell is empty."""
-    text = _text(value)
+    text = cell_text(value)
     if text is None:
         return None
     try:

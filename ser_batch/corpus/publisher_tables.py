@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from ser_batch.corpus.cells import cell_text
 from ser_batch.corpus.filenames import Source, codes
 from ser_batch.corpus.manifest import Recording
 from ser_batch.errors import InputError
@@ -22,7 +23,6 @@ class LabelTable:
     speaker: str
     statement: str
     sex: str | None = None
-    delimiter: str = ","  # between the cells of a row
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -31,12 +31,13 @@ class LabelTable:
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row with the columns of a labels file, but for path."""
-        cells = {name: str(row.get(name) or "").strip() for name in self.columns}
+        cells = {name: cell_text(row.get(name)) or "" for name in self.columns}
+        speaker = "-".join(cells[self.speaker].lower().split())
         sex = cells[self.sex].lower() if self.sex else ""
         return {
             # a word that is not known stays as it is, so that what checks the row shows it
             "emotion": self.emotions.get(cells[self.emotion].lower(), cells[self.emotion]),
-            "speaker": f"{self.source.name}-{'-'.join(cells[self.speaker].lower().split())}",
+            "speaker": f"{self.source.name}-{speaker}" if speaker else "",
             "statement": cells[self.statement],
             "sex": sex if sex in {"male", "female"} else "",
             "corpus": self.source.name,
@@ -84,7 +85,6 @@ PUBLISHER_TABLES = (
         speaker="user_id",
         statement="utterance",
         sex="gender",
-        delimiter="|",
     ),
     # train_sent_emo.csv, dev_sent_emo.csv and test_sent_emo.csv of https://github.com/declare-lab/MELD, one per folder
     LabelTable(
@@ -106,18 +106,9 @@ PUBLISHER_TABLES = (
 )
 
 
-def publisher_table(columns: Iterable[str], delimiter: str) -> LabelTable | None:
+def publisher_table(columns: Iterable[str]) -> LabelTable | None:
     """Return the table whose columns these are; None where no known publisher has such a table."""
-    known = (table for table in PUBLISHER_TABLES if table.delimiter == delimiter)
-    return next((table for table in known if set(table.columns) <= set(columns)), None)
-
-
-def delimiter_of(header: str) -> str:
-    """Return what is between the cells of a file with this first line: a comma, but for a known table with another."""
-    others = {table.delimiter for table in PUBLISHER_TABLES}
-    cells = {delimiter: [cell.strip('" \r') for cell in header.split(delimiter)] for delimiter in others}
-    found = (table.delimiter for table in PUBLISHER_TABLES if set(table.columns) <= set(cells[table.delimiter]))
-    return next(found, ",")
+    return next((table for table in PUBLISHER_TABLES if set(table.columns) <= set(columns)), None)
 
 
 class RecordingsByName:

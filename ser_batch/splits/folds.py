@@ -12,10 +12,10 @@ import numpy.typing as npt
 import polars as pl
 
 from ser_batch.config.option_values import check_protocol, held_out_corpora, speaker_folds
+from ser_batch.corpus.cells import cell_text, read_table
 from ser_batch.errors import InputError, did_you_mean
 from ser_batch.splits.speakers import recordings_of, speaker_groups, strata
 from ser_batch.tables.features import corpora
-from ser_batch.tables.parquet import read_frame
 
 TEST_SHARE = 0.2
 
@@ -242,17 +242,12 @@ def _published(rows: pl.DataFrame, protocol: str) -> pl.Series:
 
 
 def _from_file(rows: pl.DataFrame, file: Path) -> pl.Series:
-    try:
-        if file.suffix.lower() == ".parquet":
-            table = read_frame(file)
-        else:
-            table = pl.read_csv(file, infer_schema=False, glob=False)  # noqa: TID251 - its name is no pattern
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from error
-    key = next((name for name in ("path", "speaker") if name in table.columns), None)
-    if key is None or "fold" not in table.columns:
-        raise InputError(f"{file}: has {', '.join(table.columns)}; expected the columns fold and path or speaker")
-    table = table.select(pl.col(key).cast(pl.String), pl.col("fold").cast(pl.String)).drop_nulls()
+    columns, cells = read_table(file)
+    key = next((name for name in ("path", "speaker") if name in columns), None)
+    if key is None or "fold" not in columns:
+        raise InputError(f"{file}: has {', '.join(columns)}; expected the columns fold and path or speaker")
+    texts = [(cell_text(row.get(key)), cell_text(row.get("fold"))) for _, row in cells]
+    table = pl.DataFrame(texts, {key: pl.String, "fold": pl.String}, orient="row").drop_nulls()
     twice = table[key].filter(table[key].is_duplicated())
     if len(twice):
         raise InputError(f"{file}: {key} {twice[0]} stands there twice; one row each")
