@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ser_batch import featurize, score, train
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
-from ser_batch.config.options import ScoreOptions
+from ser_batch.config.options import FeaturizeOptions, ScoreOptions, TrainOptions
 from ser_batch.errors import UsageError
 from ser_batch.storage.paths import local_path
 
@@ -186,6 +186,9 @@ def test_every_path_of_a_job_and_of_set_is_expanded(small_corpus, home):
     job = read_job(home / "job.toml", ("score.out=~/p.parquet", "train.init=~/none", "featurize.features=~/encoder"))
 
     (audio, made), (features, trained), (_, scored) = job.steps
+    assert isinstance(made, FeaturizeOptions)
+    assert isinstance(trained, TrainOptions)
+    assert isinstance(scored, ScoreOptions)
     assert (audio, made.out, made.labels, made.features) == (
         home / "audio", home / "f", home / "labels.csv", str(home / "encoder"),
     )  # fmt: skip
