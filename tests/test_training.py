@@ -25,7 +25,7 @@ from ser_batch.tables.features import Features, load_features
 from ser_batch.training.batches import TrainingSegments, fit_scaler
 from ser_batch.training.fit import fit_fold
 from ser_batch.training.multi_corpus import Targets
-from ser_batch.training.run import train
+from ser_batch.training.run import _identity, train
 from ser_batch.training.tasks import FoldTask, Settings, make_plan, usable_rows
 from ser_batch.training.temperature import fitted_temperature
 
@@ -183,6 +183,34 @@ def test_the_same_command_again_does_nothing(small_features, small_model):
 def test_another_training_into_the_same_folder_is_refused(small_features, small_model):
     with pytest.raises(OutputError, match=r"epochs was 3 and is 4.*--overwrite"):
         run(small_features, small_model, epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("split", "changed"),
+    [
+        ("stratified", {"speaker": pl.col("speaker").reverse()}),
+        ("speaker:2", {"sex": pl.col("speaker").is_in(["ravdess-01", "ravdess-04"]).cast(pl.String)}),
+        ("text", {"statement": pl.col("emotion")}),
+    ],
+)
+def test_a_model_belongs_to_the_speakers_and_folds_of_its_rows(small_features, split, changed):
+    data, options = load_features([small_features]), TrainOptions(split=split)
+    other = dataclasses.replace(data, rows=data.rows.with_columns(**changed))
+    assert data_hash(data, options) == data_hash(data, options) != data_hash(other, options)
+
+
+def test_a_model_belongs_to_what_stands_in_its_file_of_folds(small_features, tmp_path):
+    data, options = load_features([small_features]), TrainOptions(split=str(tmp_path / "folds.csv"))
+    found = set()
+    for folds in ("aabb", "abab"):
+        lines = [f"ravdess-0{actor},{fold}" for actor, fold in enumerate(folds, start=1)]
+        (tmp_path / "folds.csv").write_text("\n".join(["speaker,fold", *lines]))
+        found.add(data_hash(data, options))
+    assert len(found) == 2
+
+
+def data_hash(data: Features, options: TrainOptions) -> str:
+    return _identity(data, options, None).data_hash
 
 
 def test_a_folder_with_something_else_is_left_alone(small_features, tmp_path):

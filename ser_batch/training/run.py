@@ -14,7 +14,7 @@ import polars as pl
 from msgspec import Meta
 
 from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec
-from ser_batch.config.option_values import holds_out_corpora
+from ser_batch.config.option_values import holds_out_corpora, speaker_folds
 from ser_batch.config.options import DEFAULT_FEATURES, HEAD_RECIPE, TrainOptions
 from ser_batch.config.structs import as_json
 from ser_batch.config.variants import CLEAN
@@ -22,6 +22,7 @@ from ser_batch.errors import InputError, ModelError, OutputError
 from ser_batch.model.folder import MODEL_FILE, Model, load_model
 from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
+from ser_batch.splits.folds import split_rows
 from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
 from ser_batch.tables.parquet import read_frame
@@ -253,14 +254,20 @@ def _with_head_temperatures(results: Sequence[FoldResult], labels: Sequence[str]
 
 def _identity(data: Features, options: TrainOptions, start: Start | None) -> Identity[AnyFeatureSpec]:
     """Return all that decides the model: the data's hash and the settings."""
-    # what decides only where there are several corpora, or votes are learned, is left out of other data's hashes
+    # what decides only where there are several corpora, votes are learned or a split goes by it is left out of other
+    # data's hashes
     names = corpora(data.rows)
     also = [names] if names.n_unique() > 1 else []
+    draws_speakers = options.split == "speaker" or speaker_folds(options.split) is not None
+    also += [data.rows["sex"]] if draws_speakers else []
     also += data.rows.select(vote_columns(data.rows).values()).get_columns() if options.soft_labels else []
     keyed = data.rows.select(*KEY, "content_hash", "emotion", "speaker", *also).write_csv()
     digest = hashlib.sha256(keyed.encode())
     for values in data.chunks_of_values():
         digest.update(values.tobytes())
+    if not (draws_speakers or options.split in ("stratified", "none") or holds_out_corpora(options.split)):
+        for fold in split_rows(data.rows, options.split, seed=options.seed).folds:  # by a column, or a file of folds
+            digest.update(fold.test.tobytes())
     is_network = options.estimator == "network"
     epochs = None
     if is_network and options.kind == HEAD_RECIPE:
