@@ -25,9 +25,9 @@ from ser_batch.tables.parquet import rows_table, write_table
 from ser_batch.tables.schemas import features_schema
 from ser_batch.training.batches import EmbeddedSegments
 from ser_batch.training.decisions import HeadsDecide
-from ser_batch.training.heads import fit_embedding_scaler, with_temperatures
+from ser_batch.training.heads import _predict, fit_embedding_scaler, with_temperatures
 from ser_batch.training.multi_corpus import Targets
-from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers
+from ser_batch.training.references import DrawnReferences, channel_mean, group_numbers, mean_references
 from ser_batch.training.run import train
 from ser_batch.training.tasks import FoldResult, FoldTask, HeadPredictions, Predictions
 
@@ -267,6 +267,35 @@ def test_a_batch_is_less_its_references_and_masks_what_a_corpus_lacks(tmp_path):
 # --- training -----------------------------------------------------------------------------------------------------
 
 
+def test_corpora_count_the_same_in_the_scaler_however_large_they_are(tmp_path):
+    folders = [
+        made_features(tmp_path / name, corpus=name, clips=clips, shift=clips) for name, clips in (("a", 2), ("bb", 9))
+    ]
+    data = load_features(folders)
+    rows = np.arange(len(data.rows))
+    scaler = fit_embedding_scaler(data, rows, Targets.of(data, LABELS, rows).corpora)
+    is_a = (data.rows["corpus"] == "a").to_numpy()
+    means = [data.embedding[side].mean(axis=0, dtype=np.float64) for side in (is_a, ~is_a)]
+    np.testing.assert_allclose(scaler.mean, np.mean(means, axis=0), rtol=1e-4)
+
+
+def test_song_is_no_reference_of_speech(model, tmp_path):
+    data = load_features([made_features(tmp_path / "toy")])
+    kinds = pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("song")).otherwise(pl.lit("speech"))
+    data = dataclasses.replace(data, rows=data.rows.with_columns(vocal_channel=kinds))
+    rows = np.flatnonzero((data.rows["vocal_channel"] == "speech").to_numpy())
+    fold = FoldTask("a", 0, rows[:0], rows, by_speaker=True, has_dev_split=True)
+    found = _predict(data, model, rows, fold).known.probabilities[: len(rows)]
+    embedding = data.embedding[rows]
+    expected = model.log_probabilities(
+        embedding,
+        archive=mean_references(embedding, group_numbers(data.rows, heads.ARCHIVE)[rows]),
+        channel=channel_mean(embedding, group_numbers(data.rows, heads.CHANNEL)[rows]),
+        is_balanced=True,
+    )
+    np.testing.assert_allclose(found, np.exp(expected), rtol=1e-6)
+
+
 def test_heads_are_trained_tried_and_kept(small, tmp_path):
     features = made_features(tmp_path / "toy", n_speakers=6, clips=6, variants=("clean", "g711"))
     told = run([features], tmp_path / "model", split="speaker:3", conditions="clean,g711", baselines="logistic")
@@ -388,6 +417,23 @@ def test_heads_start_from_a_model_and_stay_near_it(small, monkeypatch, tmp_path)
 
     assert distance(10.0) < 0.2 * distance(0.0001)
     assert values_of(tmp_path / "after-10.0")["init"]["recipe"] == "head"
+
+
+def test_many_segments_are_held_less_near_to_the_model_they_start_from(small, monkeypatch, tmp_path):
+    from ser_batch.network import head_training
+
+    run([made_features(tmp_path / "first")], tmp_path / "before", split="none")
+    fit, found = head_training.fit, []
+
+    def noted(*arguments, near, **options):
+        found.append(near)
+        fit(*arguments, near=near, **options)
+
+    monkeypatch.setattr(head_training, "fit", noted)
+    for clips in (3, 20):  # of 4 speakers and 3 labels
+        features = made_features(tmp_path / f"{clips} clips", clips=clips)
+        run([features], tmp_path / f"after-{clips}", split="none", init=str(tmp_path / "before"))
+    assert found[:2] == pytest.approx([SMALL.near, SMALL.near * 100 / 240]), "the third is for the temperature"
 
 
 # --- what does not go together ------------------------------------------------------------------------------------
