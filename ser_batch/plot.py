@@ -309,6 +309,9 @@ def _page(chart: dict[str, Any]) -> bytes:
 
 def specification(seen: Look) -> dict[str, Any]:
     """Return the picture as a Vega-Lite specification."""
+    tables = {"silence": seen.silence, "waveform": seen.waveform, "mfcc": seen.mfcc}
+    of_label = {label: f"label {number}" for number, label in enumerate(seen.model.labels)}
+    tables |= {name: _only(seen.predictions, label) for label, name in of_label.items()}
     scale = alt.Scale(domain=[0, seen.duration_s], nice=False)
     x = alt.X("start_s:Q", scale=scale, axis=None)
     last_x = alt.X(
@@ -319,16 +322,16 @@ def specification(seen: Look) -> dict[str, Any]:
     )
 
     def panel(chart: Any, title: str, height: int, *, at: Any = x) -> Any:
-        shade = alt.Chart(_data(seen.silence)).mark_rect(color=SILENCE).encode(x=at, x2="end_s:Q")
+        shade = alt.Chart(alt.NamedData("silence")).mark_rect(color=SILENCE).encode(x=at, x2="end_s:Q")
         return alt.layer(shade, chart).properties(width=WIDTH, height=height, title=title)
 
     wave = (
-        alt.Chart(_data(seen.waveform))
+        alt.Chart(alt.NamedData("waveform"))
         .mark_rect(color=INK, stroke=INK, strokeWidth=0.6)
         .encode(x=x, x2="end_s:Q", y=alt.Y("low:Q", axis=_axis("amplitude", 3)), y2="high:Q")
     )
     mfcc = (
-        alt.Chart(_data(seen.mfcc))
+        alt.Chart(alt.NamedData("mfcc"))
         .mark_rect()
         .encode(
             x=x,
@@ -341,7 +344,7 @@ def specification(seen: Look) -> dict[str, Any]:
     )
     labels = seen.model.labels
     bars = [
-        alt.Chart(_data(_only(seen.predictions, label)))
+        alt.Chart(alt.NamedData(of_label[label]))
         .mark_rect()
         .encode(
             x=last_x if label == labels[-1] else x,
@@ -380,14 +383,13 @@ def specification(seen: Look) -> dict[str, Any]:
     styled = chart.configure_title(anchor="start", fontSize=11, fontWeight="normal", offset=4).configure_view(
         stroke="#b9bfc6"
     )
-    made: dict[str, Any] = styled.to_dict()
-    return made
+    # the rows are added in the end, as Altair copies and checks all that a chart holds at each step
+    return {**styled.to_dict(), "datasets": {name: _rows(table) for name, table in tables.items()}}
 
 
-def _data(columns: Columns) -> Any:
-    """Return a table as Altair takes it without a limit of rows."""
+def _rows(columns: Columns) -> list[dict[str, Any]]:
     names = list(columns)
-    return alt.InlineData(values=[dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _only(predictions: Columns, label: str) -> Columns:

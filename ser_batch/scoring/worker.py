@@ -95,7 +95,7 @@ class ScoreWork(Work):
 
         loaded, _ = self.loaded()
         if loaded.takes_embeddings:
-            _front_end(loaded)
+            _front_end(self.model, self.model_id)
 
     def loaded(self) -> tuple[Model, Applied]:
         """Return the model, loaded once per process."""
@@ -143,12 +143,11 @@ class ScoreWork(Work):
         """Yield the segments of a recording by time; `only` some, by channel and number, have features then."""
         from ser_batch.segments.segmenter import Selection, segments  # loaded by workers only
 
-        loaded, _ = self.loaded()
         unwanted = opened.activity.frames.keys() - opened.roles.keys()
         return segments(
             opened.reader,
             opened.recording,
-            _front_end(loaded),
+            _front_end(self.model, self.model_id),
             self.segmentation,
             activity=opened.activity,
             selection=Selection(opened.copies | unwanted, self.rules.min_speech, only),
@@ -288,8 +287,10 @@ def _model(folder: Path, model_id: str) -> tuple[Model, Applied]:
     return loaded, load_applied(loaded)
 
 
-def _front_end(loaded: Model) -> Any:
+@functools.lru_cache(maxsize=1)  # to find an encoder, all installed packages are looked through
+def _front_end(folder: Path, model_id: str) -> Any:
     """Return what computes the features that the model takes."""
     from ser_batch.segments.front_ends import front_end  # loaded by workers only
 
+    loaded, _ = _model(folder, model_id)
     return front_end(loaded.feature_spec, loaded.encoder_place() if loaded.takes_embeddings else None)
