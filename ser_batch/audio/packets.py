@@ -26,7 +26,7 @@ def flac_layout(stream: BinaryIO, size: int) -> Layout:
     streams: list[Pieces] = []
     announced, held, rate, is_told = 0, 0, 0, True
     for start, end in itertools.pairwise([*starts, size]):
-        info = read_at(stream, start + 8, 34)
+        info = read_at(stream, start + 8, 34).ljust(34, b"\0")
         bits = int.from_bytes(info[10:18], "big")
         rate, total = bits >> 44, bits & (1 << 36) - 1
         found = _flac_samples(stream, start, end, int.from_bytes(info[:2], "big"))
