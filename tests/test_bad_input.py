@@ -94,7 +94,12 @@ BAD: list[tuple[str, Callable[[Path], object], str, str]] = [
     ("nan.wav", with_one(np.nan), "decode", "NaN"),
     ("infinite.wav", with_one(np.inf), "decode", "infinite"),
     ("absurd.wav", with_one(1e30), "decode", r"reach 1e\+30"),
-    ("never scaled.wav", lambda file: write(file, 2.0**15 * TONE, subtype="FLOAT"), "decode", "where full scale is 1.0"),
+    (
+        "never scaled.wav",
+        lambda file: write(file, 2.0**15 * TONE, subtype="FLOAT"),
+        "decode",
+        "where full scale is 1.0",
+    ),
     ("slow.wav", lambda file: write(file, sampling_rate=100), "open", "100 Hz"),
     ("wide.wav", lambda file: write(file, np.zeros((9, 99))), "open", "99 channels"),
 ]
