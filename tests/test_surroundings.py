@@ -1,9 +1,12 @@
 """What surrounds a run: names of paths, the home folder, processes and threads of the user, streams, settings."""
 
 import inspect
+import json
 import os
 import pwd
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -220,3 +223,80 @@ def test_a_name_that_begins_with_a_tilde_is_given_by_its_folder(home):
     for path in ("~nobody-has-this-name/x", "~nobody-has-this-name"):
         with pytest.raises(UsageError, match=rf"{path}: no user .* write \./{path}"):
             featurize("audio", out=path, progress=False)
+
+
+# ---- settings of Keras and JAX ----
+
+SETTINGS = """
+import json
+from ser_batch.network.keras_setup import keras
+import jax
+
+print(json.dumps([
+    keras.backend.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format(),
+    keras.config.dtype_policy().name, jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision,
+    jax.config.jax_default_prng_impl, jax.config.jax_threefry_partitionable, jax.config.jax_numpy_rank_promotion,
+]))
+"""
+
+
+def test_settings_of_keras_and_jax_decide_nothing(tmp_path):
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(
+        '{"floatx": "float16", "epsilon": 0.01, "backend": "tensorflow", "image_data_format": "channels_first"}'
+    )
+    odd = {
+        "HOME": str(tmp_path), "KERAS_BACKEND": "tensorflow", "JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_NUMPY_RANK_PROMOTION": "raise",
+    }  # fmt: skip
+
+    done = subprocess.run(
+        [sys.executable, "-c", SETTINGS], env={**os.environ, **odd}, capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(done.stdout) == [
+        "jax", "float32", 1e-7, "channels_last", "float32", False, None, "threefry2x32", True, "allow",
+    ]  # fmt: skip
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(small_features, tmp_path):
+    command = [sys.executable, "-m", "ser_batch", "train", str(small_features), "--out", "m", "--epochs", "1"]
+
+    done = subprocess.run(
+        command, env={**os.environ, "JAX_PLATFORMS": "cuda"}, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+
+    assert done.returncode == 2, done.stderr
+    assert "JAX_PLATFORMS=cuda: JAX finds no such device" in done.stderr
+
+
+# ---- pages that cannot be made ----
+
+
+def test_what_is_finished_is_in_its_place_though_its_page_cannot_be_made(
+    small_features, small_corpus, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    def fail(source, out):
+        raise RuntimeError("the template is broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("ser_batch.report.pages.write_page", fail)
+        trained = train(small_features, out="model", estimator="logistic", progress=False)
+        scored = score(small_corpus, out="preds.parquet", model="model", jobs=1, progress=False)
+
+    assert len(trained.predictions.collect())
+    assert len(scored.calls)
+    for summary, page, source in (
+        (trained.summary, "model/report.html", "model"), (scored.summary, "preds.report.html", "preds.parquet"),
+    ):  # fmt: skip
+        assert summary.warnings[-1] == (
+            f"{page}: the page could not be made (the template is broken); make it with `ser-batch report {source}`"
+        )
+        assert not Path(page).exists()
+    again = train(small_features, out="model", estimator="logistic", progress=False)
+    assert not again.summary.is_new
+    assert Path("model/report.html").is_file()
+    score(small_corpus, out="preds.parquet", model="model", jobs=1, progress=False)
+    assert Path("preds.report.html").is_file()

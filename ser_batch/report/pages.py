@@ -19,6 +19,16 @@ class PageSummary(Summary, frozen=True, kw_only=True):
     source: Annotated[Path, Meta(description="what it reports on")]
 
 
+def page_warnings(source: Path, out: Path) -> tuple[str, ...]:
+    """Write the page of what is finished; return a warning where that fails, since the work is worth more than it."""
+    try:
+        write_page(source, out)
+    except Exception as error:  # a fault of the page, of the charts or of the disk: all cost the page only
+        reason = str(error) or type(error).__name__
+        return (f"{out}: the page could not be made ({reason}); make it with `ser-batch report {source}`",)
+    return ()
+
+
 def write_page(source: Path, out: Path) -> PageSummary:
     """Write the HTML page of a model folder or of preds.parquet.
 

@@ -140,6 +140,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
                 *found.warnings,
                 *reference_warnings(reference, len(found.recordings)),
                 *_warnings(tables.calls, model, held.n_without_rows),
+                *tables.warnings,
             ),
         )
 

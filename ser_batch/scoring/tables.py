@@ -24,13 +24,14 @@ class Tables:
 
     calls: "pl.DataFrame"  # path, channel and status of each recording and channel
     report: "pl.DataFrame"  # the frame of preds.report.parquet
+    warnings: tuple[str, ...] = ()  # of a page that could not be made
 
 
 def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str, ...], *, timed: bool) -> Tables:
     """Merge the parts into the tables that users read, and their page, unless they are made of these very parts."""
     import polars as pl
 
-    from ser_batch.report.pages import write_page
+    from ser_batch.report.pages import page_warnings
     from ser_batch.report.predictions import page_file, predictions_report, side_tables
 
     is_file = out.suffix == ".parquet"
@@ -61,9 +62,10 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
     rejects = [dataclasses.asdict(reject) for reject in (*held.rejects, *held.warned)]
     write_table(side["rejects"], rows_table(rejects, REJECTS))
-    write_page(out, page)
-    write_json(record_file, {**made_of, "bytes": _sizes(files)})
-    return Tables(calls.select(columns), report)
+    warnings = page_warnings(out, page)
+    if not warnings:  # else they are made again next time
+        write_json(record_file, {**made_of, "bytes": _sizes(files)})
+    return Tables(calls.select(columns), report, warnings)
 
 
 def _digest(held: StoreSummary) -> str:

@@ -36,7 +36,6 @@ from ser_batch.report.calibration import coverage_table, reliability_table
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import confusion
 from ser_batch.report.model_card import model_card
-from ser_batch.report.pages import write_page
 from ser_batch.report.regimes import regimes_metrics, regimes_table
 from ser_batch.storage.atomic import TEMPORARY_MARK, behind_links, make_folder
 from ser_batch.tables.features import Features, corpora
@@ -75,7 +74,6 @@ def write_model(training: Training, runs: Mapping[str, Sequence[FoldResult]], fi
         save_model(building, trained, final.model, model_card(trained))
         if data.encoder_folder is not None:  # it does not ship with ser-batch
             _copy_encoder(data, building / ENCODER_FOLDER)
-        write_page(building, building / "report.html")
         _put(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)

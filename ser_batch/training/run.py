@@ -22,6 +22,7 @@ from ser_batch.errors import InputError, ModelError, OutputError
 from ser_batch.model.folder import MODEL_FILE, Model, load_model
 from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
+from ser_batch.report.pages import page_warnings
 from ser_batch.splits.folds import split_rows
 from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
@@ -131,6 +132,9 @@ def train(
         with claimed(options.out):
             # another run of the same command may have ended since
             model = _trained_before(options, identity) or _train(training, say)
+    # the model is in its place, whatever becomes of its page
+    page = options.out / "report.html"
+    unmade = () if page.is_file() else page_warnings(options.out, page)
     metrics: dict[str, Any] = as_json(model.schema.metrics) or {}
     segments = segment_numbers(data)
     return TrainSummary(
@@ -142,7 +146,7 @@ def train(
         n_train=len(np.unique(segments[plan.final.train])),
         n_test=sum(len(np.unique(segments[fold.test])) for fold in plan.folds if fold.seed == options.seed),
         shared_speakers=plan.n_shared_speakers,
-        warnings=tuple(_warnings(training, corpora)),
+        warnings=(*_warnings(training, corpora), *unmade),
         seconds=time.monotonic() - started,
         is_new=is_new,
     )
