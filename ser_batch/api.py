@@ -1,6 +1,9 @@
 """The stages as functions: options as keywords, Polars frames as results."""
 
+import contextlib
 import dataclasses
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +13,11 @@ import polars as pl
 from ser_batch.config.fields import option
 from ser_batch.config.functions import as_function, with_default
 from ser_batch.config.options import DEFAULT_FEATURES, FeaturizeOptions, ScoreOptions, TrainOptions
-from ser_batch.errors import InputError
+from ser_batch.errors import InputError, UsageError
 from ser_batch.report.predictions import side_tables
 from ser_batch.runs.progress import no_progress
 from ser_batch.storage.paths import local_path, to_path
+from ser_batch.storage.streams import open_missing_streams
 from ser_batch.tables.parquet import read_frame
 
 if TYPE_CHECKING:  # a stage is loaded when it is called
@@ -163,6 +167,7 @@ def _featurize(audio: Path | str, options: _FeaturizeKeywords) -> Featurized:
     """
     import ser_batch.featurization
 
+    _begin()
     summary = ser_batch.featurization.featurize(
         to_path(audio), options, progress=None if options.progress else no_progress
     )
@@ -194,6 +199,7 @@ def _train(features: Path | str | Sequence[Path | str], options: _TrainKeywords)
     """
     import ser_batch.training.run
 
+    _begin()
     folders = [features] if isinstance(features, Path | str) else features
     say = None if options.progress else _say_nothing
     return Trained(ser_batch.training.run.train(list(map(local_path, folders)), options, say=say))
@@ -225,6 +231,7 @@ def _score(audio: Path | str, options: _ScoreKeywords) -> Scored:
     """
     import ser_batch.scoring.run
 
+    _begin()
     summary = ser_batch.scoring.run.score(to_path(audio), options, progress=None if options.progress else no_progress)
     _refuse_rejects(audio, options, summary)
     return Scored(summary)
@@ -237,6 +244,35 @@ def _refuse_rejects(
         raise InputError(
             f"{audio}: {summary.n_rejected} recordings were rejected, the first one: {summary.rejected[0].message}"
         )
+
+
+# whether this process has threads that Polars and JAX wait for; whether it lacks them, because it was forked
+_has_threads = _lacks_threads = False
+
+
+def _before_fork() -> None:
+    global _has_threads  # noqa: PLW0603 - for the process to come
+    with contextlib.suppress(OSError):  # of a thread that has just ended
+        names = (file.read_text(errors="replace") for file in Path("/proc/self/task").glob("*/comm"))
+        _has_threads = any(re.match(r"polars-\d|tf_XLA", name) for name in names)
+
+
+def _after_fork() -> None:
+    global _lacks_threads  # noqa: PLW0603 - it is so for good
+    _lacks_threads = _lacks_threads or _has_threads
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def _begin() -> None:
+    """Refuse a process that would wait for ever; have all standard streams."""
+    if _lacks_threads:
+        raise UsageError(
+            "this process was forked from one in which Polars or JAX had threads, which a fork does not copy, so it "
+            "would wait for ever; start processes anew: multiprocessing.get_context('spawn')"
+        )
+    open_missing_streams()
 
 
 def _say_nothing(_line: str) -> None:

@@ -1,15 +1,23 @@
 """What surrounds a run: names of paths, the home folder, processes and threads of the user, streams, settings."""
 
+import concurrent.futures
 import inspect
 import json
+import multiprocessing
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 import tomllib
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import joblib.externals.loky
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -27,7 +35,7 @@ from ser_batch.storage.paths import local_path
 MARKS = "x[1]*?{a,b}%d"
 
 
-def run(*arguments: object) -> str:
+def run(*arguments: Any) -> str:
     """Run a command; return what it prints."""
     done = CliRunner().invoke(cli, list(map(str, arguments)), catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -273,9 +281,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(small_features, tmp_path)
 # ---- pages that cannot be made ----
 
 
-def test_what_is_finished_is_in_its_place_though_its_page_cannot_be_made(
-    small_features, small_corpus, tmp_path, monkeypatch
-):
+def test_what_is_finished_stays_though_its_page_cannot_be_made(small_features, small_corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def fail(source, out):
@@ -300,3 +306,187 @@ def test_what_is_finished_is_in_its_place_though_its_page_cannot_be_made(
     assert Path("model/report.html").is_file()
     score(small_corpus, out="preds.parquet", model="model", jobs=1, progress=False)
     assert Path("preds.report.html").is_file()
+
+
+# ---- processes and threads of the user ----
+
+
+def featurized(audio: Path, out: Path, jobs: int) -> tuple[int, bool, bool]:
+    """Featurize; return the number of rows, whether signals are as before, and whether threads of a worker run."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    n_rows = featurize(audio, out=out, jobs=jobs, preset="telephone", progress=False).features.collect().height
+    with pytest.raises(UsageError, match="no such folder"):
+        score(audio / "nothing", out=out / "nothing", progress=False)
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    names = {thread.name for thread in threading.enumerate()}
+    return (
+        n_rows,
+        before == after and not signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "ser-batch-parent-watch" in names,
+    )
+
+
+def in_process(daemon: bool, *arguments: Any) -> tuple[int, bool, bool]:
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        found = manager.list()
+        process = context.Process(target=append, args=(found, *arguments), daemon=daemon)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0, "it ends when its work is done, and does not wait for its workers"
+        return found[0]
+
+
+def append(found: list, *arguments: Any) -> None:
+    found.append(featurized(*arguments))
+
+
+def in_pool(*arguments: Any) -> tuple[int, bool, bool]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(featurized, arguments)
+
+
+def in_executor(*arguments: Any) -> tuple[int, bool, bool]:
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
+        return executor.submit(featurized, *arguments).result()
+
+
+def in_loky(*arguments: Any) -> tuple[int, bool, bool]:
+    with joblib.externals.loky.ProcessPoolExecutor(1) as executor:
+        return executor.submit(featurized, *arguments).result()
+
+
+def in_thread(*arguments: Any) -> tuple[int, bool, bool]:
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        return executor.submit(featurized, *arguments).result()
+
+
+@pytest.mark.parametrize(
+    ("somewhere", "jobs"),
+    [
+        (partial(in_process, False), 1),
+        (partial(in_process, False), 2),
+        (partial(in_process, True), 2),
+        (in_pool, 2),
+        (in_executor, 2),
+        (in_loky, 2),
+        (in_thread, 1),
+        (in_thread, 2),
+    ],
+)
+def test_a_stage_does_the_same_in_any_process_or_thread_of_the_user(somewhere, jobs, calls, here):
+    started = time.monotonic()
+    assert somewhere(calls, here / "out", jobs) == (8, True, False)
+    assert time.monotonic() - started < 120  # idle workers wait for 300 s
+
+
+def test_threads_of_the_user_do_not_disturb_each_other(calls, here):
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        done = [threads.submit(featurized, calls, here / f"out {number}", 1 + number % 2) for number in range(3)]
+        assert [one.result() for one in done] == [(8, True, False)] * 3
+
+
+def test_a_forked_process_works_unless_it_lacks_threads_that_it_would_wait_for(calls, here):
+    program = """
+import multiprocessing, sys
+from ser_batch import featurize
+
+def child(out):
+    try:
+        print(featurize(sys.argv[1], out=out, jobs=2, progress=False).features.collect().height, flush=True)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+
+def fork(out):
+    process = multiprocessing.get_context("fork").Process(target=child, args=[out])
+    process.start()
+    process.join(60)
+    print("ended by", process.exitcode, flush=True)
+
+fork("before")
+child("here")
+fork("after")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, calls], capture_output=True, text=True, timeout=200, check=True, cwd=here
+    )
+
+    first, *_, refusal, last = done.stdout.splitlines()
+    assert [first, last] == ["8", "ended by 0"], done
+    assert done.stdout.splitlines()[1:3] == ["ended by 0", "8"]
+    assert refusal.startswith("UsageError this process was forked")
+
+
+# ---- standard streams that are closed, full, or read no further ----
+
+FULL = "cannot be written (No space left on device), so what was printed there is not complete; the work is done"
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run a line of bash in which `ser-batch` is the command."""
+    program = f'ser-batch() {{ "{sys.executable}" -m ser_batch "$@"; }}; set -o pipefail; {line}'
+    return subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=200, check=False, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, "done: 8 recordings"),
+        ("<&-", 0, "done: 8 recordings"),
+        (">&- 2>&- <&-", 0, ""),
+        (">/dev/full", 1, f"ser-batch: stdout {FULL}"),
+        ("--verbose 2>/dev/full", 1, f"ser-batch: stderr {FULL}"),
+        ("--json >/dev/full", 1, f"ser-batch: stdout {FULL}"),
+        (">/dev/full 2>/dev/full", 1, ""),
+        ("| head -1", 0, "out: 8 segments"),
+        ("2>&1 | true", 1, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full_cost_no_work(streams, status, said, calls, here):
+    done = shell(f"ser-batch featurize 'calls {MARKS}' --out out --preset telephone --jobs 2 {streams}", here)
+
+    printed = done.stdout + done.stderr
+    assert "internal error" not in printed
+    assert "Traceback" not in printed
+    assert said in printed
+    assert done.returncode == status or "| " in streams
+    parts = pl.read_parquet(here / "out" / "part-*.parquet", columns=["path", "mfcc"])
+    assert sorted(parts["path"]) == sorted(path.name for path in calls.iterdir())
+    assert (here / "out" / "_meta" / "rejects.parquet").is_file()
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "score --help"])
+def test_help_and_version_take_any_stream(words, here):
+    assert shell(f"ser-batch {words} >&- 2>&- <&-", here).returncode == 0
+    full = shell(f"ser-batch {words} >/dev/full", here)
+    assert (full.returncode, full.stderr) == (1, f"ser-batch: stdout {FULL}\n")
+    assert shell(f"ser-batch {words} | true", here).stderr == ""
+
+
+def test_all_steps_of_a_job_are_done_where_what_they_print_is_lost(calls, small_model, here):
+    audio = f"audio = 'calls {MARKS}'\njobs = 1\n"
+    (here / "job.toml").write_text(f"[featurize]\n{audio}[score]\n{audio}model = '{small_model}'\nout = 'p.parquet'\n")
+
+    done = shell("ser-batch run job.toml >/dev/full", here)
+
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"ser-batch: stdout {FULL}")
+    assert (here / "p.report.html").is_file()
+    assert shell("ser-batch report p.parquet", here).returncode == 0
+
+
+def test_an_error_keeps_its_status_where_it_cannot_be_told(here):
+    assert shell("ser-batch featurize nothing 2>/dev/full", here).returncode == 2
+    assert shell("ser-batch featurize nothing 2>&-", here).returncode == 2
+
+
+def test_the_functions_work_without_standard_streams(calls, here):
+    program = (
+        "import sys; from ser_batch import featurize; "
+        "made = featurize(sys.argv[1], out='out', jobs=2); sys.exit(made.features.collect().height)"
+    )
+    line = f'"{sys.executable}" -c "{program}" "calls {MARKS}"'
+    for streams in (">&- 2>&- <&-", "2>/dev/full"):
+        assert shell(f"{line} {streams}", here).returncode == 8, streams
+        shutil.rmtree(here / "out")

@@ -1,5 +1,6 @@
 """The command group: errors, hints, completion, versions."""
 
+import errno
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
@@ -162,6 +163,21 @@ def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete
     from ser_batch.download import CHECKPOINTS, RELEASES
 
     return [CompletionItem(name) for name in (*RELEASES, *CHECKPOINTS) if name.startswith(incomplete)]
+
+
+def report_unprinted(errors: Mapping[str, OSError], *, is_done: bool) -> None:
+    """Say which streams are full; on stdout where stderr is, unless that holds an object."""
+    is_in_stderr = "stderr" not in errors
+    if "--json" in sys.argv and not is_in_stderr:
+        return
+    for name, error in errors.items():
+        if error.errno != errno.EPIPE:  # a reader has left, as head does
+            done = "; the work is done" if is_done else ""
+            click.echo(
+                f"{colored('ser-batch', 'red')}: {name} cannot be written ({error.strerror}), so what was printed "
+                f"there is not complete{done}",
+                err=is_in_stderr,
+            )
 
 
 def report_crash(error: Exception) -> None:

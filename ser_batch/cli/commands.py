@@ -1,14 +1,19 @@
 """The commands: parse, one library call, print. Heavy imports stand in the bodies, so that --help comes at once."""
 
-import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ser_batch.cli import summaries
-from ser_batch.cli.app import Group, complete_downloads, complete_models, print_versions, report_crash
+from ser_batch.cli.app import (
+    Group,
+    complete_downloads,
+    complete_models,
+    print_versions,
+    report_crash,
+    report_unprinted,
+)
 from ser_batch.cli.console import Output
 from ser_batch.cli.params import FILE, PATH, PLACE, RUN_OF, is_failed, with_options
 from ser_batch.config.options import (
@@ -24,6 +29,7 @@ from ser_batch.config.options import (
     SynthOptions,
     TrainOptions,
 )
+from ser_batch.storage.streams import TolerantStreams
 
 if TYPE_CHECKING:
     from ser_batch.summary import Summary
@@ -301,11 +307,14 @@ def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
 
 def main() -> None:
     """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name may hold letters that the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
+    streams = TolerantStreams()
+    status: str | int | None = 1
     try:
         cli(prog_name="ser-batch")
+    except SystemExit as end:
+        status = end.code
     except Exception as error:  # click has told of everything that may happen; this is a fault, and says where
         report_crash(error)
-        raise SystemExit(1) from error
+    errors = streams.errors()
+    report_unprinted(errors, is_done=not status)
+    raise SystemExit(status or int(bool(errors)))

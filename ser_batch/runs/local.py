@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import itertools
+import multiprocessing.util
 import os
 import re
 import signal
@@ -13,16 +14,39 @@ from typing import Any
 from ser_batch.errors import SerBatchError
 from ser_batch.runs.ledger import ShardSummary
 from ser_batch.runs.recovery import Backend, Death
-from ser_batch.runs.worker import EXIT_NO_MEMORY, ShardTask, TimedOut, Watchdog, do_shard, do_task, note_folder
+from ser_batch.runs.worker import (
+    EXIT_NO_MEMORY,
+    ShardTask,
+    TimedOut,
+    Watchdog,
+    begin_worker,
+    do_shard,
+    do_task,
+    note_folder,
+)
 
 _IDLE_S = 300
 # of Python: what is started as a module or as code would import from the working folder first, and a random.py among
 # somebody's recordings would be taken for the library's
 _SAFE_PATH = "PYTHONSAFEPATH"
 _ENVIRONMENT = {_SAFE_PATH: "1"} | {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-# Executors of one process each, which wait for the next shard or the next run. One process each because a worker that
-# dies takes its executor along: this way it is known which shard it was, and no other is lost.
-_idle: list[Any] = []
+# Executors of one process each, which wait for the next shard or the next run, by the process that they work for: a
+# fork inherits them, and cannot use them. One process each because a worker that dies takes its executor along: this
+# way it is known which shard it was, and no other is lost.
+_idle: dict[int, list[Any]] = {}
+
+
+def _idle_here() -> list[Any]:
+    """Return the idle executors of this process; they end with it."""
+    if os.getpid() not in _idle:
+        # a child process of multiprocessing waits for its own before it exits; this comes first
+        multiprocessing.util.Finalize(None, _end_idle, exitpriority=1)
+    return _idle.setdefault(os.getpid(), [])
+
+
+def _end_idle() -> None:
+    for executor in _idle.pop(os.getpid(), []):
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 class SameProcess(Backend):
@@ -107,7 +131,7 @@ class RunningShard:
             raise
         if self._notes is not None:
             self._notes.cleanup()
-        _idle.append(self._executor)
+        _idle_here().append(self._executor)
         return summary
 
     def kill(self) -> None:
@@ -124,12 +148,14 @@ def _submit(task: ShardTask, note: Path | None) -> "tuple[Any, concurrent.future
 
     while True:
         try:
-            executor = _idle.pop()
+            executor = _idle_here().pop()
         except IndexError:
             # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
             executor = None
         with contextlib.suppress(TerminatedWorkerError), _starting():  # it died while it was idle
-            executor = executor or ProcessPoolExecutor(max_workers=1, timeout=_IDLE_S, env=_ENVIRONMENT)
+            executor = executor or ProcessPoolExecutor(
+                max_workers=1, timeout=_IDLE_S, env=_ENVIRONMENT, initializer=begin_worker, initargs=(os.getpid(),)
+            )
             return executor, executor.submit(do_task, task, note)
 
 

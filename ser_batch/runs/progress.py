@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ser_batch.runs.ledger import ShardSummary
+from ser_batch.storage.streams import say
 
 SECONDS_BETWEEN_LINES = 10.0
 Advance = Callable[[ShardSummary], None]  # is called with each shard that is done
@@ -36,11 +37,9 @@ def show_progress(title: str, n_files: int) -> Iterator[Advance]:
         if now - printed >= SECONDS_BETWEEN_LINES:
             printed = now
             rate = files / (now - started)
-            print(
+            say(
                 f"{title}: {files} of {n_files} files, {audio_s / 3600:.2f} h of audio, {rate:.1f} files/s, "
-                f"{(n_files - files) / rate:.0f} s left",
-                file=sys.stderr,
-                flush=True,
+                f"{(n_files - files) / rate:.0f} s left"
             )
 
     yield advance_plainly
@@ -51,16 +50,12 @@ def each_shard(title: str, n_files: int) -> Iterator[Advance]:
     """Show a line for each shard, above the bar where there is one."""
     files = 0
     with contextlib.ExitStack() as stack:
-        move, say = (
-            stack.enter_context(_bar(title, n_files))
-            if _is_terminal()
-            else (_nothing, lambda line: print(line, file=sys.stderr, flush=True))
-        )
+        move, show = stack.enter_context(_bar(title, n_files)) if _is_terminal() else (_nothing, say)
 
         def advance(summary: ShardSummary) -> None:
             nonlocal files
             files += summary.n_recordings
-            say(
+            show(
                 f"{title}: {summary.name}: {summary.n_recordings} recordings, {summary.n_rows} rows, "
                 f"{summary.n_rejects} rejected, {summary.audio_s:.1f} s of audio; {files} of {n_files} files"
             )

@@ -4,8 +4,6 @@ import abc
 import contextlib
 import dataclasses
 import faulthandler
-import functools
-import multiprocessing
 import os
 import signal
 import tempfile
@@ -25,6 +23,7 @@ from ser_batch.errors import OutputError, RecordingError, SerBatchError, printab
 from ser_batch.runs.ledger import LedgerEntry, Shard, ShardLedger, ShardSummary, write_ledger
 from ser_batch.runs.part_writer import Parts, Rows, make_part_folders
 from ser_batch.storage.lock import claim_of
+from ser_batch.storage.streams import open_missing_streams
 
 # how often a worker of a cluster checks that the run goes on
 _CLAIM_CHECK_S = 5.0
@@ -79,14 +78,22 @@ def do_shard(work: Work, shard: Shard) -> ShardSummary:
         return _ShardRun(work, shard).run()
 
 
-def do_task(task: ShardTask, note: Path | None) -> ShardSummary:
-    """Do a task in a worker process; `note` is the file that says which recording exceeded its time."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    assert parent.pid is not None
+# the process that this one is a worker of; None in any other one, such as a child process of the user's
+_parent: int | None = None
+
+
+def begin_worker(parent: int) -> None:
+    """Make this process a worker of another one."""
+    global _parent  # noqa: PLW0603 - the process is one for good
+    _parent = parent
+    open_missing_streams()
     # Ctrl-C reaches every process of the terminal; only the first one decides what to do
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with(parent.pid)
+    threading.Thread(target=_watch, args=[parent], daemon=True, name="ser-batch-parent-watch").start()
+
+
+def do_task(task: ShardTask, note: Path | None) -> ShardSummary:
+    """Do a task in a worker; `note` is the file that says which recording exceeded its time."""
     try:
         with threadpoolctl.threadpool_limits(1), contextlib.ExitStack() as stack:
             task.work.prepare()
@@ -97,7 +104,7 @@ def do_task(task: ShardTask, note: Path | None) -> ShardSummary:
                 if watchdog is not None:
                     watchdog.start(0)
                 return _try_out(task)
-            return _ShardRun(task.work, task.shard, watchdog, task.claim, parent.pid).run()
+            return _ShardRun(task.work, task.shard, watchdog, task.claim, _parent).run()
     except MemoryError:
         os._exit(EXIT_NO_MEMORY)  # what the recording at hand holds on to is given back by nothing else
 
@@ -110,16 +117,11 @@ def _try_out(task: ShardTask) -> ShardSummary:
     return ShardSummary(task.shard.name, 0, 0, 0, 0.0)
 
 
-@functools.lru_cache(maxsize=1)
-def _end_with(parent: int) -> None:
+def _watch(parent: int) -> None:
     """Let this worker end soon after the process that started it, however that one ended, and if it has already."""
-
-    def watch() -> None:
-        while True:
-            _end_if_orphaned(parent)
-            time.sleep(1)
-
-    threading.Thread(target=watch, daemon=True, name="ser-batch-parent-watch").start()
+    while True:
+        _end_if_orphaned(parent)
+        time.sleep(1)
 
 
 def _end_if_orphaned(parent: int) -> None:

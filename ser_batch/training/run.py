@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
 from ser_batch.report.pages import page_warnings
 from ser_batch.splits.folds import split_rows
+from ser_batch.storage import streams
 from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
 from ser_batch.tables.parquet import read_frame
@@ -96,7 +96,7 @@ def train(
         The model folder belongs to another training, or cannot be written.
     """
     options = options or TrainOptions()
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    say = say or streams.say
     started = time.monotonic()
     folders = tuple(features) or (DEFAULT_FEATURES,)
     start = load_start(options)
