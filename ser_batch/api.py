@@ -160,6 +160,8 @@ def _featurize(audio: Path | str, options: _FeaturizeKeywords) -> Featurized:
         `audio` or the encoder is not there, or options do not go together.
     InputError
         Nothing could be featurized, or with `strict` anything was rejected.
+    SerBatchError
+        With `verify`: MFCCs differ from librosa's by more than 0.01.
     EncoderError
         The encoder is incomplete or altered.
     OutputError

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from ser_batch.segments.front_ends import Frames
 
 
+# of a coefficient, between our MFCCs and librosa's
+MAX_DIFFERENCE = 0.01
+
+
 class Verified(Summary, frozen=True, kw_only=True):
     """A comparison with librosa."""
 
@@ -77,6 +81,8 @@ def featurize(
         The encoder is incomplete or altered.
     InputError
         Nothing could be featurized, or the labels file cannot be used.
+    SerBatchError
+        With `verify`: a coefficient differs from librosa's by more than 0.01.
     OutputError
         The output cannot be written, belongs to another run, or another run is writing it.
     """
@@ -131,7 +137,12 @@ def featurize(
                 "for (mono has channel 0)"
             )
         n_variants = len(options.variant_set.names)
-        emotions, n_without_emotion = _emotions(options)
+        emotions, n_without_emotion, n_silent = _segment_counts(options)
+        if n_silent:
+            warnings.append(f"{n_silent} segments are digital silence; `ser-batch train` leaves them out")
+        verified = verify(options, found.recordings) if options.verify else None
+        if verified is not None and not verified.n_recordings:
+            warnings.append("librosa opens none of the recordings, so nothing was compared with it")
         return FeaturizeSummary(
             **run.counts(held) | {"n_segments": held.n_rows // n_variants},
             out=options.out,
@@ -140,20 +151,20 @@ def featurize(
             warnings=tuple(warnings),
             emotions=emotions,
             n_without_emotion=n_without_emotion,
-            verified=verify(options, found.recordings) if options.verify else None,
+            verified=verified,
         )
 
 
-def _emotions(options: FeaturizeOptions) -> tuple[dict[str, int], int]:
-    """Count the segments of each emotion, and those of none: the rows of one variant."""
+def _segment_counts(options: FeaturizeOptions) -> tuple[dict[str, int], int, int]:
+    """Count the segments of each emotion, those of none, and those that are silence: the rows of one variant."""
     import pyarrow.compute as pc  # slow to load
 
-    rows = read_parts(options.out, ["variant", "emotion"])
-    of_one = pc.equal(rows["variant"], options.variant_set.names[0])
-    counts = rows["emotion"].filter(of_one).value_counts().to_pylist()
+    rows = read_parts(options.out, ["variant", "emotion", "rms_dbfs"])
+    rows = rows.filter(pc.equal(rows["variant"], options.variant_set.names[0]))
+    counts = rows["emotion"].value_counts().to_pylist()
     found = {row["values"]: row["counts"] for row in counts}
     n_without_emotion = found.pop(None, 0)
-    return dict(sorted(found.items())), n_without_emotion
+    return dict(sorted(found.items())), n_without_emotion, rows["rms_dbfs"].null_count
 
 
 def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
@@ -267,6 +278,7 @@ class FeaturizeWork(Work):
                 self.segmentation,
                 variants=self.variants,
                 activity=activity_of(reader, recording, self.segmentation) if is_scanned else None,
+                warn=file.warn,
             ):
                 assert segment.features is not None  # no segment has too little speech
                 yield (
@@ -285,6 +297,7 @@ class FeaturizeWork(Work):
                         "sampling_rate": sound.sampling_rate,
                         "n_channels": sound.n_channels,
                         "speech_ratio": segment.speech_ratio,
+                        "rms_dbfs": segment.rms_dbfs,
                         **_computed_columns(segment.features, self.spec),
                     },
                 )
@@ -306,10 +319,12 @@ def _computed_columns(features: "Frames | Embedding", spec: AnyFeatureSpec) -> d
 
 
 def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> Verified:
-    """Compare recordings drawn at random with what librosa itself computes for them."""
+    """Compare recordings drawn at random with what librosa itself computes for them; refuse other numbers."""
     import librosa
     import pyarrow.compute as pc
     import soundfile
+
+    from ser_batch.vad.channels import listened_samples
 
     files = {recording.path: recording for recording in recordings}
     table = read_parts(options.out, ["path", "variant", "n_frames", "mfcc"])
@@ -323,13 +338,14 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> Verifi
         (row,) = table.slice(number, 1).to_pylist()
         try:
             with fetched(files[row["path"]]) as readable, open(readable.file, "rb") as stream:  # noqa: PTH123 - bytes
-                samples, rate = librosa.load(stream, sr=spec.sampling_rate)
+                channels, rate = librosa.load(stream, sr=None, mono=False)
         except (soundfile.SoundFileError, ValueError, TypeError):
             continue  # what librosa does not open: GSM, what FFmpeg decodes, and what has no header
         n_compared += 1
+        samples = listened_samples(np.atleast_2d(channels).T, -1)
         powers = librosa.feature.melspectrogram(
-            y=samples,
-            sr=rate,
+            y=librosa.resample(samples, orig_sr=rate, target_sr=spec.sampling_rate),
+            sr=spec.sampling_rate,
             n_fft=spec.n_fft,
             win_length=spec.win_length,
             hop_length=spec.hop_length,
@@ -341,5 +357,11 @@ def verify(options: FeaturizeOptions, recordings: Iterable[Recording]) -> Verifi
         frames = np.asarray(row["mfcc"], dtype=np.float32)[: row["n_frames"]]
         if expected.T[: spec.n_frames].shape != frames.shape:
             raise SerBatchError(f"{row['path']}: librosa finds {expected.shape[1]} frames, the table has {len(frames)}")
-        largest = max(largest, float(np.abs(expected.T[: spec.n_frames] - frames).max()))
+        difference = float(np.abs(expected.T[: spec.n_frames] - frames).max())
+        if not difference <= MAX_DIFFERENCE:
+            raise SerBatchError(
+                f"{row['path']}: its MFCCs in {options.out} differ from librosa's by up to {difference:.4g}; expected "
+                f"at most {MAX_DIFFERENCE}. Install the versions of constraints.txt, and give --overwrite"
+            )
+        largest = max(largest, difference)
     return Verified(n_recordings=n_compared, largest_difference=largest)

@@ -266,8 +266,8 @@ def _notes(
             yield "fewer than two speakers are known, so --split speaker is not possible"
         if set(counts.get("variant", ())) == {"clean"}:
             yield "clean rows only; `ser-batch featurize --variants robust` adds telephones, noise and rooms"
-        if figures.get("n_rows_without_tokens"):
-            yield f"{figures['n_rows_without_tokens']} rows have no token of speech: digital silence"
+        if figures["n_rows_silent"]:
+            yield f"{figures['n_rows_silent']} rows are digital silence and are not trained on"
         if n_rows > 1 and figures.get("n_constant_dimensions"):
             yield (
                 f"{figures['n_constant_dimensions']} of {figures['embedding_size']} numbers of the embedding are the "
@@ -309,10 +309,9 @@ def health(scan: pl.LazyFrame, names: Sequence[str]) -> tuple[dict[str, Any], di
         if name in there:
             numbers.append(pl.col(name).mean().alias(f"mean_{name}"))
     if "n_tokens" in there:
-        numbers += [
-            pl.col("n_tokens").mean().alias("mean_n_tokens"),
-            (pl.col("n_tokens") == 0).sum().alias("n_rows_without_tokens"),
-        ]
+        numbers.append(pl.col("n_tokens").mean().alias("mean_n_tokens"))
+    if "rms_dbfs" in there:
+        numbers.append(pl.col("rms_dbfs").null_count().alias("n_rows_silent"))
     recordings = []
     if key:
         lengths = [pl.col("duration_s").max()] if "duration_s" in there else []

@@ -17,7 +17,6 @@ from msgspec import Meta
 
 from ser_batch.audio.reader import AudioReader
 from ser_batch.audio.recording_file import RecordingFile
-from ser_batch.audio.resampling import channel_samples
 from ser_batch.config.features import PRESETS, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.manifest import Recording
@@ -32,6 +31,7 @@ from ser_batch.segments.segmenter import segments
 from ser_batch.storage.atomic import atomic_path, make_folder
 from ser_batch.summary import Summary
 from ser_batch.vad.activity import FRAME_S, runs
+from ser_batch.vad.channels import listened_samples
 
 # more columns than a picture has pixels would show nothing
 WAVEFORM_COLUMNS = 800
@@ -150,7 +150,7 @@ def _waveform(reader: AudioReader, channel: int, duration_s: float) -> Columns:
     low, high = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, -np.inf)
     first, n_samples = 0, round(duration_s * reader.sound.sampling_rate)
     for block in reader.blocks():
-        samples = channel_samples(block, channel)
+        samples = listened_samples(block, channel)
         # by number, not by time: no sample falls on the wrong side of an edge
         column = np.arange(first, first + len(samples)) * n_columns // n_samples
         begins = np.flatnonzero(np.diff(column, prepend=-1))  # samples are in order, so columns are runs

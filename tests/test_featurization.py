@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,13 +18,16 @@ import pytest
 import soundfile
 import soxr
 import threadpoolctl
+from click.testing import CliRunner
 from helpers import reader_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ser_batch
 from ser_batch.audio import sound
 from ser_batch.audio.perturb import changed
 from ser_batch.audio.resampling import Resampler
+from ser_batch.cli.commands import cli
 from ser_batch.cli.console import Output
 from ser_batch.cli.summaries import print_featurize
 from ser_batch.config.features import PRESETS, FeatureSpec
@@ -31,7 +35,7 @@ from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import Variants
 from ser_batch.corpus.manifest import LabelRow, Metadata, Recording
-from ser_batch.errors import InputError, OutputError, UsageError
+from ser_batch.errors import InputError, OutputError, SerBatchError, UsageError
 from ser_batch.featurization import FeaturizeSummary, featurize
 from ser_batch.mfcc import SegmentMfcc, kernel
 from ser_batch.segments import segmenter
@@ -169,7 +173,7 @@ def test_the_table_has_its_columns_in_order_and_opens_as_an_array(features):
         **{"sampling_rate": pl.Int32, "n_channels": pl.Int16, "n_frames": pl.Int16},
         **{"corpus": string, "modality": string, "vocal_channel": string, "emotion": string, "intensity": string},
         **{"statement": string, "repetition": pl.Int8, "actor": pl.Int16, "sex": string, "speaker": string},
-        **{"speech_ratio": pl.Float64, "mfcc": pl.Array(pl.Float32, (174, 40))},
+        **{"speech_ratio": pl.Float64, "rms_dbfs": pl.Float64, "mfcc": pl.Array(pl.Float32, (174, 40))},
         **{"mfcc_mean": pl.Array(pl.Float32, 40), "mfcc_std": pl.Array(pl.Float32, 40)},
     }
 
@@ -196,6 +200,7 @@ def test_a_row_tells_what_the_file_and_its_name_say(corpus, features):
 
     (fearful,) = frame.filter(path=FEARFUL).to_dicts()
     assert 0 <= fearful.pop("speech_ratio") <= 1
+    assert -30 < fearful.pop("rms_dbfs") < -20
     assert fearful == {
         "dataset": "voices",
         "path": FEARFUL,
@@ -346,7 +351,8 @@ def test_any_windows_of_any_recording_hold_what_the_kernel_makes_of_their_own_sa
         end_s = round(segment.start_s + window_s, 6)
         np.testing.assert_array_equal(segment.features, expected_mfcc(samples, rate, SMALL, segment.start_s, end_s))
         own = samples[round(segment.start_s * rate) : round(end_s * rate)]
-        assert segment.rms_dbfs == pytest.approx(10 * np.log10(np.mean(own.astype(np.float64) ** 2)), abs=1e-3)
+        level = 10 * np.log10(np.mean(own.astype(np.float64) ** 2)) if np.ptp(own) else None  # one sample is constant
+        assert segment.rms_dbfs == pytest.approx(level, abs=1e-3)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -880,9 +886,10 @@ def test_verify_compares_with_librosa_what_librosa_can_open(preset, corpus, tmp_
 
 
 @pytest.mark.filterwarnings("ignore:n_fft=.* is too large")
-def test_verify_sees_a_wrong_number(small, tmp_path, monkeypatch):
+def test_verify_finds_the_largest_difference_whatever_the_order(small, tmp_path, monkeypatch):
     mfcc, off = SegmentMfcc.finish, iter((0.5, 0.25, 0.25, 0.25))
     monkeypatch.setattr(SegmentMfcc, "finish", lambda self: mfcc(self) + np.float32(next(off)))
+    monkeypatch.setattr("ser_batch.featurization.MAX_DIFFERENCE", 1)
     run(small, tmp_path / "out", overwrite=True)
 
     # in a random order each time
@@ -890,6 +897,117 @@ def test_verify_sees_a_wrong_number(small, tmp_path, monkeypatch):
 
     assert [verified.n_recordings for verified in found] == [4] * 8
     assert [verified.largest_difference for verified in found] == pytest.approx([0.5] * 8, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large")
+@pytest.mark.parametrize("off", [0.02, 5.0, float("nan")])
+def test_features_that_are_not_librosas_are_no_result(small, tmp_path, monkeypatch, off):
+    mfcc = SegmentMfcc.finish
+    monkeypatch.setattr(SegmentMfcc, "finish", lambda self: mfcc(self) + np.float32(off))
+    told = r"\.wav: its MFCCs in .*checked differ from librosa's by up to .*; expected at most 0\.01"
+
+    with pytest.raises(SerBatchError, match=told):
+        ser_batch.featurize(small, out=tmp_path / "checked", jobs=1, verify=2, progress=False)
+    command = ["featurize", str(small), "--out", str(tmp_path / "checked"), "--verify", "2", "--jobs", "1"]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 1
+    assert re.search(told, result.stderr)
+
+
+def test_verify_that_compares_nothing_says_so(tmp_path):
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / "bare.gsm", noise(8000), 8000, format="RAW", subtype="GSM610")
+
+    summary = run(tmp_path / "audio", tmp_path / "out", preset="telephone", verify=5)
+
+    assert "librosa opens none of the recordings, so nothing was compared with it" in summary.warnings
+
+
+# ---- silence ----
+
+
+SECONDS = np.arange(16_000) / 8000
+SILENT = {
+    "zeros": np.zeros(16_000),
+    "constant": np.full(16_000, 0.25),
+    "least": np.full(16_000, -(2.0**-15)),
+    "codec": 2.0**-18 * np.sin(2 * np.pi * 200 * SECONDS),
+    "both": np.zeros((16_000, 2)),
+    "offsets": np.tile([0.1, -0.3], (16_000, 1)),
+}
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """Silence of some kinds, beside two quiet recordings."""
+    (tmp_path / "audio").mkdir()
+    for name, samples in SILENT.items():
+        write(tmp_path / "audio" / f"{name}.wav", samples)
+    write(tmp_path / "audio" / "step.wav", np.where(SECONDS < 1, 0, 2.0**-15))
+    write(tmp_path / "audio" / "voice.wav", noise(16_000) / 100)
+    return tmp_path / "audio"
+
+
+@pytest.mark.parametrize(
+    "options", [{"preset": "telephone"}, {"preset": "wideband"}, {"preset": "wideband", "features": "whisper-tiny.en"}]
+)
+def test_digital_silence_keeps_its_rows_and_is_told(silent, tmp_path, options):
+    summary = run(silent, tmp_path / "out", **options, variants="clean,noise10")
+
+    assert summary.n_rows == 16
+    assert "6 segments are digital silence; `ser-batch train` leaves them out" in summary.warnings
+    levels = rows_of(tmp_path / "out", "path", "rms_dbfs")
+    assert {path for path, level in levels if level is None} == {f"{name}.wav" for name in SILENT}
+
+
+def test_a_channel_that_is_dead_is_silence_and_the_other_is_not(tmp_path):
+    (tmp_path / "audio").mkdir()
+    write(tmp_path / "audio" / "a.wav", np.stack([noise(8000)[:, 0], np.zeros(8000)], axis=1))
+
+    summary = run(tmp_path / "audio", tmp_path / "out", preset="telephone", channels="split")
+
+    assert "1 segments are digital silence; `ser-batch train` leaves them out" in summary.warnings
+    assert [level is None for _, level in sorted(rows_of(tmp_path / "out", "channel", "rms_dbfs"))] == [False, True]
+
+
+@pytest.mark.parametrize("options", [{"segments": "clip"}, {"segments": "windows", "channels": "mix"}])
+@pytest.mark.parametrize("balance", [1.0, 0.98])
+def test_of_channels_that_cancel_each_other_the_first_is_used_and_told(tmp_path, options, balance):
+    (tmp_path / "audio").mkdir()
+    voice = noise(32_000)[:, 0]
+    write(tmp_path / "audio" / "a.wav", np.stack([voice, -balance * voice], axis=1))
+    write(tmp_path / "mono" / "a.wav", voice)
+
+    summary = run(tmp_path / "audio", tmp_path / "out", preset="telephone", **options)
+    run(tmp_path / "mono", tmp_path / "expected", preset="telephone", segments=options["segments"])
+
+    np.testing.assert_array_equal(mfcc_of(table(tmp_path / "out")), mfcc_of(table(tmp_path / "expected")))
+    (warning,) = summary.warned
+    assert warning.message == "a.wav: its channels cancel each other in their mean; the first channel is used instead"
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=.* is too large")
+def test_channels_that_cancel_are_verified_too(tmp_path):
+    (tmp_path / "audio").mkdir()
+    write(tmp_path / "audio" / "a.wav", noise(32_000) * [1, -1])
+
+    summary = run(tmp_path / "audio", tmp_path / "out", preset="telephone", verify=1)
+
+    assert summary.verified is not None
+    assert summary.verified.n_recordings == 1
+
+
+@pytest.mark.parametrize("other", [noise(32_000, seed=1), np.zeros((32_000, 1)), noise(32_000), -noise(32_000) / 2])
+def test_other_channels_are_mixed_as_ever(tmp_path, other):
+    (tmp_path / "audio").mkdir()
+    both = np.hstack([noise(32_000), other])
+    write(tmp_path / "audio" / "a.wav", both)
+
+    summary = run(tmp_path / "audio", tmp_path / "out", preset="telephone")
+
+    assert summary.warned == ()
+    expected = mfcc_by_kernel(both.astype(np.float32).mean(axis=1))
+    np.testing.assert_array_equal(mfcc_of(table(tmp_path / "out"))[0][: len(expected)], expected)
 
 
 def test_a_label_row_that_is_gone_takes_its_segment_along(small, tmp_path):

@@ -168,8 +168,8 @@ def test_digital_silence_has_an_embedding_and_no_tokens(tmp_path):
     assert frame["n_tokens"].to_list() == [0]
     assert frame["embedding"].to_numpy().any()
     found = inspect(tmp_path / "out")
-    assert found.figures["n_rows_without_tokens"] == 1
-    assert any("1 rows have no token of speech" in note for note in found.notes)
+    assert found.figures["n_rows_silent"] == 1
+    assert "1 rows are digital silence and are not trained on" in found.notes
 
 
 @pytest.mark.parametrize(
@@ -499,7 +499,7 @@ def test_inspect_shows_an_encoders_features_and_their_health(features, labelled)
     assert (found.kind, found.n_rows) == ("features", 3)
     assert found.spec["feature_spec"]["encoder"] == NAME
     assert dict(found.columns.rows())["embedding"] == f"fixed_size_list<float>[{SIZE}]"
-    names = ("embedding_size", "n_constant_dimensions", "n_rows_not_finite", "n_rows_without_tokens", "n_rejected")
+    names = ("embedding_size", "n_constant_dimensions", "n_rows_not_finite", "n_rows_silent", "n_rejected")
     assert [found.figures[name] for name in names] == [SIZE, 0, 0, 0, 1]
     assert "embedding" not in found.first.columns
     assert inspect(min(labelled.glob("*.parquet"))).kind == "features"

@@ -152,7 +152,10 @@ def probabilities(pattern: str = "p_{}") -> list[str]:
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        (features_schema(FeatureSpec()), [*SEGMENT, *METADATA, "speech_ratio", "mfcc", "mfcc_mean", "mfcc_std"]),
+        (
+            features_schema(FeatureSpec()),
+            [*SEGMENT, *METADATA, "speech_ratio", "rms_dbfs", "mfcc", "mfcc_mean", "mfcc_std"],
+        ),
         (
             predictions_schema(LABELS),
             [
@@ -164,7 +167,7 @@ def probabilities(pattern: str = "p_{}") -> list[str]:
         ),
         (
             model_predictions_schema(LABELS, FeatureSpec()),
-            [*SEGMENT, *METADATA, "speech_ratio", "fold", "seed", "predicted", *probabilities()],
+            [*SEGMENT, *METADATA, "speech_ratio", "rms_dbfs", "fold", "seed", "predicted", *probabilities()],
         ),
         (REJECTS, ["path", "stage", "error", "message"]),
     ],
@@ -280,6 +283,7 @@ def row(path, emotion="sad", *, dataset="ravdess", channel=0, segment=0, variant
         "variant": variant,
         "n_frames": n_frames,
         "emotion": emotion,
+        "rms_dbfs": -20.0,
         "mfcc": np.full((3, 2), value).tolist(),
         "mfcc_mean": [value, value],
         "mfcc_std": [0.0, 0.0],
@@ -361,6 +365,25 @@ def test_rows_without_an_emotion_are_left_out_and_counted(tmp_path):
         load_features([features_folder(tmp_path / "none", [[row("a.wav", None)]])])
 
 
+def test_silence_is_left_out_and_its_segments_are_counted_once(tmp_path):
+    silent = [row("a.wav", variant=variant) | {"rms_dbfs": None} for variant in ("clean", "noise10")]
+    folder = features_folder(tmp_path / "f", [[*silent, row("b.wav", value=7.0), row("c.wav", None)]])
+    features = load_features([folder])
+    assert features.rows["path"].to_list() == ["b.wav"]
+    assert (features.n_silent, features.n_unlabelled) == (1, 1)
+    assert features.values[np.arange(1)].tolist() == [[[7.0, 7.0]] * 3]
+    with pytest.raises(InputError, match=r"all 1 segments with an emotion are digital silence"):
+        load_features([features_folder(tmp_path / "silent", [silent])])
+
+
+def test_features_without_a_column_are_refused_by_name(tmp_path):
+    folder = features_folder(tmp_path / "f", [[row("a.wav")]])
+    part = next(folder.glob("part-*.parquet"))
+    pq.write_table(pq.read_table(part).drop_columns(["rms_dbfs"]), part)
+    with pytest.raises(InputError, match=r"part-0\.parquet: has no column rms_dbfs; featurize again with --overwrite"):
+        load_features([folder])
+
+
 def test_several_folders_are_one_table(tmp_path):
     one = features_folder(tmp_path / "one", [[row("a.wav", value=1.0)]])
     two = features_folder(tmp_path / "two", [[row("a.wav", dataset="another", value=2.0)]])
@@ -368,12 +391,6 @@ def test_several_folders_are_one_table(tmp_path):
     assert features.rows["dataset"].to_list() == ["another", "ravdess"]
     assert isinstance(features.mfcc, np.ndarray)
     assert features.mfcc[:, 0, 0].tolist() == [2.0, 1.0]
-
-
-def test_copies_are_counted_by_their_own_folders_whatever_comes_first_in_the_table(tmp_path):
-    one = features_folder(tmp_path / "one", [[row("a.wav", dataset="z"), row("b.wav", dataset="z")]])
-    two = features_folder(tmp_path / "two", [[row("a.wav", dataset="a")]])
-    assert load_features([one, two]).n_copies == 1
 
 
 def test_a_key_that_stands_twice_is_refused_by_name(tmp_path):

@@ -259,7 +259,10 @@ class FeaturizeOptions(RunOptions, frozen=True, kw_only=True):
         ),
     ] = CLEAN
     seed: Annotated[Seed, option("Features", "Random seed of the variants.")] = 0
-    verify: Annotated[CountOrZero, option("Features", "Compare N recordings with librosa's MFCCs.")] = 0
+    verify: Annotated[
+        CountOrZero,
+        option("Features", "Compare N recordings with librosa's MFCCs; fail if any differs by more than 0.01."),
+    ] = 0
     name: Annotated[
         str | None,
         option("Output", "Name of the dataset in the tables.", default="the folder's name", metavar="DATASET"),

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class ScannedRecording:
     roles: Mapping[int, str | None]  # role of each channel to score
     copies: frozenset[int]  # those of them whose very sound a lower one has; they are not cut
     is_low_rate: bool  # whether it is sampled below what the model was trained with
+    warn: Callable[[str], None]  # gets what is wrong with it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,9 +120,9 @@ class ScoreWork(Work):
         from ser_batch.audio.reader import AudioReader  # loaded by workers only
 
         with AudioReader(file, self.reader_settings) as reader:
-            yield self._scanned(recording, reader)
+            yield self._scanned(recording, reader, file.warn)
 
-    def _scanned(self, recording: Recording, reader: "AudioReader") -> ScannedRecording:
+    def _scanned(self, recording: Recording, reader: "AudioReader", warn: Callable[[str], None]) -> ScannedRecording:
         from ser_batch.segments.boundaries import activity_of, channels_of  # loaded by workers only
 
         loaded, _ = self.loaded()
@@ -135,7 +136,8 @@ class ScoreWork(Work):
                 roles[channel] = role
         # a label names the channel that somebody listened to
         copies = frozenset() if self.cuts_at_labels else activity.repeated(roles)
-        return ScannedRecording(recording, reader, activity, roles, copies, sound.sampling_rate < loaded.lowest_rate)
+        is_low_rate = sound.sampling_rate < loaded.lowest_rate
+        return ScannedRecording(recording, reader, activity, roles, copies, is_low_rate, warn)
 
     def segments(
         self, opened: ScannedRecording, only: Container[tuple[int, int]] | None = None
@@ -151,6 +153,7 @@ class ScoreWork(Work):
             self.segmentation,
             activity=opened.activity,
             selection=Selection(opened.copies | unwanted, self.rules.min_speech, only),
+            warn=opened.warn,
         )
 
     def rows(self, recording: Recording, file: RecordingFile) -> Rows:

@@ -3,7 +3,7 @@
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from typing import Generic
 
 import numpy as np
@@ -11,7 +11,7 @@ import soundfile
 
 from ser_batch.audio.perturb import changed
 from ser_batch.audio.reader import AudioReader
-from ser_batch.audio.resampling import Resampler, channel_samples
+from ser_batch.audio.resampling import Resampler
 from ser_batch.audio.sound import Samples, Sound
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.variants import CLEAN, Variants
@@ -20,9 +20,12 @@ from ser_batch.errors import RecordingError
 from ser_batch.segments.boundaries import Interval, check_labels_inside, intervals, labels_by_channel
 from ser_batch.segments.front_ends import Features_co, FrontEnd, SegmentFeatures
 from ser_batch.vad.activity import Activity
+from ser_batch.vad.channels import listened_samples
 
 # a variant is made of its segment's samples, so they are held; of a longer clip they are the beginning
 LONGEST_VARIANT_S = 60.0
+# samples whose range is smaller, half a step of 16 bits, are digital silence: codecs do not return zeros as such
+_SILENT_RANGE = 2**-16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,8 @@ class Segment(Generic[Features_co]):
     # what the front end computed: of MFCCs float32, shape (frames, n_mfcc), at most `n_frames` frames, not padded; of
     # an encoder an `Embedding`. None where there is too little speech
     features: Features_co | None
-    rms_dbfs: float | None  # level of the source's samples in dB below full scale; None for digital silence
+    # level of the source's samples in dB below full scale; None for digital silence, which may be any constant
+    rms_dbfs: float | None
     clipped_ratio: float  # share of the source's samples at the encoding's full scale
     label: LabelRow | None  # the row of the labels file that is about this segment, if there is one
     speech_ratio: float | None = None  # share of it that is speech, 0 to 1; None where the recording was not scanned
@@ -81,6 +85,7 @@ class _OpenSegment(Generic[Features_co]):
         self.speech_ratio = speech_ratio
         self.features = features  # None where it has too little speech
         self.square_sum = 0.0
+        self.lowest, self.highest = np.inf, -np.inf
         self.n_clipped = 0
         self.n_source = 0
         self.source: list[Samples] = []  # only where variants are made of them
@@ -149,8 +154,11 @@ class _ChannelSegmenter(Generic[Features_co]):
     def _measure(self, segment: _OpenSegment[Features_co], samples: Samples) -> None:
         own = _cut(samples, self._n_source, segment.interval, self._sound.sampling_rate)
         segment.square_sum += float(np.dot(own, own))
-        full_scale = self._sound.full_scale
-        if len(own) and (own.max() >= full_scale or own.min() <= -full_scale):  # rare, and quick to rule out
+        if not len(own):
+            return
+        full_scale, lowest, highest = self._sound.full_scale, float(own.min()), float(own.max())
+        segment.lowest, segment.highest = min(segment.lowest, lowest), max(segment.highest, highest)
+        if highest >= full_scale or lowest <= -full_scale:  # rare, and quick to rule out
             segment.n_clipped += int(np.count_nonzero(np.abs(own) >= full_scale))
         segment.n_source += len(own)
         if self._recipe.has_changes and segment.n_source - len(own) < LONGEST_VARIANT_S * self._sound.sampling_rate:
@@ -172,6 +180,7 @@ class _ChannelSegmenter(Generic[Features_co]):
         end_s = duration_s if interval.end_s is None else min(interval.end_s, duration_s)
         label = label_at(interval.labels, interval.start_s, end_s)
         mean_square = segment.square_sum / segment.n_source
+        is_silent = segment.highest - segment.lowest < _SILENT_RANGE
         for variant in self._recipe.variants.names:
             yield Segment(
                 channel=self._channel,
@@ -180,7 +189,7 @@ class _ChannelSegmenter(Generic[Features_co]):
                 start_s=interval.start_s,
                 end_s=end_s,
                 features=self._features(segment, variant),
-                rms_dbfs=10 * float(np.log10(mean_square)) if mean_square else None,
+                rms_dbfs=None if is_silent else 10 * float(np.log10(mean_square)),
                 clipped_ratio=segment.n_clipped / segment.n_source,
                 label=label,
                 speech_ratio=segment.speech_ratio,
@@ -233,6 +242,7 @@ def segments(
     variants: Variants | None = None,
     activity: Activity | None = None,
     selection: Selection | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[Segment[Features_co]]:
     """Decode one recording and yield its segments as they are complete.
 
@@ -251,6 +261,8 @@ def segments(
         Where it has speech, from `activity_of`; gives the segments' `speech_ratio`, and ``turns`` needs it.
     selection
         Which segments get features; None for all.
+    warn
+        Gets what is wrong with a recording that is cut all the same.
 
     Yields
     ------
@@ -281,7 +293,7 @@ def segments(
     block = next(blocks)
     for following in itertools.chain(blocks, (None,)):
         for channel, segmenter in segmenters.items():
-            yield from segmenter.feed(channel_samples(block, channel), last=following is None)
+            yield from segmenter.feed(listened_samples(block, channel, warn), last=following is None)
         if following is not None:
             block = following
     check_labels_inside(

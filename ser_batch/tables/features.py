@@ -34,7 +34,7 @@ class FolderSpec(msgspec.Struct, Generic[Spec_co], frozen=True, kw_only=True):
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """One or more features folders as one table, rows without an emotion left out.
+    """One or more features folders as one table, without digital silence and rows without an emotion.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class Features:
         How they were computed, and how each folder's recordings were cut.
     n_unlabelled
         Rows left out.
-    n_copies
-        Recordings that stand in more than one folder, told by their bytes.
+    n_silent
+        Segments left out because they are digital silence.
     encoder_folder
         See `FolderSpec`.
     """
@@ -61,7 +61,7 @@ class Features:
     spec: AnyFeatureSpec
     segmentations: tuple[Segmentation, ...]
     n_unlabelled: int
-    n_copies: int = 0
+    n_silent: int = 0
     encoder_folder: str | None = None
 
     @property
@@ -149,8 +149,8 @@ def load_features(
     UsageError
         A folder is not there.
     InputError
-        A folder holds no features, front ends or specs differ, a key occurs twice, nothing is labelled, or nothing is
-        wanted.
+        A folder holds no features, front ends or specs differ, a key occurs twice, nothing is labelled, nothing is
+        wanted, or all of it is silence.
     OutputError
         There is no room in `scratch`.
     """
@@ -165,7 +165,6 @@ def load_features(
     table = concat(tables)
     n_all = table.num_rows
     table = table.append_column("place", pa.array(np.arange(n_all)))  # in the order of the parts
-    of_folder = np.repeat(np.arange(len(tables)), [own.num_rows for own in tables])
     for name, kept in (wanted or {}).items():
         there = table[name].unique().drop_null().to_pylist()
         table = table.filter(pc.is_in(table[name], pa.array(kept, pa.string())))
@@ -180,6 +179,15 @@ def load_features(
         raise InputError(
             f"{folders[0]}: no row has an emotion; name the files as a known corpus does, or give "
             "`ser-batch featurize --labels FILE`"
+        )
+    unlabelled = n_wanted - table.num_rows
+    segments = [name for name in KEY if name != "variant"]
+    n_silent = table.filter(table["rms_dbfs"].is_null()).group_by(segments).aggregate([]).num_rows
+    table = table.filter(table["rms_dbfs"].is_valid())
+    if not table.num_rows:
+        raise InputError(
+            f"{folders[0]}: all {n_silent} segments with an emotion are digital silence; are these the right "
+            "recordings, or the right --channels?"
         )
     import polars as pl
 
@@ -215,17 +223,10 @@ def load_features(
         counts=rows[count].cast(pl.Int64).to_numpy(),
         spec=spec,
         segmentations=tuple(own.segmentation for own in specs),
-        n_unlabelled=n_wanted - len(rows),
-        n_copies=_n_copies(rows, of_folder[places]),
+        n_unlabelled=unlabelled,
+        n_silent=n_silent,
         encoder_folder=specs[0].encoder_folder,
     )
-
-
-def _n_copies(rows: "pl.DataFrame", of_folder: npt.NDArray[np.int64]) -> int:
-    import polars as pl
-
-    folders = rows.select("content_hash", folder=pl.Series(of_folder)).group_by("content_hash").n_unique()
-    return int((folders["folder"] > 1).sum())
 
 
 def corpora(rows: "pl.DataFrame") -> "pl.Series":

@@ -88,7 +88,11 @@ def read_parts(folder: Path, columns: Sequence[str] | None = None, *, with_votes
     for part in part_files(folder):
         with reading(part):
             file = pq.ParquetFile(parquet_source(part), memory_map=True)
-            votes = [name for name in file.schema_arrow.names if with_votes and name.startswith(LABEL_PREFIX)]
+            there = file.schema_arrow.names
+            missing = [name for name in columns or () if name not in there]
+            if missing:
+                raise InputError(f"{part}: has no column {missing[0]}; featurize again with --overwrite")
+            votes = [name for name in there if with_votes and name.startswith(LABEL_PREFIX)]
             tables.append(file.read(columns=None if columns is None else [*columns, *votes]))
     return concat(tables)
 

@@ -76,7 +76,7 @@ REPORT = versioned(
 def segment_columns(spec: AnyFeatureSpec) -> list[tuple[str, pa.DataType]]:
     """Return the columns of a segment that hold no array, of the front end that `spec` defines."""
     count = _N_TOKENS if isinstance(spec, EncoderSpec) else _N_FRAMES
-    return [*_PLACE_COLUMNS, count, *METADATA_COLUMNS, ("speech_ratio", pa.float64())]
+    return [*_PLACE_COLUMNS, count, *METADATA_COLUMNS, ("speech_ratio", pa.float64()), ("rms_dbfs", pa.float64())]
 
 
 def array_columns(spec: AnyFeatureSpec) -> list[tuple[str, pa.DataType]]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from ser_batch.audio.reader import AudioReader
-from ser_batch.audio.resampling import Resampler, channel_samples
+from ser_batch.audio.resampling import Resampler
 from ser_batch.audio.sound import Samples
 from ser_batch.vad.activity import Activity
+from ser_batch.vad.channels import listened_samples
 from ser_batch.vad.frames import FRAME_SAMPLES, VAD_RATE, Features, decibels, features, speech
 
 # features are computed of so many frames at a time whatever the blocks: 7.5 s, which stays in the processor's cache
@@ -98,7 +99,7 @@ def scan(reader: AudioReader, channels: Callable[[int], Iterable[int]] = range) 
     block = next(blocks)
     for following in itertools.chain(blocks, (None,)):
         feeds = [
-            channel_scan.feed(channel_samples(block, number), last=following is None)
+            channel_scan.feed(listened_samples(block, number), last=following is None)
             for number, channel_scan in scans.items()
         ]
         for batches in zip(*feeds, strict=True):
