@@ -58,7 +58,7 @@ def made_features(
                         "segment": 0, "variant": variant, "start_s": 0.0, "end_s": 1.0, "duration_s": 1.0,
                         "sampling_rate": 16000, "n_channels": 1, "n_tokens": 50, "corpus": corpus, "emotion": label,
                         "speaker": f"{folder.name}-{speaker}", "sex": ("female", "male")[speaker % 2],
-                        "embedding": (values + 0.1 * number).astype(np.float32),
+                        "rms_dbfs": -20.0, "embedding": (values + 0.1 * number).astype(np.float32),
                     }
                     for number, variant in enumerate(variants)
                 ]  # fmt: skip

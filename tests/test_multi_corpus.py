@@ -26,6 +26,7 @@ from ser_batch.network.optimization import MaskedCrossentropy, masked_accuracy
 from ser_batch.network.recipes import RECIPES
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import restricted
+from ser_batch.splits.performances import copy_warnings, with_performances
 from ser_batch.storage.atomic import write_json
 from ser_batch.tables.features import load_features
 from ser_batch.tables.parquet import rows_table, write_table
@@ -61,7 +62,7 @@ def make_features(folder, *, corpus=None, dataset=None, emotions=("angry", "sad"
                     "channel": 0, "segment": 0, "variant": "clean", "start_s": 0.0, "end_s": 1.0, "duration_s": 1.0,
                     "sampling_rate": 8000, "n_channels": 1, "n_frames": spec.n_frames, "corpus": corpus,
                     "emotion": emotion, "speaker": f"{dataset}-{speaker}", "sex": ("female", "male")[speaker % 2],
-                    "mfcc": mfcc, "mfcc_mean": mfcc.mean(axis=0), "mfcc_std": mfcc.std(axis=0),
+                    "rms_dbfs": -20.0, "mfcc": mfcc, "mfcc_mean": mfcc.mean(axis=0), "mfcc_std": mfcc.std(axis=0),
                 }  # fmt: skip
                 shares = votes.get(emotion, {})
                 rows.append(row | {f"p_{label}": shares.get(label, 0.0) for label in voted if shares})
@@ -102,19 +103,22 @@ def test_several_folders_are_one_table_and_copies_are_counted(tmp_path):
     third = make_features(tmp_path / "c")
     data = load_features([first, second, third])
     assert len(data.rows) == 16 + 24 + 16
-    assert data.n_copies == 16
-    assert load_features([first, third]).n_copies == 0
+    (warning,) = copy_warnings(with_performances(data).rows)
+    assert warning.startswith(
+        "16 recordings are copies of others, such as 0/angry-0.wav of 0/angry-0.wav; a performance"
+    )
+    assert list(copy_warnings(with_performances(load_features([first, third])).rows)) == []
 
 
 def test_copies_are_warned_of_and_stand_on_one_side(tmp_path):
     folders = [make_features(tmp_path / "a", prefix="same"), make_features(tmp_path / "b", prefix="same")]
     summary = run(folders, tmp_path / "model", estimator="logistic")
-    assert summary.warnings == (
-        "16 recordings are in more than one features folder; each is in one part of the split only",
-    )
+    (warning,) = summary.warnings
+    assert warning.startswith("16 recordings are copies of others")
     rows = table(tmp_path / "model", "predictions")
-    per_recording = rows.group_by("content_hash").agg(pl.col("dataset").sort())
-    assert per_recording["dataset"].to_list() == [["a", "b"]] * len(per_recording)
+    assert rows["content_hash"].n_unique() == len(rows)  # each is in the figures once
+    assert set(rows["dataset"]) == {"a"}
+    assert values_of(tmp_path / "model")["training"]["n_recordings"] == 16 - len(rows)
 
 
 def test_a_key_that_stands_twice_says_to_give_a_name(tmp_path):

@@ -29,7 +29,11 @@ def table(records: list[dict]) -> pl.DataFrame:
         "actor": pl.Int16,
         "statement": pl.String,
     }
-    return pl.DataFrame(records, schema=schema)
+    return numbered(pl.DataFrame(records, schema=schema))
+
+
+def numbered(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(performance=pl.col("content_hash").rank("dense").cast(pl.Int64))
 
 
 def recording(number: int, actor: int, emotion: str, content: str | None = None) -> dict:
@@ -287,9 +291,8 @@ def test_where_no_group_fits_into_a_fifth_the_smallest_is_held_out():
 
 
 def test_speakers_connected_by_copies_of_a_recording_are_held_out_together():
-    rows = calls("a", "b", "c", "d").with_columns(
-        content_hash=pl.col("content_hash").replace({"hash1": "hash0"})  # what a and b say is one recording
-    )
+    # what a and b say is one recording
+    rows = numbered(calls("a", "b", "c", "d").with_columns(pl.col("content_hash").replace({"hash1": "hash0"})))
     assert {held_out(rows, seed) for seed in range(20)} == {"c", "d"}
 
 
@@ -324,7 +327,7 @@ def several(**actors: int) -> pl.DataFrame:
         )
         for name, n in actors.items()
     ]
-    return pl.concat(tables)
+    return numbered(pl.concat(tables))
 
 
 def counts_of(rows: pl.DataFrame, *columns: str) -> Counter:
@@ -387,6 +390,7 @@ def test_each_corpus_is_held_out_in_turn_and_a_copy_goes_with_the_first():
         corpus=pl.when(pl.col("dataset") == "c").then(None).otherwise("corpus"),
         content_hash=pl.col("content_hash").replace({"bhash1001": "ahash1001"}),
     )
+    rows = numbered(rows)
     copied = rows["content_hash"].is_duplicated()
     assert copied.sum() == 2
     result = split_rows(rows, "corpus", seed=0)
@@ -398,7 +402,7 @@ def test_each_corpus_is_held_out_in_turn_and_a_copy_goes_with_the_first():
 
 
 def test_copies_of_a_corpus_that_is_held_out_by_name_are_not_trained_on():
-    rows = several(a=3, b=2).with_columns(pl.col("content_hash").replace({"bhash1001": "ahash1001"}))
+    rows = numbered(several(a=3, b=2).with_columns(pl.col("content_hash").replace({"bhash1001": "ahash1001"})))
     (fold,) = split_rows(rows, "corpus:a", seed=0).folds
     assert fold.test.tolist() == (rows["dataset"] == "a").arg_true().to_list()
     is_copied = rows["content_hash"].is_duplicated()

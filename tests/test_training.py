@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+import soundfile
 from helpers import quiet, values_of
 
 from ser_batch.config.features import FeatureSpec
@@ -21,6 +22,7 @@ from ser_batch.model.prediction import tempered
 from ser_batch.network import architectures, optimization
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.recipes import RECIPES
+from ser_batch.splits.performances import with_performances
 from ser_batch.tables.features import Features, load_features
 from ser_batch.training.batches import TrainingSegments, fit_scaler
 from ser_batch.training.fit import fit_fold
@@ -195,13 +197,14 @@ def test_another_training_into_the_same_folder_is_refused(small_features, small_
     ],
 )
 def test_a_model_belongs_to_the_speakers_and_folds_of_its_rows(small_features, split, changed):
-    data, options = load_features([small_features]), TrainOptions(split=split)
+    data, options = with_performances(load_features([small_features])), TrainOptions(split=split)
     other = dataclasses.replace(data, rows=data.rows.with_columns(**changed))
     assert data_hash(data, options) == data_hash(data, options) != data_hash(other, options)
 
 
 def test_a_model_belongs_to_what_stands_in_its_file_of_folds(small_features, tmp_path):
-    data, options = load_features([small_features]), TrainOptions(split=str(tmp_path / "folds.csv"))
+    data = with_performances(load_features([small_features]))
+    options = TrainOptions(split=str(tmp_path / "folds.csv"))
     found = set()
     for folds in ("aabb", "abab"):
         lines = [f"ravdess-0{actor},{fold}" for actor, fold in enumerate(folds, start=1)]
@@ -368,7 +371,7 @@ def test_a_damaged_model_names_the_way_out(small_features, small_model, tmp_path
 
 @pytest.fixture(scope="module")
 def data(small_variants):
-    return load_features([small_variants])
+    return with_performances(load_features([small_variants]))
 
 
 def plan_of(data, **options):
@@ -463,6 +466,20 @@ def test_labels_that_nobody_sings_are_left_out_of_what_singers_are_tried_on(smal
     assert summary.warnings == ("4 held-out rows are ignored, because no training row has their emotion",)
 
 
+def test_silence_is_neither_trained_on_nor_evaluated_and_is_counted(small_corpus, tmp_path):
+    audio = shutil.copytree(small_corpus, tmp_path / "audio")
+    clips = sorted(audio.rglob("*.wav"))
+    for clip, level in zip(clips[::10], (0.0, 0.25) * 6, strict=True):
+        soundfile.write(clip, np.full(8000, level), 8000)
+    options = FeaturizeOptions(out=tmp_path / "features", preset="telephone", variants="clean,noise10", jobs=1)
+    featurize(audio, options)
+    summary = run(options.out, tmp_path / "model", estimator="logistic", split="speaker:4")
+    assert summary.warnings == ("12 segments are digital silence and are left out",)
+    assert (summary.n_train, summary.n_test) == (108, 108)
+    silent = {clip.relative_to(audio).as_posix() for clip in clips[::10]}
+    assert not silent & set(table(summary.out, "predictions")["path"])
+
+
 def test_figures_say_what_they_are_figures_of(small_variants, tmp_path):
     options = {"estimator": "logistic", "split": "speaker", "seeds": 2, "test_vocal_channel": "song"}
     metrics = run(small_variants, tmp_path / "model", **options).metrics
@@ -544,6 +561,9 @@ def made(*, n_speakers=8, clips=4, variants=("clean", "g711", "noise10")):
                 "segment": 0,
                 "variant": variant,
                 "content_hash": f"{speaker}-{clip}",
+                "start_s": 0.0,
+                "end_s": 1.0,
+                "duration_s": 1.0,
                 "emotion": ("calm", "sad")[clip % 2],
                 "speaker": f"s{speaker}",
                 "sex": ("female", "male")[speaker % 2],
@@ -558,7 +578,7 @@ def made(*, n_speakers=8, clips=4, variants=("clean", "g711", "noise10")):
     n = len(rows)
     n_frames = np.full(n, TINY.n_frames)
     mfcc = np.arange(1, n + 1, dtype=np.float32)[:, None, None].repeat(TINY.n_frames, 1).repeat(TINY.n_mfcc, 2)
-    return Features(rows, mfcc, n_frames, TINY, (), 0)
+    return with_performances(Features(rows, mfcc, n_frames, TINY, (), 0))
 
 
 def numbers_in(x, scaler):

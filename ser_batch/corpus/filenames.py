@@ -60,9 +60,7 @@ class Corpus(Source):
         """Return what a name says, or None where it is none of this corpus."""
         if self.folder is not None and not is_asked_for and self.folder.fullmatch(folder) is None:
             return None
-        match = self.pattern.fullmatch(name)
-        if match is None and "/" in self.pattern.pattern:
-            match = self.pattern.fullmatch(f"{folder}/{name}")
+        match = self._match(name, folder)
         if match is None:
             return None
         codes = {column: code for column, code in match.groupdict().items() if code is not None}
@@ -85,6 +83,21 @@ class Corpus(Source):
             sex=self.speakers[speaker],
             speaker=f"{self.name}-{speaker.lower()}",
         )
+
+    def performance(self, name: str, folder: str) -> str | None:
+        """Return what a name says but for modality and format; None where it is none of this corpus."""
+        match = self._match(name, folder)
+        if match is None:
+            return None
+        start, end = match.span("modality") if "modality" in self.pattern.groupindex else (0, 0)
+        said = match.string[:start] + match.string[end:]
+        return said.rpartition(".")[0].lower()
+
+    def _match(self, name: str, folder: str) -> re.Match[str] | None:
+        match = self.pattern.fullmatch(name)
+        if match is None and "/" in self.pattern.pattern:
+            match = self.pattern.fullmatch(f"{folder}/{name}")
+        return match
 
 
 def sexes(

@@ -404,6 +404,12 @@ def parse_name(name: str, *, folder: str = "", corpus: str = "auto") -> Metadata
     return next((metadata for metadata in parsed if metadata is not None), None)
 
 
+def performance_of(path: str, corpus: str | None) -> str | None:
+    """Return what tells one performance of a known corpus from another in a path; None where the path does not."""
+    *_, folder, name = f"/{path}".split("/")
+    return CORPORA[corpus].performance(name, folder) if corpus in CORPORA else None
+
+
 def license_of(corpora: Iterable[str]) -> str:
     """Return the licenses that a model trained on some corpora inherits, in words; empty where none is known."""
     # Corpora that are not known here are the user's own.

@@ -37,7 +37,7 @@ def _drawn_recordings(
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_folds = round(1 / DEVELOPMENT_SHARE)
-    rarest = rows.group_by("emotion").agg(pl.col("content_hash").n_unique())["content_hash"].min()
+    rarest = rows.group_by("emotion").agg(pl.col("performance").n_unique())["performance"].min()
     if not isinstance(rarest, int) or rarest < n_folds:
         return [np.zeros(len(rows), dtype=np.bool_)] * n_parts
     labels = rows["emotion"].to_numpy()

@@ -51,8 +51,8 @@ def split_rows(rows: pl.DataFrame, protocol: str, *, seed: int) -> Split:
     Parameters
     ----------
     rows
-        With dataset, path, content_hash, emotion, speaker, sex, corpus, actor and statement; every emotion known.
-        Rows of one recording, its variants among them, and of recordings with the same bytes stay on the same side.
+        With dataset, path, performance, emotion, speaker, sex, corpus, actor and statement; every emotion known. Rows
+        of one performance stay on the same side: of one recording, its variants and its copies.
         Where speakers are held out, so do all speakers whose recordings are connected that way, such as both parties of
         a call.
     protocol

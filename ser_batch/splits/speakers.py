@@ -9,8 +9,8 @@ from ser_batch.tables.features import corpora
 
 
 def recordings_of(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
-    """Return a number for each row's recording, shape (rows,); copies with the same bytes share one."""
-    return rows.select(pl.col("content_hash").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
+    """Return a number for each row's recording, shape (rows,); those of one performance share one."""
+    return rows["performance"].to_numpy()
 
 
 def speaker_groups(rows: pl.DataFrame, seed: int) -> list[list[str]]:
@@ -33,11 +33,11 @@ def speaker_groups(rows: pl.DataFrame, seed: int) -> list[list[str]]:
     for speaker in drawn_speakers(rows, seed):
         groups.setdefault(group_of[speaker], []).append(speaker)
     if len(groups) == 1:
-        count = pl.col("content_hash").n_unique()
-        most = rows.group_by("speaker").agg(count).sort("content_hash", "speaker", descending=[True, False]).row(0)
+        count = pl.col("performance").n_unique()
+        most = rows.group_by("speaker").agg(count).sort("performance", "speaker", descending=[True, False]).row(0)
         raise InputError(
             f"recordings that hold several speakers, or copies of each other, connect all {n_speakers} speakers "
-            f"({most[0]} alone is in {most[1]} of {rows['content_hash'].n_unique()}), and a recording stays on one "
+            f"({most[0]} alone is in {most[1]} of {rows['performance'].n_unique()}), and a recording stays on one "
             "side; label one speaker of each recording only, such as the callers, or use --split stratified"
         )
     return list(groups.values())

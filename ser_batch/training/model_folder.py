@@ -359,7 +359,7 @@ def _trained(
         domain=domain_of(data, final.fold.train) if is_encoder else None,
         training=TrainingData(
             n_rows=len(segments),
-            n_recordings=rows["content_hash"].n_unique(),
+            n_recordings=rows["performance"].n_unique(),
             n_speakers=rows["speaker"].drop_nulls().n_unique(),
             datasets=tuple(sorted(set(rows["dataset"]))),
             lowest_sampling_rate=min(rows["sampling_rate"].drop_nulls()),

@@ -23,6 +23,7 @@ from ser_batch.model.schema import Identity
 from ser_batch.network.recipes import HEAD, RECIPES
 from ser_batch.report.pages import page_warnings
 from ser_batch.splits.folds import split_rows
+from ser_batch.splits.performances import copy_warnings, with_performances
 from ser_batch.storage import streams
 from ser_batch.summary import StageSummary
 from ser_batch.tables.features import Features, corpora, load_features, read_features_spec, vote_columns
@@ -104,7 +105,7 @@ def train(
         options = msgspec.structs.replace(options, recipe=start.recipe, normalize=start.model.schema.normalize)
     # before anything is read that takes time
     options = options.for_features(read_features_spec(folders[0]).feature_spec)
-    data = load_features(folders, wanted=_wanted(options), scratch=options.out.parent)
+    data = with_performances(load_features(folders, wanted=_wanted(options), scratch=options.out.parent))
     if start is not None:
         start.check_spec(data.spec)
     usable = usable_rows(data, options)
@@ -258,10 +259,11 @@ def _with_head_temperatures(results: Sequence[FoldResult], labels: Sequence[str]
 
 def _identity(data: Features, options: TrainOptions, start: Start | None) -> Identity[AnyFeatureSpec]:
     """Return all that decides the model: the data's hash and the settings."""
-    # what decides only where there are several corpora, votes are learned or a split goes by it is left out of other
-    # data's hashes
+    # what decides only where there are corpora or copies, votes are learned or a split goes by it is left out of
+    # other data's hashes
     names = corpora(data.rows)
     also = [names] if names.n_unique() > 1 else []
+    also += [data.rows["performance"]] if any(copy_warnings(data.rows)) else []
     draws_speakers = options.split == "speaker" or speaker_folds(options.split) is not None
     also += [data.rows["sex"]] if draws_speakers else []
     also += data.rows.select(vote_columns(data.rows).values()).get_columns() if options.soft_labels else []
@@ -337,10 +339,9 @@ def _warnings(training: Training, several: Corpora | None) -> Iterator[str]:
     data, options, plan, start = training.data, training.options, training.plan, training.start
     if data.n_unlabelled:
         yield f"{data.n_unlabelled} rows without emotion are ignored"
-    if data.n_copies:
-        yield (
-            f"{data.n_copies} recordings are in more than one features folder; each is in one part of the split only"
-        )
+    if data.n_silent:
+        yield f"{data.n_silent} segments are digital silence and are left out"
+    yield from copy_warnings(data.rows)
     for name, has in zip(several.names, several.has, strict=True) if several else ():
         if has.sum() == 1:
             yield f"corpus {name} is not learned, because all its rows have the same label"

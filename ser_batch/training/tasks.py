@@ -18,6 +18,7 @@ from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import NEUTRAL, HeadModel
 from ser_batch.report.metrics import restricted
 from ser_batch.splits.folds import shared_speakers, split_rows
+from ser_batch.splits.performances import originals
 from ser_batch.tables.features import Features, corpora
 from ser_batch.training.checkpoints import Checkpoints
 from ser_batch.training.finetune import Start
@@ -252,8 +253,10 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
         split = split_rows(data.rows, options.split, seed=seed)
         for fold in split.folds:
             n_shared = max(n_shared, shared_speakers(data.rows, fold))
-            left_out.update(np.intersect1d(fold.test, unknown).tolist())
-            train_rows, test_rows = np.intersect1d(fold.train, usable.train), np.intersect1d(fold.test, test)
+            # a performance counts once, however many copies of it there are
+            held_out = originals(data.rows, np.intersect1d(fold.test, usable.test))
+            left_out.update(np.intersect1d(held_out, unknown).tolist())
+            train_rows, test_rows = np.intersect1d(fold.train, usable.train), np.intersect1d(held_out, test)
             common = None
             if holds_out_corpora(options.split):
                 common = _common_labels(data, train_rows, test_rows, fold.name)
@@ -263,7 +266,6 @@ def make_plan(data: Features, usable: Usable, labels: Sequence[str], options: Tr
             if not (len(train_rows) and len(test_rows)):
                 side = "train on" if not len(train_rows) else "hold out"
                 raise InputError(f"fold {fold.name} has no rows to {side} with these variants and vocal channels")
-            held_out = np.intersect1d(fold.test, usable.test)
             is_calm = np.isin(data.rows["emotion"].gather(held_out).to_numpy(), NEUTRAL)
             folds.append(
                 FoldTask(
