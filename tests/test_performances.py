@@ -155,6 +155,11 @@ def test_variants_and_windows_are_no_copies_and_those_of_copies_belong_together(
     assert one == copy != other
 
 
+def test_numbers_follow_the_contents_not_the_names(small_features):
+    rows = with_performances(load_features([small_features])).rows
+    assert rows["performance"].to_list() == (rows["content_hash"].rank("dense") - 1).to_list()
+
+
 # --- by name --------------------------------------------------------------------------------------------------------
 
 

@@ -190,14 +190,14 @@ def test_the_report_has_each_condition_and_subset_clean_first(predictions):
     report = report_table(predictions, LABELS, n_resamples=20)
     assert report.columns == [
         "condition", "subset", "label", "precision", "recall", "f1", "support",
-        "recall_low", "recall_high", "f1_low", "f1_high",
+        "resampled", "recall_low", "recall_high", "f1_low", "f1_high",
     ]  # fmt: skip
     subsets = ["all", "song", "speech", "female", "male"]  # intensity tells no rows apart
     groups = report.select("condition", "subset").unique(maintain_order=True).rows()
     assert groups == [(condition, subset) for condition in ("clean", "noise10") for subset in subsets]
     assert report["label"].to_list() == [*LABELS, "accuracy", "macro_avg", "weighted_avg"] * 10
     assert report["support"].dtype == pl.Int64
-    for name in report.columns[3:]:
+    for name in set(report.columns[3:]) - {"resampled"}:
         assert not report[name].cast(pl.Float64).is_nan().any()
 
 
@@ -282,35 +282,48 @@ def test_the_interval_of_recordings_is_the_binomial_one():
         assert found == pytest.approx((0.2 - half, 0.2 + half), abs=0.0015)
 
 
-def test_few_speakers_say_less_than_many_recordings():
-    # one speaker is always understood, the other never
-    rows = evaluated(["sad"] * 100, ["sad"] * 50 + ["calm"] * 50, speaker=["anna"] * 50 + ["bert"] * 50)
-    row = by_label(report_table(rows, LABELS))["accuracy"]
-    assert (row["f1_low"], row["f1"], row["f1_high"]) == (0.0, 0.5, 1.0)
+@pytest.mark.parametrize(("n", "resampled"), [(2, "recording"), (7, "recording"), (8, "speaker")])
+def test_with_fewer_than_eight_speakers_recordings_are_drawn_and_named(n, resampled):
+    # every other speaker is always understood, the others never
+    speakers = [f"s{i % n}" for i in range(56 * 3)]
+    predicted = ["sad" if int(speaker[1:]) % 2 else "calm" for speaker in speakers]
+    rows = evaluated(["sad"] * len(speakers), predicted, speaker=speakers)
+    report = report_table(rows, LABELS)
+    assert report["resampled"].unique().to_list() == [resampled]
+    (summary,) = summary_table(rows, LABELS, estimator="network").to_dicts()
+    assert summary["resampled"] == resampled
+    width = summary["accuracy_high"] - summary["accuracy_low"]
+    assert width == pytest.approx(4 * math.sqrt(0.25 / (n if resampled == "speaker" else len(speakers))), rel=0.1)
 
 
 def test_a_recording_of_nobody_known_is_drawn_like_a_speaker():
-    truth, predicted = ["sad"] * 30, ["sad"] * 10 + ["calm"] * 20
-    rows = evaluated(truth, predicted, speaker=["anna"] * 10 + ["bert"] * 10 + [None] * 10, recording=["one"] * 30)
-    three = evaluated(truth, predicted, speaker=["anna"] * 10 + ["bert"] * 10 + ["carl"] * 10)
-    assert report_table(rows, LABELS).equals(report_table(three, LABELS))
+    truth, predicted = ["sad"] * 90, ["sad"] * 40 + ["calm"] * 50
+    known = [f"s{i // 10}" for i in range(80)]
+    rows = evaluated(truth, predicted, speaker=[*known, *[None] * 10], recording=["one"] * 90)
+    nine = evaluated(truth, predicted, speaker=[*known, *["s9"] * 10])
+    assert report_table(rows, LABELS).equals(report_table(nine, LABELS))
+    assert report_table(rows, LABELS)["resampled"][0] == "speaker"
 
 
-def test_rows_of_a_recording_are_resampled_together_and_one_has_no_interval():
-    truth, predicted = ["sad", "happy"] * 10, ["sad"] * 20
-    together = evaluated(truth, predicted, recording=["one"] * 10 + ["two"] * 10)
+def test_rows_of_a_recording_are_resampled_together_and_few_have_no_interval():
+    truth, predicted = ["sad", "happy"] * 40, ["sad"] * 80
+    together = evaluated(truth, predicted, recording=[f"r{i // 10}" for i in range(80)])
     row = by_label(report_table(together, LABELS))["accuracy"]
     assert (row["f1"], row["f1_low"], row["f1_high"]) == (0.5, 0.5, 0.5)
-    alone = evaluated(truth, predicted, recording=["one"] * 20)
-    assert by_label(report_table(alone, LABELS))["accuracy"]["f1_low"] is None
-    assert summary_table(alone, LABELS, estimator="network")["uar_high"].to_list() == [None]
+    few = evaluated(truth, predicted, recording=[f"r{i % 7}" for i in range(80)])
+    row = by_label(report_table(few, LABELS))["accuracy"]
+    assert (row["f1_low"], row["f1_high"], row["resampled"]) == (None, None, None)
+    summary = summary_table(few, LABELS, estimator="network")
+    assert summary.select("uar_low", "uar_high", "resampled").rows() == [(None, None, None)]
 
 
 def test_a_label_that_a_resample_lacks_does_not_enter_its_averages():
-    rows = evaluated(["sad"] * 5 + ["happy"] * 5, ["sad"] * 10, speaker=["anna"] * 5 + ["bert"] * 5)
+    # one of eight is happy, who is not in each third resample
+    speakers = [f"s{i}" for i in range(8)]
+    rows = evaluated(["happy"] + ["sad"] * 7, ["sad"] * 8, speaker=speakers)
     report = by_label(report_table(rows, LABELS))
     assert report["macro_avg"]["recall"] == 0.5
-    assert report["macro_avg"]["recall_high"] == 1.0  # anna twice: only sad, and all of it is right
+    assert report["macro_avg"]["recall_high"] == 1.0  # only sad, and all of it is right
     assert (report["sad"]["recall_low"], report["sad"]["recall_high"]) == (1.0, 1.0)
     assert (report["calm"]["recall"], report["calm"]["recall_low"], report["calm"]["f1_high"]) == (None, None, None)
 
@@ -562,6 +575,7 @@ MODEL = MINIMAL | SAVED | {
 RICH_METRICS = {
     **MODEL["metrics"],
     "intervals": {"uar": [0.581, 0.662], "accuracy": [0.571, 0.652], "macro_f1": [None, None]},
+    "resampled": "recording",
     "ece": 0.042,
     "speech": {"accuracy": 0.51, "uar": 0.52, "macro_f1": 0.53},
     "song": {"accuracy": 0.71, "uar": 0.72, "macro_f1": 0.73},
@@ -692,6 +706,7 @@ def test_the_page_shows_every_table_that_is_there(predictions, tmp_path):
         "Limits and license",
     ]
     assert "[0.581, 0.662]" in page
+    assert "from drawing recordings anew, because fewer than 8 speakers are known." in page
     assert "Means over the seeds 3, 4" in page
     assert "Expected calibration error 0.042" in page
     report, summary = by_label(main_rows(tables["report"])), main_rows(tables["summary"]).row(0, named=True)
@@ -723,6 +738,8 @@ def test_the_page_takes_intervals_from_the_report_where_the_model_has_none(predi
     row = by_label(main_rows(report))["macro_avg"]
     shown = f'unweighted average recall (UAR)</span> <span class="interval">[{row["recall_low"]:.3f}, '
     assert shown in page
+    unit = report["resampled"][0]
+    assert f"In brackets: 95 % intervals, from drawing {unit}s anew" in page
 
 
 def test_one_condition_and_one_model_are_compared_with_nothing(predictions, tmp_path):
@@ -775,6 +792,8 @@ def test_the_card_says_what_else_is_known():
     card = model_card(schema({**MODEL, "metrics": RICH_METRICS}))
     for sentence in (
         "Accuracy (WAR) 0.610 [0.571, 0.652], unweighted average recall (UAR) 0.620 [0.581, 0.662], macro F1 0.630, ",
+        "\nIn brackets: 95 % intervals, from drawing recordings anew, because fewer than 8 speakers are known. They do "
+        "not tell how much other speakers differ.\n",
         "Means over the seeds 3, 4.",
         "Expected calibration error 0.042",
         "\n\n| | accuracy | UAR | macro F1 |\n|---|---|---|---|\n| speech | 0.510 | 0.520 | 0.530 |\n"

@@ -105,6 +105,7 @@ MODELS = pl.DataFrame(
         "subset": ["all", "speech", "all"],
         "accuracy": [0.5, 0.5, 0.25],
         "uar": [0.5, 0.625, 0.125],
+        "resampled": ["recording", "recording", None],
         "uar_low": [0.4, 0.5, None],
         "uar_high": [0.6, 0.7, None],
         "macro_f1": [0.5, 0.5, 0.1],
@@ -130,9 +131,9 @@ def test_labels_are_printed_as_the_table_people_know(capsys):
 def test_models_are_printed_one_per_line(capsys):
     print_models(MODELS, Output())
     assert capsys.readouterr().out.splitlines() == [
-        "model     condition  accuracy    UAR          95 %  macro F1    ECE  speech UAR",
-        "network   clean         0.500  0.500  0.40 to 0.60     0.500  0.100       0.625",
-        "majority  g711          0.250  0.125                   0.100",
+        "model     condition  accuracy    UAR  95 % of recordings  macro F1    ECE  speech UAR",
+        "network   clean         0.500  0.500        0.40 to 0.60     0.500  0.100       0.625",
+        "majority  g711          0.250  0.125                         0.100",
     ]
 
 

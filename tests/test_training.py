@@ -528,6 +528,7 @@ def test_each_condition_has_its_figures(small_robust):
         assert metrics[subset]["accuracy"] == (own["emotion"] == own["predicted"]).mean()
     for name, (low, high) in metrics["intervals"].items():
         assert low <= metrics[name] <= high
+    assert metrics["resampled"] == "recording"  # two speakers are held out
     for name in ("report", "reliability", "coverage"):
         assert set(table(small_robust, name)["condition"]) == {"clean", "g711"}
     counts = table(small_robust, "confusion")

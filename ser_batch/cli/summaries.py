@@ -262,7 +262,10 @@ def print_labels(report: "pl.DataFrame", columns: Sequence[str], output: Output)
 def print_models(models: "pl.DataFrame", output: Output) -> None:
     """Print a table with one row per model and condition."""
     speech = {(row["estimator"], row["condition"]): row["uar"] for row in models.filter(subset="speech").to_dicts()}
-    headers = ["model", "condition", "accuracy", "UAR", "95 %", "macro F1", "ECE", *(["speech UAR"] if speech else [])]
+    drawn = " or ".join(f"{unit}s" for unit in models.filter(subset="all")["resampled"].drop_nulls().unique().sort())
+    interval_title = f"95 % of {drawn}" if drawn else "95 %"
+    last_title = ["speech UAR"] if speech else []
+    headers = ["model", "condition", "accuracy", "UAR", interval_title, "macro F1", "ECE", *last_title]
     rows = []
     for row in models.filter(subset="all").to_dicts():
         key = (row["estimator"], row["condition"])

@@ -73,8 +73,9 @@ class Metrics(Figures, frozen=True, kw_only=True):
     weighted_f1: Share | None = None
     condition: str = ""
     seeds: tuple[Count, ...] = ()
-    # by name of a figure; 95 % intervals
+    # by name of a figure; 95 % intervals, and what was drawn anew for them
     intervals: dict[str, tuple[Share | None, Share | None]] = {}
+    resampled: Literal["speaker", "recording"] = "speaker"
     deviation_over_seeds: dict[str, float | None] = {}
     speech: Figures | None = None
     song: Figures | None = None

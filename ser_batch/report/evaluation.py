@@ -1,4 +1,4 @@
-"""Evaluation tables of a trained model, by condition and subset, with intervals over speakers."""
+"""Evaluation tables of a trained model, by condition and subset, with intervals over speakers or recordings."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +22,15 @@ from ser_batch.report.metrics import (
 
 SUBSET_COLUMNS = ("vocal_channel", "sex", "intensity")
 LEVEL = 0.95
+# so many speakers, or recordings, are needed for an interval: of two, three outcomes would make one
+MIN_UNITS = 8
+# what stands beside intervals, by what was drawn for them
+RESAMPLED: Mapping[str | None, str] = {
+    "speaker": "In brackets: 95 % intervals, from drawing speakers anew.",
+    "recording": "In brackets: 95 % intervals, from drawing recordings anew, because fewer than "
+    f"{MIN_UNITS} speakers are known. They do not tell how much other speakers differ.",
+    None: "",
+}
 COVERAGES = (50, 70, 90)  # percent
 
 SUMMARY_SCHEMA = {
@@ -30,6 +39,7 @@ SUMMARY_SCHEMA = {
     "subset": pl.String,
     "n": pl.Int64,
     "n_speakers": pl.Int64,
+    "resampled": pl.String,
     **{f"{name}{end}": pl.Float64 for name in ("accuracy", "uar", "macro_f1") for end in ("", "_low", "_high")},
     "weighted_f1": pl.Float64,
     "ece": pl.Float64,
@@ -61,8 +71,9 @@ def report_table(
     Returns
     -------
     polars.DataFrame
-        Columns condition, subset, label, precision, recall, f1, support (rows of all seeds), recall_low, recall_high,
-        f1_low and f1_high: 95 % intervals, null where the figure is or where there is one speaker and one recording.
+        Columns condition, subset, label, precision, recall, f1, support (rows of all seeds), resampled, recall_low,
+        recall_high, f1_low and f1_high: 95 % intervals. These are of drawing what `resampled` names: speaker, or
+        recording where fewer than 8 speakers are known; null where there are fewer than 8 of either, or no figure.
     """
     frames = []
     for condition, subset, rows in _groups(predictions, labels, corpus_labels or {}):
@@ -74,6 +85,7 @@ def report_table(
         }
         frames.append(
             figures_frame(evaluated.mean, evaluated.support, labels)
+            .with_columns(pl.lit(evaluated.resampled, pl.String).alias("resampled"))
             .with_columns(pl.Series(name, values).fill_nan(None) for name, values in ends.items())
             .select(pl.lit(condition).alias("condition"), pl.lit(subset).alias("subset"), pl.all())
         )
@@ -98,6 +110,7 @@ def summary_table(
             "subset": subset,
             "n": len(rows),
             "n_speakers": rows["speaker"].drop_nulls().n_unique(),
+            "resampled": evaluated.resampled,
             "weighted_f1": float(headline_figure(evaluated.mean, "weighted_f1")),
             "ece": mean_calibration_error(rows, labels),
         }
@@ -145,24 +158,23 @@ class _Evaluated:
     low: Floats  # (labels + 3, 3)
     high: Floats  # (labels + 3, 3)
     support: Numbers  # (labels,), rows of all seeds
+    resampled: str | None  # what was drawn for the intervals: speaker or recording; None where there are none
 
 
 def _evaluate(rows: pl.DataFrame, labels: Sequence[str], n_resamples: int) -> _Evaluated:
-    counts = _unit_counts(rows, labels)
+    by_speaker = rows["speaker"].drop_nulls().n_unique() >= MIN_UNITS
+    counts = _unit_counts(rows, labels, by_speaker=by_speaker)
     by_seed = figures(counts.sum(axis=0))
     low, high = _interval(counts, n_resamples)
-    return _Evaluated(by_seed, _mean_of_known(by_seed, axis=0), low, high, counts.sum(axis=(0, 1, 3)))
+    resampled = None if len(counts) < MIN_UNITS else "speaker" if by_speaker else "recording"
+    return _Evaluated(by_seed, _mean_of_known(by_seed, axis=0), low, high, counts.sum(axis=(0, 1, 3)), resampled)
 
 
-def _unit_counts(rows: pl.DataFrame, labels: Sequence[str]) -> Numbers:
+def _unit_counts(rows: pl.DataFrame, labels: Sequence[str], *, by_speaker: bool) -> Numbers:
     """Return confusion counts of shape (units, seeds, labels, labels): truth, then prediction."""
-    # A unit is what is drawn in a resample: a speaker. A recording of nobody known is a unit of its own, and with fewer
-    # than 2 known speakers every recording is.
+    # A unit is what is drawn in a resample: a speaker, or a recording. One of nobody known is a unit of its own.
     recording = pl.concat_str(pl.lit("recording "), "content_hash")
-    if rows["speaker"].drop_nulls().n_unique() > 1:
-        unit = pl.coalesce(pl.concat_str(pl.lit("speaker "), "speaker"), recording)
-    else:
-        unit = recording
+    unit = pl.coalesce(pl.concat_str(pl.lit("speaker "), "speaker"), recording) if by_speaker else recording
     numbers = rows.select(unit=unit.rank("dense").cast(pl.Int64) - 1, seed=pl.col("seed").rank("dense") - 1)
     places = (
         numbers["unit"].to_numpy(),
@@ -181,7 +193,7 @@ def _interval(counts: Numbers, n_resamples: int) -> tuple[Floats, Floats]:
     # recording under several seeds even more (Field & Welsh 2007, Bootstrapping clustered data).
     n_units, _, n_labels, _ = counts.shape
     low, high = np.full((2, n_labels + 3, len(MEASURES)), np.nan)
-    if n_units == 1:
+    if n_units < MIN_UNITS:
         return low, high
     # units with the same counts are one with a higher chance: the same distribution, and 10 000 recordings cost
     # no more than the few ways in which one can turn out

@@ -7,9 +7,10 @@ from typing import Any
 import polars as pl
 
 from ser_batch.model.folder import MODEL_FILE
-from ser_batch.model.schema import read_schema
+from ser_batch.model.schema import Metrics, read_schema
 from ser_batch.report import charts
 from ser_batch.report.error_analysis import by_speaker, worst_confusions
+from ser_batch.report.evaluation import RESAMPLED
 from ser_batch.report.html import render_page
 from ser_batch.report.metrics import HEADLINE, SUMMARY_ROWS, main_rows
 from ser_batch.report.regimes import ALL, MOSTLY_NEUTRAL, regimes_shown
@@ -68,6 +69,7 @@ def model_page(folder: Path) -> str:
         model=model,
         metrics=metrics,
         intervals=(metrics.intervals if metrics else {}) or _intervals(report),
+        resampled=RESAMPLED[_resampled(metrics, report)],
         report=report.to_dicts(),
         regimes=regimes_shown(metrics.regimes if metrics else {}),
         composed=_composed(tables.get("regimes")),
@@ -91,6 +93,13 @@ def _intervals(report: pl.DataFrame) -> dict[str, tuple[float | None, float | No
     return {
         name: (rows[row][f"{measure}_low"], rows[row][f"{measure}_high"]) for name, (row, measure) in HEADLINE.items()
     }
+
+
+def _resampled(metrics: Metrics | None, report: pl.DataFrame) -> str | None:
+    """Return what was drawn anew for the intervals of the headline figures; None where these have none."""
+    if metrics is not None and metrics.intervals:
+        return metrics.resampled if None not in metrics.intervals.get("uar", (None,)) else None
+    return report["resampled"][0] if "resampled" in report.columns else None
 
 
 def _comparisons(summary: pl.DataFrame | None) -> dict[str, list[dict[str, Any]]]:

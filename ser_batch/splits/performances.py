@@ -54,9 +54,11 @@ def with_performances(data: Features) -> Features:
     data = dataclasses.replace(data, rows=rows)
     same = np.concatenate([_equal(recordings["content_hash"]), _equal(codes), _alike(data)])
     graph = coo_array((np.ones(len(same)), tuple(same.T)), shape=(len(recordings), len(recordings)))
-    _, performance = connected_components(graph, directed=False)
-    column = pl.Series("performance", performance, pl.Int64).gather(rows["recording"])
-    return dataclasses.replace(data, rows=rows.with_columns(column))
+    _, group = connected_components(graph, directed=False)
+    # in the order of the contents, so that splits do not hang on names
+    contents = recordings.select(pl.col("content_hash").min().over(pl.Series(group))).to_series()
+    performance = (contents.rank("dense").cast(pl.Int64) - 1).gather(rows["recording"])
+    return dataclasses.replace(data, rows=rows.with_columns(performance=performance))
 
 
 def originals(rows: pl.DataFrame, numbers: Numbers) -> Numbers:

@@ -207,6 +207,7 @@ def _metrics(
         condition=main,
         seeds=tuple(range(options.seed, options.seed + options.seeds)),
         intervals={name: (every[f"{name}_low"], every[f"{name}_high"]) for name in _HEADLINE},
+        resampled=every["resampled"] or "speaker",
         deviation_over_seeds={} if every["uar_sd"] is None else {name: every[f"{name}_sd"] for name in _HEADLINE},
         speech=_figures(rows[main, "speech"], "macro_f1") if (main, "speech") in rows else None,
         song=_figures(rows[main, "song"], "macro_f1") if (main, "song") in rows else None,
