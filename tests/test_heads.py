@@ -419,6 +419,29 @@ def test_heads_start_from_a_model_and_stay_near_it(small, monkeypatch, tmp_path)
     assert values_of(tmp_path / "after-10.0")["init"]["recipe"] == "head"
 
 
+def test_figures_of_heads_say_what_they_make_use_of_and_of_whom(small, tmp_path):
+    run([made_features(tmp_path / "first", corpus="emodb")], tmp_path / "before", split="none")
+    own = made_features(tmp_path / "own")
+    started = run([own], tmp_path / "started", split="speaker", init=str(tmp_path / "before"))
+    assert started.metrics["description"] == (
+        "Measured on a speaker hold-out: 0 of 4 speakers stand on both sides, so these are speakers never heard in "
+        "training; embeddings are compared with all speech of the speaker and of the archive, without labels."
+    )
+    both = run([own], tmp_path / "both", split="stratified", estimator="logistic")
+    assert both.metrics["description"].endswith(
+        "4 of 4 speakers stand on both sides, so it is not a figure for new speakers."
+    )
+
+
+def test_a_corpus_that_the_first_model_has_learned_is_not_unseen(small, tmp_path):
+    run([made_features(tmp_path / "first", corpus="emodb")], tmp_path / "before", split="none")
+    folders = [made_features(tmp_path / "a", corpus="emodb", shift=1), made_features(tmp_path / "bb", corpus="nemo")]
+    started = run(folders, tmp_path / "started", split="corpus", init=str(tmp_path / "before"))
+    assert set(started.metrics["held_out_corpora"]) == {"nemo"}
+    assert "which learned from emodb too" in started.metrics["description"]
+    assert "<td>emodb</td>" not in (tmp_path / "started" / "report.html").read_text().partition("Accuracy in use")[0]
+
+
 def test_many_segments_are_held_less_near_to_the_model_they_start_from(small, monkeypatch, tmp_path):
     from ser_batch.network import head_training
 

@@ -19,11 +19,11 @@ NO_REFERENCE, ALONE, BALANCED, MOSTLY_NEUTRAL = "none", "alone", "balanced", "mo
 # what each of them means, for the card and the page
 REGIMES: Mapping[str, str] = {
     NO_REFERENCE: "A single clip. No other speech is known.",
-    ALONE: "A single clip of an archive. The mean of the archive is known, but no other speech of the speaker.",
+    ALONE: "A single clip of an archive. The mean of the archive is known, but not which of it is the speaker's.",
     BALANCED: "The archive is known, and so are all clips of the speaker, with each emotion about as often. Corpora "
     "are like this. Calls are not.",
-    MOSTLY_NEUTRAL: "A call composed of clips of one speaker: four fifths neutral, one fifth one emotion. The archive "
-    "and the call are known, but no labels. The prior is the one for calls. Calm counts as neutral.",
+    MOSTLY_NEUTRAL: "A call composed of clips of one speaker: about four fifths neutral, the rest one emotion. The "
+    "archive and the call are known, but no labels. The prior is the one for calls. Calm counts as neutral.",
 }
 # the row of all corpora
 ALL = "all"

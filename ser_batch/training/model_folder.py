@@ -64,8 +64,11 @@ def write_model(training: Training, runs: Mapping[str, Sequence[FoldResult]], fi
         metrics = None
         if own:
             metrics = _write_evaluation(building, data, labels, runs, options, corpus_labels)
+            before = start.seen_corpora(data.rows) if start else ()
             metrics = msgspec.structs.replace(
                 metrics,
+                # what the model that it started from has learned is not unseen
+                held_out_corpora={name: own for name, own in metrics.held_out_corpora.items() if name not in before},
                 regimes=_write_regimes(building, data, labels, own, options, corpus_labels),
                 description=_description(data, options, plan, start),
             )
@@ -310,14 +313,22 @@ def _description(data: Features, options: TrainOptions, plan: Plan, start: Start
         heard = f"0 of {n} speakers stand on both sides, so these are speakers never heard in training"
     if holds_out_corpora(options.split):
         how += ", each on the labels that it shares with the others"
-    if options.normalize == "speaker":
-        heard += "; other speech of the same speakers was heard, without its labels"
+    heard += _reference_used(data, options)
     if start and before:
         heard += (
             f"; but it started from the model {start.model.model_id}, which learned from {' and '.join(before)} too "
             "and may have heard what is held out here, so it is not a figure for new speakers"
         )
     return f"Cross-validated on {how}: {heard}." if plan.is_cross_validation else f"Measured on {how}: {heard}."
+
+
+def _reference_used(data: Features, options: TrainOptions) -> str:
+    """Say what the figures make use of beside the segment itself."""
+    if options.normalize == "speaker":
+        return "; MFCCs are normalized by all speech of the speaker, without labels"
+    if isinstance(data.spec, EncoderSpec) and options.estimator == "network":
+        return "; embeddings are compared with all speech of the speaker and of the archive, without labels"
+    return ""
 
 
 def _trained(
