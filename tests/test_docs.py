@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from ser_batch.cli.commands import cli
 from ser_batch.config.features import FeatureSpec
+from ser_batch.config.job import read_job
 from ser_batch.tables.schemas import (
     REJECTS,
     REPORT,
@@ -99,6 +100,39 @@ def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_mode
             assert len(rows.fetchall()) == 2, "a row for each customer"
         else:
             exec(compile(block, "docs/calls.md", "exec"), {})
+
+
+def commands_of_results() -> list[list[str]]:
+    """The commands over the tables of docs/results.md, and those within its lines."""
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"^    (ser-batch .*)$|`(ser-batch [^`]*)`", text, flags=re.MULTILINE)
+    return [shlex.split(" ".join(pair), comments=True) for pair in found]
+
+
+@pytest.mark.parametrize("line", commands_of_results(), ids=shlex.join)
+def test_a_command_of_the_results_is_one_of_today_whatever_the_defaults(line):
+    _, name, *arguments = line
+    context = cli.commands[name].make_context(name, list(arguments))
+    if name == "run":
+        read_job(ROOT / context.params["job"], context.params["overrides"])
+    if name == "train":
+        assert {"--recipe", "--estimator"} & set(arguments), "another default would give other figures"
+
+
+def test_each_table_of_the_results_names_its_commit():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    sections = re.split(r"^##+ ", text, flags=re.MULTILINE)[1:]
+    with_tables = [section for section in sections if "\n|---" in section]
+    assert len(with_tables) > 12
+    for section in with_tables:
+        assert re.search(r"[Cc]ommits?\s[0-9a-f]{7}\b", section), section.partition("\n")[0]
+
+
+def test_the_python_of_the_results_page_uses_names_that_are_there():
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), re.DOTALL)
+    imports = [line for line in block.splitlines() if re.match("from|import", line)]
+    assert len(imports) == 2
+    exec("\n".join(imports), {})
 
 
 def test_the_page_of_architecture_names_files_that_are_there():
