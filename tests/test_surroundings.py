@@ -1,10 +1,12 @@
 """What surrounds a run: names of paths, the home folder, processes and threads of the user, streams, settings."""
 
 import concurrent.futures
+import contextlib
 import inspect
 import multiprocessing
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,10 +14,13 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import jinja2
 import joblib.externals.loky
 import polars as pl
 import pytest
@@ -25,7 +30,7 @@ from ser_batch import featurize, score, train
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions, TrainOptions
-from ser_batch.errors import UsageError
+from ser_batch.errors import OutputError, UsageError
 from ser_batch.storage.paths import local_path
 
 # ---- paths are no patterns ----
@@ -319,30 +324,67 @@ def test_what_cannot_be_set_any_more_is_refused_by_name(before, variables, said,
 # ---- pages that cannot be made ----
 
 
-def test_what_is_finished_stays_though_its_page_cannot_be_made(small_features, small_corpus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def remade(warning: str) -> Path:
+    """Run the command that a warning names; return the page."""
+    program, *arguments = shlex.split(warning.partition("`")[2].removesuffix("`"))
+    assert program == "ser-batch"
+    run(*arguments)
+    return Path(arguments[-1])
 
-    def fail(source, out):
-        raise RuntimeError("the template is broken")
 
-    with monkeypatch.context() as broken:
-        broken.setattr("ser_batch.report.pages.write_page", fail)
-        trained = train(small_features, out="model", estimator="logistic", progress=False)
-        scored = score(small_corpus, out="preds.parquet", model="model", jobs=1, progress=False)
+FAULTS = {
+    "render_page": jinja2.TemplateError("the template is broken"),
+    "charts.CONFIG": None,  # no chart can be made
+    "write_text": OutputError("page: cannot be written (No space left on device)"),
+}
+
+
+@contextlib.contextmanager
+def broken_pages(fault: str) -> Iterator[None]:
+    """Let the pages of models and of predictions fail."""
+    places = ["report.pages"] if fault == "write_text" else ["report.model_page", "report.calls_page"]
+    with pytest.MonkeyPatch.context() as patch:
+        for place in places:
+            broken = Mock(side_effect=FAULTS[fault]) if FAULTS[fault] else Mock(spec=[])
+            patch.setattr(f"ser_batch.{place}.{fault}", broken)
+        yield
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_finished_stays_though_its_page_cannot_be_made(fault, small_features, calls, here):
+    options: dict[str, Any] = {"out": "a model", "estimator": "logistic", "progress": False}
+    scoring: dict[str, Any] = {"model": "a model", "jobs": 1, "progress": False}
+    with broken_pages(fault):
+        trained = train(small_features, **options)
+        scored = [score(calls, out=out, **scoring) for out in ("preds.parquet", "a folder")]
 
     assert len(trained.predictions.collect())
-    assert len(scored.calls)
-    for summary, page, source in (
-        (trained.summary, "model/report.html", "model"), (scored.summary, "preds.report.html", "preds.parquet"),
-    ):  # fmt: skip
-        assert summary.warnings[-1] == (
-            f"{page}: the page could not be made (the template is broken); make it with `ser-batch report {source}`"
-        )
-        assert not Path(page).exists()
-    again = train(small_features, out="model", estimator="logistic", progress=False)
-    assert not again.summary.is_new
+    assert not Path("a model/report.html").exists()
+    warning = trained.summary.warnings[-1]
+    assert warning.startswith("a model/report.html: the page could not be made (")
+    assert trained.summary.model_id in remade(warning).read_text()
+    for one, page in zip(scored, ("preds.report.html", "a folder/_tables/report.html"), strict=True):
+        assert (len(one.calls), one.summary.page, Path(page).exists()) == (8, None, False)
+        warning = one.summary.warnings[-1]
+        assert warning.startswith(f"{page}: the page could not be made (")
+        assert remade(warning) == Path(page)
+
+
+def test_the_same_command_makes_a_page_that_is_not_there(small_features, calls, here):
+    options: dict[str, Any] = {"out": "model", "estimator": "logistic", "progress": False}
+    scoring: dict[str, Any] = {"out": "preds.parquet", "model": "model", "jobs": 1, "progress": False}
+    train(small_features, **options)
+    Path("model/report.html").unlink()
+    score(min(calls.iterdir()), **scoring | {"out": "other.parquet"})
+    Path("other.report.html").rename("preds.report.html")  # of another run
+    with broken_pages("render_page"):
+        score(calls, **scoring)
+    assert not Path("preds.report.html").exists()
+
+    assert not train(small_features, **options).summary.is_new
     assert Path("model/report.html").is_file()
-    score(small_corpus, out="preds.parquet", model="model", jobs=1, progress=False)
+    again = score(calls, **scoring).summary
+    assert (again.n_done, again.page) == (0, Path("preds.report.html"))
     assert Path("preds.report.html").is_file()
 
 
