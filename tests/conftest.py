@@ -11,6 +11,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+import quick_networks  # noqa: F401 - half of the time goes into compiling
 from model_json import MINIMAL, trained
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # a test that imports Keras by itself gets the same one
@@ -22,11 +23,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 * 1024**3)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-
-# Half of the time goes into compiling them, and that is three times as fast without the optimizations. `make test-all`
-# has tests with them too.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 ROOT = Path(__file__).parent.parent

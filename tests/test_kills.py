@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -19,7 +20,13 @@ from ser_batch.featurization import featurize
 from ser_batch.model.folder import load_model
 from ser_batch.scoring.run import score
 
-PROGRAM = "from ser_batch.cli.commands import main; main()"
+PROGRAM = f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+import quick_networks  # as small_model was trained
+from ser_batch.cli.commands import main
+main()
+"""
 KEY = ["path", "channel", "segment"]
 MANY = 50
 

@@ -1,11 +1,12 @@
 """What surrounds a run: names of paths, the home folder, processes and threads of the user, streams, settings."""
 
 import concurrent.futures
+import contextlib
 import inspect
-import json
 import multiprocessing
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,13 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import jinja2
 import joblib.externals.loky
 import polars as pl
 import pytest
@@ -26,7 +30,7 @@ from ser_batch import featurize, score, train
 from ser_batch.cli.commands import cli
 from ser_batch.config.job import read_job
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions, TrainOptions
-from ser_batch.errors import UsageError
+from ser_batch.errors import OutputError, UsageError
 from ser_batch.storage.paths import local_path
 
 # ---- paths are no patterns ----
@@ -235,76 +239,152 @@ def test_a_name_that_begins_with_a_tilde_is_given_by_its_folder(home):
 
 # ---- settings of Keras and JAX ----
 
+VARIABLES = {
+    "nothing": {},
+    "Keras": {
+        "KERAS_HOME": "keras", "KERAS_BACKEND": "tensorflow", "KERAS_MAX_EPOCHS": "1", "KERAS_NNX_ENABLED": "1",
+        "KERAS_MAX_STEPS_PER_EPOCH": "1",
+    },
+    "JAX": {
+        "JAX_ENABLE_X64": "1", "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16", "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_RANDOM_SEED_OFFSET": "3", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_DEFAULT_DTYPE_BITS": "32", "JAX_PLATFORMS": "cuda",
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+    },
+    "nonsense": {"KERAS_MAX_EPOCHS": "many", "JAX_ENABLE_X64": "perhaps", "XLA_FLAGS": "--no-such-flag"},
+}  # fmt: skip
+TRAINING = """
+import sys
+from ser_batch import train
+print(train(sys.argv[1], out=sys.argv[2], recipe="published", epochs=2, progress=False).summary.model_id)
+"""
+# settings of the user's own program, and whether it has them still when the training has ended
 SETTINGS = """
-import json
-from ser_batch.network.keras_setup import keras
-import jax
-
-print(json.dumps([
-    keras.backend.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format(),
-    keras.config.dtype_policy().name, jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision,
-    jax.config.jax_default_prng_impl, jax.config.jax_threefry_partitionable, jax.config.jax_numpy_rank_promotion,
-]))
+import jax, keras
+keras.config.set_floatx("float16")
+keras.config.set_dtype_policy("mixed_float16")
+keras.config.set_epsilon(0.01)
+keras.config.set_image_data_format("channels_first")
+keras.config.set_max_epochs(1)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_threefry_partitionable", False)
+{training}
+policy = keras.config.dtype_policy().name
+assert (keras.config.floatx(), policy, keras.config.epsilon()) == ("float16", "mixed_float16", 0.01)
+assert (keras.config.image_data_format(), keras.config.max_epochs()) == ("channels_first", 1)
+assert jax.config.jax_enable_x64 and not jax.config.jax_threefry_partitionable
 """
 
 
-def test_settings_of_keras_and_jax_decide_nothing(tmp_path):
-    (tmp_path / ".keras").mkdir()
-    (tmp_path / ".keras" / "keras.json").write_text(
+def python(program: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program without the variables of Keras and JAX that tests have, beside what compiled networks are in."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KERAS_", "JAX_DIS", "XLA_"))}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, env=kept | variables, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_settings_of_keras_and_jax_decide_nothing_and_stay_as_they_are(small_features, here):
+    (here / "keras").mkdir()
+    (here / "keras" / "keras.json").write_text(
         '{"floatx": "float16", "epsilon": 0.01, "backend": "tensorflow", "image_data_format": "channels_first"}'
     )
-    odd = {
-        "HOME": str(tmp_path), "KERAS_BACKEND": "tensorflow", "JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0",
-        "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_NUMPY_RANK_PROMOTION": "raise",
-    }  # fmt: skip
+    done = {name: python(TRAINING, small_features, name, **own) for name, own in VARIABLES.items()}
+    variables = {"KERAS_BACKEND": "jax", "KERAS_MAX_STEPS_PER_EPOCH": "1", "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}
+    done["program"] = python(SETTINGS.format(training=TRAINING), small_features, "program", **variables)
 
-    done = subprocess.run(
-        [sys.executable, "-c", SETTINGS], env={**os.environ, **odd}, capture_output=True, text=True, check=True
-    )
-
-    assert json.loads(done.stdout) == [
-        "jax", "float32", 1e-7, "channels_last", "float32", False, None, "threefry2x32", True, "allow",
-    ]  # fmt: skip
+    assert all(not one.returncode for one in done.values()), done
+    assert len({one.stdout for one in done.values()}) == 1
+    assert sorted(path.name for path in (here / "keras").iterdir()) == ["keras.json"]
 
 
-def test_a_device_that_is_not_there_is_refused_by_name(small_features, tmp_path):
-    command = [sys.executable, "-m", "ser_batch", "train", str(small_features), "--out", "m", "--epochs", "1"]
+@pytest.mark.parametrize(
+    ("before", "variables", "said"),
+    [
+        (
+            "import keras",
+            {"KERAS_BACKEND": "numpy"},
+            "Keras was imported with the backend numpy; train",
+        ),
+        (
+            "import jax",
+            {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"},
+            "XLA_FLAGS=--xla_cpu_enable_fast_math=true was set",
+        ),
+        ("import jax", {"JAX_PLATFORMS": "cuda"}, "JAX has been imported without a CPU (JAX_PLATFORMS=cuda: "),
+        ("import jax; jax.enable_x64(True).__enter__()", {}, "jax_enable_x64 of JAX is True here, by a context"),
+    ],
+)
+def test_what_cannot_be_set_any_more_is_refused_by_name(before, variables, said, small_features, here):
+    done = python(f"{before}\n{TRAINING}", small_features, "model", **variables)
 
-    done = subprocess.run(
-        command, env={**os.environ, "JAX_PLATFORMS": "cuda"}, capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-
-    assert done.returncode == 2, done.stderr
-    assert "JAX_PLATFORMS=cuda: JAX finds no such device" in done.stderr
+    assert f"ser_batch.errors.UsageError: {said}" in done.stderr
+    assert not (here / "model").exists()
 
 
 # ---- pages that cannot be made ----
 
 
-def test_what_is_finished_stays_though_its_page_cannot_be_made(small_features, small_corpus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def remade(warning: str) -> Path:
+    """Run the command that a warning names; return the page."""
+    program, *arguments = shlex.split(warning.partition("`")[2].removesuffix("`"))
+    assert program == "ser-batch"
+    run(*arguments)
+    return Path(arguments[-1])
 
-    def fail(source, out):
-        raise RuntimeError("the template is broken")
 
-    with monkeypatch.context() as broken:
-        broken.setattr("ser_batch.report.pages.write_page", fail)
-        trained = train(small_features, out="model", estimator="logistic", progress=False)
-        scored = score(small_corpus, out="preds.parquet", model="model", jobs=1, progress=False)
+FAULTS = {
+    "render_page": jinja2.TemplateError("the template is broken"),
+    "charts.CONFIG": None,  # no chart can be made
+    "write_text": OutputError("page: cannot be written (No space left on device)"),
+}
+
+
+@contextlib.contextmanager
+def broken_pages(fault: str) -> Iterator[None]:
+    """Let the pages of models and of predictions fail."""
+    places = ["report.pages"] if fault == "write_text" else ["report.model_page", "report.calls_page"]
+    with pytest.MonkeyPatch.context() as patch:
+        for place in places:
+            broken = Mock(side_effect=FAULTS[fault]) if FAULTS[fault] else Mock(spec=[])
+            patch.setattr(f"ser_batch.{place}.{fault}", broken)
+        yield
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_finished_stays_though_its_page_cannot_be_made(fault, small_features, calls, here):
+    options: dict[str, Any] = {"out": "a model", "estimator": "logistic", "progress": False}
+    scoring: dict[str, Any] = {"model": "a model", "jobs": 1, "progress": False}
+    with broken_pages(fault):
+        trained = train(small_features, **options)
+        scored = [score(calls, out=out, **scoring) for out in ("preds.parquet", "a folder")]
 
     assert len(trained.predictions.collect())
-    assert len(scored.calls)
-    for summary, page, source in (
-        (trained.summary, "model/report.html", "model"), (scored.summary, "preds.report.html", "preds.parquet"),
-    ):  # fmt: skip
-        assert summary.warnings[-1] == (
-            f"{page}: the page could not be made (the template is broken); make it with `ser-batch report {source}`"
-        )
-        assert not Path(page).exists()
-    again = train(small_features, out="model", estimator="logistic", progress=False)
-    assert not again.summary.is_new
+    assert not Path("a model/report.html").exists()
+    warning = trained.summary.warnings[-1]
+    assert warning.startswith("a model/report.html: the page could not be made (")
+    assert trained.summary.model_id in remade(warning).read_text()
+    for one, page in zip(scored, ("preds.report.html", "a folder/_tables/report.html"), strict=True):
+        assert (len(one.calls), one.summary.page, Path(page).exists()) == (8, None, False)
+        warning = one.summary.warnings[-1]
+        assert warning.startswith(f"{page}: the page could not be made (")
+        assert remade(warning) == Path(page)
+
+
+def test_the_same_command_makes_a_page_that_is_not_there(small_features, calls, here):
+    options: dict[str, Any] = {"out": "model", "estimator": "logistic", "progress": False}
+    scoring: dict[str, Any] = {"out": "preds.parquet", "model": "model", "jobs": 1, "progress": False}
+    train(small_features, **options)
+    Path("model/report.html").unlink()
+    score(min(calls.iterdir()), **scoring | {"out": "other.parquet"})
+    Path("other.report.html").rename("preds.report.html")  # of another run
+    with broken_pages("render_page"):
+        score(calls, **scoring)
+    assert not Path("preds.report.html").exists()
+
+    assert not train(small_features, **options).summary.is_new
     assert Path("model/report.html").is_file()
-    score(small_corpus, out="preds.parquet", model="model", jobs=1, progress=False)
+    again = score(calls, **scoring).summary
+    assert (again.n_done, again.page) == (0, Path("preds.report.html"))
     assert Path("preds.report.html").is_file()
 
 

@@ -83,7 +83,8 @@ def print_score(summary: "ScoreSummary", output: Output) -> None:
         labels = labels.filter(~labels["label"].is_in(SUMMARY_ROWS))
     print_labels(labels, columns, output)
     output.line(f"{printable(summary.out)}: {_segments(summary)}")
-    output.line(f"report: {printable(summary.page)}")
+    if summary.page is not None:
+        output.line(f"report: {printable(summary.page)}")
     _print_last(summary, output, f" ({summary.done_s / summary.seconds:.0f} times real time)" if summary.done_s else "")
 
 

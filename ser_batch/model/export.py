@@ -76,6 +76,9 @@ def export(model: Model, out: Path) -> ExportSummary:
             "exported as ONNX. The encoder of embeddings is an ONNX file already (docs/encoders.md)"
         )
     predictor = model.predictor()  # also checks that network and model.json belong together
+    import ser_batch.network.keras_setup  # noqa: F401 - before others import JAX
+    from ser_batch.network.keras_settings import fixed_settings
+
     for package in _PACKAGES:
         try:
             importlib.import_module(package)
@@ -87,12 +90,13 @@ def export(model: Model, out: Path) -> ExportSummary:
 
     by_voice = model.schema.normalize != "none"
     try:
-        graph = onnx_graph(
-            model.folder / "network.keras",
-            model.scaler,
-            temperature=model.schema.temperature,
-            by_voice=by_voice,
-        )
+        with fixed_settings():
+            graph = onnx_graph(
+                model.folder / "network.keras",
+                model.scaler,
+                temperature=model.schema.temperature,
+                by_voice=by_voice,
+            )
     except ValueError as error:
         raise ModelError(f"{model.folder}: its network cannot be built anew: {error}; train it again") from error
     graph.producer_name = "ser-batch"

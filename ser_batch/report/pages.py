@@ -1,5 +1,7 @@
 """The HTML page of a model folder or of predictions."""
 
+import contextlib
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +26,11 @@ def page_warnings(source: Path, out: Path) -> tuple[str, ...]:
     try:
         write_page(source, out)
     except Exception as error:  # a fault of the page, of the charts or of the disk: all cost the page only
+        with contextlib.suppress(OSError):
+            out.unlink(missing_ok=True)  # a page of what was there before
         reason = str(error) or type(error).__name__
-        return (f"{out}: the page could not be made ({reason}); make it with `ser-batch report {source}`",)
+        command = shlex.join(["ser-batch", "report", str(source), "--out", str(out)])
+        return (f"{out}: the page could not be made ({reason}); make it with `{command}`",)
     return ()
 
 

@@ -89,7 +89,7 @@ class ScoreSummary(RunSummary, frozen=True, kw_only=True):
     out: Annotated[Path, Meta(description="preds.parquet, or the folder of parts")]
     calls: Annotated[Path, Meta(description="table of calls")]
     report: Annotated[Path, Meta(description="table of labels")]
-    page: Annotated[Path, Meta(description="HTML report")]
+    page: Annotated[Path | None, Meta(description="HTML report; null where it could not be made")]
     n_calls: Annotated[int, Meta(description="rows of the table of calls: one per recording and channel")]
     done_s: Annotated[float, Meta(description="duration of the recordings that this call scored, s")]
     labels: Annotated[

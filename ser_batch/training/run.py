@@ -1,5 +1,6 @@
 """The second stage: load features, split, fit every fold, write the model folder."""
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -20,6 +21,7 @@ from ser_batch.config.variants import CLEAN
 from ser_batch.errors import InputError, ModelError, OutputError
 from ser_batch.model.folder import MODEL_FILE, Model, load_model
 from ser_batch.model.schema import Identity
+from ser_batch.network.keras_settings import fixed_settings
 from ser_batch.network.recipes import HEAD, RECIPES
 from ser_batch.report.pages import page_warnings
 from ser_batch.splits.folds import split_rows
@@ -130,7 +132,8 @@ def train(
     )
     is_new = model is None
     if model is None:
-        with claimed(options.out):
+        is_keras = not {options.kind, *options.baseline_names}.isdisjoint({*RECIPES, HEAD_RECIPE})
+        with claimed(options.out), fixed_settings() if is_keras else contextlib.nullcontext():
             # another run of the same command may have ended since
             model = _trained_before(options, identity) or _train(training, say)
     # the model is in its place, whatever becomes of its page
