@@ -108,6 +108,11 @@ class Scored:
         return self._beside("calls")
 
     @property
+    def quarters(self) -> pl.DataFrame:
+        """One row per recording, channel and quarter of the recording."""
+        return self._beside("quarters")
+
+    @property
     def report(self) -> pl.DataFrame:
         """One row per label and role, and the figures where the truth is known."""
         return self._beside("report")

@@ -27,6 +27,7 @@ _KINDS: Mapping[tuple[str, ...], str] = {
     ("fold", "seed", "predicted", "variant"): "model predictions",
     ("rms_dbfs", "predicted", "margin"): "predictions",
     ("speech_s", "priority", "status"): "calls",
+    ("quarter", "speech_s"): "quarters",
     ("role", "label", "n_predicted"): "labels",
     ("stage", "error", "message"): "rejects",
     ("condition", "subset", "label", "support"): "model report",

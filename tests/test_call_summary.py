@@ -1,5 +1,6 @@
 """The call table: sums over segments, against truths worked out by hand."""
 
+import math
 import re
 from pathlib import Path
 
@@ -9,21 +10,23 @@ import pytest
 import soundfile
 
 from ser_batch.config.options import ScoreOptions
+from ser_batch.model.priority import UNFITTED
 from ser_batch.report.predictions import predictions_report
 from ser_batch.scoring.call_summary import STATUSES, CallSums
 from ser_batch.scoring.run import score
 from ser_batch.tables.parquet import rows_table
-from ser_batch.tables.schemas import calls_schema
+from ser_batch.tables.schemas import calls_schema, quarters_schema
 
 LABELS = ("angry", "calm", "sad")
 ROOT = Path(__file__).parent.parent
 
 
-def summed(*segments, labels=LABELS, duration_s=40.0, is_low_rate=False, **known):
-    """The row of a call; a segment is (start_s, end_s, probabilities or None, speech_ratio, ...)."""
-    call = CallSums(labels, duration_s=duration_s, is_low_rate=is_low_rate)
+def call_of(*segments, labels=LABELS, duration_s=40.0, prioritized=("angry",), is_low_rate=False):
+    """A call; a segment is (start_s, end_s, probabilities or None, speech_ratio, is abstained, truth, OOD score)."""
+    chances = {label: UNFITTED for label in prioritized if label in labels}
+    call = CallSums(labels, duration_s=duration_s, prioritized=chances, is_low_rate=is_low_rate)
     for start_s, end_s, p, *more in segments:
-        ratio, abstained, truth = more + [None, False, None][len(more) :]
+        ratio, abstained, truth, ood_score = more + [None, False, None, 0.0][len(more) :]
         call.add(
             start_s=start_s,
             end_s=end_s,
@@ -31,11 +34,24 @@ def summed(*segments, labels=LABELS, duration_s=40.0, is_low_rate=False, **known
             probabilities=None if p is None else np.array(p),
             predicted=None if p is None or abstained else labels[int(np.argmax(p))],
             truth=truth,
+            ood_score=ood_score,
         )
-    row = call.row(**known)
+    return call
+
+
+def summed(*segments, speech_s=None, overlap_s=None, is_duplicate=False, **options):
+    """The row of a call."""
+    labels = options.get("labels", LABELS)
+    row = call_of(*segments, **options).row(speech_s=speech_s, overlap_s=overlap_s, is_duplicate=is_duplicate)
     (full,) = rows_table([row], calls_schema(labels)).to_pylist()
     assert not row.keys() - full.keys(), "a column that the table does not have"
     return full
+
+
+def of_quarters(*segments, **options):
+    """The rows of the quarters of a call."""
+    rows = list(call_of(*segments, **options).quarters())
+    return rows_table(rows, quarters_schema(options.get("labels", LABELS))).to_pylist()
 
 
 def only(row, *names):
@@ -48,55 +64,50 @@ ANGRY, CALM, SAD = (0.8, 0.1, 0.1), (0.0, 1.0, 0.0), (0.2, 0.2, 0.6)
 def test_a_call_of_one_segment_is_that_segment():
     row = summed((0.0, 4.0, ANGRY), duration_s=4.0)
     assert only(row, "p_angry", "p_calm", "p_sad") == pytest.approx(ANGRY)
-    assert only(row, *(f"p_angry_q{quarter}" for quarter in (1, 2, 3, 4))) == pytest.approx([0.8] * 4)
+    quarters = of_quarters((0.0, 4.0, ANGRY), duration_s=4.0)
+    assert [only(quarter, "quarter", "start_s", "end_s", "speech_s", "p_angry") for quarter in quarters] == [
+        [n + 1, n, n + 1, 1.0, pytest.approx(0.8)] for n in range(4)
+    ]
     assert only(row, "share_angry", "share_calm", "share_sad") == [1.0, 0.0, 0.0]
     assert only(row, "peak_s_angry", "peak_p_angry", "peak_s_sad", "peak_p_sad") == pytest.approx([2.0, 0.8, 2.0, 0.1])
     assert only(row, "longest_start_s_angry", "longest_s_angry") == [0.0, 4.0]
     assert only(row, "longest_start_s_sad", "longest_s_sad") == [None, None]
     assert row["change_angry"] == pytest.approx(0.0)
-    # N is 0.9 throughout, and 4 of 10 seconds are heard
-    assert row["priority"] == pytest.approx(0.9 * 0.4)
     assert only(row, "predicted", "n_segments", "duration_s", "status") == ["angry", 1, 4.0, "ok"]
 
 
 def test_segments_weigh_by_their_speech_and_quarters_by_what_lies_in_them():
     # quarters of 10 s. 8..12 s: half speech, so 1 s in quarter 1 and 1 s in quarter 2; 10..14 s: all of it, 4 s
-    row = summed((8.0, 12.0, ANGRY, 0.5), (10.0, 14.0, CALM, None), (32.0, 36.0, SAD, 0.25))
+    segments = ((8.0, 12.0, ANGRY, 0.5), (10.0, 14.0, CALM, None), (32.0, 36.0, SAD, 0.25))
+    row, quarters = summed(*segments), of_quarters(*segments)
     assert row["p_angry"] == pytest.approx((2 * 0.8 + 4 * 0.0 + 1 * 0.2) / 7)
     assert row["p_calm"] == pytest.approx((2 * 0.1 + 4 * 1.0 + 1 * 0.2) / 7)
     assert row["predicted"] == "calm"
-    assert row["p_angry_q1"] == pytest.approx(0.8)
-    assert row["p_angry_q2"] == pytest.approx((1 * 0.8 + 4 * 0.0) / 5)
-    assert only(row, "p_angry_q3", "p_calm_q3", "p_sad_q3") == [None] * 3
-    assert row["p_angry_q4"] == pytest.approx(0.2)
+    assert [quarter["p_angry"] for quarter in quarters] == [
+        pytest.approx(0.8), pytest.approx((1 * 0.8 + 4 * 0.0) / 5), None, pytest.approx(0.2)
+    ]  # fmt: skip
+    assert only(quarters[2], "p_calm", "p_sad") == [None, None]
+    # each second counts once, in the first segment that holds it
+    assert [quarter["speech_s"] for quarter in quarters] == [1.0, 3.0, 0.0, 1.0]
     assert row["change_angry"] == pytest.approx(0.2 - 0.8)
-    # N: angry and sad. mean (2*0.9 + 4*0 + 1*0.8) / 7, highest quarter the first, last one the fourth;
-    # heard: 2 s, the 2 s from 12 to 14 that no earlier segment holds, 1 s
-    unrest = 0.5 * (2 * 0.9 + 0.8) / 7 + 0.25 * 0.9 + 0.25 * 0.8
-    assert row["priority"] == pytest.approx(unrest * 5 / 10)
-
-
-def test_the_last_quarter_of_the_priority_is_the_last_one_with_speech():
-    row = summed((0.0, 10.0, CALM), (10.0, 20.0, ANGRY))
-    assert row["priority"] == pytest.approx(0.5 * 0.45 + 0.25 * 0.9 + 0.25 * 0.9)
-    assert row["change_angry"] is None, "nothing is known of the end"
+    assert summed((0.0, 10.0, CALM), (10.0, 20.0, ANGRY))["change_angry"] is None, "nothing is known of the end"
 
 
 def test_change_is_null_where_the_beginning_is_silent():
     row = summed((20.0, 40.0, ANGRY), (0.0, 10.0, None))
     assert row["change_sad"] is None
-    assert row["p_sad_q4"] == pytest.approx(0.1)
 
 
-def test_without_speech_segments_weigh_by_length_and_the_priority_is_0():
+def test_without_speech_segments_weigh_by_length_and_there_is_no_priority():
     row = summed((0.0, 4.0, ANGRY, 0.0), (4.0, 6.0, CALM, 0.0))
     assert row["p_angry"] == pytest.approx((4 * 0.8) / 6)
-    assert row["priority"] == 0.0
+    assert only(row, "priority", "listen_at_s", "listen_why") == [None, None, "0 s of speech"]
 
 
 def test_sound_beyond_the_length_in_the_header_is_in_the_last_quarter():
-    row = summed((0.0, 4.0, CALM), (4.0, 12.0, ANGRY), duration_s=4.0)
-    assert row["p_angry_q4"] == pytest.approx(8 * 0.8 / 9)
+    segments = ((0.0, 4.0, CALM), (4.0, 12.0, ANGRY))
+    row = summed(*segments, duration_s=4.0)
+    assert of_quarters(*segments, duration_s=4.0)[3]["p_angry"] == pytest.approx(8 * 0.8 / 9)
     assert row["p_angry"] == pytest.approx(8 * 0.8 / 12)
 
 
@@ -140,20 +151,87 @@ def test_the_first_of_two_stretches_that_are_as_long():
     assert only(row, "longest_start_s_sad", "longest_s_sad") == [0.0, 4.0]
 
 
-def test_a_model_with_other_labels_has_the_negative_ones_among_them():
-    row = summed((0.0, 20.0, (0.7, 0.3)), labels=("bored", "sad"))
-    assert row["priority"] == pytest.approx(0.3)
-    assert {name for name in row if name.startswith("peak_s_")} == {"peak_s_sad"}
-    assert row["change_bored"] is None
+# ---- priority ----
+
+LOUD, SOME = (0.9, 0.05, 0.05), (0.3, 0.6, 0.1)
+
+
+def windows(*probabilities, start_s=0.0):
+    """Overlapping windows, one after another."""
+    return [(start_s + 2 * i, start_s + 2 * i + 4, p) for i, p in enumerate(probabilities)]
+
+
+def test_the_priority_points_at_the_stretch_that_sounds_so():
+    row = summed(*windows(*[CALM] * 10, *[LOUD] * 6, *[CALM] * 5))
+    assert only(row, "listen_at_s", "listen_why") == [21.0, "angry for 13 s, 0.90"]
+    log_odds = math.log(0.9 / 0.1)
+    assert row["priority"] == pytest.approx(1 / (1 + math.exp(-log_odds)))
+
+
+def test_a_longer_stretch_weighs_more_than_a_short_one_and_one_window_little():
+    found = [summed(*windows(*[CALM] * 8, *[LOUD] * n, *[CALM] * 8))["priority"] for n in range(6)]
+    assert found == sorted(found)
+    assert found[1] < 0.1
+    assert found[-1] > 0.8
+
+
+def test_what_sounds_so_nowhere_is_pointed_at_by_its_highest_window():
+    row = summed(*windows(CALM, CALM, SOME, CALM, CALM, CALM, CALM))
+    assert only(row, "listen_at_s", "listen_why") == [5.0, "angry at most 0.30"]
+    assert row["priority"] < 0.1
+
+
+def test_the_label_of_the_higher_chance_is_named():
+    sad = (0.1, 0.1, 0.8)
+    segments = windows(*[LOUD] * 3, *[CALM] * 6, *[sad] * 6)
+    row = summed(*segments, prioritized=("angry", "sad"))
+    assert only(row, "listen_at_s", "listen_why") == [19.0, "sad for 13 s, 0.80"]
+    assert summed(*segments)["listen_why"] == "angry for 8 s, 0.90"
+
+
+def test_a_stretch_goes_on_over_the_other_side_s_short_turns_and_ends_with_long_ones():
+    first, second = windows(LOUD, LOUD), windows(LOUD, LOUD, start_s=14.0)
+    assert summed(*first, *second)["listen_why"] == "angry for 20 s, 0.90"
+    assert summed(*first, *windows(LOUD, LOUD, start_s=17.0))["listen_why"] == "angry for 6 s, 0.90"
+
+
+def test_a_call_that_begins_with_a_pause_or_little_speech_is_not_urgent_by_that():
+    quiet = summed(*windows(*[SOME] * 6))["priority"]
+    assert summed((0.0, 2.0, SOME), *windows(*[SOME] * 6, start_s=20.0))["priority"] == pytest.approx(quiet)
+
+
+@pytest.mark.parametrize(
+    ("segments", "why"),
+    [
+        ([(0.0, 3.9, LOUD)], "3 s of speech"),
+        ([(0.0, 40.0, LOUD, 0.05)], "2 s of speech"),
+        ([(0.0, 40.0, None, 0.0)], "no speech"),
+        ([(0.0, 40.0, LOUD, 1.0, True, None, 1.5)], "music, noise or unfamiliar sound"),
+        # on hold: the channel is in domain as a whole, what is not is no evidence
+        ([(0.0, 3.0, CALM), (10.0, 20.0, LOUD, 1.0, True, None, 1.5)], "3 s of speech"),
+    ],
+)
+def test_what_has_no_priority_says_why(segments, why):
+    row = summed(*segments)
+    assert only(row, "priority", "listen_at_s", "listen_why") == [None, None, why]
+
+
+def test_own_labels_without_the_one_that_is_looked_for_have_no_priority():
     none = summed((0.0, 20.0, (0.7, 0.3)), labels=("bored", "keen"))
-    assert none["priority"] is None
-    assert not [name for name in none if name.startswith(("peak_", "longest_"))]
-    assert only(none, "p_bored", "share_bored", "p_keen_q2") == pytest.approx([0.7, 1.0, 0.3])
+    assert only(none, "priority", "listen_why") == [None, "no label of the model is looked for"]
+    assert only(none, "p_bored", "share_bored", "peak_p_keen") == pytest.approx([0.7, 1.0, 0.3])
+
+
+def test_music_in_a_call_is_no_evidence():
+    segments = [*windows(*[CALM] * 8), *[(s, e, LOUD, 1.0, True, None, 1.5) for s, e, _ in windows(*[LOUD] * 6)]]
+    calm = [*windows(*[CALM] * 8)]
+    assert summed(*segments)["priority"] == summed(*calm)["priority"]
 
 
 def test_nothing_scored_is_null_and_what_is_known_stands():
     row = summed((0.0, 4.0, None, 0.1), (2.0, 6.0, None, 0.0), speech_s=0.4, overlap_s=0.0)
-    known = {"n_segments": 2, "duration_s": 40.0, "speech_s": 0.4, "overlap_s": 0.0, "status": "no_speech"}
+    known: dict[str, object] = {"n_segments": 2, "duration_s": 40.0, "speech_s": 0.4, "overlap_s": 0.0}
+    known |= {"status": "no_speech", "listen_why": "no speech"}
     assert {name: value for name, value in row.items() if value is not None} == known
 
 
@@ -189,13 +267,14 @@ def test_the_documents_list_every_status_in_its_order():
 
 
 def test_hours_need_no_more_memory_than_minutes():
-    call = CallSums(LABELS, duration_s=1e6)
+    call = CallSums(LABELS, duration_s=1e6, prioritized={"angry": UNFITTED})
 
     def held():
         return {name: np.size(value) if isinstance(value, np.ndarray) else len(value) for name, value in sized()}
 
     def sized():
-        return [(name, value) for name, value in vars(call).items() if hasattr(value, "__len__")]
+        finder = vars(call._finders["angry"])
+        return [(name, value) for name, value in (vars(call) | finder).items() if hasattr(value, "__len__")]
 
     sizes = []
     for number in range(3000):
@@ -252,18 +331,24 @@ def test_the_table_follows_from_the_segments(scored):
         assert row["peak_p_angry"] == peak["p_angry"]
         assert row["peak_s_angry"] == pytest.approx((peak["start_s"] + peak["end_s"]) / 2)
         assert 0 <= row["priority"] <= 1
-        for quarter in (1, 2, 3, 4):
-            end_s = row["duration_s"] * quarter / 4
-            has_any = (heard["start_s"] < end_s).any() and (heard["end_s"] > end_s - row["duration_s"] / 4).any()
-            assert (row[f"p_sad_q{quarter}"] is not None) == has_any
+        quarters = pl.read_parquet(scored.out.with_suffix(".quarters.parquet"))
+        own_quarters = quarters.filter(path=row["path"], channel=row["channel"])
+        assert own_quarters["quarter"].to_list() == [1, 2, 3, 4]
+        for quarter in own_quarters.iter_rows(named=True):
+            has_any = (heard["start_s"] < quarter["end_s"]).any() and (heard["end_s"] > quarter["start_s"]).any()
+            assert (quarter["p_sad"] is not None) == has_any
+            assert quarter["role"] == row["role"]
 
 
 def test_a_customer_who_falls_silent_has_no_last_quarter(scored):
     calls = pl.read_parquet(scored.out.with_suffix(".calls.parquet"))
     customer = calls.filter(role="customer").row(0, named=True)
     agent = calls.filter(role="agent").row(0, named=True)
-    assert only(customer, "p_sad_q4", "change_sad", "status", "n_segments") == [None, None, "ok", agent["n_segments"]]
-    assert agent["change_sad"] == pytest.approx(agent["p_sad_q4"] - agent["p_sad_q1"])
+    assert only(customer, "change_sad", "status", "n_segments") == [None, "ok", agent["n_segments"]]
+    quarters = pl.read_parquet(scored.out.with_suffix(".quarters.parquet"))
+    assert quarters.filter(role="customer")["p_sad"][-1] is None
+    own = quarters.filter(role="agent")["p_sad"]
+    assert agent["change_sad"] == pytest.approx(own[-1] - own[0])
     assert customer["priority"] is not None
 
 

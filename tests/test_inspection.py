@@ -103,7 +103,9 @@ def test_predictions_without_their_side_tables(scored, tmp_path):
     found = inspect(tmp_path / "preds.parquet")
     assert found.spec == {}
     assert "n_rejected" not in found.figures
-    assert found.notes[0].startswith("without preds.calls.parquet, preds.report.parquet, preds.rejects.parquet: ")
+    assert found.notes[0].startswith(
+        "without preds.calls.parquet, preds.quarters.parquet, preds.report.parquet, preds.rejects.parquet: "
+    )
 
 
 @pytest.mark.parametrize(

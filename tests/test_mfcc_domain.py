@@ -11,6 +11,7 @@ from ser_batch.config.features import FeatureSpec
 from ser_batch.config.options import ScoreOptions, TrainOptions
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.model.folder import DEFAULT_MODEL, load_model
+from ser_batch.model.priority import UNFITTED
 from ser_batch.model.schema import ModelSchema
 from ser_batch.scoring.call_summary import CallSums
 from ser_batch.scoring.run import score
@@ -85,7 +86,7 @@ def test_nothing_held_out_gives_no_limit(small_features, tmp_path):
 
 
 def test_an_out_of_domain_call_has_probabilities_but_no_label_or_priority():
-    call = CallSums(("angry", "calm"), duration_s=8.0)
+    call = CallSums(("angry", "calm"), duration_s=8.0, prioritized={"angry": UNFITTED})
     for start_s, ood_score in ((0.0, 1.4), (4.0, 0.8)):
         call.add(
             start_s=start_s, end_s=start_s + 4, speech_ratio=1.0, probabilities=np.array([0.9, 0.1]),

@@ -21,12 +21,12 @@ from ser_batch.report.predictions import predictions_report
 from ser_batch.report.regimes import regimes_metrics, regimes_table
 from ser_batch.tables.parquet import rows_table, write_frame, write_table
 from ser_batch.tables.schemas import (
-    NEGATIVE,
     REJECTS,
     REPORT,
     calls_schema,
     model_predictions_schema,
     predictions_schema,
+    quarters_schema,
 )
 
 HOSTILE = '"><img src=x onerror=alert(1)></script><script>alert(2)</script>'
@@ -70,7 +70,6 @@ def call_rows(n_calls: int, n_windows: int, labels: list[str]) -> tuple[list[dic
             peaks = {
                 f"{name}_{label}": value
                 for label in labels
-                if label in NEGATIVE
                 for name, value in (("peak_s", 8.0), ("peak_p", 0.5), ("longest_start_s", 4.0), ("longest_s", 6.1))
             }
             calls.append(
@@ -88,6 +87,7 @@ def write_predictions(folder: Path, n_calls: int, n_windows: int, labels: list[s
     segments, calls = call_rows(n_calls, n_windows, labels)
     write_table(folder / "preds.parquet", rows_table(segments, predictions_schema(labels)))
     write_table(folder / "preds.calls.parquet", rows_table(calls, calls_schema(labels)))
+    write_table(folder / "preds.quarters.parquet", rows_table([], quarters_schema(labels)))
     report = predictions_report(
         pl.read_parquet(folder / "preds.parquet"), pl.read_parquet(folder / "preds.calls.parquet"), labels, timed=False
     )

@@ -26,7 +26,7 @@ from ser_batch.report.model_page import PUBLISHED
 from ser_batch.report.pages import write_page
 from ser_batch.report.predictions import predictions_report
 from ser_batch.tables.parquet import rows_table, write_frame, write_table
-from ser_batch.tables.schemas import REJECTS, calls_schema, predictions_schema
+from ser_batch.tables.schemas import REJECTS, calls_schema, predictions_schema, quarters_schema
 
 LABELS = ["angry", "calm", "happy", "sad"]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=60)
@@ -514,6 +514,7 @@ def preds(tmp_path):
         calls_schema(LABELS),
     )
     write_table(tmp_path / "p.calls.parquet", calls)
+    write_table(tmp_path / "p.quarters.parquet", quarters_schema(LABELS).empty_table())
     write_table(tmp_path / "p.parquet", predictions_schema(LABELS).empty_table())
     segments = units(("sad", 0.5, None, None))
     write_frame(predictions_report(segments, segments, LABELS, timed=False), tmp_path / "p.report.parquet")

@@ -10,6 +10,7 @@ from typing import Self
 
 from ser_batch.errors import UsageError, did_you_mean
 
+DEFAULT_PRIORITIZED = "angry"
 PROTOCOLS = ("stratified", "speaker", "emobox", "luna", "text", "corpus", "none")
 
 
@@ -123,6 +124,16 @@ def check_prior(prior: Mapping[str, float], labels: Collection[str]) -> None:
         total = sum(prior.values())
         expected = "less than 1" if len(prior) < len(labels) else "1, as all labels of the model are named"
         raise UsageError(f"--prior {prior_text(prior)}: the shares add up to {total:g}; expected {expected}")
+
+
+def check_prioritized(text: str, labels: Collection[str]) -> None:
+    """Refuse labels to look for that a model does not have; only the default may be missing from own labels."""
+    for label in text.split(","):
+        if label not in labels and text != DEFAULT_PRIORITIZED:
+            raise UsageError(
+                f"--prioritize {text}: the model has no label {label!r}; expected some of {', '.join(labels)}"
+                + did_you_mean(label, labels)
+            )
 
 
 def are_shares(prior: Mapping[str, float], labels: Collection[str]) -> bool:

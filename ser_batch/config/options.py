@@ -26,6 +26,7 @@ from ser_batch.config.fields import (
     option,
 )
 from ser_batch.config.option_values import (
+    DEFAULT_PRIORITIZED,
     RawFormat,
     ReaderSettings,
     check_protocol,
@@ -514,6 +515,15 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
             decides_rows=True,
         ),
     ] = 0.3
+    prioritize: Annotated[
+        str,
+        option(
+            "Scoring",
+            "Labels that the priority of calls looks for.",
+            metavar="LABEL,...",
+            decides_rows=True,
+        ),
+    ] = DEFAULT_PRIORITIZED
     reference: Annotated[
         NameOrNone,
         option(
@@ -550,6 +560,7 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
         _ = self.prior_shares
         if self.out.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".feather", ".arrow", ".pq"):
             raise UsageError(f"--out {self.out}; expected a name that ends in .parquet, or the name of a folder")
+        self._set("prioritize", ",".join(sorted(self.prioritized)))
         roles = ",".join(f"{n}={role}" for n, role in sorted(self.role_of_channel.items()))
         self._set("channel_roles", roles or None)
         self._set("only", ",".join(sorted(self.scored_roles)) or None)
@@ -574,6 +585,11 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
     def prior_shares(self) -> dict[str, float] | None:
         """Shares of labels, empty for balanced; None stands for the default of the segments and the model."""
         return None if self.prior is None else parse_prior(self.prior)
+
+    @property
+    def prioritized(self) -> frozenset[str]:
+        """The labels that the priority looks for."""
+        return frozenset(label.strip() for label in self.prioritize.split(",") if label.strip())
 
     @property
     def role_of_channel(self) -> dict[int, str]:

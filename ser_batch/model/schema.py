@@ -1,6 +1,7 @@
 """model.json as structs: what training writes is what loading reads and checks."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Generic, Literal
 
@@ -20,6 +21,7 @@ from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.structs import Positive, Sha256, as_json, read_object
 from ser_batch.corpus.labels import is_label
 from ser_batch.errors import ModelError, UsageError
+from ser_batch.model.priority import UNFITTED, Chance
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.out_of_domain import Domain, DomainModel
 
@@ -153,6 +155,7 @@ class TrainedModel(Identity[Spec_co], Generic[Spec_co], frozen=True, kw_only=Tru
     temperature_without_reference: Positive | None = None
     temperature_of_calls: Positive | None = None
     prior: dict[str, float] = {}
+    priority: dict[str, Chance] = {}  # by label; fitted on composed calls of speakers left out of training
     mfcc_domain: DomainModel | None = None
     domain: Domain | None = None
     training: TrainingData
@@ -193,10 +196,15 @@ class TrainedModel(Identity[Spec_co], Generic[Spec_co], frozen=True, kw_only=Tru
                 are_shares(self.prior, self.labels),
                 "prior: expected shares of labels, each above 0 and below 1, together below 1 (or 1, if all are named)",
             ),
+            (self.priority.keys() <= {*self.labels}, "priority: expected labels of the model"),
             ((self.init is None) == (self.init_name is None), "init and init_name go together"),
         ):
             if not is_right:
                 raise ValueError(said)
+
+    def chances(self, labels: Collection[str]) -> dict[str, Chance]:
+        """Return the curve of the priority for those of the labels that the model has."""
+        return {label: self.priority.get(label, UNFITTED) for label in self.labels if label in labels}
 
 
 class ModelSchema(TrainedModel[Spec_co], Generic[Spec_co], frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ import altair as alt
 import polars as pl
 
 from ser_batch.report.charts import ROW_HEIGHT, SERIES_COLORS, series, specification
-from ser_batch.tables.schemas import NEGATIVE
 
 EVERYONE = "all"
 PRIORITY_BINS = 20
@@ -69,8 +68,6 @@ def priorities_chart(calls: pl.DataFrame) -> dict[str, Any] | None:
 
 def time_line_chart(labels: Sequence[str]) -> dict[str, Any]:
     """Return the probabilities of one channel over time, without its data, which the page's script puts in."""
-    negative = [label for label in labels if label in NEGATIVE]
-    ordered = [*negative, *(label for label in labels if label not in NEGATIVE)]
     duration, step = alt.param(name="duration", value=1), alt.param(name="step", value=1)
     x = alt.X(
         "from:Q",
@@ -93,12 +90,8 @@ def time_line_chart(labels: Sequence[str]) -> dict[str, Any]:
         .encode(
             x=x,
             x2="to:Q",
-            y=alt.Y("label:N", title=None, scale=alt.Scale(domain=ordered)),
-            color=alt.Color(
-                "kind:N",
-                scale=alt.Scale(domain=["negative", "other"], range=[SERIES_COLORS[1], SERIES_COLORS[0]]),
-                legend=None,
-            ),
+            y=alt.Y("label:N", title=None, scale=alt.Scale(domain=list(labels))),
+            color=alt.value(SERIES_COLORS[1]),
             fillOpacity=alt.FillOpacity("opacity:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),
             tooltip=[
                 alt.Tooltip("time:N"),

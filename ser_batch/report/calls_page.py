@@ -12,7 +12,6 @@ from ser_batch.report.metrics import SUMMARY_ROWS
 from ser_batch.report.predictions import known_truth, side_tables
 from ser_batch.report.timelines import time_lines
 from ser_batch.tables.parquet import read_frame
-from ser_batch.tables.schemas import NEGATIVE
 
 CALLS_ON_PAGE = 200
 REJECTS_ON_PAGE = 100
@@ -48,7 +47,6 @@ def calls_page(source: Path) -> str:
         {
             "config": charts.CONFIG,
             "labels": labels,
-            "negative": [label for label in labels if label in NEGATIVE],
             "calls": time_lines(source, calls, paths, labels),
         },
         source=source.name,

@@ -56,7 +56,7 @@ def known_truth(report: pl.DataFrame) -> bool:
 
 def side_tables(source: Path) -> dict[str, Path]:
     """Return where the tables beside predictions lie, by name: in a folder of parts, or beside one file."""
-    names = ("calls", "report", "rejects")
+    names = ("calls", "quarters", "report", "rejects")
     if source.is_dir():
         return {name: source / "_tables" / f"{name}.parquet" for name in names}
     return {name: source.with_suffix(f".{name}.parquet") for name in names}

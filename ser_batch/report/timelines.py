@@ -8,11 +8,10 @@ import polars as pl
 
 from ser_batch.report.predictions import segment_files
 from ser_batch.tables.parquet import scan_frames
-from ser_batch.tables.schemas import LABEL_PREFIX, NEGATIVE
+from ser_batch.tables.schemas import LABEL_PREFIX, PEAK_COLUMNS
 
 # of all time lines of a page together: half a megabyte of digits
 MAX_VALUES = 200_000
-PEAKS = ("peak_s", "peak_p", "longest_start_s", "longest_s")  # of each negative label
 MAX_STEPS, FEWEST_STEPS = 160, 24  # of one channel
 
 
@@ -81,9 +80,9 @@ def _channel(call: dict[str, Any], steps: dict[str, Any] | None, labels: Sequenc
         "unsure": [int(value) for value in steps["unsure"]] if steps else [],
         "p": [None if step[0] is None else step for step in steps["p"]] if steps else [],
         "peaks": [
-            [label, *(_rounded(call[f"{name}_{label}"]) for name in PEAKS)]
+            [label, *(_rounded(call[f"{name}_{label}"]) for name in PEAK_COLUMNS)]
             for label in labels
-            if label in NEGATIVE and call[f"peak_s_{label}"] is not None
+            if call[f"peak_s_{label}"] is not None
         ],
     }
 

@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from ser_batch.arrays import Floats
-from ser_batch.tables.schemas import NEGATIVE, QUARTERS
+from ser_batch.model.priority import MIN_SPEECH_S, Chance, StretchFinder
+from ser_batch.tables.schemas import QUARTERS
 
 STATUS_OK = "ok"
 STATUS_NO_SPEECH = "no_speech"
@@ -26,12 +27,14 @@ STATUSES: Mapping[str, str] = MappingProxyType(
         STATUS_OK: "scored",
     }
 )
+# why a channel has no priority, by its status
+_NO_PRIORITY = {
+    STATUS_DUPLICATE_CHANNEL: "same sound as an earlier channel",
+    STATUS_NO_SPEECH: "no speech",
+    STATUS_OUT_OF_DOMAIN: "music, noise or unfamiliar sound",
+}
 # a stretch goes on over this much that no segment covers: a pause between labelled stretches or turns, in seconds
 LONGEST_GAP_S = 4.0
-# with less speech than this, in seconds, a call is less worth listening to
-ENOUGH_SPEECH_S = 10.0
-# what makes the priority: the mean of the whole, the highest quarter, the last one with speech
-PRIORITY_WEIGHTS = (0.5, 0.25, 0.25)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,27 +55,38 @@ class _Stretch:
 
 
 class CallSums:
-    """One channel of a recording while its segments come in; holds sums, not segments, however long it is."""
+    """One channel of a recording while its segments come in; holds sums, not segments, however long it is.
+
+    `prioritized` has the labels that the priority looks for, and the curve that turns evidence of each into a chance.
+    """
 
     def __init__(
-        self, labels: Sequence[str], *, duration_s: float, role: str | None = None, is_low_rate: bool = False
+        self,
+        labels: Sequence[str],
+        *,
+        duration_s: float,
+        prioritized: Mapping[str, Chance],
+        role: str | None = None,
+        is_low_rate: bool = False,
     ) -> None:
         self.role = role
         self._labels, self._duration_s, self._is_low_rate = labels, duration_s, is_low_rate
-        self._negative = [number for number, label in enumerate(labels) if label in NEGATIVE]
-        edges = [duration_s * quarter / len(QUARTERS) for quarter in range(len(QUARTERS))]
-        self._starts, self._ends = np.array(edges), np.array([*edges[1:], np.inf])
+        edges = [duration_s * quarter / len(QUARTERS) for quarter in range(len(QUARTERS) + 1)]
+        self._edges, self._starts, self._ends = edges, np.array(edges[:-1]), np.array([*edges[1:-1], np.inf])
         self._n_segments = self._n_scored = 0
         self._ood_sum = 0.0
         # by quarter: seconds of speech first, and of the segments themselves, for calls without speech
         self._seconds = np.zeros((2, len(QUARTERS)))
         self._sums = np.zeros((2, len(QUARTERS), len(labels)))
-        self._speech_s = self._speech_end_s = 0.0
+        # of the segments by quarter, each second once
+        self._speech_s, self._speech_end_s = np.zeros(len(QUARTERS)), 0.0
         self._won: Counter[str] = Counter()
         self._truths: set[str | None] = set()
-        self._peaks: dict[str, tuple[float, float]] = {}  # label to (s, probability)
+        self._peak_s, self._peak_p = np.zeros(len(labels)), np.full(len(labels), -1.0)
         self._stretch: _Stretch | None = None
         self._longest: dict[str, _Stretch] = {}
+        self._chances = prioritized
+        self._finders = {label: StretchFinder() for label in prioritized}
 
     def add(
         self,
@@ -94,23 +108,28 @@ class CallSums:
         self._n_scored += 1
         self._ood_sum += ood_score
         ratio = 1.0 if speech_ratio is None else speech_ratio
-        seconds = np.maximum(0.0, np.minimum(end_s, self._ends) - np.maximum(start_s, self._starts))
+        seconds = self._of_quarters(start_s, end_s)
+        self._speech_s += self._of_quarters(max(start_s, self._speech_end_s), end_s) * ratio
+        self._speech_end_s = max(self._speech_end_s, end_s)
         for kind, weights in enumerate((seconds * ratio, seconds)):
             self._seconds[kind] += weights
             self._sums[kind] += weights[:, np.newaxis] * probabilities
-        # windows overlap, and each second counts once
-        self._speech_s += max(0.0, end_s - max(start_s, self._speech_end_s)) * ratio
-        self._speech_end_s = max(self._speech_end_s, end_s)
         if predicted is not None:
             self._won[predicted] += 1
-        for number in self._negative:
-            probability = float(probabilities[number])
-            if probability > self._peaks.get(self._labels[number], (0.0, -1.0))[1]:
-                self._peaks[self._labels[number]] = ((start_s + end_s) / 2, probability)
+        is_higher = probabilities > self._peak_p
+        self._peak_p[is_higher] = probabilities[is_higher]
+        self._peak_s[is_higher] = (start_s + end_s) / 2
+        if ood_score <= 1:  # music on hold is no evidence
+            for label, finder in self._finders.items():
+                finder.add(start_s, end_s, ratio, float(probabilities[self._labels.index(label)]))
+
+    def _of_quarters(self, start_s: float, end_s: float) -> Floats:
+        """Return how many seconds of a stretch lie in each quarter."""
+        return np.asarray(np.maximum(0.0, np.minimum(end_s, self._ends) - np.maximum(start_s, self._starts)))
 
     def _follow(self, predicted: str | None, start_s: float, end_s: float) -> None:
         """Go on with the stretch at hand, or begin another one."""
-        if predicted not in NEGATIVE:
+        if predicted is None:
             self._stretch = None
             return
         if self._stretch is not None and self._stretch.goes_on(predicted, start_s):
@@ -129,38 +148,49 @@ class CallSums:
         is_duplicate: bool = False,
     ) -> dict[str, Any]:
         """Return the columns of the call table; those left out are null."""
+        status = self._status(is_duplicate=is_duplicate)
         row: dict[str, Any] = {
             "role": self.role,
-            "duration_s": self._duration_s,
+            "status": status,
+            **self._priority(status),
             "speech_s": speech_s,
             "overlap_s": overlap_s,
+            "duration_s": self._duration_s,
             "n_segments": self._n_segments,
             "emotion": next(iter(self._truths)) if len(self._truths) == 1 else None,
-            "status": self._status(is_duplicate=is_duplicate),
         }
-        kind = 0 if self._seconds[0].any() else 1
-        seconds, sums = self._seconds[kind], self._sums[kind]
+        seconds, sums = self._weights()
         if not seconds.any():
             return row
         mean = sums.sum(axis=0) / seconds.sum()
-        quarters = [sums[i] / seconds[i] if seconds[i] else None for i in range(len(QUARTERS))]
         n_won = sum(self._won.values())
         if not self._is_out_of_domain:
             row["predicted"] = self._labels[int(mean.argmax())]
         for number, label in enumerate(self._labels):
-            of_quarters = [None if means is None else float(means[number]) for means in quarters]
-            first, last = of_quarters[0], of_quarters[-1]
             row[f"p_{label}"] = float(mean[number])
             row[f"share_{label}"] = self._won[label] / n_won if n_won else None
-            row |= {f"p_{label}_q{quarter}": p for quarter, p in zip(QUARTERS, of_quarters, strict=True)}
-            row[f"change_{label}"] = None if first is None or last is None else last - first
-        for label, (peak_s, probability) in self._peaks.items():
-            row |= {f"peak_s_{label}": peak_s, f"peak_p_{label}": probability}
+            row |= {f"peak_s_{label}": float(self._peak_s[number]), f"peak_p_{label}": float(self._peak_p[number])}
+            if seconds[0] and seconds[-1]:
+                row[f"change_{label}"] = float(sums[-1, number] / seconds[-1] - sums[0, number] / seconds[0])
         for label, stretch in self._longest.items():
             row |= {f"longest_start_s_{label}": stretch.start_s, f"longest_s_{label}": stretch.length_s}
-        if self._is_out_of_domain:  # what is guessed of a piece of music makes no call urgent
-            return row
-        return row | {"priority": self._priority(mean, [means for means in quarters if means is not None])}
+        return row
+
+    def quarters(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the table of quarters; those without scored segments have no probabilities."""
+        seconds, sums = self._weights()
+        for i, quarter in enumerate(QUARTERS):
+            row = {"role": self.role, "quarter": quarter, "start_s": self._edges[i], "end_s": self._edges[i + 1]}
+            means = sums[i] / seconds[i] if seconds[i] else [None] * len(self._labels)
+            of_labels = {
+                f"p_{label}": None if p is None else float(p) for label, p in zip(self._labels, means, strict=True)
+            }
+            yield row | {"speech_s": float(self._speech_s[i])} | of_labels
+
+    def _weights(self) -> tuple[Floats, Floats]:
+        """Return the seconds of each quarter, and the probabilities summed over them."""
+        kind = 0 if self._seconds[0].any() else 1
+        return self._seconds[kind], self._sums[kind]
 
     @property
     def _is_out_of_domain(self) -> bool:
@@ -176,13 +206,24 @@ class CallSums:
             return STATUS_OUT_OF_DOMAIN
         return STATUS_LOW_SAMPLING_RATE if self._is_low_rate else STATUS_OK
 
-    def _priority(self, mean: Floats, quarters: Sequence[Floats]) -> float | None:
-        """Return how much a call is worth listening to first, 0 to 1; None where no label is negative."""
-        # A rule of this project, written down in docs/tables.md; it is not fitted to anything.
-        if not self._negative:
-            return None
-        whole = float(mean[self._negative].sum())
-        of_quarters = [float(means[self._negative].sum()) for means in quarters]
-        terms = (whole, max(of_quarters), of_quarters[-1])
-        unrest = sum(weight * term for weight, term in zip(PRIORITY_WEIGHTS, terms, strict=True))
-        return min(1.0, unrest) * min(1.0, self._speech_s / ENOUGH_SPEECH_S)
+    def _priority(self, status: str) -> dict[str, Any]:
+        """Return the priority, where to listen and why; without a priority only why."""
+        if status in _NO_PRIORITY:
+            return {"listen_why": _NO_PRIORITY[status]}
+        if not self._finders:
+            return {"listen_why": "no label of the model is looked for"}
+        speech_s = next(iter(self._finders.values())).speech_s
+        if speech_s < MIN_SPEECH_S:
+            return {"listen_why": f"{int(speech_s)} s of speech"}
+        found = [
+            (self._chances[label](finder.best.evidence), label, finder.best)
+            for label, finder in self._finders.items()
+            if finder.best is not None
+        ]
+        chance, label, stretch = max(found, key=lambda one: one[0])
+        how = f"for {stretch.end_s - stretch.start_s:.0f} s," if stretch.sounds_so else "at most"
+        return {
+            "priority": chance,
+            "listen_at_s": stretch.start_s,
+            "listen_why": f"{label} {how} {stretch.probability:.2f}",
+        }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ser_batch.config.features import FeatureSpec
-from ser_batch.config.option_values import prior_text
+from ser_batch.config.option_values import check_prioritized, prior_text
 from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import OutputError
 from ser_batch.model.folder import Model, find_model
@@ -72,6 +72,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
     if isinstance(model.feature_spec, FeatureSpec):
         options.segmentation.check_window(model.feature_spec)
     prior, given = chosen_prior(model, options), given_by(model, options)
+    check_prioritized(options.prioritize, model.labels)
     found = Input.find(audio, options)
     identity = found.identity(options) | {
         "model_id": model.model_id,
@@ -94,6 +95,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
                 min_confidence=options.min_confidence,
                 min_speech=options.min_speech_ratio,
                 prior=prior,
+                prioritized=options.prioritized,
             ),
             reader_settings=options.reader_settings,
         )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ser_batch import __version__
 from ser_batch.runs.store import Store, StoreSummary
-from ser_batch.scoring.worker import CALLS
+from ser_batch.scoring.worker import CALLS, QUARTERS
 from ser_batch.storage.atomic import make_folder, remove_temporaries_of, write_json
 from ser_batch.tables.parquet import merge_parts, read_frame, rows_table, write_table
-from ser_batch.tables.schemas import REJECTS, REPORT, calls_schema, predictions_schema
+from ser_batch.tables.schemas import REJECTS, REPORT, calls_schema, predictions_schema, quarters_schema
 
 if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
@@ -53,6 +53,7 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     if is_file:
         merge_parts(store.parts(), out, predictions_schema(labels))
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(labels))
+    merge_parts(store.parts(QUARTERS), side[QUARTERS], quarters_schema(labels))
     calls = read_frame(side[CALLS], [*columns, "role", "predicted", "emotion"])
     wanted = ["role", "predicted", "abstained", "confidence", "emotion"]
     none = pl.DataFrame(predictions_schema(labels).empty_table()).select(wanted)  # a run may find nothing but silence

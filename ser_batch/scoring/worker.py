@@ -23,14 +23,14 @@ from ser_batch.runs.worker import Work
 from ser_batch.scoring.call_summary import CallSums
 from ser_batch.scoring.reference import Besides, read_encoded
 from ser_batch.scoring.scorers import SEGMENTS_A_BATCH, Applied, Scorer, load_applied, make_scorer
-from ser_batch.tables.schemas import calls_schema, predictions_schema
+from ser_batch.tables.schemas import calls_schema, predictions_schema, quarters_schema
 
 if TYPE_CHECKING:
     from ser_batch.audio.reader import AudioReader
     from ser_batch.segments.segmenter import Segment
     from ser_batch.vad.activity import Activity
 
-CALLS = "calls"
+CALLS, QUARTERS = "calls", "quarters"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class ScoringRules:
     min_confidence: float = 0.0
     min_speech: float = 0.0
     prior: Mapping[str, float] = dataclasses.field(default_factory=dict)  # empty for balanced
+    prioritized: frozenset[str] = frozenset()  # labels that the priority looks for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +78,12 @@ class ScoreWork(Work):
 
     @property
     def schemas(self) -> Mapping[str, pa.Schema]:
-        """Segments, and one row per recording and channel."""
-        return {MAIN: predictions_schema(self.labels), CALLS: calls_schema(self.labels)}
+        """Segments, recordings by channel, and their quarters."""
+        return {
+            MAIN: predictions_schema(self.labels),
+            CALLS: calls_schema(self.labels),
+            QUARTERS: quarters_schema(self.labels),
+        }
 
     @property
     def cuts_at_labels(self) -> bool:
@@ -164,8 +169,15 @@ class ScoreWork(Work):
     def _rows(self, opened: ScannedRecording, content_hash: str) -> Rows:
         recording = opened.recording
         activity = opened.activity
+        chances = self.loaded()[0].schema.chances(self.rules.prioritized)
         calls = {
-            channel: CallSums(self.labels, duration_s=activity.duration_s, role=role, is_low_rate=opened.is_low_rate)
+            channel: CallSums(
+                self.labels,
+                duration_s=activity.duration_s,
+                prioritized=chances,
+                role=role,
+                is_low_rate=opened.is_low_rate,
+            )
             for channel, role in opened.roles.items()
         }
         scorer = self.scorer(opened)
@@ -189,6 +201,8 @@ class ScoreWork(Work):
                 is_duplicate=channel in opened.copies,
             )
             yield CALLS, known | {"model_id": self.model_id, **sums}
+            for quarter in call.quarters():
+                yield QUARTERS, {"path": recording.path, "channel": channel, **quarter}
 
     def _predictions(
         self,

@@ -8,10 +8,10 @@ from ser_batch.config.features import AnyFeatureSpec, EncoderSpec
 
 SCHEMA_VERSION = "1"
 
-# the negative emotions of the call table: those people listen for first
-NEGATIVE = ("angry", "disgust", "fearful", "sad")
-
 QUARTERS = (1, 2, 3, 4)
+
+# of each label in the table of calls: its most probable segment, and the longest stretch predicted so
+PEAK_COLUMNS = ("peak_s", "peak_p", "longest_start_s", "longest_s")
 
 # before the label in the name of a column of probabilities, or of the shares of votes
 LABEL_PREFIX = "p_"
@@ -124,7 +124,7 @@ def regimes_schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def predictions_schema(labels: Sequence[str]) -> pa.Schema:
-    """Return the schema of preds.parquet, one row a segment."""
+    """Return the schema of preds.parquet, one row per segment."""
     return versioned(
         [
             ("path", pa.string()),
@@ -150,31 +150,44 @@ def predictions_schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def calls_schema(labels: Sequence[str]) -> pa.Schema:
-    """Return the schema of preds.calls.parquet, one row a recording and channel."""
-    negative = [label for label in NEGATIVE if label in labels]
+    """Return the schema of preds.calls.parquet, one row per recording and channel; what one looks at comes first."""
     return versioned(
         [
             ("path", pa.string()),
-            ("content_hash", pa.string()),
             ("channel", pa.int16()),
             ("role", pa.string()),
-            ("duration_s", pa.float64()),
+            ("status", pa.string()),
+            ("priority", pa.float64()),
+            ("listen_at_s", pa.float64()),
+            ("listen_why", pa.string()),
+            ("predicted", pa.string()),
+            *((f"share_{label}", pa.float64()) for label in labels),
             ("speech_s", pa.float64()),
             ("overlap_s", pa.float64()),
+            ("duration_s", pa.float64()),
             ("n_segments", pa.int32()),
-            ("predicted", pa.string()),
             *_probability_columns(labels),
-            *((f"share_{label}", pa.float64()) for label in labels),
-            *((f"p_{label}_q{quarter}", pa.float64()) for quarter in QUARTERS for label in labels),
-            *((f"peak_s_{label}", pa.float64()) for label in negative),
-            *((f"peak_p_{label}", pa.float64()) for label in negative),
-            *((f"longest_start_s_{label}", pa.float64()) for label in negative),
-            *((f"longest_s_{label}", pa.float64()) for label in negative),
+            *((f"{name}_{label}", pa.float64()) for name in PEAK_COLUMNS for label in labels),
             *((f"change_{label}", pa.float64()) for label in labels),
-            ("priority", pa.float64()),
-            ("status", pa.string()),
+            ("content_hash", pa.string()),
             ("model_id", pa.string()),
             ("emotion", pa.string()),
+        ]
+    )
+
+
+def quarters_schema(labels: Sequence[str]) -> pa.Schema:
+    """Return the schema of preds.quarters.parquet, one row per recording, channel and quarter of the recording."""
+    return versioned(
+        [
+            ("path", pa.string()),
+            ("channel", pa.int16()),
+            ("role", pa.string()),
+            ("quarter", pa.int8()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("speech_s", pa.float64()),
+            *_probability_columns(labels),
         ]
     )
 

@@ -83,8 +83,8 @@
       if (percents === null) silence.push(step);
       else data.labels.forEach((label, j) => {
         const sure = channel.unsure[i] ? "abstained" : "scored";
-        const [p, kind] = [percents[j] / 100, data.negative.includes(label) ? "negative" : "other"];
-        windows.push({ ...step, label, kind, p, opacity: p * (channel.unsure[i] ? 0.4 : 1), sure });
+        const p = percents[j] / 100;
+        windows.push({ ...step, label, p, opacity: p * (channel.unsure[i] ? 0.4 : 1), sure });
       });
     });
     return { windows, silence };
