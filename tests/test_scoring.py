@@ -166,6 +166,7 @@ def test_a_folder_as_output_holds_parts_and_tables(calls, small_model, tmp_path)
     assert {path.name for path in (tmp_path / "preds" / "_tables").iterdir()} == {
         "report.html",
         "calls.parquet",
+        "quarters.parquet",
         "report.parquet",
         "rejects.parquet",
     }
