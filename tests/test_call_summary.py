@@ -164,7 +164,7 @@ def windows(*probabilities, start_s=0.0):
 def test_the_priority_points_at_the_stretch_that_sounds_so():
     row = summed(*windows(*[CALM] * 10, *[LOUD] * 6, *[CALM] * 5))
     assert only(row, "listen_at_s", "listen_why") == [21.0, "angry for 13 s, 0.90"]
-    log_odds = math.log(0.9 / 0.1)
+    log_odds = math.log(0.9 / 0.05)  # angry rather than calm
     assert row["priority"] == pytest.approx(1 / (1 + math.exp(-log_odds)))
 
 

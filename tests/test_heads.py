@@ -364,7 +364,7 @@ def head_predictions(model, right, n=20):
     sure = np.full((n, 3), 0.1)
     sure[np.arange(n), np.where(np.arange(n) < right * n, 0, 1)] = 0.8
     own = Predictions(sure, truth, np.ones(n))
-    return HeadPredictions(model, own, own, own)
+    return HeadPredictions(model, own, own, own, np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
 def test_temperatures_are_those_of_what_others_say(model):

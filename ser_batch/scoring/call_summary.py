@@ -86,7 +86,7 @@ class CallSums:
         self._stretch: _Stretch | None = None
         self._longest: dict[str, _Stretch] = {}
         self._chances = prioritized
-        self._finders = {label: StretchFinder() for label in prioritized}
+        self._finders = {label: StretchFinder(labels, label) for label in prioritized}
 
     def add(
         self,
@@ -120,8 +120,8 @@ class CallSums:
         self._peak_p[is_higher] = probabilities[is_higher]
         self._peak_s[is_higher] = (start_s + end_s) / 2
         if ood_score <= 1:  # music on hold is no evidence
-            for label, finder in self._finders.items():
-                finder.add(start_s, end_s, ratio, float(probabilities[self._labels.index(label)]))
+            for finder in self._finders.values():
+                finder.add(start_s, end_s, ratio, probabilities)
 
     def _of_quarters(self, start_s: float, end_s: float) -> Floats:
         """Return how many seconds of a stretch lie in each quarter."""

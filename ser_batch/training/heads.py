@@ -25,6 +25,7 @@ from ser_batch.tables.features import Features, corpora
 from ser_batch.training.batches import EmbeddedSegments
 from ser_batch.training.multi_corpus import Corpora, corpora_of, even_weights, label_numbers
 from ser_batch.training.out_of_domain import rounded
+from ser_batch.training.priority import fitted_chances
 from ser_batch.training.references import channel_mean, group_numbers, mean_references
 from ser_batch.training.regimes import composed_calls
 from ser_batch.training.tasks import EpochLog, FitTask, FoldResult, FoldTask, HeadPredictions, Predictions
@@ -76,10 +77,20 @@ def with_temperatures(result: FoldResult, others: Sequence[HeadPredictions], lab
         ]
     )
     unknown = temperature_of([own.unknown for own in others])
+    calls = [
+        call
+        for number, own in enumerate(others)
+        for call in own.composed_calls(number, labels, temperature=known * of_calls, log_prior=prior / of_calls)
+    ]
     model = dataclasses.replace(
         result.heads.model, temperature=known, temperature_without=unknown, temperature_of_calls=of_calls
     )
-    return dataclasses.replace(result, temperature=known, heads=dataclasses.replace(result.heads, model=model))
+    return dataclasses.replace(
+        result,
+        temperature=known,
+        heads=dataclasses.replace(result.heads, model=model),
+        priority=fitted_chances(calls, labels),
+    )
 
 
 def _predict(
@@ -128,6 +139,8 @@ def _predict(
         ),
         Predictions(predicted(None, None), y[rows], weights),
         Predictions(limited(np.exp(log_in_calls), allowed_in_calls), y[in_calls], even_weights(corpus[in_calls])),
+        of_call,
+        (data.rows["end_s"] - data.rows["start_s"]).to_numpy()[in_calls],
     )
 
 

@@ -367,6 +367,7 @@ def _trained(
         temperature_without_reference=final.heads.model.temperature_without if final.heads else None,
         temperature_of_calls=final.heads.model.temperature_of_calls if final.heads else None,
         prior=prior_of(labels),
+        priority=dict(final.priority),
         mfcc_domain=None if is_encoder else fit_mfcc_domain(data, final.fold, plan.folds),
         domain=domain_of(data, final.fold.train) if is_encoder else None,
         training=TrainingData(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from ser_batch.config.option_values import held_out_corpora, holds_out_corpora
 from ser_batch.config.options import TrainOptions
 from ser_batch.errors import InputError
 from ser_batch.model.prediction import tempered
+from ser_batch.model.priority import Chance
 from ser_batch.model.schema import Identity
 from ser_batch.network.cmvn import Scaler
-from ser_batch.network.heads import NEUTRAL, HeadModel
+from ser_batch.network.heads import NEUTRAL, HeadModel, probabilities_of
 from ser_batch.report.metrics import restricted
 from ser_batch.splits.folds import shared_speakers, split_rows
 from ser_batch.splits.performances import originals
@@ -23,6 +24,7 @@ from ser_batch.tables.features import Features, corpora
 from ser_batch.training.checkpoints import Checkpoints
 from ser_batch.training.finetune import Start
 from ser_batch.training.multi_corpus import Targets
+from ser_batch.training.priority import ComposedCall
 from ser_batch.training.references import SpeakerStats
 
 Say = Callable[[str], None]
@@ -142,11 +144,28 @@ class HeadPredictions:
     known: Predictions  # archive and speaker known, then the same rows with the archive known
     unknown: Predictions  # neither known
     calls: Predictions  # segments of composed calls: archive and call known
+    call: Numbers  # number of the call of each of these segments
+    duration_s: Floats  # of these segments
+
+    def composed_calls(
+        self, group: int, labels: Sequence[str], *, temperature: float, log_prior: Floats
+    ) -> Iterator[ComposedCall]:
+        """Yield the composed calls, with probabilities of all labels of a model, after temperature and prior."""
+        found = probabilities_of(
+            np.log(np.maximum(self.calls.probabilities, 1e-12)), temperature=temperature, log_prior=log_prior
+        )
+        is_neutral = np.isin(np.asarray(labels)[self.calls.truth], NEUTRAL)
+        for number in np.unique(self.call):
+            own = np.flatnonzero(self.call == number)
+            emotional = own[~is_neutral[own]]
+            yield ComposedCall(
+                group, found[own], self.duration_s[own], ~is_neutral[own], int(self.calls.truth[emotional[0]])
+            )
 
     def widened(self, learned: Numbers, n_labels: int) -> "HeadPredictions":
         """Return them on all labels of a model, of which these are the `learned` ones."""
-        on_all = (own.widened(learned, n_labels) for own in (self.known, self.unknown, self.calls))
-        return HeadPredictions(self.model, *on_all)
+        known, unknown, calls = (own.widened(learned, n_labels) for own in (self.known, self.unknown, self.calls))
+        return dataclasses.replace(self, known=known, unknown=unknown, calls=calls)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,6 +184,7 @@ class FoldResult:
     raw_per_recording: Floats | None = None
     heads: HeadPredictions | None = None  # of heads
     learned: Numbers | None = None  # label numbers that the model has, where these are not all
+    priority: Mapping[str, Chance] = dataclasses.field(default_factory=dict)  # the curves of heads
 
     def probabilities(self, labels: Sequence[str]) -> Floats:
         """Return those of the held-out rows, tempered, on the labels that they may have; shape (rows, labels)."""
