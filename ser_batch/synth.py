@@ -15,7 +15,6 @@ Peterson & Barney 1952, J. Acoustical Society of America 24(2):175-184: the form
 
 import io
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from ser_batch.errors import OutputError, UsageError
+from ser_batch.storage.atomic import atomic_path, make_folder
 from ser_batch.summary import Summary
 
 Floats = NDArray[np.float64]
@@ -159,20 +159,13 @@ def synth(
         if not lowest <= value <= highest:
             raise UsageError(f"{name} is {value}: give a whole number from {lowest} to {highest}.")
     folder = Path(folder)
+    refuse_files(folder, overwrite=overwrite)
     n_recordings = n_samples = 0
-    try:
-        if not overwrite and any(path.is_file() for path in folder.rglob("*")):
-            raise OutputError(
-                f"{folder} holds files already, and the made-up corpus goes into a new or empty folder. "
-                "Give another one, or --overwrite to replace the files that have the corpus' own names."
-            )
-        for clip in _clips(actors, repetitions):
-            samples = _say(clip, sampling_rate, seed)
-            _write(folder / clip.path(), samples, sampling_rate)
-            n_recordings += 1
-            n_samples += len(samples)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error}). Give a folder you may write to.") from error
+    for clip in _clips(actors, repetitions):
+        samples = say(clip, sampling_rate, seed)
+        _write(folder / clip.path(), samples, sampling_rate)
+        n_recordings += 1
+        n_samples += len(samples)
     return SynthSummary(out=folder, n_recordings=n_recordings, audio_s=n_samples / sampling_rate)
 
 
@@ -184,17 +177,22 @@ def _clips(actors: int, repetitions: int) -> Iterator[Clip]:
             yield clip
 
 
+def refuse_files(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds files, unless they may be replaced."""
+    if not overwrite and any(path.is_file() for path in folder.rglob("*")):
+        raise OutputError(
+            f"{folder}: holds files; expected a new or an empty folder. Choose another one, or add --overwrite to "
+            "replace files of the same names"
+        )
+
+
 def _write(path: Path, samples: NDArray[np.int16], sampling_rate: int) -> None:
     """Write one WAV file, whole or not at all."""
     wav = io.BytesIO()  # not straight to the disk: a full one is then an OSError, not libsndfile's own error
     soundfile.write(wav, samples, sampling_rate, format="WAV", subtype="PCM_16")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    make_folder(path.parent)
+    with atomic_path(path) as temporary:
         temporary.write_bytes(wav.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _draw(clip: Clip, seed: int, random: np.random.Generator) -> tuple[Cues, float, float]:
@@ -210,7 +208,7 @@ def _draw(clip: Clip, seed: int, random: np.random.Generator) -> tuple[Cues, flo
     return Cues(*np.clip(values, astuple(LOWEST), astuple(HIGHEST)).tolist()), pitch_hz, formant_scale
 
 
-def _say(clip: Clip, sampling_rate: int, seed: int) -> NDArray[np.int16]:
+def say(clip: Clip, sampling_rate: int, seed: int) -> NDArray[np.int16]:
     """Make the samples of one clip, shape (n,), from `seed` and its codes alone."""
     random = np.random.default_rng(np.random.SeedSequence((seed, *clip)))
     cues, actor_pitch_hz, formant_scale = _draw(clip, seed, random)

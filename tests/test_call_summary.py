@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from ser_batch.config.options import ScoreOptions
-from ser_batch.model.priority import UNFITTED
+from ser_batch.model.priority import Chance
 from ser_batch.report.predictions import predictions_report
 from ser_batch.scoring.call_summary import STATUSES, CallSums
 from ser_batch.scoring.run import score
@@ -18,12 +18,13 @@ from ser_batch.tables.parquet import rows_table
 from ser_batch.tables.schemas import calls_schema, quarters_schema
 
 LABELS = ("angry", "calm", "sad")
+PLAIN = Chance(intercept=0.0, slope=1.0)
 ROOT = Path(__file__).parent.parent
 
 
 def call_of(*segments, labels=LABELS, duration_s=40.0, prioritized=("angry",), is_low_rate=False):
     """A call; a segment is (start_s, end_s, probabilities or None, speech_ratio, is abstained, truth, OOD score)."""
-    chances = {label: UNFITTED for label in prioritized if label in labels}
+    chances = {label: PLAIN for label in prioritized if label in labels}
     call = CallSums(labels, duration_s=duration_s, prioritized=chances, is_low_rate=is_low_rate)
     for start_s, end_s, p, *more in segments:
         ratio, abstained, truth, ood_score = more + [None, False, None, 0.0][len(more) :]
@@ -267,7 +268,7 @@ def test_the_documents_list_every_status_in_its_order():
 
 
 def test_hours_need_no_more_memory_than_minutes():
-    call = CallSums(LABELS, duration_s=1e6, prioritized={"angry": UNFITTED})
+    call = CallSums(LABELS, duration_s=1e6, prioritized={"angry": PLAIN})
 
     def held():
         return {name: np.size(value) if isinstance(value, np.ndarray) else len(value) for name, value in sized()}

@@ -203,7 +203,7 @@ def test_overwrite_replaces_its_own_names_only(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be made"):
         synth(tmp_path / "file", actors=1, repetitions=1)
     assert contents(tmp_path) == {"file": b"mine"}
 

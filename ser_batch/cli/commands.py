@@ -292,15 +292,20 @@ def download(name: str, options: DownloadOptions, output: Output) -> "Summary":
 @click.argument("folder", type=PATH)
 @with_options(SynthOptions)
 def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
-    """Make a small made-up corpus in FOLDER, named as RAVDESS, so that everything runs offline.
+    """Make a small synthetic corpus in FOLDER, named like RAVDESS, or telephone calls, to try everything offline.
 
     \b
     Example:
-      ser-batch synth audio
+      ser-batch synth calls --calls 40
     """
     import ser_batch.synth
+    import ser_batch.synth_calls
 
-    summary = ser_batch.synth.synth(folder, actors=options.actors, seed=options.seed, overwrite=options.overwrite)
+    seed, overwrite = options.seed, options.overwrite
+    if options.calls is None:
+        summary = ser_batch.synth.synth(folder, actors=options.actors, seed=seed, overwrite=overwrite)
+    else:
+        summary = ser_batch.synth_calls.synth_calls(folder, calls=options.calls, seed=seed, overwrite=overwrite)
     summaries.print_synth(summary, output)
     return summary
 

@@ -606,6 +606,10 @@ class SynthOptions(Options, frozen=True, kw_only=True):
     """The options of `synth`."""
 
     actors: Annotated[Annotated[int, msgspec.Meta(ge=1, le=24)], option("Output", "Speakers, 1 to 24.")] = 4
+    calls: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None,
+        option("Output", "Make this many telephone calls with labels.csv instead.", default="none", metavar="N"),
+    ] = None
     seed: Annotated[Seed, option("Output", "Random seed of the voices.")] = 0
     overwrite: Annotated[bool, option("Output", "Replace recordings of the same names.")] = False
 
