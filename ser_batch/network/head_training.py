@@ -12,7 +12,7 @@ from ser_batch.arrays import Array
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads, Layers, layer_names, share_input
 from ser_batch.network.keras_setup import keras, layers
-from ser_batch.network.optimization import Batches, MaskedCrossentropy, Segments
+from ser_batch.network.optimization import Batches, CosineDecay, MaskedCrossentropy, Segments
 from ser_batch.network.recipes import HeadRecipe
 
 
@@ -45,11 +45,9 @@ def fit(
 ) -> None:
     """Train heads."""
     batches = _HeadBatches(segments, recipe.batch, seed, len(network.outputs))
-    optimizer = keras.optimizers.AdamW(
-        keras.optimizers.schedules.CosineDecay(recipe.learning_rate, epochs * len(batches)),
-        weight_decay=0.0 if near else recipe.weight_decay,
-        beta_2=0.99,
-        epsilon=1e-8,
+    schedule = CosineDecay(recipe.learning_rate, epochs * len(batches))
+    optimizer = schedule.made_variable(
+        keras.optimizers.AdamW(schedule, weight_decay=0.0 if near else recipe.weight_decay, beta_2=0.99, epsilon=1e-8)
     )
     if near:
         for layer in network.layers:
