@@ -127,6 +127,27 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         self._order = self._segments.order(np.random.default_rng((self._seed, self._epoch)))
 
 
+class Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Calls a function after the first step, before which JAX compiles, and another one after each epoch."""
+
+    async_safe = True  # no step waits for what is called after the one before it
+
+    def __init__(self, on_compiled: Callable[[], None], on_epoch: Callable[[int, dict[str, Any]], None]) -> None:
+        super().__init__()
+        self._on_compiled: Callable[[], None] | None = on_compiled
+        self._on_epoch = on_epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras's
+        """Note that a step is done."""
+        if self._on_compiled is not None:
+            self._on_compiled()
+            self._on_compiled = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note that an epoch is done."""
+        self._on_epoch(epoch + 1, dict(logs or {}))
+
+
 def fit(
     network: Any,
     segments: MfccSegments,
@@ -135,6 +156,7 @@ def fit(
     epochs: int,
     seed: int,
     on_epoch: Callable[[int, dict[str, float]], None],
+    on_compiled: Callable[[int], None] = lambda _n_steps: None,
     resume_from: State | None = None,
     keep: Callable[[int, Callable[[], State]], None] | None = None,
 ) -> None:
@@ -151,13 +173,12 @@ def fit(
     if resume_from is not None:
         _restore(network, optimizer, resume_from)
 
-    def after_epoch(index: int, logs: dict[str, Any]) -> None:
-        epoch = index + 1
-        on_epoch(epoch, dict(logs))
+    def after_epoch(epoch: int, logs: dict[str, Any]) -> None:
+        on_epoch(epoch, logs)
         if keep is not None:
             keep(epoch, lambda: _state(network, None if epoch == epochs else optimizer, epoch))
 
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
+    callback = Watch(lambda: on_compiled(len(batches)), after_epoch)
     # shuffled already; Keras would shuffle the batches once more, by a generator that all of the process shares
     network.fit(batches, initial_epoch=n_done, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
 
