@@ -16,6 +16,7 @@ from ser_batch.corpus.manifest import WARNING
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, shipped_models
 from ser_batch.report.predictions import side_tables
+from ser_batch.storage.paths import refuse_undecodable
 from ser_batch.summary import Summary
 from ser_batch.tables.mfcc_array import read_arrays
 from ser_batch.tables.parquet import read_frame, scan_frames
@@ -97,6 +98,7 @@ def inspect(source: Path, *, n_first: int = 5) -> Inspection:
     """
     if n_first < 0:
         raise UsageError(f"--rows {n_first}; expected 0 or more")
+    refuse_undecodable(source)
     if not source.exists():
         if str(source) in shipped_models():
             return _of_model(str(source), find_model(str(source)))

@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import altair as alt
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from ser_batch.corpus.manifest import Recording
 from ser_batch.corpus.walk import walk
 from ser_batch.errors import InputError, UsageError, printable
 from ser_batch.model.folder import Model, find_model
+from ser_batch.report.altair_setup import alt
 from ser_batch.runs.part_writer import MAIN
 from ser_batch.scoring.worker import ScoreWork, ScoringRules
 from ser_batch.segments.boundaries import activity_of, channels_of

@@ -1,5 +1,6 @@
 """Helpers that several test files share."""
 
+import collections
 import contextlib
 import json
 import os
@@ -71,3 +72,15 @@ def open_files() -> int:
 
 def quiet(line: str) -> None:
     """Progress that nobody reads."""
+
+
+@contextlib.contextmanager
+def jax_events() -> Iterator[collections.Counter[str]]:
+    """Count what JAX does: `backend_compile_duration` of each program, `cache_misses` of those that are compiled."""
+    from jax import monitoring
+
+    events: collections.Counter[str] = collections.Counter()
+    monitoring.register_event_listener(lambda event, **_: events.update([event.rpartition("/")[2]]))
+    monitoring.register_event_duration_secs_listener(lambda event, *_, **__: events.update([event.rpartition("/")[2]]))
+    yield events
+    monitoring.clear_event_listeners()

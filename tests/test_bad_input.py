@@ -252,7 +252,7 @@ def test_an_output_folder_has_to_be_named_in_utf8_because_readers_of_parquet_wan
     assert paths_of(tmp_path / "Grüße 日本") == GOOD
 
     bad = tmp_path / os.fsdecode(b"\xff\x1b[31m")
-    check_told(featurize(root, "--out", bad), 1, r"\\udcff\\x1b\[31m: .*not UTF-8.*--out")
+    check_told(featurize(root, "--out", bad), 2, r"\\udcff\\x1b\[31m: .*not UTF-8.*--out")
     assert not bad.exists()
 
 

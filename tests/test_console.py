@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import pty
@@ -20,7 +21,7 @@ from make_docs import SUMMARIES
 from ser_batch.cli import app
 from ser_batch.cli.app import commands_of
 from ser_batch.cli.commands import cli
-from ser_batch.cli.console import Output, colored
+from ser_batch.cli.console import Output, colored, wrapped
 from ser_batch.download import RELEASES, DownloadSummary
 from ser_batch.summary import json_fields
 from ser_batch.tables.parquet import rows_table, write_table
@@ -247,6 +248,75 @@ def test_names_beyond_the_encoding_of_stdout_are_written_as_codes(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert r"\u96fb.wav" in done.stdout
+
+
+class Terminal(io.StringIO):
+    """A terminal that does not tell how wide it is."""
+
+    def isatty(self):
+        return True
+
+
+# what is printed where lines have 30 characters: lines between bars
+LINES = (
+    "rejected: the word after the|  word that goes",
+    "see|  `ser-batch train features --out model`",
+    "again:|  ser-batch score calls --model x,|  and so on",
+    "open:|  one two/three and four.wav:|  0 bytes in it",
+    "it is 'two words and a third'|  of a model's name",
+    "report:|  the calls of May.report.html",
+    "/a/very/long/path/that/is/wider/than/that.wav",
+    "first||  second line, which is longer|  than that",
+)
+
+
+@pytest.mark.parametrize("shown", LINES)
+def test_lines_end_between_words_and_never_within_what_is_copied(shown, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("sys.argv", ["ser-batch", "score", "calls", "--out=the calls of May.parquet"])
+    text = shown.replace("||  ", "\n\n  ").replace("|  ", " ")
+    assert wrapped(text, Terminal()) == shown.replace("|", "\n")
+    assert wrapped(text, io.StringIO()) == text
+    found = wrapped(text, Terminal(), before="rejected (open): ")
+    assert " ".join(f"rejected (open): {found}".split()) == " ".join(f"rejected (open): {text}".split())
+
+
+def test_a_terminal_that_does_not_tell_has_80_columns(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert max(map(len, wrapped("word " * 100, Terminal()).splitlines())) == 79
+    ours, its = pty.openpty()
+    with os.fdopen(ours), os.fdopen(its, "w") as stream:
+        assert max(map(len, wrapped("word " * 100, stream).splitlines())) == 79  # it says 0
+
+
+def test_what_stands_for_stdout_need_not_know_whether_it_is_a_terminal(monkeypatch):
+    class Log:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    log = Log()
+    monkeypatch.setattr("sys.stdout", log)
+    output = Output()
+    output.line("a line")
+    output.table(["label"], [["angry"]])
+    assert log.text == "a line\nlabel\nangry\n"
+
+
+def test_summaries_warnings_and_errors_are_wrapped_on_a_terminal(folder):
+    def shown(*arguments):
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(*arguments, COLUMNS="60")[1]).splitlines()
+
+    shutil.rmtree(folder / "calls")
+    (folder / "calls").mkdir()
+    (folder / "calls/one call of today.wav").write_bytes(b"no sound")
+    for lines in (shown("score", "calls"), shown("score", "nowhere", "--nope"), shown("train", "nowhere")):
+        assert max(map(len, lines)) <= 60, lines
+        assert any(line.startswith("  ") for line in lines), lines
 
 
 def test_elsewhere_nothing_is_drawn(folder):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_batch.config.options import CorpusName, FeaturizeOptions, ScoreOptions
-from ser_batch.corpus.known_corpora import CORPORA, SOURCES, license_of, parse_name, sources_of
+from ser_batch.corpus.known_corpora import CORPORA, SOURCES, license_of, parse_name, performance_of, sources_of
 from ser_batch.corpus.labels import is_label, join_labels
 from ser_batch.corpus.manifest import Metadata
 from ser_batch.corpus.publisher_tables import PUBLISHER_TABLES
@@ -289,6 +289,20 @@ def test_each_corpus_is_found_out_and_may_be_asked_for_alone(path, corpus):
     assert claims(name, folder) == [corpus]
     assert parse_name(name, folder=folder, corpus=corpus) == parse_name(name, folder=folder)
     assert parse_name(name, folder=folder, corpus="none") is None
+
+
+MARKS = (" (1)", "(2)", " - Copy", " - Copy (2)", " copy", " copy 2", " (copy)", " (another copy)", " - Copy (1) (3)")
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_the_name_of_a_copy_says_what_that_of_the_recording_says(mark):
+    for path, corpus in (EXAMPLES | EXAMPLES_BY_FOLDER).items():
+        *_, folder, name = f"/{path}".split("/")
+        stem, _, suffix = name.rpartition(".")
+        copy = f"{stem}{mark}.{suffix}"
+        assert understood(copy, folder) == understood(name, folder)
+        assert claims(copy, folder) == [corpus]
+        assert performance_of(f"other/{folder}/{copy}", corpus) == performance_of(path, corpus)
 
 
 def test_there_is_an_example_of_each_corpus():

@@ -239,7 +239,12 @@ def test_all_actors_and_emotions_round_trip():
         *("03-01-01-01-01-01-25.wav", "04-01-01-01-01-01-01.wav", "00-01-01-01-01-01-01.wav"),
         *("03-03-01-01-01-01-01.wav", "03-01-01-03-01-01-01.wav", "03-01-01-01-03-01-01.wav"),
         *("03-01-01-01-01-03-01.wav", "03-01-01-01-01-00-01.wav", "x03-01-01-01-01-01-01.wav"),
-        *("03-01-01-01-01-01-01 (1).wav", "03-01-01-01-01-01-01.16k.wav", "03-01-01-01-01-01-01.wav\n"),
+        *(
+            "03-01-01-01-01-01-01 (a).wav",
+            "03-01-01-01-01-01-01 - Copyright.wav",
+            "03-01-01-01-01-01-01.16k.wav",
+            "03-01-01-01-01-01-01.wav\n",
+        ),
         *("03-01-01-01-01-01.wav", "03-01-01-01-01-01-01-01.wav", "3-1-1-1-1-1-1.wav", "03_01_01_01_01_01_01.wav"),
         *("03-01-01-01-01-01-01", "03-01-01-01-01-01-\u0660\u0661.wav", "03-01-01-01-01-01-0¹.wav", ""),
     ],
@@ -428,6 +433,8 @@ def test_an_infinite_number_of_parquet_is_named_by_file_and_row(tmp_path, record
         ("path,emotion\n", "no rows"),
         ("path,emotion\n,\n  ,\n", "no rows"),
         (b"path,emotion\n\xe4.wav,sad\n", "UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "is a spreadsheet, and CSV or Parquet is expected; save it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "save it as CSV"),
         ('path,emotion\n"a.wav,sad\n' + "b/c.wav,sad\n" * 20_000, "quote"),
     ],
 )

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from helpers import quiet, values_of
+from helpers import jax_events, quiet, values_of
 
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.options import TrainOptions
@@ -294,6 +294,15 @@ def test_song_is_no_reference_of_speech(model, tmp_path):
         is_balanced=True,
     )
     np.testing.assert_allclose(found, np.exp(expected), rtol=1e-6)
+
+
+def test_heads_of_another_length_of_training_are_not_compiled_anew(small, tmp_path):
+    table, larger = (made_features(tmp_path / name, n_speakers=n) for name, n in (("toy", 5), ("larger", 7)))
+    run([table], tmp_path / "model", split="speaker:2")
+    with jax_events() as events:
+        run([larger], tmp_path / "other", split="speaker:2", epochs=4)
+    assert events["cache_hits"] > 0, "the listener hears nothing, so this test would prove nothing"
+    assert events["cache_misses"] == 0
 
 
 def test_heads_are_trained_tried_and_kept(small, tmp_path):

@@ -183,6 +183,25 @@ def test_a_broken_part_is_named(small_features, tmp_path):
         inspect(tmp_path / "features")
 
 
+def test_names_that_are_not_utf8_are_refused(small_features, tmp_path):
+    from ser_batch.config.options import TrainOptions
+    from ser_batch.report.pages import write_page
+    from ser_batch.training.run import train
+
+    bad = tmp_path / "features\udce4"
+    shutil.copytree(small_features, bad)
+    part = min(bad.glob("*.parquet")).rename(tmp_path / "part\udce4.parquet")
+    for call in (
+        lambda: inspect(bad),
+        lambda: inspect(part),
+        lambda: write_page(part, tmp_path / "page.html"),
+        lambda: train([bad], TrainOptions(out=tmp_path / "model")),
+        lambda: train([small_features], TrainOptions(out=tmp_path / "model\udce4", estimator="logistic")),
+    ):
+        with pytest.raises(UsageError, match=r"udce4(\.parquet)?: the name is not UTF-8, which Parquet needs; "):
+            call()
+
+
 def test_an_empty_table(tmp_path):
     file = tmp_path / "none.parquet"
     write_table(file, rows_table([], REJECTS))

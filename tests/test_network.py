@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 
@@ -11,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 import scipy.fft
+from helpers import jax_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,8 +27,7 @@ from ser_batch.network.keras_file import read_saved
 from ser_batch.network.numpy_inference import convolution
 from ser_batch.network.recipes import RECIPES, Augmentation
 
-# Compiling a network takes longer than all that is done with it, so most of the tests have these shapes in common, and
-# the trainings, in which the number of steps is a constant too, EPOCHS of 8 batches.
+# Compiling a network takes longer than all that is done with it, so most of the tests have these shapes in common.
 N_FRAMES, N_MFCC, N_LABELS = 32, 40, 2
 EPOCHS = 10
 
@@ -79,28 +82,21 @@ class Made:
         return self.x[numbers], np.eye(2, dtype=np.float32)[self.y[numbers]]
 
 
-def fitted(name, seed=3):
+def fitted(name, seed=3, n=70, epochs=EPOCHS):
     """Train; return the loss of each epoch, how much was compiled by its end, and what the network says in the end."""
-    from jax import monitoring
-
-    segments = Made(70)  # eight whole batches and a rest
+    segments = Made(n)  # eight whole batches and a rest
     optimization.set_seed(seed)
     model = architectures.build(name, N_FRAMES, N_MFCC, N_LABELS)
-    compiled, losses, counts = [], [], []
-
-    def listen(event: str, duration_secs: float, **_: object) -> None:
-        if event.endswith("backend_compile_duration"):
-            compiled.append(event)
+    losses, counts = [], []
 
     def on_epoch(epoch, logs):
         losses.append((epoch, logs["loss"]))
         optimization.predict(model, segments.x[:epoch])  # another number of rows each time
-        counts.append(len(compiled))
+        counts.append(events["backend_compile_duration"])
 
-    monitoring.register_event_duration_secs_listener(listen)
     recipe = dataclasses.replace(RECIPES[name], batch=8)
-    optimization.fit(model, segments, recipe, epochs=EPOCHS, seed=seed, on_epoch=on_epoch)
-    monitoring.clear_event_listeners()
+    with jax_events() as events:
+        optimization.fit(model, segments, recipe, epochs=epochs, seed=seed, on_epoch=on_epoch)
     return losses, counts, optimization.predict(model, segments.x)
 
 
@@ -131,6 +127,83 @@ def test_nothing_is_compiled_after_the_first_epoch(name, trained):
     _, counts, _ = trained(name)
     assert counts[0] > 0, "the listener hears nothing, so this test would prove nothing"
     assert counts[1:] == [counts[0]] * (EPOCHS - 1)
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_training_of_another_length_is_not_compiled_anew(name, trained):
+    trained(name)
+    with jax_events() as events:
+        fitted(name, n=93, epochs=2)
+    assert events["cache_hits"] > 0, "the listener hears nothing, so this test would prove nothing"
+    assert events["cache_misses"] == 0
+
+
+STEPS = (1, 2, 19, 20, 39, 97, 1234, 100_003)
+
+
+@pytest.mark.parametrize("first", [None, 5e-5])
+@pytest.mark.parametrize("steps", STEPS)
+def test_the_learning_rate_is_that_of_keras(steps, first):
+    import jax
+
+    rate, rise = 1e-3, max(1, steps // 20)
+    theirs = keras.optimizers.schedules.CosineDecay(rate, steps)
+    if first is not None:
+        theirs = keras.optimizers.schedules.CosineDecay(
+            first, max(1, steps - rise), warmup_target=rate, warmup_steps=rise
+        )
+    ours = optimization.CosineDecay(rate, steps, first=first)
+    variables = ours.made_variable(keras.optimizers.Adam(ours)).variables[-3:]
+
+    @jax.jit
+    def ours_of(step, values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return ours(step)
+
+    drawn = np.random.default_rng(0).integers(0, steps, 100)
+    values, theirs_of = [variable.value for variable in variables], jax.jit(theirs)
+    for step in {0, min(1, steps - 1), min(rise, steps - 1), steps - 1, *drawn.tolist()}:
+        assert ours_of(step, values) == theirs_of(step), step
+
+
+WEIGHTS = """
+from ser_batch.network import keras_settings
+from ser_batch.network.keras_setup import keras
+from test_network import *
+
+class Constant(keras.optimizers.schedules.CosineDecay):
+    def __init__(self, rate, steps, *, first=None):
+        rise = max(1, steps // 20)
+        if first is None:
+            super().__init__(rate, steps)
+        else:
+            super().__init__(first, max(1, steps - rise), warmup_target=rate, warmup_steps=rise)
+
+    def made_variable(self, optimizer):
+        return optimizer
+
+def weights(name):
+    optimization.set_seed(3)
+    model = architectures.build(name, N_FRAMES, N_MFCC, N_LABELS)
+    recipe = dataclasses.replace(RECIPES[name], batch=8)
+    optimization.fit(model, Made(93), recipe, epochs=3, seed=3, on_epoch=lambda epoch, logs: None)
+    return model.get_weights()
+
+with keras_settings.fixed_settings():
+    ours = [weights(name) for name in RECIPES]
+    optimization.CosineDecay = Constant
+    for name, model in zip(RECIPES, ours):
+        for one, other in zip(model, weights(name), strict=True):
+            np.testing.assert_array_equal(one, other)
+"""
+
+
+@pytest.mark.slow
+def test_variable_lengths_change_no_weight(root):
+    """In a process of its own: networks that are compiled without optimizations differ in their last bits."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "KERAS_"))}
+    environment["PYTHONPATH"] = os.pathsep.join([str(root), str(root / "tests")])
+    subprocess.run([sys.executable, "-c", WEIGHTS], env=environment, check=True)
 
 
 def test_weight_decay_shrinks_kernels_and_neither_biases_nor_normalizations():

@@ -477,8 +477,8 @@ def test_a_file_gives_folds_by_speaker_in_any_format(tmp_path, rows, suffix):
 
 def test_a_file_of_folds_is_read_as_a_labels_file_is(tmp_path):
     rows = table([recording(i, i, "sad") for i in (1, 2, 3)]).with_columns(speaker=pl.Series(["1", "2", "3"]))
-    (tmp_path / "folds.csv").write_text("sep=;\n;speaker;fold\n0;1.0;1.0\n1;2.0;2.0\n\n2;3.0;1.0\n3;4.0;nan\n;;\n")
-    frame = pl.DataFrame({"speaker": [1.0, 2.0, 3.0, 4.0], "fold": [1.0, 2.0, 1.0, float("nan")]})
+    (tmp_path / "folds.csv").write_text("sep=;\n;speaker;fold\n0;1.0;1.0\n1;2.0;2.0\n\n2;3.0;1.0\n;;\n")
+    frame = pl.DataFrame({"speaker": [1.0, 2.0, 3.0], "fold": [1.0, 2.0, 1.0]})
     frame.write_parquet(tmp_path / "folds.parquet")
     for name in ("folds.csv", "folds.parquet"):
         folds = split_rows(rows, str(tmp_path / name), seed=0).folds
@@ -496,7 +496,10 @@ def test_copies_follow_the_fold_of_the_first(tmp_path):
     ("text", "expected"),
     [
         ("speaker,fold\nravdess-01,1\nravdess-02,2\n", "gives no fold for speaker ravdess-03"),
-        ("speaker,fold\nravdess-01,1\nravdess-02,2\nravdess-03,\n", "gives no fold for speaker ravdess-03"),
+        ("speaker,fold\nravdess-01,1\nravdess-02,2\nravdess-03,\n", "row 4: fold is empty or missing"),
+        ("speaker,fold\nravdess-01,1\nravdess-02,2\nravdess-03,1\n\nravdess-04,nan\n", "row 6: fold is empty"),
+        ("speaker,fold\nravdess-01,1\n,2\n", "row 3: speaker is empty or missing"),
+        ("speaker,fold,fold\nravdess-01,1,1\nravdess-02,2,1\nravdess-03,3,2\n", "it has two columns fold"),
         ("speaker,fold\nravdess-01,1\nravdess-02,2\nravdess-03,1\nravdess-02,1\n", "ravdess-02 stands there twice"),
         ("speaker,fold\nravdess-01,1\nravdess-02,1\nravdess-03,1\n", "all rows fall into the fold 1"),
         ("file,fold\na.wav,1\n", "has file, fold; expected the columns fold and path or speaker"),

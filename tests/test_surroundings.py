@@ -570,3 +570,20 @@ def test_the_functions_work_without_standard_streams(calls, here):
     for streams in (">&- 2>&- <&-", "2>/dev/full"):
         assert shell(f"{line} {streams}", here).returncode == 8, streams
         shutil.rmtree(here / "out")
+
+
+def test_without_docstrings_only_charts_are_refused(small_corpus, tmp_path):
+    """Python -OO removes them, and Altair needs them."""
+    shutil.copytree(small_corpus / "Actor_01", tmp_path / "calls")
+
+    def ran(*arguments):
+        command = [sys.executable, "-OO", "-m", "ser_batch", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    scored, page = ran("score", "calls", "--model", "fast", "--jobs", "1"), ran("report", "preds.parquet")
+    assert scored.returncode == 0, scored.stderr
+    assert "the page could not be made (charts are drawn by Altair, which needs docstrings; " in scored.stderr
+    assert page.returncode == 2
+    assert "run it without -OO" in page.stderr
+    assert "internal error" not in scored.stderr + page.stderr
+    assert "Traceback" not in scored.stderr + page.stderr

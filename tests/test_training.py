@@ -6,6 +6,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,7 +29,7 @@ from ser_batch.training.batches import TrainingSegments, fit_scaler
 from ser_batch.training.fit import fit_fold
 from ser_batch.training.multi_corpus import Targets
 from ser_batch.training.run import _identity, train
-from ser_batch.training.tasks import FoldTask, Settings, make_plan, usable_rows
+from ser_batch.training.tasks import EpochLog, FoldTask, Settings, make_plan, usable_rows
 from ser_batch.training.temperature import fitted_temperature
 
 # how the fixture small_robust is trained
@@ -869,3 +870,36 @@ def test_predictions_and_the_models_folder_have_the_same_temperature(small_robus
 
 def test_a_model_without_development_rows_has_no_temperature(small_model):
     assert values_of(small_model)["temperature"] == 1.0
+
+
+def test_the_time_that_is_left_counts_no_compilation(monkeypatch):
+    clock = [0.0]
+    said: list[str] = []
+    monkeypatch.setattr("ser_batch.training.tasks.time.monotonic", lambda: clock[0])
+    task: Any = SimpleNamespace(fold=SimpleNamespace(name="a", seed=0), say=said.append)
+    seconds: list[float] = []
+    for member in (1, 2):
+        log = EpochLog(task, epochs=3, member=member, n_members=2, seconds=seconds)
+        log.begin()
+        clock[0] += 100  # until the first of ten steps is done
+        log.compiled(10)
+        clock[0] += 9
+        trained = clock[0]
+        clock[0] += 50  # what predicts development rows is compiled
+        log.add(1, {"loss": 0.5}, trained=trained)
+        clock[0] += 10
+        log.add(2, {"loss": 0.4}, trained=clock[0])
+    assert said == [
+        "network 1 of 2: compiling",
+        "network 1 of 2: training",
+        "network 1 of 2: epoch 1/3  loss 0.500  50 s left",
+        "network 1 of 2: epoch 2/3  loss 0.400  40 s left",
+        "network 2 of 2: compiling",
+        "network 2 of 2: training",
+        "network 2 of 2: epoch 1/3  loss 0.500  20 s left",
+        "network 2 of 2: epoch 2/3  loss 0.400  10 s left",
+    ]
+    one_step = EpochLog(task, epochs=3)
+    one_step.compiled(1)
+    one_step.add(1, {"loss": 0.5})
+    assert said[-1] == "epoch 1/3  loss 0.500", "nothing is known of how long an epoch is"

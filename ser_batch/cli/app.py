@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ser_batch import __version__
-from ser_batch.cli.console import Output, colored, output_options
+from ser_batch.cli.console import Output, echo_error, output_options, wrapped
 from ser_batch.config.fields import GROUPS
 from ser_batch.errors import SerBatchError, printable
 
@@ -94,14 +94,16 @@ class Group(click.Group):
             return super().invoke(ctx)
         except click.ClickException as error:
             # names come from the shell's wildcards, too; click's own lines and indents stay
-            lines = ("\t".join(map(printable, line.split("\t"))) for line in error.message.split("\n"))
-            error.message = "\n".join(lines)  # type: ignore[misc]  # the type of error and its usage line are kept
+            lines = ("\t".join(map(printable, line.split("\t"))) for line in error.format_message().split("\n"))
+            text = wrapped("\n".join(lines), sys.stderr, before="Error: ")
+            error.format_message = lambda: text  # type: ignore[method-assign]  # its type and usage line are kept
             raise
         except SerBatchError as error:
-            click.echo(f"{colored('ser-batch', 'red')}: {error}", err=True)
+            echo_error(str(error))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("\nInterrupted. Completed work is saved; run the same command to resume.", err=True)
+            interrupted = "\nInterrupted. Completed work is saved; run the same command to resume."
+            click.echo(wrapped(interrupted, sys.stderr), err=True)
             ctx.exit(130)
 
 
@@ -173,9 +175,8 @@ def report_unprinted(errors: Mapping[str, OSError], *, is_done: bool) -> None:
     for name, error in errors.items():
         if error.errno != errno.EPIPE:  # a reader has left, as head does
             done = "; the work is done" if is_done else ""
-            click.echo(
-                f"{colored('ser-batch', 'red')}: {name} cannot be written ({error.strerror}), so what was printed "
-                f"there is not complete{done}",
+            echo_error(
+                f"{name} cannot be written ({error.strerror}), so what was printed there is not complete{done}",
                 err=is_in_stderr,
             )
 
@@ -187,9 +188,7 @@ def report_crash(error: Exception) -> None:
     if {"-v", "--verbose"} & set(sys.argv):
         traceback.print_exception(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    click.echo(
-        f"{colored('ser-batch', 'red')}: internal error: {type(error).__name__}: {printable(error)} "
-        f"({printable(frame.filename)}, line {frame.lineno}). Please report it with the traceback (--verbose) and the "
-        "output of `ser-batch --version`",
-        err=True,
+    echo_error(
+        f"internal error: {type(error).__name__}: {printable(error)} ({printable(frame.filename)}, line "
+        f"{frame.lineno}). Please report it with the traceback (--verbose) and the output of `ser-batch --version`"
     )

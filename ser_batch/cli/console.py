@@ -3,19 +3,32 @@
 import contextlib
 import dataclasses
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from ser_batch.errors import printable
+from ser_batch.storage.streams import is_terminal
 
 if TYPE_CHECKING:
     from ser_batch.runs.progress import Progress
 
 _META = "ser_batch.output."
 _ANY_WIDTH = 100_000  # of a line that is no terminal's
+_WIDTH = 80  # of a terminal that does not tell
+# What is copied from a message stays in one line: what stands in backticks or quotes, a command to its end, and a path
+# before a colon, which may hold spaces.
+_WHOLE = re.compile(
+    r"`[^`]*`"
+    r"|(?<!\w)'[^']*'(?!\w)"
+    r"|(?<=: )ser-batch .*?(?=[,;] |\. |$)"
+    r"|(?:(?<=[:;,] )|^)[^:;,]*(?:/[^:;,]*|\.\w+)(?=: )"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +48,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """Print a line of the summary to stdout."""
         if not (self.as_json or self.quiet):
-            click.echo(text)
+            click.echo(wrapped(text, sys.stdout))
 
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], *, n_left: int = 1) -> None:
         """Print a table: drawn on a terminal, plain columns elsewhere; an empty row is a rule or an empty line."""
@@ -47,10 +60,8 @@ class Output:
         import rich.table
         from rich.text import Text
 
-        is_terminal, rows = sys.stdout.isatty(), list(rows)
-        drawn = rich.table.Table(
-            box=rich.box.SIMPLE_HEAD if is_terminal else None, pad_edge=is_terminal, header_style="bold"
-        )
+        is_drawn, rows = is_terminal(sys.stdout), list(rows)
+        drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD if is_drawn else None, pad_edge=is_drawn, header_style="bold")
         # on a narrow terminal other columns are cut first
         min_width = max(len(printable(row[0])) for row in (headers, *rows) if row)
         for number, header in enumerate(headers):
@@ -63,11 +74,11 @@ class Output:
         for row in rows:
             if row:
                 drawn.add_row(*(Text(printable(cell)) for cell in row))
-            elif is_terminal:
+            elif is_drawn:
                 drawn.add_section()
             else:
                 drawn.add_row()
-        console = rich.console.Console(force_terminal=is_terminal, width=None if is_terminal else _ANY_WIDTH)
+        console = rich.console.Console(force_terminal=is_drawn, width=None if is_drawn else _ANY_WIDTH)
         with console.capture() as captured:
             console.print(drawn)
         click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
@@ -84,14 +95,14 @@ class Output:
         if failed:
             click.get_current_context().exit(3)
 
-    def warning(self, text: object, kind: str = "warning") -> None:
-        """Print a warning to stderr, whatever was asked for."""
-        click.echo(f"{colored(kind, 'yellow')}: {printable(text)}", err=True)
+    def warning(self, text: object, kind: str = "warning", name: str = "") -> None:
+        """Print a warning to stderr, whatever was asked for; a `name` in it stays in one line."""
+        echo_error(printable(text), kind, "yellow", name=name)
 
     def remark(self, text: str) -> None:
         """Print what need not be acted upon to stderr."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(wrapped(text, sys.stderr), err=True)
 
     def detail(self, text: object) -> None:
         """Print to stderr what only those want to know who asked for it."""
@@ -109,7 +120,7 @@ class Output:
         """Give what shows the progress of train: a line that is written over on a terminal, lines elsewhere."""
         if self.quiet:
             yield _nothing
-        elif self.verbose or not sys.stderr.isatty():
+        elif self.verbose or not is_terminal(sys.stderr):
             yield lambda line: click.echo(printable(line), err=True)
         else:
             import rich.console
@@ -123,7 +134,7 @@ class Output:
         """Give what shows a download: a bar an archive on a terminal, a line every tenth of it elsewhere."""
         if self.quiet:
             yield _nothing
-        elif not sys.stderr.isatty():
+        elif not is_terminal(sys.stderr):
             yield _transfer_lines()
         else:
             import rich.console
@@ -165,6 +176,51 @@ def output_options() -> list[click.Option]:
             ),
         )
     ]
+
+
+def wrapped(text: str, stream: TextIO, *, before: str = "", name: str = "") -> str:
+    """Return `text` in lines as wide as a terminal, the first of them after `before`; as it is elsewhere."""
+    if not is_terminal(stream):
+        return text
+    names = [*filter(None, [printable(name)]), *_given_names()]
+    lines = []
+    for line in text.split("\n"):
+        joined = line
+        for whole in names:
+            joined = joined.replace(whole, _joined(whole))
+        joined = _joined(before) + _WHOLE.sub(lambda found: _joined(found[0]), joined)
+        options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "expand_tabs": False}
+        parts = textwrap.wrap(joined, _width_of(stream), subsequent_indent="  ", replace_whitespace=False, **options)
+        lines.append("\n".join(parts).replace("\0", " ").removeprefix(before) if parts else line)
+        before = ""
+    return "\n".join(lines)
+
+
+def _joined(text: str) -> str:
+    return text.replace(" ", "\0")
+
+
+def _given_names() -> list[str]:
+    """Return the arguments that hold spaces, as they are printed, also as parts of other names."""
+    given = [argument.partition("=")[2] if argument.startswith("--") else argument for argument in sys.argv[1:]]
+    names = {printable(name) for argument in given for name in (argument, argument.removesuffix(Path(argument).suffix))}
+    return sorted((name for name in names if " " in name), key=len, reverse=True)
+
+
+def _width_of(stream: TextIO) -> int:
+    """Return how many characters a line of a terminal has."""
+    columns = os.environ.get("COLUMNS", "")
+    try:
+        width = int(columns) if columns.isdecimal() else os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        width = 0
+    return width or _WIDTH
+
+
+def echo_error(text: str, kind: str = "ser-batch", color: str = "red", *, err: bool = True, name: str = "") -> None:
+    """Print a message and, in a color, its kind to stderr, or to stdout."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(f"{colored(kind, color)}: {wrapped(text, stream, before=f'{kind}: ', name=name)}", err=err)
 
 
 def colored(text: str, color: str) -> str:

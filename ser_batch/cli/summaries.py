@@ -180,7 +180,9 @@ def _print_first(summary: "RunSummary", output: Output) -> None:
     for rejects in (summary.warned, summary.rejected):
         shown = len(rejects) if output.verbose else REJECTS_SHOWN
         for reject in rejects[:shown]:
-            output.warning(reject.message, "warning" if reject.is_warning else f"rejected ({reject.stage})")
+            output.warning(
+                reject.message, "warning" if reject.is_warning else f"rejected ({reject.stage})", reject.path
+            )
         if len(rejects) > shown:
             kind = "warning" if rejects[0].is_warning else "rejected"
             output.warning(f"{len(rejects) - shown} more, listed in {summary.rejects}", kind)

@@ -23,6 +23,8 @@ MISSING = frozenset(
         *("NULL", "Null", "null", "None", "NaT", "-"),
     }
 )
+# how .xlsx, .ods and .numbers, which are zip files, and .xls begin
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _DELIMITERS = ",;\t|"
 # the first line that some spreadsheets write or want
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?[ \t]*(?:\r\n?|\n)', re.IGNORECASE)
@@ -44,6 +46,9 @@ def read_table(file: Path) -> tuple[list[str], Rows]:
         It cannot be read, or is empty; taking its rows raises it too.
     """
     columns, rows = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file)
+    twice = next((name for name in columns if columns.count(name) > 1 and not is_index(name)), None)
+    if twice is not None:
+        raise InputError(f"{file}: it has two columns {twice}; remove one of them")
     return columns, ((number, row) for number, row in rows if any(cell_text(cell) for cell in row.values()))
 
 
@@ -73,6 +78,8 @@ def _read_parquet(file: Path) -> tuple[list[str], Rows]:
 def _read_csv(file: Path) -> tuple[list[str], Rows]:
     try:
         data = file.read_bytes()
+        if data.startswith(_SPREADSHEETS):
+            raise InputError(f"{file}: is a spreadsheet, and CSV or Parquet is expected; save it as CSV")
         # spreadsheets put a mark before the first column's name
         is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = data.decode("utf-16" if is_utf16 else "utf-8-sig")

@@ -7,6 +7,11 @@ from typing import Any
 
 from ser_batch.corpus.manifest import Metadata
 
+# what browsers and file managers put behind the name of a copy: (1), - Copy, - Copy (2), copy, copy 2, (copy)
+_COPY_MARK = re.compile(
+    r"(?: ?\(\d+\)| \((?:another )?copy(?: \d+)?\)| - copy(?: \(\d+\))?| copy(?: \d+)?)+(?=\.\w+$)", re.IGNORECASE
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -94,10 +99,9 @@ class Corpus(Source):
         return said.rpartition(".")[0].lower()
 
     def _match(self, name: str, folder: str) -> re.Match[str] | None:
-        match = self.pattern.fullmatch(name)
-        if match is None and "/" in self.pattern.pattern:
-            match = self.pattern.fullmatch(f"{folder}/{name}")
-        return match
+        names = dict.fromkeys((name, _COPY_MARK.sub("", name)))
+        ways = [*names, *(f"{folder}/{one}" for one in names if "/" in self.pattern.pattern)]
+        return next(filter(None, map(self.pattern.fullmatch, ways)), None)
 
 
 def sexes(

@@ -12,7 +12,7 @@ from ser_batch.arrays import Array
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads, Layers, layer_names, share_input
 from ser_batch.network.keras_setup import keras, layers
-from ser_batch.network.optimization import Batches, MaskedCrossentropy, Segments
+from ser_batch.network.optimization import Batches, CosineDecay, MaskedCrossentropy, Segments, Watch
 from ser_batch.network.recipes import HeadRecipe
 
 
@@ -41,15 +41,14 @@ def fit(
     epochs: int,
     seed: int,
     on_epoch: Callable[[int, float], None],
+    on_compiled: Callable[[int], None] = lambda _n_steps: None,
     near: float = 0.0,
 ) -> None:
     """Train heads."""
     batches = _HeadBatches(segments, recipe.batch, seed, len(network.outputs))
-    optimizer = keras.optimizers.AdamW(
-        keras.optimizers.schedules.CosineDecay(recipe.learning_rate, epochs * len(batches)),
-        weight_decay=0.0 if near else recipe.weight_decay,
-        beta_2=0.99,
-        epsilon=1e-8,
+    schedule = CosineDecay(recipe.learning_rate, epochs * len(batches))
+    optimizer = schedule.made_variable(
+        keras.optimizers.AdamW(schedule, weight_decay=0.0 if near else recipe.weight_decay, beta_2=0.99, epsilon=1e-8)
     )
     if near:
         for layer in network.layers:
@@ -58,10 +57,10 @@ def fit(
                 layer.kernel.regularizer = Nearness(near, layer.get_weights()[0])
     network.compile(optimizer=optimizer, loss=[MaskedCrossentropy(recipe.label_smoothing) for _ in network.outputs])
 
-    def after_epoch(index: int, logs: dict[str, Any]) -> None:
-        on_epoch(index + 1, float(logs["loss"]) / len(network.outputs))
+    def after_epoch(epoch: int, logs: dict[str, Any]) -> None:
+        on_epoch(epoch, float(logs["loss"]) / len(network.outputs))
 
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
+    callback = Watch(lambda: on_compiled(len(batches)), after_epoch)
     network.fit(batches, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
     # to 11 bits: no decision depends on more, and packages, which are compressed, take half
     network.set_weights([array.astype(np.float16).astype(np.float32) for array in network.get_weights()])

@@ -127,6 +127,27 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no ty
         self._order = self._segments.order(np.random.default_rng((self._seed, self._epoch)))
 
 
+class Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Calls a function after the first step, before which JAX compiles, and another one after each epoch."""
+
+    async_safe = True  # no step waits for what is called after the one before it
+
+    def __init__(self, on_compiled: Callable[[], None], on_epoch: Callable[[int, dict[str, Any]], None]) -> None:
+        super().__init__()
+        self._on_compiled: Callable[[], None] | None = on_compiled
+        self._on_epoch = on_epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras's
+        """Note that a step is done."""
+        if self._on_compiled is not None:
+            self._on_compiled()
+            self._on_compiled = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note that an epoch is done."""
+        self._on_epoch(epoch + 1, dict(logs or {}))
+
+
 def fit(
     network: Any,
     segments: MfccSegments,
@@ -135,6 +156,7 @@ def fit(
     epochs: int,
     seed: int,
     on_epoch: Callable[[int, dict[str, float]], None],
+    on_compiled: Callable[[int], None] = lambda _n_steps: None,
     resume_from: State | None = None,
     keep: Callable[[int, Callable[[], State]], None] | None = None,
 ) -> None:
@@ -151,13 +173,12 @@ def fit(
     if resume_from is not None:
         _restore(network, optimizer, resume_from)
 
-    def after_epoch(index: int, logs: dict[str, Any]) -> None:
-        epoch = index + 1
-        on_epoch(epoch, dict(logs))
+    def after_epoch(epoch: int, logs: dict[str, Any]) -> None:
+        on_epoch(epoch, logs)
         if keep is not None:
             keep(epoch, lambda: _state(network, None if epoch == epochs else optimizer, epoch))
 
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)
+    callback = Watch(lambda: on_compiled(len(batches)), after_epoch)
     # shuffled already; Keras would shuffle the batches once more, by a generator that all of the process shares
     network.fit(batches, initial_epoch=n_done, epochs=epochs, verbose=0, shuffle=False, callbacks=[callback])
 
@@ -177,18 +198,51 @@ def _restore(network: Any, optimizer: Any, state: State) -> None:
         variable.assign(array)
 
 
+class CosineDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras ships no types
+    """A learning rate that falls to 0 along a cosine, after a linear rise from `first` where that is given.
+
+    Its numbers are those of Keras's schedule of this name, whose lengths are constants of what JAX compiles. Here they
+    are variables of the optimizer, so that trainings of any length share one program.
+    """
+
+    def __init__(self, rate: float, steps: int, *, first: float | None = None) -> None:
+        self._rate, self._first = rate, first
+        # XLA multiplies by the reciprocal of a constant, and constants with each other
+        one = np.float32(1)
+        self._rise, self._slope = 0, np.float32(0)
+        if first is not None:
+            self._rise = max(1, steps // 20)
+            self._slope = (np.float32(rate) - np.float32(first)) * (one / np.float32(self._rise))
+        self._phase = np.float32(np.pi) * (one / np.float32(max(1, steps - self._rise)))
+
+    def made_variable(self, optimizer: Any) -> Any:
+        """Return the optimizer that has this schedule, with its lengths among its variables."""
+        for name in ("_rise", "_slope", "_phase"):
+            value = keras.initializers.Constant(getattr(self, name))
+            setattr(self, name, optimizer.add_variable((), value, name=f"schedule{name}"))
+        return optimizer
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate of a step."""
+        step, first = ops.cast(step, "float32"), self._first
+        if first is None:
+            return self._decayed(step)
+        return ops.cond(step < self._rise, lambda: step * self._slope + first, lambda: self._decayed(step - self._rise))
+
+    def _decayed(self, step: Any) -> Any:
+        return (ops.cos(step * self._phase) + 1.0) * (self._rate / 2)
+
+
 def _optimizer(recipe: Recipe, steps: int) -> Any:
     if not recipe.weight_decay:
-        return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps))
-    rise = max(1, steps // 20)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 20, max(1, steps - rise), warmup_target=recipe.learning_rate, warmup_steps=rise
-    )
+        schedule = CosineDecay(recipe.learning_rate, steps)
+        return schedule.made_variable(keras.optimizers.Adam(schedule))
+    schedule = CosineDecay(recipe.learning_rate, steps, first=recipe.learning_rate / 20)
     optimizer = ConvolutionMuon(
         schedule, weight_decay=recipe.weight_decay, adam_weight_decay=recipe.weight_decay, ns_steps=NEWTON_SCHULZ_STEPS
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+    return schedule.made_variable(optimizer)
 
 
 class Rows(Protocol):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
 import polars as pl
 
+from ser_batch.report.altair_setup import alt
 from ser_batch.report.charts import ROW_HEIGHT, SERIES_COLORS, series, specification
 
 EVERYONE = "all"

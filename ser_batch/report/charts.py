@@ -7,8 +7,9 @@ the data stands in an expression.
 from collections.abc import Sequence
 from typing import Any
 
-import altair as alt
 import polars as pl
+
+from ser_batch.report.altair_setup import alt
 
 # one color each, and a shape or dash beside it: nothing is told by color alone
 SERIES_COLORS = ("var(--one)", "var(--two)", "var(--three)", "var(--four)")

@@ -11,6 +11,7 @@ from ser_batch.errors import UsageError
 from ser_batch.model.folder import MODEL_FILE
 from ser_batch.report.predictions import segment_files, side_tables
 from ser_batch.storage.atomic import write_text
+from ser_batch.storage.paths import refuse_undecodable
 from ser_batch.summary import Summary
 
 
@@ -57,6 +58,7 @@ def write_page(source: Path, out: Path) -> PageSummary:
 
         page = model_page(source)
     else:
+        refuse_undecodable(source)
         needed = [*side_tables(source).values(), *segment_files(source)]
         missing = [path for path in needed if not path.is_file()]
         if missing:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ser_batch.runs.ledger import ShardSummary
-from ser_batch.storage.streams import say
+from ser_batch.storage.streams import is_terminal, say
 
 SECONDS_BETWEEN_LINES = 10.0
 Advance = Callable[[ShardSummary], None]  # is called with each shard that is done
@@ -23,7 +23,7 @@ class Progress(Protocol):
 @contextlib.contextmanager
 def show_progress(title: str, n_files: int) -> Iterator[Advance]:
     """Show files, hours of sound, rate and time left: a bar on a terminal, plain lines elsewhere."""
-    if _is_terminal():
+    if is_terminal(sys.stderr):
         with _bar(title, n_files) as (advance, _):
             yield advance
         return
@@ -50,7 +50,7 @@ def each_shard(title: str, n_files: int) -> Iterator[Advance]:
     """Show a line for each shard, above the bar where there is one."""
     files = 0
     with contextlib.ExitStack() as stack:
-        move, show = stack.enter_context(_bar(title, n_files)) if _is_terminal() else (_nothing, say)
+        move, show = stack.enter_context(_bar(title, n_files)) if is_terminal(sys.stderr) else (_nothing, say)
 
         def advance(summary: ShardSummary) -> None:
             nonlocal files
@@ -68,11 +68,6 @@ def each_shard(title: str, n_files: int) -> Iterator[Advance]:
 def no_progress(_title: str, _n_files: int) -> Iterator[Advance]:
     """Show nothing."""
     yield _nothing
-
-
-def _is_terminal() -> bool:
-    # what others put in its place, such as a log, need not know
-    return bool(getattr(sys.stderr, "isatty", bool)())
 
 
 def _nothing(_summary: ShardSummary) -> None:

@@ -1,10 +1,11 @@
 """The third stage: recordings to predictions, one row a segment, and tables of calls and labels beside them."""
 
+import contextlib
 import dataclasses
 import importlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         # is while workers work.
         # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
         libraries = ("polars", "altair") if run.plan.todo else ("polars",)
-        threading.Thread(target=lambda: [importlib.import_module(name) for name in libraries]).start()
+        threading.Thread(target=_load, args=(libraries,)).start()
         with kept_for_workers(work.folder, sampled) as file:
             runner.do(dataclasses.replace(work, sampled=file), store, run.plan.todo, title="score")
         held = run.finish("scored")
@@ -145,6 +146,13 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
                 *tables.warnings,
             ),
         )
+
+
+def _load(libraries: Iterable[str]) -> None:
+    """Import libraries."""
+    for name in libraries:
+        with contextlib.suppress(AttributeError):  # of Altair without docstrings, of which its page tells
+            importlib.import_module(name)
 
 
 def _is_timed(found: Input, options: ScoreOptions) -> bool:

@@ -246,8 +246,13 @@ def _from_file(rows: pl.DataFrame, file: Path) -> pl.Series:
     key = next((name for name in ("path", "speaker") if name in columns), None)
     if key is None or "fold" not in columns:
         raise InputError(f"{file}: has {', '.join(columns)}; expected the columns fold and path or speaker")
-    texts = [(cell_text(row.get(key)), cell_text(row.get("fold"))) for _, row in cells]
-    table = pl.DataFrame(texts, {key: pl.String, "fold": pl.String}, orient="row").drop_nulls()
+    texts = []
+    for number, row in cells:
+        texts.append([cell_text(row.get(name)) for name in (key, "fold")])
+        empty = next((name for name, text in zip((key, "fold"), texts[-1], strict=True) if text is None), None)
+        if empty is not None:
+            raise InputError(f"{file}, row {number}: {empty} is empty or missing; expected a value in each row")
+    table = pl.DataFrame(texts, {key: pl.String, "fold": pl.String}, orient="row")
     twice = table[key].filter(table[key].is_duplicated())
     if len(twice):
         raise InputError(f"{file}: {key} {twice[0]} stands there twice; one row each")

@@ -14,7 +14,7 @@ from typing import Any
 
 from ser_batch.errors import OutputError
 from ser_batch.storage.atomic import make_folder
-from ser_batch.storage.paths import is_remote, object_lock
+from ser_batch.storage.paths import is_remote, object_lock, refuse_undecodable
 
 # the runs of this process, by what their records say
 _own_runs: set[str] = set()
@@ -158,8 +158,7 @@ def claim_of(folder: Path) -> str | None:
 
 def refuse_foreign(folder: Path) -> None:
     """Refuse a folder that holds something else than a run, or whose name no table can have."""
-    if os.fsencode(str(folder)).decode("utf-8", errors="replace") != str(folder):
-        raise OutputError(f"{folder}: the name is not UTF-8, which Parquet needs; choose another --out")
+    refuse_undecodable(folder, "choose another --out")
     if len(os.fsencode(folder.name)) > _LONGEST_NAME:
         raise OutputError(f"{folder}: the name is too long for the files beside it; choose a shorter --out")
     meta = folder / "_meta"

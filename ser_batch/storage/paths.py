@@ -50,6 +50,12 @@ def is_remote(path: object) -> bool:
     return not isinstance(path, str | Path) and hasattr(path, "storage_options")
 
 
+def refuse_undecodable(path: Path, advice: str = "rename it") -> None:
+    """Refuse a name that is not UTF-8."""
+    if os.fsencode(str(path)).decode("utf-8", errors="replace") != str(path):
+        raise UsageError(f"{path}: the name is not UTF-8, which Parquet needs; {advice}")
+
+
 def parquet_source(path: Path) -> Any:
     """Return a source that Parquet readers take: the path itself, or the bytes of an object."""
     return io.BytesIO(path.read_bytes()) if is_remote(path) else path

@@ -22,6 +22,11 @@ def open_missing_streams() -> None:
             setattr(sys, name, stream)
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal; what others put in its place, such as a log, need not know."""
+    return bool(getattr(stream, "isatty", bool)())
+
+
 def say(line: str) -> None:
     """Print a line on stderr; where that is full, nobody reads it, and the work goes on."""
     with contextlib.suppress(OSError):

@@ -15,6 +15,7 @@ from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec, Feat
 from ser_batch.config.segmentation import Segmentation
 from ser_batch.config.structs import read_object
 from ser_batch.errors import InputError, UsageError, did_you_mean
+from ser_batch.storage.paths import refuse_undecodable
 from ser_batch.tables.mfcc_array import IN_MEMORY_BYTES, Array, Mfcc, MfccFile, chunks, make_mfcc, read_arrays
 from ser_batch.tables.parquet import concat, part_files, read_parts
 from ser_batch.tables.schemas import KEY, LABEL_PREFIX, array_columns, segment_columns
@@ -282,6 +283,7 @@ def read_features_spec(folder: Path) -> FolderSpec[AnyFeatureSpec]:
     InputError
         It holds no features, or its spec.json cannot be read.
     """
+    refuse_undecodable(folder)
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: no such folder; expected features, made by `ser-batch featurize AUDIO --out {folder}`"

@@ -19,6 +19,7 @@ from ser_batch.model.saving import versions
 from ser_batch.network.state import State
 from ser_batch.storage.atomic import TEMPORARY_MARK, atomic_path, make_folder, write_text
 from ser_batch.storage.lock import locked
+from ser_batch.storage.paths import refuse_undecodable
 
 # a network of the recipe robust has an epoch every few seconds, and 10 MB with its optimizer
 SECONDS_BETWEEN = 30.0
@@ -28,6 +29,7 @@ _SETTINGS_FILE = "training.json"
 @contextlib.contextmanager
 def claimed(out: Path) -> Iterator[None]:
     """Hold the place of a model for this training; what killed ones left half written there is removed."""
+    refuse_undecodable(out, "choose another --out")
     make_folder(out.parent)
     with locked(out.with_name(f".{out.name}.lock"), out):
         for leftover in out.parent.glob(f".{glob.escape(out.name)}{TEMPORARY_MARK}*"):

@@ -138,7 +138,7 @@ class _NetworkFit:
     kind: str
     recipe: Recipe
     scaler: Scaler
-    started: float = dataclasses.field(default_factory=time.monotonic)
+    epoch_seconds: list[float] = dataclasses.field(default_factory=list)
 
     def train_member(self, number: int, development: Numbers) -> _Member:
         """Train the member of a number from 1 on what is left beside its development rows."""
@@ -159,23 +159,26 @@ class _NetworkFit:
             checkpoint = settings.checkpoints.of(self.kind, is_tuned, fold.name, fold.seed, number)
         resume_from = checkpoint.load() if checkpoint else None
         history = resume_from.history if resume_from else []
-        log = EpochLog(self.task, epochs, "", number, recipe.members, self.started, history)
+        log = EpochLog(self.task, epochs, "", number, recipe.members, self.epoch_seconds, history)
         # each segment once: the epochs are to be spent on training
         watched = development[np.unique(segment_numbers(data)[development], return_index=True)[1]]
 
         def on_epoch(epoch: int, logs: dict[str, float]) -> None:
+            trained = time.monotonic()
             values = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
             if len(watched):
                 found, truth = self._developed(network, watched), targets.y[watched]
                 values["dev_loss"] = mean_loss(found, truth)
                 values["dev_accuracy"] = float((found.argmax(axis=1) == truth).mean())
-            log.add(epoch, values)
+            log.add(epoch, values, trained=trained)
 
         def keep(epoch: int, state: Callable[[], State]) -> None:
             if checkpoint is not None:
                 checkpoint.keep(state, history, is_last=epoch == epochs)
 
         rows = np.setdiff1d(fold.train, development)
+        if resume_from is None or resume_from.state.epoch < epochs:
+            log.begin()
         optimization.fit(
             network,
             TrainingSegments(data, rows, targets, self.scaler, recipe, settings.speaker_stats),
@@ -183,6 +186,7 @@ class _NetworkFit:
             epochs=epochs,
             seed=seed,
             on_epoch=on_epoch,
+            on_compiled=log.compiled,
             resume_from=resume_from.state if resume_from else None,
             keep=keep,
         )

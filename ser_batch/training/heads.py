@@ -178,6 +178,7 @@ def _train(task: FitTask, rows: Numbers, title: str = "") -> tuple[Any, Heads, l
     epochs = task.settings.epochs or HEAD.epochs
     log = EpochLog(task, epochs, title)
     near = HEAD.near * 100 / max(100, len(segments)) if start is not None else 0.0
+    log.begin()
     head_training.fit(
         network,
         segments,
@@ -185,6 +186,7 @@ def _train(task: FitTask, rows: Numbers, title: str = "") -> tuple[Any, Heads, l
         epochs=epochs,
         seed=seed,
         on_epoch=lambda epoch, loss: log.add(epoch, {"loss": loss}),
+        on_compiled=log.compiled,
         near=near,
     )
     return network, head_training.heads_of(network, scaler), log.rows

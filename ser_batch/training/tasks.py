@@ -102,18 +102,37 @@ class EpochLog:
     title: str = ""
     member: int = 1
     n_members: int = 1
-    started: float = dataclasses.field(default_factory=time.monotonic)
+    seconds: list[float] = dataclasses.field(default_factory=list)  # of each epoch, those of other members among them
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    _n_steps: int = 0  # of the first epoch; 0 in later ones
+    _since: float = 0.0
 
-    def add(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Keep the figures of an epoch and show them."""
-        fold = self.task.fold
+    def begin(self) -> None:
+        """Show that JAX compiles the network; it does so in the first step."""
+        self._say("compiling")
+
+    def compiled(self, n_steps: int) -> None:
+        """Show that the first of an epoch's steps is done."""
+        self._n_steps, self._since = n_steps, time.monotonic()
+        self._say("training")
+
+    def add(self, epoch: int, values: Mapping[str, float], *, trained: float | None = None) -> None:
+        """Keep the figures of an epoch and show them; `trained` is when its last step was done."""
+        fold, now = self.task.fold, time.monotonic()
         self.rows.append({"fold": fold.name, "seed": fold.seed, "member": self.member, "epoch": epoch, **values})
-        done = (self.member - 1) * self.epochs + epoch
-        left_s = (time.monotonic() - self.started) / done * (self.n_members * self.epochs - done)
+        if self._n_steps > 1:  # what predicts the development rows is compiled after the first epoch
+            self.seconds.append(((trained or now) - self._since) / (1 - 1 / self._n_steps))
+        elif not self._n_steps:
+            self.seconds.append(now - self._since)
+        self._n_steps, self._since = 0, now
+        n_left = (self.n_members - self.member + 1) * self.epochs - epoch
+        left = f"  {np.mean(self.seconds) * n_left:.0f} s left" if self.seconds else ""
         figures = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
+        self._say(f"epoch {epoch}/{self.epochs}  {figures}{left}")
+
+    def _say(self, line: str) -> None:
         which = f"network {self.member} of {self.n_members}: " if self.n_members > 1 else ""
-        self.task.say(f"{self.title}{which}epoch {epoch}/{self.epochs}  {figures}  {left_s:.0f} s left")
+        self.task.say(f"{self.title}{which}{line}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
