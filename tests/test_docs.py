@@ -83,15 +83,19 @@ def test_the_tutorial_runs_from_its_second_step(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = ROOT / "docs" / "tutorial.md"
     ran = [line for line in commands(page) if line[0] == "ser-batch" and line[1] != "--version"]
-    assert [line[1] for line in ran] == ["synth", "score", "inspect", "score"]
+    assert [line[1] for line in ran] == ["synth", "score", "inspect", "score", "score"]
     for line in ran:
-        shorter = {"synth": ["--actors", "1"], "score": ["--jobs", "1"]}.get(line[1], [])
+        shorter = {"synth": ["--calls", "10"], "score": ["--jobs", "1"]}.get(line[1], [])
         result = CliRunner().invoke(cli, [*line[1:], *shorter], catch_exceptions=False)
         assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
         exec(compile(block, "docs/tutorial.md", "exec"), names)
     assert len(names["ten"]) == 10
+    truth = Path("calls/labels.csv").read_text()
+    assert re.search(rf"^{names['ten']['path'][0]},1,.*,angry$", truth, flags=re.MULTILINE), (
+        "an angry customer is first"
+    )
 
 
 def test_the_commands_and_queries_of_the_calls_page_run(small_corpus, small_model, tmp_path, monkeypatch):
