@@ -52,6 +52,13 @@ def die_after_the_ledger() -> None:
     vars(worker)["write_ledger"] = write_and_die
 
 
+def be_renewed() -> None:
+    """Let loky find that this worker's memory grows, after each shard from the next one on."""
+    from joblib.externals.loky import process_executor
+
+    vars(process_executor).update(_MAX_MEMORY_LEAK_SIZE=-1e12, _MEMORY_LEAK_CHECK_DELAY=-1.0)
+
+
 def kill_the_parent() -> None:
     """End the worker of a cluster that started this process."""
     os.kill(os.getppid(), signal.SIGKILL)
@@ -66,6 +73,7 @@ FATES = {
     "fails later": fail_at_the_ledger,
     "is silent": die_after_the_ledger,
     "kills its parent": kill_the_parent,
+    "is renewed": be_renewed,
 }
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from ser_batch.config.features import PRESETS
 from ser_batch.config.options import FeaturizeOptions, ScoreOptions
+from ser_batch.corpus import labels
 from ser_batch.corpus.labels import join_labels
 from ser_batch.corpus.manifest import LabelRow, Metadata, Recording, emotion_of, metadata_of
 from ser_batch.corpus.walk import walk
@@ -307,3 +309,21 @@ def test_an_emotion_that_is_nearly_one_of_ours_gets_a_hint(join):
     (warning,) = join("path,emotion\na.wav,angy\nb.wav,sadness\n").warnings
     assert warning.endswith("labels.csv: 1 rows have the emotion angy; did you mean angry? It is taken as it stands")
     assert not join("path,emotion\na.wav,angry\nb.wav,bored\n").warnings
+
+
+def test_rows_that_say_the_same_are_read_once(tmp_path, monkeypatch):
+    read = Mock(wraps=labels._label_row)
+    monkeypatch.setattr(labels, "_label_row", read)
+    recordings = [
+        Recording(path=f"{number}.wav", file=b"", size=0, mtime_ns=0, metadata=Metadata()) for number in range(1000)
+    ]
+    rows = [f"{number}.wav,{('sad', 'Sad ', 'NaN', 'calm')[number % 4]}" for number in range(1000)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,emotion", *rows]))
+    joined = join_labels(recordings, tmp_path / "labels.csv", timed=False)
+    assert read.call_count == 4
+    found = [label.emotion for recording in joined.recordings for label in recording.labels]
+    assert found == ["sad", "sad", None, "calm"] * 250
+    assert joined.warnings == (f"{tmp_path}/labels.csv: 250 cells of emotion are NaN, which is read as missing",)
+    (tmp_path / "labels.csv").write_text("\n".join(["path,emotion", *rows, ",sad"]))
+    with pytest.raises(InputError, match="row 1002: path is empty"):
+        join_labels(recordings, tmp_path / "labels.csv", timed=False)

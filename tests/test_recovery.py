@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -57,6 +58,19 @@ class Run:
 @pytest.fixture
 def run(tmp_path):
     return Run(tmp_path)
+
+
+# ---- a worker is renewed ----
+
+
+def test_a_worker_that_is_renewed_for_its_memory_is_not_told_of(run, tmp_path):
+    recordings = recordings_of(tmp_path, {f"{number}.wav": "1 is renewed" for number in range(12)})
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        summary = run(recordings, shard_size=1)
+        warnings.warn("others are", UserWarning, stacklevel=1)
+    assert (summary.n_recordings, summary.n_rows) == (12, 12)
+    assert [str(warning.message) for warning in told] == ["others are"]
 
 
 # ---- a worker dies ----

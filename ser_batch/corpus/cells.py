@@ -60,6 +60,8 @@ def is_index(column: str) -> bool:
 def cell_text(value: object) -> str | None:
     """Return the text of a cell without the spaces around it; None where it stands for no value."""
     text = "" if value is None else str(value).strip()
+    if text and text[0] not in "-0123456789" and text not in MISSING:
+        return text
     # pandas makes 1.0 of 1 where another row has no value
     text = text.partition(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
     return None if text in MISSING else text or None

@@ -22,15 +22,19 @@ class LabelPaths:
 
         A path may begin with ``./``, have backslashes, and spaces around it that are no part of the name.
         """
+        if cell in self._known:
+            return cell
         text = cell.strip()
-        ways = (cell, text, posixpath.normpath(text), posixpath.normpath(text.replace("\\", "/")))
+        ways = (text, posixpath.normpath(text), posixpath.normpath(text.replace("\\", "/")))
         return next((way for way in ways if way in self._known), text)
 
     def __contains__(self, path: str) -> bool:
         return path in self._known
 
-    def advice(self, paths: Iterable[str]) -> str | None:
+    def advice(self, paths: Sequence[str]) -> str | None:
         """Return which recording the first of some unknown paths means that can be guessed, and what to change."""
+        if not paths:
+            return None
         if self._alike is None:
             self._alike = {}
             for path in sorted(self._known):

@@ -28,6 +28,8 @@ def _read_labels(labels: Path, recordings: Sequence[Recording]) -> tuple[list[st
     twice = next((name for name in found if found.count(name) > 1 and not is_index(name)), None)
     if twice is not None:
         raise InputError(f"{labels}: it has two columns {twice}; remove one of them")
+    if found == columns:
+        return found, rows
     return found, ((number, {names.get(column, column): cell for column, cell in row.items()}) for number, row in rows)
 
 
@@ -111,8 +113,8 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
     without_votes: list[str] = []
     tied: list[str] = []
     missing_words: Counter[tuple[str, str]] = Counter()
-    for number, row in table:
-        path, label = _label_row(labels, number, row, paths, voted)
+    for number, path, said in _said(labels, table, columns, paths, voted):
+        label = said.label
         if not timed and label.start_s is not None:
             raise InputError(
                 f"{labels}, row {number}: start_s is given, but a clip is labelled as a whole; "
@@ -123,10 +125,9 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
         rows.setdefault(path, []).append(label)
         if label.votes and label.emotion is None:
             tied.append(path)
-        elif not label.votes and any(cell_text(row.get(LABEL_PREFIX + name)) for name in voted):
+        elif said.has_zeros:
             without_votes.append(path)
-        cells = ((name, str(row.get(name) or "").strip()) for name in LABEL_COLUMNS)
-        missing_words.update(cell for cell in cells if cell[1] in MISSING and not isinstance(row[cell[0]], float))
+        missing_words.update(said.missing)
     unmatched = [path for path in rows if path not in paths]
     if recordings and len(unmatched) == len(rows):
         raise InputError(f"{labels}: {_why_nothing_matches(unmatched, paths, recordings)}")
@@ -150,7 +151,10 @@ def join_labels(recordings: Iterable[Recording], labels: Path, *, timed: bool, c
     unlabeled = [recording.path for recording in recordings if recording.path not in rows]
     warnings += _some(labels, unlabeled, "recordings have no row")
     joined = tuple(
-        dataclasses.replace(recording, labels=tuple(rows.get(recording.path, ()))) for recording in recordings
+        dataclasses.replace(recording, labels=own)
+        if (own := tuple(rows.get(recording.path, ()))) or recording.labels
+        else recording
+        for recording in recordings
     )
     return Labels(joined, tuple(warnings), voted)
 
@@ -197,10 +201,39 @@ def _are_about_the_same(one: LabelRow, other: LabelRow) -> bool:
     )
 
 
-def _label_row(
-    labels: Path, number: int, row: Mapping[str, Any], paths: LabelPaths, voted: Iterable[str]
-) -> tuple[str, LabelRow]:
-    """Check one row of a labels file."""
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """What the cells of a row say, but for its path."""
+
+    label: LabelRow
+    missing: tuple[tuple[str, str], ...]  # columns whose cells stand for no value, and their words
+    has_zeros: bool  # whether there are votes, and all are 0
+
+
+def _said(
+    labels: Path, table: Rows, columns: Sequence[str], paths: LabelPaths, voted: Iterable[str]
+) -> Iterator[tuple[int, str, _Said]]:
+    """Yield number, path and the rest of each row; rows whose texts are the same are read once."""
+    names = [name for name in dict.fromkeys(columns) if name in _LABEL_COLUMNS[1:] or name.startswith(LABEL_PREFIX)]
+    read: dict[tuple[Any, ...], _Said] = {}
+    for number, row in table:
+        path = _path(labels, number, row, paths)
+        key = tuple([row.get(name) for name in names])
+        is_text = all(cell is None or type(cell) is str for cell in key)  # not 1, 1.0 and True, which are equal
+        said = read.get(key) if is_text else None
+        if said is None:
+            label = _label_row(labels, number, row, voted)
+            cells = ((name, str(row.get(name) or "").strip()) for name in LABEL_COLUMNS)
+            missing = tuple(cell for cell in cells if cell[1] in MISSING and not isinstance(row[cell[0]], float))
+            has_zeros = not label.votes and any(cell_text(row.get(LABEL_PREFIX + name)) for name in voted)
+            said = _Said(label, missing, has_zeros)
+            if is_text:
+                read[key] = said
+        yield number, path, said
+
+
+def _path(labels: Path, number: int, row: Mapping[str, Any], paths: LabelPaths) -> str:
+    """Return the recording that a row is about."""
     where = f"{labels}, row {number}"
     if None in row:
         raise InputError(
@@ -208,7 +241,12 @@ def _label_row(
         )
     if cell_text(row.get("path")) is None:
         raise InputError(f"{where}: path is empty; expected a path relative to the root")
-    path = paths.path_of(str(row["path"]))
+    return paths.path_of(str(row["path"]))
+
+
+def _label_row(labels: Path, number: int, row: Mapping[str, Any], voted: Iterable[str]) -> LabelRow:
+    """Check what one row of a labels file says."""
+    where = f"{labels}, row {number}"
     said = {name: cell_text(row.get(name)) for name in LABEL_COLUMNS}
     texts = said | {name: text.lower() for name in ("emotion", *_TEXTS) if (text := said[name])}
     if texts["emotion"] is not None and not is_label(texts["emotion"]):
@@ -230,7 +268,7 @@ def _label_row(
     votes = _votes(where, row, voted)
     if votes and texts["emotion"] is None:
         texts["emotion"] = _most_voted(votes)
-    return path, LabelRow(
+    return LabelRow(
         **texts, channel=None if channel is None else int(channel), start_s=start_s, end_s=end_s, votes=_shares(votes)
     )
 

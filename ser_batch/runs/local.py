@@ -7,6 +7,7 @@ import multiprocessing.util
 import os
 import re
 import signal
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ class RunningShard:
 
 def _submit(task: ShardTask, note: Path | None) -> "tuple[Any, concurrent.futures.Future[ShardSummary]]":
     """Give a task to an idle process, or to a new one; return its executor too."""
-    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky import ProcessPoolExecutor, process_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     while True:
@@ -152,6 +153,10 @@ def _submit(task: ShardTask, note: Path | None) -> "tuple[Any, concurrent.future
         except IndexError:
             # fork and threads do not go together (polars and JAX start threads); loky starts clean processes
             executor = None
+            # a worker whose memory has grown is renewed, and does what it was given after that
+            warnings.filterwarnings(
+                "ignore", "A worker stopped while some jobs", UserWarning, process_executor.__name__
+            )
         with contextlib.suppress(TerminatedWorkerError), _starting():  # it died while it was idle
             executor = executor or ProcessPoolExecutor(
                 max_workers=1, timeout=_IDLE_S, env=_ENVIRONMENT, initializer=begin_worker, initargs=(os.getpid(),)
