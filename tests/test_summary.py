@@ -12,7 +12,7 @@ import pytest
 from make_docs import SUMMARIES, described_keys
 
 from ser_batch.cli.console import Output
-from ser_batch.cli.summaries import print_labels, print_models
+from ser_batch.cli.summaries import print_first_calls, print_labels, print_models
 from ser_batch.corpus.manifest import Reject
 from ser_batch.report.metrics import classification
 from ser_batch.summary import NOT_IN_JSON, Summary, json_fields, to_json
@@ -126,6 +126,41 @@ def test_labels_are_printed_as_the_table_people_know(capsys):
         "macro_avg          0.75    0.75  0.67        3",
         "weighted_avg       0.83    0.67  0.67        3",
     ]
+
+
+def test_calls_to_listen_to_first_are_printed_with_where_and_why(capsys):
+    calls = pl.DataFrame(
+        {
+            "path": ["a/b.wav", "c.wav", "d.wav"],
+            "channel": [1, 0, -1],
+            "role": ["customer", None, None],
+            "priority": [0.912, 0.5, 0.25],
+            "listen_at_s": [67.9, 3661.0, 0.0],
+            "listen_why": ["angry for 14 s, 0.81", "angry for 8 s, 0.60", "angry at most 0.20"],
+        }
+    )
+    print_first_calls(calls, Output())
+    assert capsys.readouterr().out.splitlines() == [
+        "why                   recording                at  priority",
+        "angry for 14 s, 0.81  a/b.wav (customer)     1:07      0.91",
+        "angry for 8 s, 0.60   c.wav (channel 0)   1:01:01      0.50",
+        "angry at most 0.20    d.wav                  0:00      0.25",
+    ]
+
+
+def test_labels_have_the_segments_of_each_role(capsys):
+    report = pl.DataFrame({"label": ["angry", "calm"], "n_predicted": [3, 4]})
+    of_roles = pl.DataFrame(
+        {"role": ["agent"] * 2 + ["customer"] * 2, "label": ["angry", "calm"] * 2, "n_predicted": [1, 0, 2, 4]}
+    )
+    print_labels(report, ("n_predicted",), Output(), of_roles=of_roles)
+    assert capsys.readouterr().out.splitlines() == [
+        "label  segments  agent  customer",
+        "angry         3      1         2",
+        "calm          4      0         4",
+    ]
+    print_labels(report, ("n_predicted",), Output(), of_roles=of_roles.filter(role="agent"))
+    assert capsys.readouterr().out.splitlines()[0] == "label  segments"
 
 
 def test_models_are_printed_one_per_line(capsys):

@@ -50,6 +50,16 @@ class Output:
         if not (self.as_json or self.quiet):
             click.echo(wrapped(text, sys.stdout))
 
+    def link(self, before: str, path: Path) -> None:
+        """Print a line that ends with a file, which terminals open at a click."""
+        if self.as_json or self.quiet:
+            return
+        text = printable(path)
+        if is_terminal(sys.stdout) and not is_plain():
+            uri = path.absolute().as_uri()  # all but letters, digits and few marks are encoded
+            text = f"\x1b]8;;{uri}\x1b\\{text}\x1b]8;;\x1b\\"
+        click.echo(before + text)
+
     def table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], *, n_left: int = 1) -> None:
         """Print a table: drawn on a terminal, plain columns elsewhere; an empty row is a rule or an empty line."""
         # the first `n_left` columns hold words, the others numbers
@@ -225,9 +235,12 @@ def echo_error(text: str, kind: str = "ser-batch", color: str = "red", *, err: b
 
 def colored(text: str, color: str) -> str:
     """Return a word in a color, for `click.echo`, which takes it out again where it prints to no terminal."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return click.style(text, fg=color)
+    return text if is_plain() else click.style(text, fg=color)
+
+
+def is_plain() -> bool:
+    """Whether a terminal gets no colors and no links."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
 def _nothing(*_progress: object) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 REJECTS_SHOWN = 10
 VALUES_SHOWN = 12
 CELL_WIDTH = 24
+# of columns whose names are wide; a terminal has 80 columns
+_TITLES = {"n_predicted": "segments", "mean_confidence": "confidence"}
 
 
 def print_featurize(summary: "FeaturizeSummary", output: Output) -> None:
@@ -76,16 +78,50 @@ def print_score(summary: "ScoreSummary", output: Output) -> None:
     is_balanced = max(shares) - min(shares) < 1e-9
     listed = ", ".join(f"{printable(label)} {share:.2f}" for label, share in summary.prior.items())
     output.line(f"prior: {'balanced, each emotion is expected equally often' if is_balanced else listed}")
-    columns, labels = ["n_predicted", "share", "mean_confidence"], summary.labels
+    labels = summary.labels.filter(summary.labels["role"].is_null())
     if known_truth(labels):
-        columns += ["precision", "recall", "f1", "support"]
+        print_labels(labels, ["n_predicted", "share", "precision", "recall", "f1", "support"], output)
     else:
         labels = labels.filter(~labels["label"].is_in(SUMMARY_ROWS))
-    print_labels(labels, columns, output)
+        columns = ["n_predicted", "share", "mean_confidence"]
+        print_labels(labels, columns, output, of_roles=summary.labels.drop_nulls("role"))
+    if len(summary.first):
+        output.line()
+        what = f"{len(summary.first)} of {summary.n_prioritized} channels with a priority"
+        output.line(f"listen to these first ({what}; all are in {printable(summary.calls)}):")
+        print_first_calls(summary.first, output)
+    output.line()
     output.line(f"{printable(summary.out)}: {_segments(summary)}")
     if summary.page is not None:
-        output.line(f"report: {printable(summary.page)}")
+        output.link("report: ", summary.page)
     _print_last(summary, output, f" ({summary.done_s / summary.seconds:.0f} times real time)" if summary.done_s else "")
+
+
+def print_first_calls(calls: "pl.DataFrame", output: Output) -> None:
+    """Print a table of calls to listen to: priority, where and why."""
+    rows = [
+        [
+            row["listen_why"],
+            row["path"] + f" ({row['role'] or 'channel ' + str(row['channel'])})" * (row["channel"] >= 0),
+            clock(row["listen_at_s"]),
+            _number(row["priority"], 2),
+        ]
+        for row in calls.iter_rows(named=True)
+    ]
+    output.table(["why", "recording", "at", "priority"], rows, n_left=2)
+
+
+def clock(seconds: float) -> str:
+    """Return a place in a recording as people write it.
+
+    >>> clock(67.8)
+    '1:07'
+    >>> clock(3661.0)
+    '1:01:01'
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def print_page(summary: "PageSummary", output: Output) -> None:
@@ -250,16 +286,23 @@ def _reference_text(reference: "ReferenceSummary") -> str:
     return f"each channel by itself, because fewer than {MIN_RECORDINGS} recordings have speech"
 
 
-def print_labels(report: "pl.DataFrame", columns: Sequence[str], output: Output) -> None:
-    """Print a table with one row per label."""
+def print_labels(
+    report: "pl.DataFrame", columns: Sequence[str], output: Output, *, of_roles: "pl.DataFrame | None" = None
+) -> None:
+    """Print a table with one row per label; with the number of segments of each role, where there are several."""
     from ser_batch.report.metrics import SUMMARY_ROWS
 
+    roles = [] if of_roles is None else of_roles["role"].unique(maintain_order=True).to_list()
+    of_role = {} if of_roles is None else {(row["role"], row["label"]): row for row in of_roles.iter_rows(named=True)}
+    roles = roles if len(roles) > 1 else []
     rows: list[list[str]] = []
     for row in report.iter_rows(named=True):
         if row["label"] == SUMMARY_ROWS[0]:
             rows.append([])
-        rows.append([row["label"], *(_number(row[name], 2, "") for name in columns)])
-    output.table(["label", *columns], rows)
+        counts = [_number(of_role[role, row["label"]]["n_predicted"], 0, "") for role in roles]
+        rows.append([row["label"], *(_number(row[name], 2, "") for name in columns), *counts])
+    titles = [_TITLES.get(name, name) for name in columns]
+    output.table(["label", *titles, *roles], rows)
 
 
 def print_models(models: "pl.DataFrame", output: Output) -> None:

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     import polars as pl  # workers unpickle their work from this package, and need none of it
 
 
+# how many calls the summary names
+N_FIRST = 5
+
+
 def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progress | None = None) -> ScoreSummary:
     """Score a folder of recordings; go on where an earlier call stopped.
 
@@ -126,14 +130,17 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(found, options))
         from ser_batch.report.predictions import page_file, side_tables  # with Polars, which is loaded by now
 
-        side, labels = side_tables(options.out), tables.report
+        side = side_tables(options.out)
+        ranked = tables.calls.drop_nulls("priority").drop("status")
         return ScoreSummary(
             **run.counts(held) | {"rejects": side["rejects"]},
             out=options.out,
             calls=side["calls"],
             report=side["report"],
             page=None if tables.warnings else page_file(options.out),
-            labels=labels.filter(labels["role"].is_null()).drop("role"),
+            n_prioritized=len(ranked),
+            first=ranked.sort("priority", "path", "channel", descending=[True, False, False]).head(N_FIRST),
+            labels=tables.report,
             model=ModelSummary.of(model),
             reference=None if reference is None else ReferenceSummary.of(reference),
             prior=shares_of(model, prior),

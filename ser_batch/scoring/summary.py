@@ -92,9 +92,15 @@ class ScoreSummary(RunSummary, frozen=True, kw_only=True):
     page: Annotated[Path | None, Meta(description="HTML report; null where it could not be made")]
     n_calls: Annotated[int, Meta(description="rows of the table of calls: one per recording and channel")]
     done_s: Annotated[float, Meta(description="duration of the recordings that this call scored, s")]
-    labels: Annotated[
-        "pl.DataFrame", Meta(description="list of the rows of the table of labels for all roles together")
+    n_prioritized: Annotated[int, Meta(description="those of them that have a priority")]
+    first: Annotated[
+        "pl.DataFrame",
+        Meta(
+            description="list of the five rows of highest priority: `path`, `channel`, `role`, `priority`, "
+            "`listen_at_s`, `listen_why`"
+        ),
     ]
+    labels: Annotated["pl.DataFrame", Meta(description="list of the rows of the table of labels")]
     model: Annotated[ModelSummary, Meta(description="the model")]
     reference: Annotated[
         ReferenceSummary | None,

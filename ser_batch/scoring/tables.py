@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Tables:
     """What the closing lines tell of the tables."""
 
-    calls: "pl.DataFrame"  # path, channel and status of each recording and channel
+    calls: "pl.DataFrame"  # the first columns of preds.calls.parquet, of each recording and channel
     report: "pl.DataFrame"  # the frame of preds.report.parquet
     warnings: tuple[str, ...] = ()  # of a page that could not be made
 
@@ -44,7 +44,7 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
             remove_temporaries_of(file)
     record_file = store.folder / "_meta" / "tables.json"
     made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
-    columns = ["path", "channel", "status"]
+    columns = ["path", "channel", "role", "status", "priority", "listen_at_s", "listen_why"]
     if _read(record_file) == {**made_of, "bytes": _sizes(files)}:
         return Tables(
             read_frame(side[CALLS], columns),
@@ -54,7 +54,7 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
         merge_parts(store.parts(), out, predictions_schema(labels))
     merge_parts(store.parts(CALLS), side[CALLS], calls_schema(labels))
     merge_parts(store.parts(QUARTERS), side[QUARTERS], quarters_schema(labels))
-    calls = read_frame(side[CALLS], [*columns, "role", "predicted", "emotion"])
+    calls = read_frame(side[CALLS], [*columns, "predicted", "emotion"])
     wanted = ["role", "predicted", "abstained", "confidence", "emotion"]
     none = pl.DataFrame(predictions_schema(labels).empty_table()).select(wanted)  # a run may find nothing but silence
     segments = pl.concat([none, *(read_frame(part, wanted) for part in store.parts())])
