@@ -141,6 +141,7 @@ def test_a_worker_that_joins_late_is_given_work(dask, tmp_path):
     assert len(workers) == 4
 
 
+@pytest.mark.slow
 def test_what_ends_processes_or_even_workers_is_rejected_and_no_other(dask, tmp_path):
     contents = {"a": "10", "b": "5 exits", "c": "600", "d": "4 kills its parent", "e": "3", "f": "2", "g": "1 waits"}
 

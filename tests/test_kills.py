@@ -146,7 +146,11 @@ def test_score_survives_kills(n_kills, small_corpus, small_model, tmp_path):
     assert not hidden(tmp_path)
 
 
-@one_and_many
+# test_checkpoints.py has trainings that are broken off in one process, and quick
+@pytest.mark.parametrize(
+    "n_kills",
+    [pytest.param(1, id="one", marks=pytest.mark.slow), pytest.param(MANY, id="many", marks=pytest.mark.torture)],
+)
 def test_train_survives_kills(n_kills, small_features, small_model, tmp_path):
     arguments = ["train", small_features, "--out", tmp_path / "model", "--recipe", "published", "--epochs", 3]
     if n_kills == 1:

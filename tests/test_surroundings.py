@@ -253,6 +253,14 @@ VARIABLES = {
     },
     "nonsense": {"KERAS_MAX_EPOCHS": "many", "JAX_ENABLE_X64": "perhaps", "XLA_FLAGS": "--no-such-flag"},
 }  # fmt: skip
+SMALL = """
+from ser_batch.network import architectures, keras_setup
+layers = keras_setup.layers
+def build(inputs, n_labels, prefix):
+    mean = layers.Dropout(0.2)(layers.GlobalAveragePooling1D()(inputs))
+    return layers.Dense(n_labels, activation="softmax", name=f"{prefix}probabilities")(mean)
+architectures._BUILDERS["published"] = build
+"""
 TRAINING = """
 import sys
 from ser_batch import train
@@ -283,14 +291,23 @@ def python(program: str, *arguments: object, **variables: str) -> subprocess.Com
     return subprocess.run(command, env=kept | variables, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_settings_of_keras_and_jax_decide_nothing_and_stay_as_they_are(small_features, here):
+@pytest.mark.parametrize(
+    ("network", "names"),
+    [
+        pytest.param(SMALL, ("nothing", "JAX"), id="small"),
+        pytest.param(SMALL, tuple(VARIABLES), id="small, all", marks=pytest.mark.slow),
+        pytest.param("", tuple(VARIABLES), id="published", marks=pytest.mark.slow),
+    ],
+)
+def test_settings_of_keras_and_jax_decide_nothing_and_stay_as_they_are(network, names, small_features, here):
     (here / "keras").mkdir()
     (here / "keras" / "keras.json").write_text(
         '{"floatx": "float16", "epsilon": 0.01, "backend": "tensorflow", "image_data_format": "channels_first"}'
     )
-    done = {name: python(TRAINING, small_features, name, **own) for name, own in VARIABLES.items()}
+    training = network + TRAINING
+    done = {name: python(training, small_features, name, **VARIABLES[name]) for name in names}
     variables = {"KERAS_BACKEND": "jax", "KERAS_MAX_STEPS_PER_EPOCH": "1", "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}
-    done["program"] = python(SETTINGS.format(training=TRAINING), small_features, "program", **variables)
+    done["program"] = python(SETTINGS.replace("{training}", training), small_features, "program", **variables)
 
     assert all(not one.returncode for one in done.values()), done
     assert len({one.stdout for one in done.values()}) == 1
@@ -305,13 +322,24 @@ def test_settings_of_keras_and_jax_decide_nothing_and_stay_as_they_are(small_fea
             {"KERAS_BACKEND": "numpy"},
             "Keras was imported with the backend numpy; train",
         ),
-        (
+        pytest.param(
             "import jax",
             {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"},
             "XLA_FLAGS=--xla_cpu_enable_fast_math=true was set",
+            marks=pytest.mark.slow,
         ),
-        ("import jax", {"JAX_PLATFORMS": "cuda"}, "JAX has been imported without a CPU (JAX_PLATFORMS=cuda: "),
-        ("import jax; jax.enable_x64(True).__enter__()", {}, "jax_enable_x64 of JAX is True here, by a context"),
+        pytest.param(
+            "import jax",
+            {"JAX_PLATFORMS": "cuda"},
+            "JAX has been imported without a CPU (JAX_PLATFORMS=cuda: ",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "import jax; jax.enable_x64(True).__enter__()",
+            {},
+            "jax_enable_x64 of JAX is True here, by a context",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_cannot_be_set_any_more_is_refused_by_name(before, variables, said, small_features, here):
