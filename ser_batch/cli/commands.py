@@ -296,7 +296,7 @@ def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
 
     \b
     Example:
-      ser-batch synth demo-calls --calls 8
+      ser-batch synth audio
     """
     import ser_batch.synth
     import ser_batch.synth_calls
