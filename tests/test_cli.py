@@ -22,9 +22,12 @@ def run(*arguments):
 
 
 def test_version():
-    status, out, err = run("--version")
+    assert run("--version") == (0, f"ser-batch {__version__}\n", "")
+    status, out, err = run("--version", "-v")
+    assert (status, err) == (0, "")
+    assert run("-v", "--version") == run("-Vv") == (status, out, err)
     first, *others = out.splitlines()
-    assert (status, first, err) == (0, f"ser-batch, version {__version__}", "")
+    assert first == f"ser-batch {__version__}"
     versions = dict(line.split(" ", maxsplit=1) for line in others)
     assert versions["numpy"] == np.__version__
     assert {"python", "polars", "librosa", "keras", "platform"} <= versions.keys()

@@ -134,16 +134,17 @@ def versions() -> Mapping[str, str]:
 
 
 def print_versions(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
-    """Print the versions that matter, one a line, for ``--version``."""
+    """Print the version for ``--version``; with ``-v`` those of the libraries that matter too, one per line."""
     if not value or ctx.resilient_parsing:
         return
-    import platform
+    click.echo(f"ser-batch {__version__}")
+    if ctx.params.get("verbose"):
+        import platform
 
-    own, *others = versions().items()
-    click.echo(f"{own[0]}, version {own[1]}")
-    for name, version in others:
-        click.echo(f"{name} {version}")
-    click.echo(f"platform {platform.platform()}")
+        _, *others = versions().items()
+        for name, version in others:
+            click.echo(f"{name} {version}")
+        click.echo(f"platform {platform.platform()}")
     ctx.exit()
 
 

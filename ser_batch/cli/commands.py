@@ -36,17 +36,12 @@ if TYPE_CHECKING:
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("-v", "--verbose", is_flag=True, is_eager=True, help="With --version: the versions of all libraries.")
 @click.option(
-    "-V",
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=print_versions,
-    help="Show the versions that matter and exit.",
+    "-V", "--version", is_flag=True, expose_value=False, callback=print_versions, help="Show the version and exit."
 )
-def cli() -> None:
-    """Batch speech-emotion analytics: folders of speech to dataframes.
+def cli(verbose: bool) -> None:
+    """Find the calls worth listening to: score the emotion in a folder of recordings.
 
     \b
     ser-batch featurize ./audio                     recordings -> features in Parquet
@@ -59,9 +54,10 @@ def cli() -> None:
 @click.argument("audio", type=PLACE)
 @with_options(FeaturizeOptions)
 def featurize(audio: Path, options: FeaturizeOptions, output: Output) -> "Summary":
-    """Turn AUDIO, a folder of recordings, into features: Parquet keyed by what the file names say.
+    """Compute the features of recordings.
 
-    AUDIO and --out may be in an object store: s3://bucket/audio.
+    AUDIO is a folder or one recording. The features are Parquet with the metadata that file names tell. AUDIO and
+    --out may be in an object store: s3://bucket/audio.
 
     \b
     Example:
@@ -78,7 +74,9 @@ def featurize(audio: Path, options: FeaturizeOptions, output: Output) -> "Summar
 @click.argument("features", nargs=-1, type=PATH)
 @with_options(TrainOptions)
 def train(features: tuple[Path, ...], options: TrainOptions, output: Output) -> "Summary":
-    """Train a model on FEATURES (default: the folder features) and evaluate it on what is held out.
+    """Train and evaluate a model.
+
+    FEATURES are folders that featurize wrote; by default the folder features.
 
     \b
     Example:
@@ -96,9 +94,10 @@ def train(features: tuple[Path, ...], options: TrainOptions, output: Output) -> 
 @click.argument("audio", type=PLACE)
 @with_options(ScoreOptions)
 def score(audio: Path, options: ScoreOptions, output: Output) -> "Summary":
-    """Score AUDIO, a folder of recordings: predictions by segment, by call and by emotion.
+    """Score the emotion in recordings.
 
-    AUDIO and --out may be in an object store: s3://bucket/calls.
+    AUDIO is a folder or one recording. Writes tables of segments, calls and labels, and an HTML page. AUDIO and
+    --out may be in an object store: s3://bucket/calls.
 
     \b
     Example:
@@ -132,7 +131,7 @@ def report(source: Path, options: ReportOptions, output: Output) -> "Summary":
 @click.argument("source", type=PATH, metavar="PATH", shell_complete=complete_models)
 @with_options(InspectOptions)
 def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
-    """Show what PATH is: rows, schema, settings, first rows, health.
+    """Show what a folder or table holds.
 
     PATH is a features folder, a model folder or the name of a shipped model, predictions (a .parquet or a folder), or
     any other Parquet table that ser-batch writes.
@@ -152,9 +151,10 @@ def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
 @click.argument("model", type=PATH, metavar="MODEL", shell_complete=complete_models)
 @with_options(ExportOptions)
 def export(model: Path, options: ExportOptions, output: Output) -> "Summary":
-    """Write MODEL, a model folder or a model that ships with ser-batch, for programs in other languages.
+    """Write a model as ONNX, for other languages.
 
-    The graph takes MFCCs and gives probabilities; it is compared with what score computes before it is written.
+    MODEL is a model folder or the name of a shipped model. The graph takes MFCCs and returns probabilities; it is
+    compared with what score computes before it is written.
 
     \b
     Example:
@@ -175,7 +175,9 @@ def export(model: Path, options: ExportOptions, output: Output) -> "Summary":
 @click.argument("recording", type=PATH)
 @with_options(PlotOptions)
 def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
-    """Draw RECORDING: its waveform, its MFCCs, and the probabilities of the model over time.
+    """Draw a recording and its emotions.
+
+    The picture shows the waveform, the MFCCs, and the probabilities of the model over time.
 
     \b
     Example:
@@ -199,7 +201,9 @@ def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
     help="Override a key, such as train.epochs=2; may be repeated.  [default: as the file says]",
 )
 def run_job(job: Path, overrides: tuple[str, ...]) -> None:
-    """Run JOB, a TOML file with the tables synth, featurize, train and score.
+    """Run a job file.
+
+    JOB is TOML with the tables synth, featurize, train and score.
 
     \b
     Example:
@@ -224,7 +228,7 @@ def run_job(job: Path, overrides: tuple[str, ...]) -> None:
 
 @cli.group("encoder", cls=Group)
 def encoder_group() -> None:
-    """Make encoders, the pretrained networks that turn speech into embeddings."""
+    """Convert speech encoders."""
 
 
 @encoder_group.command()
@@ -232,7 +236,7 @@ def encoder_group() -> None:
 @click.argument("out", type=PATH)
 @with_options(ConvertOptions)
 def convert(source: Path, out: Path, options: ConvertOptions, output: Output) -> "Summary":
-    """Convert Whisper weights to an encoder folder OUT.
+    """Convert Whisper weights to an encoder.
 
     SOURCE is a folder with config.json and model.safetensors, as Hugging Face has them for every openai/whisper-*
     (ser-batch download whisper-base), or with a model.bin of CTranslate2 in float16. Needs pip install
@@ -262,10 +266,10 @@ def convert(source: Path, out: Path, options: ConvertOptions, output: Output) ->
 @click.argument("name", shell_complete=complete_downloads)
 @with_options(DownloadOptions)
 def download(name: str, options: DownloadOptions, output: Output) -> "Summary":
-    """Fetch a corpus or the weights of a speech encoder, and verify the checksums.
+    """Download a corpus or encoder weights.
 
-    Corpora are ravdess (434 MB), subesco (1.7 GB) and emozionalmente (559 MB); their archives are unpacked. For another
-    known corpus it tells where to get it. The license of each is in docs/tables.md.
+    Checksums are verified. Corpora are ravdess (434 MB), subesco (1.7 GB) and emozionalmente (559 MB); their
+    archives are unpacked. For other known corpora the command says where to get them. Licenses: docs/tables.md.
 
     Weights are config.json and model.safetensors of openai/whisper-* (MIT), which ser-batch encoder convert reads:
     whisper-tiny, whisper-base, whisper-small, each with .en for English only, whisper-medium, whisper-large-v2,
@@ -292,7 +296,10 @@ def download(name: str, options: DownloadOptions, output: Output) -> "Summary":
 @click.argument("folder", type=PATH)
 @with_options(SynthOptions)
 def synth(folder: Path, options: SynthOptions, output: Output) -> "Summary":
-    """Make a small synthetic corpus in FOLDER, named like RAVDESS, or telephone calls, to try everything offline.
+    """Make synthetic recordings.
+
+    Writes a small corpus with names like those of RAVDESS, or with --calls telephone calls, to try everything
+    offline.
 
     \b
     Example:
