@@ -23,6 +23,7 @@ from ser_batch.corpus.walk import walk
 from ser_batch.errors import InputError, UsageError, printable
 from ser_batch.model.folder import Model, find_model
 from ser_batch.report.altair_setup import alt
+from ser_batch.report.emotion_colors import COLORS, emotion_name
 from ser_batch.runs.part_writer import MAIN
 from ser_batch.scoring.worker import ScoreWork, ScoringRules
 from ser_batch.segments.boundaries import activity_of, channels_of
@@ -233,7 +234,8 @@ WIDTH, WAVE_HEIGHT, MFCC_HEIGHT, LABEL_HEIGHT = 760, 90, 150, 34  # px
 AXIS_WIDTH = 74  # px left of every panel, so that they stand in line
 PNG_SCALE = 2.0
 FORMATS = (".png", ".svg", ".html")
-INK, SILENCE, BAR, HIGHEST = "#30353b", "#d9dde2", "#9db8d2", "#1f5f99"
+INK, SILENCE = "#30353b", "#d9dde2"
+PALE = 0.4  # opacity of what is not the highest
 
 
 def plot(recording: Path, out: Path, *, model: str | None = None, channel: str = "0") -> PlotSummary:
@@ -351,7 +353,8 @@ def specification(seen: Look) -> dict[str, Any]:
             x2="end_s:Q",
             y=alt.Y("zero:Q", scale=alt.Scale(domain=[0, 1]), axis=_axis(label, values=[0, 0.5, 1], is_name=True)),
             y2="probability:Q",
-            color=alt.condition("datum.is_highest", alt.value(HIGHEST), alt.value(BAR)),
+            color=alt.value(COLORS[emotion_name(label)][0]),
+            opacity=alt.condition("datum.is_highest", alt.value(1), alt.value(PALE)),
         )
         for label in labels
     ]

@@ -1,7 +1,9 @@
 """The same command every night: only what is new, so much of it at most, and the tables as if made at once."""
 
 import datetime
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from ser_batch.config.options import FeaturizeOptions, ScoreOptions
 from ser_batch.corpus.manifest import LabelRow, Metadata, Recording
 from ser_batch.errors import InputError, UsageError
 from ser_batch.featurization import FeaturizeWork, featurize
+from ser_batch.report.pages import write_page
 from ser_batch.runs.ledger import LedgerEntry
 from ser_batch.runs.store import plan_run
 from ser_batch.scoring.run import score
@@ -368,3 +371,50 @@ def test_featurize_takes_both(tmp_path):
     assert done(since="24h", limit=2) == (2, 0, 1, 1)
     assert done(since="24h", limit=2) == (1, 2, 0, 1)
     assert done() == (1, 3, 0, 0)
+
+
+# ---- the page of the morning after ----
+
+
+def listed(out: Path) -> dict:
+    """What the script of a page lists."""
+    (data,) = re.findall(r'id="page-data">(.*?)</script>', out.with_suffix(".report.html").read_text(encoding="utf-8"))
+    return json.loads(data)
+
+
+def new_paths(out: Path) -> set[str]:
+    data = listed(out)
+    return {data["paths"][data["calls"]["path"][row]] for row in data["calls"]["new"]}
+
+
+def test_the_page_tells_what_is_new_and_can_be_made_again_without_the_model(night):
+    audio, out = night
+    assert new_paths(out) == set()  # all is
+    write(audio, "d.wav", "e.wav")
+    run(audio, out)
+    assert new_paths(out) == {"d.wav", "e.wav"}
+    run(audio, out)
+    assert new_paths(out) == {"d.wav", "e.wav"}
+    write(audio, "f.wav")
+    run(audio, out)
+    before = out.with_suffix(".report.html").read_text(encoding="utf-8")
+    assert new_paths(out) == {"f.wav"}
+    assert "accuracy</dt><dd>UAR 0." in before
+    assert "license</dt><dd>all of these hold: ODbL" in before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ser_batch.model.folder.find_model", None)
+        write_page(out, out.with_suffix(".report.html"))
+    assert out.with_suffix(".report.html").read_text(encoding="utf-8") == before
+
+
+def test_another_playback_makes_the_page_again(night):
+    audio, out = night
+    run(audio, out)
+    assert listed(out)["audio"]["base"] == "calls/"
+    before = times(out)
+    run(audio, out, playback="clips")
+    assert listed(out)["audio"]["base"] == "preds.audio/"
+    assert out.with_suffix(".audio").is_dir()
+    run(audio, out, playback="none")
+    assert listed(out)["audio"]["base"] is None
+    assert set(times(out)) == set(before)

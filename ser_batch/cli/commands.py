@@ -122,7 +122,7 @@ def report(source: Path, options: ReportOptions, output: Output) -> "Summary":
     """
     from ser_batch.report.pages import write_page
 
-    summary = write_page(source, options.out)
+    summary = write_page(source, options.out, options.playback)
     summaries.print_page(summary, output)
     return summary
 

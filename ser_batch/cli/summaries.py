@@ -242,28 +242,9 @@ def _print_last(summary: "RunSummary", output: Output, speed: str = "") -> None:
 
 def print_model(model: "ModelSummary", output: Output) -> None:
     """Print which model it was, how right it is on unseen corpora, and its license."""
-    from ser_batch.report.regimes import MOSTLY_NEUTRAL
-
     output.line(f"model: {printable(model.path)} ({model.model_id})")
-    calls = model.regimes.get(MOSTLY_NEUTRAL)
-    if calls:
-        names = ", ".join(map(printable, model.cross_corpus))
-        output.line(
-            f"accuracy: UAR {calls['uar']:.2f} (chance {1 / calls['n_labels']:.2f}), accuracy {calls['accuracy']:.2f} "
-            f"on mostly neutral speech composed from {f'unseen corpora ({names})' if names else 'held-out recordings'}"
-            ". Expect less on real calls"
-        )
-        if not names:
-            output.line(printable(model.description))
-    elif model.cross_corpus:
-        of_each = ", ".join(
-            f"{printable(name)} {uar:.2f} (chance {model.chance[name]:.2f})" for name, uar in model.cross_corpus.items()
-        )
-        output.line(f"accuracy: UAR on unseen corpora: {of_each}. Expect less on real calls")
-    elif model.uar is not None and model.accuracy is not None:
-        output.line(f"accuracy: UAR {model.uar:.2f}, accuracy {model.accuracy:.2f}. {printable(model.description)}")
-    else:
-        output.line("accuracy: unknown, because nothing was held out in training")
+    for line in model.accuracy_lines:
+        output.line(line)
     _print_license(model.license, output)
     if model.recommended_model:
         output.line(f"recommended: --model {model.recommended_model}, which was tested on unseen corpora")

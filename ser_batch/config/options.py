@@ -44,6 +44,8 @@ VocalChannel = Literal["both", "speech", "song"]
 Normalize = Literal["none", "recording", "speaker"]
 # who does the work: processes of this machine, or the workers of a cluster
 Backend = Literal["loky", "dask", "ray"]
+# how a page of calls plays them: recordings where they are, excerpts beside the page, or not at all
+Playback = Literal["link", "clips", "none"]
 # whose names recordings have; `none` of all, or the one they are to have
 CorpusName = Literal[
     "auto", "none", "ravdess", "crema-d", "emodb", "savee", "tess", "jl", "subesco", "mesd", "oreau", "resd",
@@ -80,6 +82,16 @@ _Model = Annotated[
         metavar="DIR|NAME",
         short="m",
         completes="models",
+    ),
+]
+
+
+_Playback = Annotated[
+    Playback,
+    option(
+        "Output",
+        "Let the page play recordings where they are (link), or 20 s excerpts beside it for the 200 calls of the "
+        "highest priority (clips).",
     ),
 ]
 
@@ -551,6 +563,7 @@ class ScoreOptions(RunOptions, frozen=True, kw_only=True):
             is_remote=True,
         ),
     ] = initial(Path("preds.parquet"))
+    playback: _Playback = "link"
 
     def __post_init__(self) -> None:
         """Check the options against each other, and what stands in them."""
@@ -618,6 +631,7 @@ class ReportOptions(Options, frozen=True, kw_only=True):
     """The options of `report`."""
 
     out: Annotated[PathOption, option("Output", "HTML page.", short="o")] = initial(Path("report.html"))
+    playback: _Playback = "link"
 
 
 class InspectOptions(Options, frozen=True, kw_only=True):

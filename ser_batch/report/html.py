@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ser_batch.errors import printable
+from ser_batch.report.emotion_colors import emotion_styles
+
+CALLS_TEMPLATE = "predictions.html.j2"
 
 
 def render(template: str, **values: Any) -> str:
@@ -37,15 +40,21 @@ def render_page(template: str, charts: Mapping[str, Any], data: Mapping[str, Any
     """Return an HTML page that needs no network."""
     from markupsafe import Markup
 
-    scripts = [_source(name) for name in (("vega.js",) if charts else ()) + ("page.js",)]
+    is_of_calls = template == CALLS_TEMPLATE
+    names = ("calls.js",) if is_of_calls else (*(("vega.js",) if charts else ()), "page.js")
+    scripts = list(map(_source, names))
+    style = emotion_styles() + _source("page.css") + (_source("calls.css") if is_of_calls else "")
+    # the page may run these scripts and no other, and load nothing but recordings; Vega interprets its expressions, so
+    # no eval, and sets styles in place
+    style_source, media = (_hash(style), "media-src 'self' file:; ") if is_of_calls else ("'unsafe-inline'", "")
+    policy = (
+        f"default-src 'none'; style-src {style_source}; script-src {' '.join(map(_hash, scripts))}; {media}"
+        "base-uri 'none'; form-action 'none'"
+    )
     return render(
         template,
-        # the page may run these scripts and no other, and load nothing; Vega interprets its expressions, so no eval
-        policy=Markup(  # noqa: S704  # words and hashes
-            f"default-src 'none'; style-src 'unsafe-inline'; script-src {' '.join(map(_hash, scripts))}; "
-            "base-uri 'none'; form-action 'none'"
-        ),
-        style=Markup(_source("page.css")),  # noqa: S704  # files of this package
+        policy=Markup(policy),  # noqa: S704  # words and hashes
+        style=Markup(style),  # noqa: S704  # files of this package
         scripts=[Markup(script) for script in scripts],  # noqa: S704  # files of this package
         page_data=Markup(_json({"charts": charts, **(data or {})})),  # noqa: S704  # has no <
         charts=charts,

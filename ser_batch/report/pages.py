@@ -7,6 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from ser_batch.config.options import Playback
 from ser_batch.errors import UsageError
 from ser_batch.model.folder import MODEL_FILE
 from ser_batch.report.predictions import segment_files, side_tables
@@ -22,20 +23,21 @@ class PageSummary(Summary, frozen=True, kw_only=True):
     source: Annotated[Path, Meta(description="what it reports on")]
 
 
-def page_warnings(source: Path, out: Path) -> tuple[str, ...]:
+def page_warnings(source: Path, out: Path, playback: Playback = "link") -> tuple[str, ...]:
     """Write the page of what is finished; return a warning where that fails, since the work is worth more than it."""
     try:
-        write_page(source, out)
+        write_page(source, out, playback)
     except Exception as error:  # a fault of the page, of the charts or of the disk: all cost the page only
         with contextlib.suppress(OSError):
             out.unlink(missing_ok=True)  # a page of what was there before
         reason = str(error) or type(error).__name__
         command = shlex.join(["ser-batch", "report", str(source), "--out", str(out)])
+        command += "" if playback == "link" else f" --playback {playback}"
         return (f"{out}: the page could not be made ({reason}); make it with `{command}`",)
     return ()
 
 
-def write_page(source: Path, out: Path) -> PageSummary:
+def write_page(source: Path, out: Path, playback: Playback = "link") -> PageSummary:
     """Write the HTML page of a model folder or of preds.parquet.
 
     Parameters
@@ -44,6 +46,8 @@ def write_page(source: Path, out: Path) -> PageSummary:
         A folder made by train, or what score made: a .parquet file with its side tables, or a folder of parts.
     out
         The page; one file that needs no network.
+    playback
+        How a page of predictions plays calls: ``link`` to the recordings, ``clips`` beside the page, or ``none``.
 
     Raises
     ------
@@ -52,9 +56,8 @@ def write_page(source: Path, out: Path) -> PageSummary:
     ModelError
         model.json is broken.
     """
-    # Altair is imported with these: half a second that only pages need
     if (source / MODEL_FILE).is_file():
-        from ser_batch.report.model_page import model_page
+        from ser_batch.report.model_page import model_page  # with Altair, half a second that only this page needs
 
         page = model_page(source)
     else:
@@ -68,6 +71,6 @@ def write_page(source: Path, out: Path) -> PageSummary:
             )
         from ser_batch.report.calls_page import calls_page
 
-        page = calls_page(source)
+        page = calls_page(source, out, playback)
     write_text(out, page)
     return PageSummary(out=out, source=source)

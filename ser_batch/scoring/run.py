@@ -1,11 +1,10 @@
 """The third stage: recordings to predictions, one row a segment, and tables of calls and labels beside them."""
 
-import contextlib
 import dataclasses
 import importlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,15 +118,15 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
         if reference is not None and not reference.file.is_file():
             write_reference(reference.file, reference.reference)
         run = Run.prepare(found, store, work, options, started)
-        # Polars makes the tables at the end, Altair the charts of their page; loading them takes a second, which there
-        # is while workers work.
+        # Polars makes the tables at the end; loading it takes a while, which there is while workers work.
         # No daemon: a process that ends in the middle of such an import may be aborted, and its exit status lost
-        libraries = ("polars", "altair") if run.plan.todo else ("polars",)
-        threading.Thread(target=_load, args=(libraries,)).start()
+        threading.Thread(target=importlib.import_module, args=("polars",)).start()
         with kept_for_workers(work.folder, sampled) as file:
             runner.do(dataclasses.replace(work, sampled=file), store, run.plan.todo, title="score")
         held = run.finish("scored")
-        tables = write_tables(store, held, options.out, model.labels, timed=_is_timed(found, options))
+        of_model = ModelSummary.of(model)
+        timed = _is_timed(found, options)
+        tables = write_tables(store, held, options.out, of_model, timed=timed, playback=options.playback)
         from ser_batch.report.predictions import page_file, side_tables  # with Polars, which is loaded by now
 
         side = side_tables(options.out)
@@ -141,7 +140,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
             n_prioritized=len(ranked),
             first=ranked.sort("priority", "path", "channel", descending=[True, False, False]).head(N_FIRST),
             labels=tables.report,
-            model=ModelSummary.of(model),
+            model=of_model,
             reference=None if reference is None else ReferenceSummary.of(reference),
             prior=shares_of(model, prior),
             n_calls=len(tables.calls),
@@ -153,13 +152,6 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
                 *tables.warnings,
             ),
         )
-
-
-def _load(libraries: Iterable[str]) -> None:
-    """Import libraries."""
-    for name in libraries:
-        with contextlib.suppress(AttributeError):  # of Altair without docstrings, of which its page tells
-            importlib.import_module(name)
 
 
 def _is_timed(found: Input, options: ScoreOptions) -> bool:

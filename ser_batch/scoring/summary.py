@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
+from ser_batch.errors import printable
 from ser_batch.model.folder import Model
 from ser_batch.runs.summary import RunSummary
 from ser_batch.scoring.archive import UsedReference
@@ -53,6 +54,30 @@ class ModelSummary(Summary, frozen=True, kw_only=True):
             regimes=model.regimes,
             recommended_model=model.recommended_model,
         )
+
+    @property
+    def accuracy_lines(self) -> tuple[str, ...]:
+        """How right it is on data it has not met, in sentences."""
+        from ser_batch.report.regimes import MOSTLY_NEUTRAL
+
+        calls = self.regimes.get(MOSTLY_NEUTRAL)
+        if calls:
+            names = ", ".join(map(printable, self.cross_corpus))
+            source = f"unseen corpora ({names})" if names else "held-out recordings"
+            found = (
+                f"accuracy: UAR {calls['uar']:.2f} (chance {1 / calls['n_labels']:.2f}), accuracy "
+                f"{calls['accuracy']:.2f} on mostly neutral speech composed from {source}. Expect less on real calls"
+            )
+            return (found,) if names else (found, printable(self.description))
+        if self.cross_corpus:
+            of_each = ", ".join(
+                f"{printable(name)} {uar:.2f} (chance {self.chance[name]:.2f})"
+                for name, uar in self.cross_corpus.items()
+            )
+            return (f"accuracy: UAR on unseen corpora: {of_each}. Expect less on real calls",)
+        if self.uar is not None and self.accuracy is not None:
+            return (f"accuracy: UAR {self.uar:.2f}, accuracy {self.accuracy:.2f}. {printable(self.description)}",)
+        return ("accuracy: unknown, because nothing was held out in training",)
 
 
 class ReferenceSummary(Summary, frozen=True, kw_only=True):

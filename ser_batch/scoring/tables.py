@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser_batch import __version__
+from ser_batch.config.options import Playback
+from ser_batch.report.scored_run import ScoredRun, write_run
+from ser_batch.runs.ledger import shard_number
 from ser_batch.runs.store import Store, StoreSummary
+from ser_batch.scoring.summary import ModelSummary
 from ser_batch.scoring.worker import CALLS, QUARTERS
 from ser_batch.storage.atomic import make_folder, remove_temporaries_of, write_json
 from ser_batch.tables.parquet import merge_parts, read_frame, rows_table, write_table
@@ -27,13 +31,16 @@ class Tables:
     warnings: tuple[str, ...] = ()  # of a page that could not be made
 
 
-def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str, ...], *, timed: bool) -> Tables:
+def write_tables(
+    store: Store, held: StoreSummary, out: Path, model: ModelSummary, *, timed: bool, playback: Playback = "link"
+) -> Tables:
     """Merge the parts into the tables that users read, and their page, unless they are made of these very parts."""
     import polars as pl
 
     from ser_batch.report.pages import page_warnings
     from ser_batch.report.predictions import page_file, predictions_report, side_tables
 
+    labels = model.labels
     is_file = out.suffix == ".parquet"
     make_folder(out.parent if is_file else out / "_tables")
     side = side_tables(out)
@@ -43,7 +50,13 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
         for file in files.values():
             remove_temporaries_of(file)
     record_file = store.folder / "_meta" / "tables.json"
-    made_of = {"version": __version__, "timed": timed, "parts": held.digest, "rejects": _digest(held)}
+    made_of = {
+        "version": __version__,
+        "timed": timed,
+        "playback": playback,
+        "parts": held.digest,
+        "rejects": _digest(held),
+    }
     columns = ["path", "channel", "role", "status", "priority", "listen_at_s", "listen_why"]
     if _read(record_file) == {**made_of, "bytes": _sizes(files)}:
         return Tables(
@@ -63,10 +76,22 @@ def write_tables(store: Store, held: StoreSummary, out: Path, labels: tuple[str,
     write_table(side["report"], rows_table(report.to_dicts(), REPORT))
     rejects = [dataclasses.asdict(reject) for reject in (*held.rejects, *held.warned)]
     write_table(side["rejects"], rows_table(rejects, REJECTS))
-    warnings = page_warnings(out, page)
+    write_run(store.folder, _scored_run(store, model))
+    warnings = page_warnings(out, page, playback)
     if not warnings:  # else they are made again next time
         write_json(record_file, {**made_of, "bytes": _sizes(files)})
     return Tables(calls.select(columns), report, warnings)
+
+
+def _scored_run(store: Store, model: ModelSummary) -> ScoredRun:
+    return ScoredRun(
+        model=model.path.name,
+        model_id=model.model_id,
+        accuracy=". ".join(model.accuracy_lines).removeprefix("accuracy: "),
+        license=model.license,
+        last_part=max((shard_number(part.stem) for part in store.parts(CALLS)), default=0),
+        first_new_part=1,
+    )
 
 
 def _digest(held: StoreSummary) -> str:
