@@ -21,7 +21,7 @@ from ser_batch.report.calibration import coverage_table, expected_calibration_er
 from ser_batch.report.evaluation import report_table, summary_table
 from ser_batch.report.metrics import classification, confusion, headline, main_rows
 from ser_batch.report.model_card import model_card
-from ser_batch.report.model_page import PUBLISHED
+from ser_batch.report.model_page import PUBLISHED, verdict
 from ser_batch.report.pages import write_page
 from ser_batch.report.predictions import predictions_report
 from ser_batch.tables.parquet import rows_table, write_frame, write_table
@@ -686,6 +686,28 @@ def full_tables(predictions):
         "reliability": reliability_table(predictions, LABELS),
         "coverage": coverage_table(predictions, LABELS),
     }
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("emobox", "Right for 6 of 10 clips of speakers it has not met; a guess is right for 1 of 4."),
+        ("speaker:5", "Right for 6 of 10 clips of speakers it has not met; a guess is right for 1 of 4."),
+        ("corpus:emodb", "Right for 6 of 10 clips of corpora it has not met; a guess is right for 1 of 4."),
+        ("folds.csv", "Right for 6 of 10 clips that were held out; a guess is right for 1 of 4."),
+        (
+            "stratified",
+            "Right for 6 of 10 clips of speakers it was trained on; a guess is right for 1 of 4. Expect less for other "
+            "speakers.",
+        ),
+    ],
+)
+def test_the_verdict_says_how_often_for_whom_and_what_a_guess_is(split, said):
+    assert verdict(schema({**MODEL, "split": split})) == said
+
+
+def test_without_figures_the_verdict_is_that_nothing_is_known():
+    assert "unknown, because nothing was held out" in verdict(schema({**MODEL, "metrics": None}))
 
 
 def test_the_page_shows_every_table_that_is_there(predictions, tmp_path):

@@ -6,8 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from ser_batch.config.features import AnyFeatureSpec
 from ser_batch.model.folder import MODEL_FILE
-from ser_batch.model.schema import Metrics, read_schema
+from ser_batch.model.schema import Metrics, TrainedModel, read_schema
 from ser_batch.report import charts
 from ser_batch.report.error_analysis import by_speaker, worst_confusions
 from ser_batch.report.evaluation import RESAMPLED
@@ -18,6 +19,7 @@ from ser_batch.tables.parquet import read_frame
 
 TABLES = ("report", "confusion", "summary", "reliability", "coverage", "history", "regimes", "predictions")
 SPEAKERS_ON_PAGE = 40
+SPEAKER_PROTOCOLS = ("speaker", "emobox", "luna")
 # The work this project reproduces reports these for 491 held-out RAVDESS clips; accuracy .80, macro F1 .79.
 PUBLISHED = pl.DataFrame(
     {
@@ -30,6 +32,20 @@ PUBLISHED = pl.DataFrame(
 )
 # the work's own figures, of the same rows as PUBLISHED
 PUBLISHED_HEADLINE = {"accuracy": 0.80, "macro_f1": 0.79, "weighted_f1": 0.80}
+
+
+def verdict(model: TrainedModel[AnyFeatureSpec]) -> str:
+    """Return in a sentence how often a model is right, for whom, and how often a guess is."""
+    if model.metrics is None:
+        return "How often it is right is unknown, because nothing was held out in training."
+    protocol = model.split.partition(":")[0]
+    n_right, guess = round(10 * model.metrics.accuracy), f"a guess is right for 1 of {len(model.labels)}"
+    if protocol in ("stratified", "text"):
+        return (
+            f"Right for {n_right} of 10 clips of speakers it was trained on; {guess}. Expect less for other speakers."
+        )
+    whose = {"corpus": "of corpora it has not met", **dict.fromkeys(SPEAKER_PROTOCOLS, "of speakers it has not met")}
+    return f"Right for {n_right} of 10 clips {whose.get(protocol, 'that were held out')}; {guess}."
 
 
 def model_page(folder: Path) -> str:
@@ -67,6 +83,7 @@ def model_page(folder: Path) -> str:
         drawn,
         {"config": charts.CONFIG},
         model=model,
+        verdict=verdict(model),
         metrics=metrics,
         intervals=(metrics.intervals if metrics else {}) or _intervals(report),
         resampled=RESAMPLED[_resampled(metrics, report)],

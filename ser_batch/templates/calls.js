@@ -16,7 +16,7 @@
   };
   const clock = (seconds) => {
     if (seconds === null) return "";
-    const whole = Math.round(seconds);
+    const whole = Math.floor(seconds); // as the terminal's summary
     const pad = (number) => String(number).padStart(2, "0");
     const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60)];
     return hours ? `${hours}:${pad(minutes % 60)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
