@@ -77,7 +77,7 @@ _Model = Annotated[
     NameOrNone,
     option(
         "Scoring",
-        "Model folder, or the name of a shipped model.",
+        "Model folder, or the name of an installed model.",
         default="the folder model if it exists, else open",
         metavar="DIR|NAME",
         short="m",
@@ -342,7 +342,7 @@ class TrainOptions(Options, frozen=True, kw_only=True):
         NameOrNone,
         option(
             "Training",
-            "Fine-tune this model: a model folder, or the name of a shipped model.",
+            "Fine-tune this model: a model folder, or the name of an installed model.",
             default="none",
             metavar="DIR|NAME",
             completes="models",
