@@ -185,7 +185,7 @@ def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
     """
     import ser_batch.plot
 
-    out = options.out or Path(f"{recording.stem}.png")
+    out = options.out or Path(f"{recording.stem}.html")
     summary = ser_batch.plot.plot(recording, out, model=options.model, channel=options.channel)
     summaries.print_plot(summary, output)
     return summary

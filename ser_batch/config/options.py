@@ -647,7 +647,12 @@ class PlotOptions(Options, frozen=True, kw_only=True):
     model: _Model = initial(None)
     out: Annotated[
         PathOrNone,
-        option("Output", "Picture: .png, .svg or .html.", default="the recording's name and .png, here", short="o"),
+        option(
+            "Output",
+            'Picture: .html, or .png or .svg with pip install "ser-batch[plots]".',
+            default="the recording's name and .html, here",
+            short="o",
+        ),
     ] = initial(None)
 
 
