@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -228,6 +229,16 @@ def test_importing_the_module_does_not_load_the_runtime():
     code = "import ser_batch.encoder, sys; print('onnxruntime' in sys.modules, 'onnx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_runtime_collects_nothing_to_send(folder, tmp_path):
+    code = f"from pathlib import Path; from ser_batch.encoder import model; model.load_encoder(Path({str(folder)!r}))"
+    own = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    surroundings = {name: value for name, value in os.environ.items() if name not in own}
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=surroundings | {"HOME": str(home)})
+    assert not list(home.rglob("*"))  # with telemetry, an identifier of the machine and a database of events
 
 
 # ------------------------------------------------------------------------------------------------ names and folders

@@ -1,7 +1,9 @@
 """Encoder folders: installed ones by name, their encoder.json, the encoder itself."""
 
 import hashlib
+import os
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,17 +150,24 @@ def load_encoder(folder: Path, *, expected: EncoderSpec | None = None) -> Encode
     return Encoder(spec, session)
 
 
-def _session(path: Path, content: bytes) -> "onnxruntime.InferenceSession":
-    """Return what runs a graph, on one thread and without memory that is kept from one run to the next."""
+def load_runtime() -> ModuleType:
+    """Import ONNX Runtime with its telemetry off, which releases from 1.29 on otherwise send to Microsoft."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    return onnxruntime
+
+
+def _session(path: Path, content: bytes) -> "onnxruntime.InferenceSession":
+    """Return what runs a graph, on one thread and without memory that is kept from one run to the next."""
+    runtime = load_runtime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.log_severity_level = 4  # what is wrong is raised
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes derive from Exception alone
         raise EncoderError(f"{path}: ONNX Runtime cannot load it ({error}); {_COPY_AGAIN}") from error
 
