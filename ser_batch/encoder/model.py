@@ -1,6 +1,7 @@
 """Encoder folders: installed ones by name, their encoder.json, the encoder itself."""
 
 import hashlib
+import importlib
 import os
 from pathlib import Path
 from types import ModuleType
@@ -153,9 +154,7 @@ def load_encoder(folder: Path, *, expected: EncoderSpec | None = None) -> Encode
 def load_runtime() -> ModuleType:
     """Import ONNX Runtime with its telemetry off, which releases from 1.29 on otherwise send to Microsoft."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
-    import onnxruntime
-
-    return onnxruntime
+    return importlib.import_module("onnxruntime")
 
 
 def _session(path: Path, content: bytes) -> "onnxruntime.InferenceSession":
