@@ -16,18 +16,18 @@ PYTEST := $(BIN)/python -m pytest -n logical --dist worksteal
 BENCH := $(BIN)/python tests/benchmark
 SCRATCH := --scratch .bench
 
-.PHONY: help install demo test test-all slow coverage torture fuzz lint format docs vega bench clean
+.PHONY: help install demo test test-all slow coverage torture fuzz lint format docs wheels vega bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml packages/research/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' -e packages/research
 	@touch $@
 
-install: $(INSTALLED)  ## Install ser-batch and its test tools into .venv
+install: $(INSTALLED)  ## Install ser-batch, the model research and the test tools into .venv
 
 demo: $(INSTALLED)  ## Run the main job end to end on a small made-up corpus, in demo/
 	rm -rf demo
@@ -80,6 +80,11 @@ docs: $(DOCS_INSTALLED)  ## Write docs/cli.md from the commands, build the site 
 	$(BIN)/python tests/make_docs.py
 	$(BIN)/mkdocs build --strict
 
+wheels: $(INSTALLED)  ## Build wheel and sdist of ser-batch and of ser-batch-research, in dist/
+	rm -rf dist
+	$(BIN)/hatchling build -d dist
+	cd packages/research && $(CURDIR)/$(BIN)/hatchling build -d $(CURDIR)/dist
+
 vega: $(INSTALLED)  ## Bundle the JavaScript of the charts
 	$(BIN)/python -c "import vl_convert; print(vl_convert.javascript_bundle(), end='')" > ser_batch/templates/vega.js
 
@@ -100,5 +105,5 @@ bench: $(INSTALLED) $(TORCH_INSTALLED)  ## Measure speed and memory beside peers
 	$(BENCH)/train.py --torch-python $(TORCH)/bin/python --runs 2 --epochs 2
 	$(BENCH)/large_table.py --gigabytes 0.6
 
-clean:  ## Remove the virtual environments, the demo, the site and the benchmarks' audio
-	rm -rf $(VENV) $(TORCH) demo site .bench
+clean:  ## Remove the virtual environments, the demo, the wheels, the site and the benchmarks' audio
+	rm -rf $(VENV) $(TORCH) demo dist site .bench

@@ -27,6 +27,7 @@ from ser_batch.runs.store import Plan, Store
 from ser_batch.runs.summary import RunSummary
 from ser_batch.runs.worker import Work
 from ser_batch.storage.atomic import write_json
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 from ser_batch.storage.lock import claimed
 from ser_batch.summary import Summary
 from ser_batch.tables.parquet import read_parts
@@ -171,13 +172,12 @@ def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
     """Return what defines the features, and where workers find the encoder; see `front_ends.front_end`."""
     if options.spec is not None:
         return options.spec, None
-    from ser_batch.encoder.model import find_encoder, read_encoder_spec, shipped_encoders  # MFCCs need none of it
+    from ser_batch.encoder.model import find_encoder, read_encoder_spec  # MFCCs need none of it
     from ser_batch.segments.front_ends import front_end
 
     folder = find_encoder(options.features).resolve()
-    # the workers of a cluster have what ships in a place of their own
-    shipped = next((name for name, own in shipped_encoders().items() if own.resolve() == folder), None)
-    spec, encoder = read_encoder_spec(folder), shipped or str(folder)
+    # the workers of a cluster have what is installed in a place of their own
+    spec, encoder = read_encoder_spec(folder), INSTALLED_ENCODERS.name_of(folder) or str(folder)
     if utf8(encoder) != encoder:
         raise UsageError(f"--features {encoder}: the name is not UTF-8, which spec.json needs; rename the folder")
     front_end(spec, encoder)  # what cannot be loaded is refused before anything is written
@@ -185,7 +185,7 @@ def _front_end(options: FeaturizeOptions) -> tuple[AnyFeatureSpec, str | None]:
 
 
 def _folder_of(encoder: str) -> str | None:
-    """Return the folder of an encoder, None for one that ships with ser-batch."""
+    """Return the folder of an encoder, None for one that is installed."""
     return encoder if Path(encoder).is_absolute() else None
 
 

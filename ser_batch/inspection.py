@@ -14,8 +14,9 @@ from msgspec import Meta
 from ser_batch.config.structs import as_json
 from ser_batch.corpus.manifest import WARNING
 from ser_batch.errors import InputError, UsageError, did_you_mean
-from ser_batch.model.folder import MODEL_FILE, Model, find_model, load_model, shipped_models
+from ser_batch.model.folder import DISTRIBUTIONS, MODEL_FILE, Model, find_model, load_model, unknown_model
 from ser_batch.report.predictions import side_tables
+from ser_batch.storage.installed import INSTALLED_MODELS
 from ser_batch.storage.paths import refuse_undecodable
 from ser_batch.summary import Summary
 from ser_batch.tables.mfcc_array import read_arrays
@@ -40,7 +41,7 @@ _KINDS: Mapping[tuple[str, ...], str] = {
     ("member", "epoch", "loss"): "history",
 }
 _WHAT_CAN_BE = (
-    "a features folder, a model folder or the name of a shipped model, predictions (.parquet or a folder), or any "
+    "a features folder, a model folder or the name of an installed model, predictions (.parquet or a folder), or any "
     "Parquet table of ser-batch"
 )
 
@@ -83,7 +84,8 @@ def inspect(source: Path, *, n_first: int = 5) -> Inspection:
     Parameters
     ----------
     source
-        A features folder, a model folder or the name of a shipped model, what score wrote, or any Parquet file of ours.
+        A features folder, a model folder or the name of an installed model, what score wrote, or any Parquet file of
+        ours.
     n_first
         First rows to show.
 
@@ -100,9 +102,11 @@ def inspect(source: Path, *, n_first: int = 5) -> Inspection:
         raise UsageError(f"--rows {n_first}; expected 0 or more")
     refuse_undecodable(source)
     if not source.exists():
-        if str(source) in shipped_models():
+        if str(source) in INSTALLED_MODELS:
             return _of_model(str(source), find_model(str(source)))
-        hint = did_you_mean(str(source), shipped_models())
+        if str(source) in DISTRIBUTIONS:
+            raise UsageError(f"{source}: {unknown_model(str(source))}")
+        hint = did_you_mean(str(source), {*INSTALLED_MODELS, *DISTRIBUTIONS})
         raise UsageError(f"{source}: no such file or folder; expected {_WHAT_CAN_BE}{hint}")
     if (source / MODEL_FILE).is_file():
         return _of_model(str(source), load_model(source))

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import vl_convert
 from msgspec import Meta
 
 from ser_batch.audio.reader import AudioReader
@@ -233,7 +233,7 @@ def _mean(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 WIDTH, WAVE_HEIGHT, MFCC_HEIGHT, LABEL_HEIGHT = 760, 90, 150, 34  # px
 AXIS_WIDTH = 74  # px left of every panel, so that they stand in line
 PNG_SCALE = 2.0
-FORMATS = (".png", ".svg", ".html")
+FORMATS = (".html", ".png", ".svg")
 INK, SILENCE = "#30353b", "#d9dde2"
 PALE = 0.4  # opacity of what is not the highest
 
@@ -258,7 +258,7 @@ def plot(recording: Path, out: Path, *, model: str | None = None, channel: str =
     Raises
     ------
     UsageError
-        `out` has another suffix or is the recording; or see `look`.
+        `out` has another suffix, or one that needs the extra `plots`, which is not installed; or see `look`.
     RecordingError
         The recording cannot be decoded.
     OutputError
@@ -269,6 +269,8 @@ def plot(recording: Path, out: Path, *, model: str | None = None, channel: str =
         raise UsageError(f"--out {out}; expected a name that ends in {', '.join(FORMATS)}")
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder; expected the name of a file")
+    if kind != ".html":
+        _converter(kind)  # before anything is read
     seen = look(recording, model=model, channel=channel)
     make_folder(out.parent)
     with atomic_path(out) as temporary:
@@ -291,8 +293,18 @@ def rendered(chart: dict[str, Any], kind: str) -> bytes:
     if kind == ".html":
         return _page(chart)
     if kind == ".png":
-        return bytes(vl_convert.vegalite_to_png(chart, scale=PNG_SCALE))
-    return str(vl_convert.vegalite_to_svg(chart)).encode()
+        return bytes(_converter(kind).vegalite_to_png(chart, scale=PNG_SCALE))
+    return str(_converter(kind).vegalite_to_svg(chart)).encode()
+
+
+def _converter(kind: str) -> ModuleType:
+    try:
+        import vl_convert  # 84 MB, which few need
+    except ImportError as error:
+        raise UsageError(
+            f'plot to {kind} needs vl-convert-python ({error}); pip install "ser-batch[plots]", or choose .html'
+        ) from error
+    return vl_convert
 
 
 def _page(chart: dict[str, Any]) -> bytes:

@@ -204,12 +204,13 @@ def save_heads(small_corpus: Path, folder: Path) -> None:
     import numpy as np
     import soundfile
 
-    from ser_batch.encoder.model import load_encoder, shipped_encoders
+    from ser_batch.encoder.model import load_encoder
     from ser_batch.model.saving import save_model
     from ser_batch.network import head_training, optimization
     from ser_batch.network.recipes import HEAD
+    from ser_batch.storage.installed import INSTALLED_ENCODERS
 
-    loaded = load_encoder(shipped_encoders()["whisper-tiny.en"])
+    loaded = load_encoder(INSTALLED_ENCODERS["whisper-tiny.en"])
     embeddings = []
     for path in sorted(small_corpus.rglob("*.wav"))[:8]:
         segment = loaded.segment()

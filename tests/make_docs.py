@@ -72,7 +72,7 @@ ser-batch score ./calls --json --quiet | jq '.n_rejected'
 
 ## Completion
 
-To complete commands, options, their values and the names of shipped models in your shell, add one of these:
+To complete commands, options, their values and the names of installed models in your shell, add one of these:
 
 ```sh
 eval "$(_SER_BATCH_COMPLETE=bash_source ser-batch)"       # in ~/.bashrc

@@ -3,11 +3,11 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import encoder_oracle as oracle
@@ -16,17 +16,17 @@ import numpy as np
 import psutil
 import pytest
 
-from ser_batch.encoder import model, pooling
+from ser_batch.encoder import pooling
 from ser_batch.encoder.model import (
     GRAPH_FILE,
     SPEC_FILE,
     find_encoder,
     load_encoder,
     read_encoder_spec,
-    shipped_encoders,
 )
 from ser_batch.encoder.pooling import MIN_TOKENS, SegmentEncoder, level_speech
 from ser_batch.errors import EncoderError, UsageError
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 
 NAME = "whisper-tiny.en"
 RATE, TOKEN = oracle.RATE, oracle.TOKEN
@@ -231,11 +231,21 @@ def test_importing_the_module_does_not_load_the_runtime():
     assert done.stdout.split() == ["False", "False"]
 
 
+def test_the_runtime_collects_nothing_to_send(folder, tmp_path):
+    code = f"from pathlib import Path; from ser_batch.encoder import model; model.load_encoder(Path({str(folder)!r}))"
+    own = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    surroundings = {name: value for name, value in os.environ.items() if name not in own}
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=surroundings | {"HOME": str(home)})
+    assert not list(home.rglob("*"))  # with telemetry, an identifier of the machine and a database of events
+
+
 # ------------------------------------------------------------------------------------------------ names and folders
 
 
 def test_an_encoder_is_found_by_name_or_folder(folder, monkeypatch):
-    assert shipped_encoders()[NAME] == find_encoder(NAME)
+    assert INSTALLED_ENCODERS[NAME] == find_encoder(NAME)
     assert find_encoder(folder) == folder
     monkeypatch.chdir(folder.parent)
     assert find_encoder(NAME) == Path(NAME)  # a folder of that name comes first
@@ -244,19 +254,6 @@ def test_an_encoder_is_found_by_name_or_folder(folder, monkeypatch):
 def test_another_name_gets_a_hint():
     with pytest.raises(UsageError, match=r"encoder whisper-tiny: no such folder .*; did you mean whisper-tiny\.en\?"):
         find_encoder("whisper-tiny")
-
-
-def test_another_distribution_may_bring_an_encoder(folder, monkeypatch, tmp_path):
-    package = tmp_path / "encoder_package"
-    shutil.copytree(folder, package)
-    (package / "__init__.py").write_text("", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    entries = [EntryPoint("whisper-own", "encoder_package", model.ENTRY_POINTS)]
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: entries if group else [])
-    assert find_encoder("whisper-own") == package
-    entries.append(EntryPoint("whisper-gone", "no_such_package.inside", model.ENTRY_POINTS))
-    with pytest.raises(EncoderError, match=r"whisper-gone: .* names the package no_such_package.inside, which is not"):
-        find_encoder("whisper-own")
 
 
 def change(folder, **fields):

@@ -26,12 +26,13 @@ from ser_batch.config.features import PRESETS, EncoderSpec
 from ser_batch.config.job import read_job
 from ser_batch.config.options import FeaturizeOptions
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.encoder.model import Encoder, load_encoder, read_encoder_spec, shipped_encoders
+from ser_batch.encoder.model import Encoder, load_encoder, read_encoder_spec
 from ser_batch.errors import EncoderError, InputError, OutputError, UsageError
 from ser_batch.featurization import FeaturizeSummary, FeaturizeWork, featurize
 from ser_batch.inspection import inspect
 from ser_batch.segments import segmenter
 from ser_batch.segments.front_ends import front_end
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 from ser_batch.tables.features import load_features
 from ser_batch.tables.schemas import array_columns, features_schema, segment_columns
 
@@ -58,11 +59,11 @@ def embedding_of(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
 
 
 def loaded() -> Encoder:
-    return load_encoder(shipped_encoders()[NAME])
+    return load_encoder(INSTALLED_ENCODERS[NAME])
 
 
 def spec() -> EncoderSpec:
-    return read_encoder_spec(shipped_encoders()[NAME])
+    return read_encoder_spec(INSTALLED_ENCODERS[NAME])
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def features(corpus, tmp_path_factory):
 @pytest.fixture
 def copy(tmp_path):
     """The encoder in a folder of its own."""
-    return Path(shutil.copytree(shipped_encoders()[NAME], tmp_path / "mine"))
+    return Path(shutil.copytree(INSTALLED_ENCODERS[NAME], tmp_path / "mine"))
 
 
 # ---- the table ----
@@ -340,7 +341,7 @@ def test_the_work_that_is_sent_names_a_shipped_encoder_and_finds_it_there(tmp_pa
     monkeypatch.chdir(tmp_path)
     work = FeaturizeWork(tmp_path / "out", "d", spec(), Segmentation(), encoder=NAME)
     sent = pickle.dumps(work)
-    assert str(shipped_encoders()[NAME]).encode() not in sent
+    assert str(INSTALLED_ENCODERS[NAME]).encode() not in sent
     received = pickle.loads(sent)
     assert received == work
     received.prepare()

@@ -19,9 +19,10 @@ from ser_batch.config.features import FeatureSpec
 from ser_batch.config.job import read_job
 from ser_batch.config.options import TrainOptions
 from ser_batch.errors import InputError, JobError, ModelError, OutputError, UsageError
-from ser_batch.model.folder import Model, load_model, shipped_models
+from ser_batch.model.folder import Model, load_model
 from ser_batch.network import architectures, numpy_inference, optimization
 from ser_batch.network.recipes import RECIPES
+from ser_batch.storage.installed import INSTALLED_MODELS
 from ser_batch.tables.features import load_features
 from ser_batch.training.finetune import Start, load_start, with_inherited
 from ser_batch.training.run import train
@@ -96,7 +97,7 @@ def start_of(init: Path | str) -> tuple[Start, numpy_inference.Network]:
     return start, start.network
 
 
-@pytest.mark.parametrize("name", [name for name, at in shipped_models().items() if not load_model(at).is_head_model])
+@pytest.mark.parametrize("name", [name for name, at in INSTALLED_MODELS.items() if not load_model(at).is_head_model])
 def test_with_the_same_labels_it_starts_with_the_shipped_model_s_predictions(name):
     start, shipped = start_of(name)
     spec, labels = start.model.spec, start.model.labels

@@ -39,13 +39,14 @@ from ser_batch.config.segmentation import Segmentation
 from ser_batch.corpus.known_corpora import CORPORA, parse_name
 from ser_batch.corpus.labels import OUR_LABELS, join_labels
 from ser_batch.corpus.manifest import Metadata, Recording
-from ser_batch.encoder.model import read_encoder_spec, shipped_encoders
+from ser_batch.encoder.model import read_encoder_spec
 from ser_batch.errors import EncoderError, InputError, ModelError, RecordingError, SerBatchError, UsageError
 from ser_batch.model.folder import load_model, network_contents
 from ser_batch.model.schema import model_id_of
 from ser_batch.network.keras_file import read_saved
 from ser_batch.report.pages import write_page
 from ser_batch.scoring.summary import ModelSummary
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 
 MINUTES = float(os.environ.get("SER_BATCH_FUZZ_MINUTES", "0"))
 HANG_S = 30
@@ -608,7 +609,7 @@ def test_model_json(tmp_path, capsys, monkeypatch):
 
 
 def test_encoder_json(tmp_path):
-    shipped = json.loads((shipped_encoders()["whisper-tiny.en"] / "encoder.json").read_text(encoding="utf-8"))
+    shipped = json.loads((INSTALLED_ENCODERS["whisper-tiny.en"] / "encoder.json").read_text(encoding="utf-8"))
     file = tmp_path / "encoder.json"
 
     def check_encoder_json(edits, changes) -> None:

@@ -12,7 +12,7 @@ from helpers import jax_events, quiet, values_of
 from ser_batch.config.features import EncoderSpec
 from ser_batch.config.options import TrainOptions
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.encoder.model import SPEC_FILE, load_encoder, read_encoder_spec, shipped_encoders
+from ser_batch.encoder.model import SPEC_FILE, load_encoder, read_encoder_spec
 from ser_batch.errors import EncoderError, InputError, ModelError, UsageError
 from ser_batch.model.folder import load_model
 from ser_batch.network import heads, optimization
@@ -20,6 +20,7 @@ from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import ChannelMean, HeadModel, Heads, Layers, log_prior_of, probabilities_of
 from ser_batch.network.recipes import HEAD
 from ser_batch.storage.atomic import write_json
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 from ser_batch.tables.features import load_features
 from ser_batch.tables.parquet import rows_table, write_table
 from ser_batch.tables.schemas import features_schema
@@ -389,7 +390,7 @@ def test_temperatures_are_those_of_what_others_say(model):
 
 
 def test_an_encoder_that_does_not_ship_goes_into_the_model_folder(small, tmp_path):
-    shipped = shipped_encoders()["whisper-tiny.en"]
+    shipped = INSTALLED_ENCODERS["whisper-tiny.en"]
     own = tmp_path / "mine"
     shutil.copytree(shipped, own)
     described = json.loads((own / SPEC_FILE).read_text()) | {"encoder": "mine"}

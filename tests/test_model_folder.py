@@ -16,10 +16,11 @@ import pytest
 
 import ser_batch
 from ser_batch.errors import ModelError, UsageError
-from ser_batch.model.folder import DEFAULT_MODEL, find_model, load_model, shipped_models
+from ser_batch.model.folder import DEFAULT_MODEL, find_model, load_model
 from ser_batch.model.prediction import tempered
 from ser_batch.network import numpy_inference
 from ser_batch.network.cmvn import Scaler
+from ser_batch.storage.installed import INSTALLED_MODELS
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_times_and_versions_are_not_part_of_the_id(model):
 def test_the_lowest_rate_is_that_of_the_training_or_of_its_telephones(
     small_model, on_embeddings, rate, variants, expected
 ):
-    loaded = load_model(shipped_models()["open"] if on_embeddings else small_model)
+    loaded = load_model(INSTALLED_MODELS["open"] if on_embeddings else small_model)
     training = msgspec.structs.replace(loaded.schema.training, lowest_sampling_rate=rate, variants=variants)
     own = dataclasses.replace(loaded, schema=msgspec.structs.replace(loaded.schema, training=training))
     assert own.lowest_rate == expected
@@ -286,9 +287,9 @@ def test_json_that_is_no_model_json_is_refused(model, text):
 def test_find_takes_a_folder_a_name_or_what_is_there(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_model(None).folder.name == "model"
-    assert find_model("research").folder == shipped_models()["research"]
+    assert find_model("research").folder == INSTALLED_MODELS["research"]
     shutil.rmtree(model)
-    assert find_model(None).folder == shipped_models()[DEFAULT_MODEL]
+    assert find_model(None).folder == INSTALLED_MODELS[DEFAULT_MODEL]
     with pytest.raises(UsageError, match="research"):
         find_model("nowhere")
 
@@ -296,9 +297,10 @@ def test_find_takes_a_folder_a_name_or_what_is_there(model, tmp_path, monkeypatc
 def test_the_shipped_models_are_whole_and_small_and_say_their_license(root):
     free = ("commercial use allowed", "ODbL 1.0")
     terms = {"open": free, "fast": free, "research": ("not for commercial use", "CC BY-NC-SA")}
-    assert set(shipped_models()) == set(terms)
-    license = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
-    for name, folder in shipped_models().items():
+    assert set(INSTALLED_MODELS) == set(terms)
+    for name, folder in INSTALLED_MODELS.items():
+        project = root / ("packages/research" if name == "research" else "") / "pyproject.toml"
+        license = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["license"]
         loaded = load_model(folder)
         if loaded.is_head_model:
             loaded.head_model()

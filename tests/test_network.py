@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from ser_batch.config.features import FeatureSpec
 from ser_batch.errors import ModelError
-from ser_batch.model.folder import shipped_models
 from ser_batch.network import architectures, numpy_inference, optimization
 from ser_batch.network.augmentation import N_WARPS, augmented, masked, warp_matrices
 from ser_batch.network.keras_file import read_saved
 from ser_batch.network.numpy_inference import convolution
 from ser_batch.network.recipes import RECIPES, Augmentation
+from ser_batch.storage.installed import INSTALLED_MODELS
 
 # Compiling a network takes longer than all that is done with it, so most of the tests have these shapes in common.
 N_FRAMES, N_MFCC, N_LABELS = 32, 40, 2
@@ -404,7 +404,7 @@ def test_a_normalisation_is_not_folded_into_a_convolution_that_others_use(tmp_pa
 
 @pytest.mark.parametrize("name", ["fast"])
 def test_the_embedding_is_what_the_last_layers_take(name):
-    path = shipped_models()[name] / "network.keras"
+    path = INSTALLED_MODELS[name] / "network.keras"
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     x = np.random.default_rng(0).normal(size=(9, *model.input_shape[1:])).astype(np.float32)
     last = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense) and "_probabilities" in layer.name]
@@ -416,7 +416,7 @@ def test_the_embedding_is_what_the_last_layers_take(name):
 
 @pytest.mark.parametrize("name", ["fast"])
 def test_numpy_gives_what_keras_gives_for_the_shipped_networks(name):
-    path = shipped_models()[name] / "network.keras"
+    path = INSTALLED_MODELS[name] / "network.keras"
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     x = np.random.default_rng(0).normal(size=(9, *model.input_shape[1:])).astype(np.float32)
     np.testing.assert_allclose(numpy_inference.load_network(path).predict(x), optimization.predict(model, x), atol=1e-5)
@@ -424,7 +424,7 @@ def test_numpy_gives_what_keras_gives_for_the_shipped_networks(name):
 
 @pytest.mark.parametrize("name", ["fast"])
 def test_a_saved_network_is_built_anew_without_its_description(name):
-    path = shipped_models()[name] / "network.keras"
+    path = INSTALLED_MODELS[name] / "network.keras"
     configuration, weights = read_saved(path)
 
     network = architectures.rebuild(configuration, weights)

@@ -12,13 +12,14 @@ import soundfile
 from ser_batch.audio.resampling import Resampler
 from ser_batch.config.features import EncoderSpec, FeatureSpec
 from ser_batch.config.segmentation import Segmentation
-from ser_batch.encoder.model import load_encoder, shipped_encoders
+from ser_batch.encoder.model import load_encoder
 from ser_batch.errors import InputError, ModelError, UsageError
 from ser_batch.model.folder import load_model
 from ser_batch.network.out_of_domain import Domain
 from ser_batch.sounds import telephone
 from ser_batch.sounds.kinds import KINDS, sound
 from ser_batch.sounds.shaping import filtered, periodic, put, sine
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 from ser_batch.tables.features import Features
 from ser_batch.training import out_of_domain as learning
 from ser_batch.training.out_of_domain import between, domain_of
@@ -175,7 +176,7 @@ def test_mfccs_and_encoders_that_are_not_there_are_refused():
 
 @pytest.fixture(scope="module")
 def embed():
-    loaded = load_encoder(shipped_encoders()["whisper-tiny.en"])
+    loaded = load_encoder(INSTALLED_ENCODERS["whisper-tiny.en"])
 
     def embed(samples):
         segment = loaded.segment()
@@ -218,7 +219,7 @@ def test_the_sounds_are_those_of_the_encoder_and_made_once(embed, monkeypatch):
     monkeypatch.setattr(learning, "SOUNDS_PER_KIND", 2)
     learning.sounds_embedding.cache_clear()
     try:
-        spec = load_encoder(shipped_encoders()["whisper-tiny.en"]).spec
+        spec = load_encoder(INSTALLED_ENCODERS["whisper-tiny.en"]).spec
         found = learning.sounds_embedding(spec, spec.encoder)
         expected = [
             embed(sound("dtmf", np.random.default_rng((learning.SEED, 0, i)), seconds=4.04, sampling_rate=RATE))

@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from ser_batch.cli.commands import cli
 from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import InputError, RecordingError, UsageError
-from ser_batch.plot import MFCC_COLUMNS, PREDICTION_COLUMNS, WAVEFORM_COLUMNS, look, rendered, specification
+from ser_batch.plot import MFCC_COLUMNS, PREDICTION_COLUMNS, WAVEFORM_COLUMNS, look, plot, rendered, specification
 from ser_batch.scoring.run import score
 
 
@@ -122,12 +123,12 @@ def test_a_long_recording_has_as_many_columns_as_a_short_one(small_corpus, tmp_p
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".html"])
 def test_the_command_writes_each_format(suffix, call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    out = [] if suffix == ".png" else ["--out", f"pictures/call{suffix}"]
+    out = [] if suffix == ".html" else ["--out", f"pictures/call{suffix}"]
     result = CliRunner().invoke(cli, ["plot", str(call), "--model", "fast", *out])
     assert result.exit_code == 0, result.output
     assert f"call{suffix}: channel 0 of call.wav, 32.0 s" in result.stdout
     assert "commercial use allowed" in result.stdout
-    path = tmp_path / "call.png" if suffix == ".png" else tmp_path / "pictures" / f"call{suffix}"
+    path = tmp_path / "call.html" if suffix == ".html" else tmp_path / "pictures" / f"call{suffix}"
     contents = path.read_bytes()
     if suffix == ".png":
         assert contents[:8] == b"\x89PNG\r\n\x1a\n"
@@ -185,8 +186,19 @@ def test_what_is_no_recording_is_said_so(call, tmp_path):
 def test_other_formats_are_refused_before_anything_is_read(out, call, tmp_path):
     result = CliRunner().invoke(cli, ["plot", str(call), "--out", str(tmp_path / out)])
     assert result.exit_code == 2
-    assert "expected a name that ends in .png, .svg, .html" in result.stderr
+    assert "expected a name that ends in .html, .png, .svg" in result.stderr
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_without_the_extra_a_page_is_written_and_a_picture_refused_at_once(suffix, call, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)  # an import of it fails, as where it is not installed
+    result = CliRunner().invoke(cli, ["plot", "nothing.wav", "--out", str(tmp_path / f"call{suffix}")])
+    assert result.exit_code == 2
+    assert f"plot to {suffix} needs vl-convert-python" in result.stderr
+    assert 'pip install "ser-batch[plots]"' in result.stderr
+    assert not any(tmp_path.iterdir())
+    plot(call, tmp_path / "call.html", model="fast")
 
 
 @pytest.mark.slow

@@ -10,11 +10,12 @@ import soundfile
 
 from ser_batch.config.options import ScoreOptions
 from ser_batch.errors import InputError, ModelError, OutputError, UsageError
-from ser_batch.model.folder import load_model, shipped_models
+from ser_batch.model.folder import load_model
 from ser_batch.report.pages import write_page
 from ser_batch.report.predictions import known_truth
 from ser_batch.scoring.run import score
 from ser_batch.storage.atomic import TEMPORARY_MARK
+from ser_batch.storage.installed import INSTALLED_MODELS
 from ser_batch.tables.schemas import calls_schema, predictions_schema
 
 
@@ -288,7 +289,7 @@ def test_pages_of_a_folder_of_parts_and_of_the_shipped_model(calls, small_model,
     run(calls, tmp_path / "preds", small_model)
     write_page(tmp_path / "preds", tmp_path / "preds.html")
     assert "stereo.wav" in (tmp_path / "preds.html").read_text()
-    write_page(shipped_models()["research"], tmp_path / "model.html")
+    write_page(INSTALLED_MODELS["research"], tmp_path / "model.html")
     assert "CC BY-NC-SA" in (tmp_path / "model.html").read_text()
     (tmp_path / "preds" / "_tables" / "report.parquet").unlink()
     with pytest.raises(UsageError, match=r"report\.parquet is missing"):

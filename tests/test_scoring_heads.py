@@ -16,7 +16,7 @@ from ser_batch.config.job import read_job
 from ser_batch.config.option_values import parse_prior
 from ser_batch.config.options import ScoreOptions
 from ser_batch.corpus.manifest import Metadata, Recording
-from ser_batch.encoder.model import load_encoder, shipped_encoders
+from ser_batch.encoder.model import load_encoder
 from ser_batch.encoder.pooling import SegmentEncoder
 from ser_batch.errors import InputError, JobError, ModelError, OutputError, UsageError
 from ser_batch.model.folder import Model, load_model
@@ -25,6 +25,7 @@ from ser_batch.network.heads import ChannelMean, log_prior_of
 from ser_batch.plot import look, plot
 from ser_batch.scoring.archive import MAX_RECORDINGS, MAX_SEGMENTS, chosen_reference, evenly, sample
 from ser_batch.scoring.run import score
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 
 RATE = 16_000
 KEY = ["path", "channel", "segment"]
@@ -56,7 +57,7 @@ def center_in(out):
 
 def embedded(*stretches):
     """What the encoder itself gives of samples at 16 kHz."""
-    loaded = load_encoder(shipped_encoders()["whisper-tiny.en"])
+    loaded = load_encoder(INSTALLED_ENCODERS["whisper-tiny.en"])
     values = []
     for samples in stretches:
         segment = loaded.segment()

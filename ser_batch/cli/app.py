@@ -149,14 +149,13 @@ def print_versions(ctx: click.Context, _option: click.Parameter, value: bool) ->
 
 
 def complete_models(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
-    """Complete the name of a model that ships with ser-batch, or a folder."""
-    import importlib.resources
-
+    """Complete the name of an installed model, or a folder."""
     from click.shell_completion import CompletionItem
 
-    names = sorted(path.name for path in importlib.resources.files("ser_batch").joinpath("models").iterdir())
-    shipped = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return [*shipped, CompletionItem(incomplete, type="dir")]
+    from ser_batch.storage.installed import INSTALLED_MODELS
+
+    installed = [CompletionItem(name) for name in INSTALLED_MODELS if name.startswith(incomplete)]
+    return [*installed, CompletionItem(incomplete, type="dir")]
 
 
 def complete_downloads(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:

@@ -133,8 +133,8 @@ def report(source: Path, options: ReportOptions, output: Output) -> "Summary":
 def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
     """Show what a folder or table holds.
 
-    PATH is a features folder, a model folder or the name of a shipped model, predictions (a .parquet or a folder), or
-    any other Parquet table that ser-batch writes.
+    PATH is a features folder, a model folder or the name of an installed model, predictions (a .parquet or a folder),
+    or any other Parquet table that ser-batch writes.
 
     \b
     Example:
@@ -153,7 +153,7 @@ def inspect(source: Path, options: InspectOptions, output: Output) -> "Summary":
 def export(model: Path, options: ExportOptions, output: Output) -> "Summary":
     """Write a model as ONNX, for other languages.
 
-    MODEL is a model folder or the name of a shipped model. The graph takes MFCCs and returns probabilities; it is
+    MODEL is a model folder or the name of an installed model. The graph takes MFCCs and returns probabilities; it is
     compared with what score computes before it is written.
 
     \b
@@ -185,7 +185,7 @@ def plot(recording: Path, options: PlotOptions, output: Output) -> "Summary":
     """
     import ser_batch.plot
 
-    out = options.out or Path(f"{recording.stem}.png")
+    out = options.out or Path(f"{recording.stem}.html")
     summary = ser_batch.plot.plot(recording, out, model=options.model, channel=options.channel)
     summaries.print_plot(summary, output)
     return summary

@@ -77,7 +77,7 @@ _Model = Annotated[
     NameOrNone,
     option(
         "Scoring",
-        "Model folder, or the name of a shipped model.",
+        "Model folder, or the name of an installed model.",
         default="the folder model if it exists, else open",
         metavar="DIR|NAME",
         short="m",
@@ -342,7 +342,7 @@ class TrainOptions(Options, frozen=True, kw_only=True):
         NameOrNone,
         option(
             "Training",
-            "Fine-tune this model: a model folder, or the name of a shipped model.",
+            "Fine-tune this model: a model folder, or the name of an installed model.",
             default="none",
             metavar="DIR|NAME",
             completes="models",
@@ -647,7 +647,12 @@ class PlotOptions(Options, frozen=True, kw_only=True):
     model: _Model = initial(None)
     out: Annotated[
         PathOrNone,
-        option("Output", "Picture: .png, .svg or .html.", default="the recording's name and .png, here", short="o"),
+        option(
+            "Output",
+            'Picture: .html, or .png or .svg with pip install "ser-batch[plots]".',
+            default="the recording's name and .html, here",
+            short="o",
+        ),
     ] = initial(None)
 
 

@@ -1,9 +1,10 @@
 """Encoder folders: installed ones by name, their encoder.json, the encoder itself."""
 
 import hashlib
-import importlib.metadata
-import importlib.util
+import importlib
+import os
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,24 +14,14 @@ from ser_batch.config.features import EncoderSpec
 from ser_batch.config.structs import read_object
 from ser_batch.encoder.pooling import Array, SegmentEncoder, padded, token_samples
 from ser_batch.errors import EncoderError, UsageError, did_you_mean
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 
 if TYPE_CHECKING:
     import onnxruntime
 
-SPEC_FILE = "encoder.json"
+SPEC_FILE = INSTALLED_ENCODERS.file
 GRAPH_FILE = "encoder.onnx"
-ENTRY_POINTS = "ser_batch.encoders"
-_PACKAGE_FOLDER = Path(__file__).parent.parent / "encoders"
 _COPY_AGAIN = "copy the whole folder again, or convert again"
-
-
-def shipped_encoders() -> dict[str, Path]:
-    """Return the folders of the encoders that are installed, by name."""
-    # Other distributions bring some by an entry point that names a package with encoder.json and encoder.onnx.
-    folders = {path.parent.name: path.parent for path in sorted(_PACKAGE_FOLDER.glob(f"*/{SPEC_FILE}"))}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        folders.setdefault(entry.name, _folder_of(entry))
-    return folders
 
 
 def find_encoder(encoder: str | Path) -> Path:
@@ -49,12 +40,11 @@ def find_encoder(encoder: str | Path) -> Path:
     folder = Path(encoder)
     if folder.is_dir():
         return folder
-    known = shipped_encoders()
-    if str(encoder) in known:
-        return known[str(encoder)]
+    if str(encoder) in INSTALLED_ENCODERS:
+        return INSTALLED_ENCODERS[str(encoder)]
     raise UsageError(
         f"encoder {encoder}: no such folder or installed encoder; expected a folder made by `ser-batch encoder "
-        f"convert`, or {', '.join(known)}{did_you_mean(str(encoder), known)}"
+        f"convert`, or {', '.join(INSTALLED_ENCODERS)}{did_you_mean(str(encoder), INSTALLED_ENCODERS)}"
     )
 
 
@@ -67,21 +57,6 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
         raise EncoderError(f"{folder}: no {SPEC_FILE}; expected a folder made by `ser-batch encoder convert`") from None
     except (OSError, ValueError, UsageError) as error:
         raise EncoderError(f"{path}: cannot be used ({error}); {_COPY_AGAIN}") from error
-
-
-def _folder_of(entry: importlib.metadata.EntryPoint) -> Path:
-    """Return the folder of the package that an entry point names."""
-    try:
-        found = importlib.util.find_spec(entry.value)
-    except ModuleNotFoundError:
-        found = None
-    if found is None or not found.submodule_search_locations:
-        owner = entry.dist.name if entry.dist else "a distribution"
-        raise EncoderError(
-            f"encoder {entry.name}: {owner} names the package {entry.value}, which is not there; reinstall or "
-            f"uninstall {owner}"
-        )
-    return Path(next(iter(found.submodule_search_locations)))
 
 
 class Encoder:
@@ -176,17 +151,22 @@ def load_encoder(folder: Path, *, expected: EncoderSpec | None = None) -> Encode
     return Encoder(spec, session)
 
 
+def load_runtime() -> ModuleType:
+    """Import ONNX Runtime with its telemetry off, which releases from 1.29 on otherwise send to Microsoft."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
+    return importlib.import_module("onnxruntime")
+
+
 def _session(path: Path, content: bytes) -> "onnxruntime.InferenceSession":
     """Return what runs a graph, on one thread and without memory that is kept from one run to the next."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = load_runtime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.log_severity_level = 4  # what is wrong is raised
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes derive from Exception alone
         raise EncoderError(f"{path}: ONNX Runtime cannot load it ({error}); {_COPY_AGAIN}") from error
 

@@ -156,9 +156,9 @@ def _version(package: str) -> str:
 
 def _difference(contents: bytes, inputs: Inputs, expected: npt.NDArray[np.float64]) -> float:
     """Return the largest absolute difference of a graph's probabilities from those expected."""
-    import onnxruntime
+    from ser_batch.encoder.model import load_runtime
 
-    session = onnxruntime.InferenceSession(contents, providers=["CPUExecutionProvider"])
+    session = load_runtime().InferenceSession(contents, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {tensor.name: inputs[tensor.name] for tensor in session.get_inputs()})
     return float(np.abs(found - expected).max())
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.resources
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from ser_batch.model.sklearn_check import check_archive, load_estimator
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import REFERENCES, HeadModel, load_heads
 from ser_batch.network.out_of_domain import Domain, summary_features
+from ser_batch.storage.installed import INSTALLED_ENCODERS, INSTALLED_MODELS
 
 if TYPE_CHECKING:
     from ser_batch.network import numpy_inference
@@ -36,9 +36,9 @@ def network_contents(configuration: Mapping[str, Any], weights: Any) -> bytes:
     return digest.digest()
 
 
-MODEL_FILE = "model.json"
+MODEL_FILE = INSTALLED_MODELS.file
 CARD_FILE = "MODEL_CARD.md"
-# in the model folder: an encoder that does not ship with ser-batch
+# in the model folder: an encoder that is not one of ser-batch's own
 ENCODER_FOLDER = "encoder"
 TELEPHONE_RATE = 8000
 TELEPHONE_VARIANTS = {"telephone", "g711", "gsm"}
@@ -50,6 +50,8 @@ MODEL_FILES = {
 }
 # may be used commercially, with attribution
 DEFAULT_MODEL = "open"
+# the models of this project, by the distribution that brings them
+DISTRIBUTIONS = {"fast": "ser-batch", DEFAULT_MODEL: "ser-batch", "research": "ser-batch-research"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,27 +98,23 @@ class Model:
         return isinstance(self.feature_spec, EncoderSpec)
 
     def encoder_place(self) -> str:
-        """Return where `featurize.front_ends.front_end` finds the encoder: its name if it ships, else its folder.
+        """Return where `segments.front_ends.front_end` finds the encoder: its name if installed, else its folder.
 
         Raises
         ------
         EncoderError
-            It neither ships with ser-batch nor is in the model folder.
+            It is neither installed nor in the model folder.
         """
-        from ser_batch.encoder.model import (
-            shipped_encoders,  # loads SciPy, and the process that starts a run needs none of it
-        )
-
         spec = self.feature_spec
         assert isinstance(spec, EncoderSpec)
         own = self.folder / ENCODER_FOLDER
         if own.is_dir():
             return str(own.resolve())
-        if spec.encoder in shipped_encoders():
+        if spec.encoder in INSTALLED_ENCODERS:
             return spec.encoder
         raise EncoderError(
-            f"{self.folder}: the model needs the encoder {spec.encoder}, which neither ships with ser-batch nor is in "
-            f"{own}; expected {' or '.join(shipped_encoders())}, or the folder that `ser-batch encoder convert` made "
+            f"{self.folder}: the model needs the encoder {spec.encoder}, which is neither installed nor in {own}; "
+            f"expected {' or '.join(INSTALLED_ENCODERS)}, or the folder that `ser-batch encoder convert` made "
             f"of {spec.source} there"
         )
 
@@ -149,8 +147,8 @@ class Model:
 
     @property
     def recommended_model(self) -> str | None:
-        """Name of a model in the package that is measured on corpora left out, where this one is not."""
-        default = shipped_models().get(DEFAULT_MODEL)
+        """Name of an installed model that is measured on corpora left out, where this one is not."""
+        default = INSTALLED_MODELS.get(DEFAULT_MODEL)
         if self.cross_corpus or default is None:
             return None
         return DEFAULT_MODEL if load_model(default).cross_corpus else None
@@ -288,10 +286,12 @@ def load_model(folder: Path) -> Model:
     return model
 
 
-def shipped_models() -> dict[str, Path]:
-    """Return the models in the package, by name."""
-    root = Path(str(importlib.resources.files("ser_batch") / "models"))
-    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{MODEL_FILE}"))}
+def unknown_model(name: str) -> str:
+    """Return what a message says of a name that is neither a folder nor an installed model."""
+    if name in DISTRIBUTIONS:
+        return f"the model {name} is not installed; pip install {DISTRIBUTIONS[name]}"
+    hint = did_you_mean(name, {*INSTALLED_MODELS, *DISTRIBUTIONS})
+    return f"no such folder; expected one, or {', '.join(INSTALLED_MODELS)}{hint}"
 
 
 def find_model(model: str | None, *, option: str = "--model") -> Model:
@@ -300,8 +300,8 @@ def find_model(model: str | None, *, option: str = "--model") -> Model:
     Parameters
     ----------
     model
-        A folder, or the name of a shipped model. None: ``model`` in the working directory if it is there,
-        else the model that ships in the package.
+        A folder, or the name of an installed model. None: ``model`` in the working directory if it is there, else the
+        default model.
     option
         What the error calls it by.
 
@@ -309,15 +309,13 @@ def find_model(model: str | None, *, option: str = "--model") -> Model:
     ------
     UsageError
         There is no such folder or name.
+    ModelError
+        The folder cannot be used, or the distribution that brings the model is broken.
     """
-    if model is None:
-        local = Path("model")
-        return load_model(local if local.is_dir() else shipped_models()[DEFAULT_MODEL])
-    if model in shipped_models() and not Path(model).is_dir():
-        return load_model(shipped_models()[model])
-    if not Path(model).is_dir():
-        raise UsageError(
-            f"{option} {model}: no such folder; expected one, or {', '.join(shipped_models())}"
-            + did_you_mean(model, shipped_models())
-        )
-    return load_model(Path(model))
+    folder = Path("model" if model is None else model)
+    name = DEFAULT_MODEL if model is None else model
+    if folder.is_dir():
+        return load_model(folder)
+    if name in INSTALLED_MODELS:
+        return load_model(INSTALLED_MODELS[name])
+    raise UsageError(f"{option} {name}: {unknown_model(name)}")

@@ -34,7 +34,7 @@ class ModelSummary(Summary, frozen=True, kw_only=True):
         Meta(description="`uar`, `accuracy` and `n_labels` on held-out recordings, by regime"),
     ]
     recommended_model: Annotated[
-        str | None, Meta(description="a shipped model that was tested on unseen corpora, where this one was not")
+        str | None, Meta(description="an installed model that was tested on unseen corpora, where this one was not")
     ]
 
     @classmethod

@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from ser_batch.audio.sound import Samples
 from ser_batch.config.features import AnyFeatureSpec, EncoderSpec, FeatureSpec
-from ser_batch.encoder.model import Encoder, find_encoder, load_encoder, shipped_encoders
+from ser_batch.encoder.model import Encoder, find_encoder, load_encoder
 from ser_batch.encoder.pooling import Embedding
 from ser_batch.mfcc import kernel
+from ser_batch.storage.installed import INSTALLED_ENCODERS
 
 Features_co = TypeVar("Features_co", covariant=True)
 Frames = npt.NDArray[np.float32]
@@ -93,5 +94,5 @@ def front_end(spec: AnyFeatureSpec, encoder_place: str | None = None) -> FrontEn
 @functools.lru_cache(maxsize=1)
 def _encoder(place: str, spec: EncoderSpec) -> Encoder:
     # not `find` at once: a worker's working folder may hold a folder of that name
-    folder = Path(place) if Path(place).is_absolute() else shipped_encoders().get(place) or find_encoder(place)
+    folder = Path(place) if Path(place).is_absolute() else INSTALLED_ENCODERS.get(place) or find_encoder(place)
     return load_encoder(folder, expected=spec)

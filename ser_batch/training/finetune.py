@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,19 +10,20 @@ import polars as pl
 from ser_batch.config.features import PRESETS, AnyFeatureSpec, EncoderSpec
 from ser_batch.config.options import HEAD_RECIPE, RecipeName, TrainOptions
 from ser_batch.errors import InputError, ModelError, UsageError
-from ser_batch.model.folder import Model, find_model, shipped_models
+from ser_batch.model.folder import Model, find_model
 from ser_batch.model.schema import Initial
 from ser_batch.network import numpy_inference
 from ser_batch.network.cmvn import Scaler
 from ser_batch.network.heads import Heads
 from ser_batch.network.recipes import RECIPES
+from ser_batch.storage.installed import INSTALLED_MODELS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Start:
     """A trained model that the networks of all folds start from."""
 
-    name: str  # of a shipped model, or of the model's folder
+    name: str  # of an installed model, or of the model's folder
     model: Model  # the model
     network: numpy_inference.Network | Heads  # its network, with the weights of each layer, or its heads
 
@@ -152,9 +152,8 @@ def load_start(options: TrainOptions) -> Start | None:
             f"--init {options.init} is normalized by {model.schema.normalize}, --normalize says {options.normalize}; "
             "leave --normalize out, or name another model"
         )
-    shipped = [name for name, folder in shipped_models().items() if folder == model.folder]
     network = model.head_model().heads if model.is_head_model else model.network()
-    return Start(shipped[0] if shipped else Path(model.folder).resolve().name, model, network)
+    return Start(INSTALLED_MODELS.name_of(model.folder) or model.folder.resolve().name, model, network)
 
 
 def with_inherited(license: str, start: Start | None) -> str:

@@ -21,7 +21,7 @@ from harness import (
     show,
 )
 
-from ser_batch.model.folder import shipped_models
+from ser_batch.storage.installed import INSTALLED_MODELS
 
 MODEL = "research"
 BARS = {"a predict a window": Bar("at least", 10), "a predict a recording": Bar("at least", 5)}
@@ -29,7 +29,7 @@ BARS = {"a predict a window": Bar("at least", 10), "a predict a recording": Bar(
 
 def programs(calls: Path, scratch: Path) -> dict[Path, Program]:
     """Return ours and the peers, by the predictions that they write."""
-    model = shipped_models()[MODEL]
+    model = INSTALLED_MODELS[MODEL]
     ours, loop, batched = (scratch / name / "preds.parquet" for name in ("ours", "loop", "batched"))
     on_jax = {"KERAS_BACKEND": "jax"}
     return {
