@@ -35,15 +35,15 @@ def found(*windows, label="angry", labels=LABELS, ratio=1.0):
 def test_anger_that_is_half_taken_for_disgust_is_evidence_all_the_same():
     best = found(*[NEUTRAL] * 5, *[MIXED] * 5, *[NEUTRAL] * 5)
     assert best.sounds_so
-    assert best.log_odds == pytest.approx(math.log(0.45 / 0.05))
+    assert best.evidence == pytest.approx(math.log(0.45 / 0.05))
     assert (best.start_s, best.end_s, best.probability) == (11.0, 22.0, 0.45)
 
 
 def test_a_label_of_a_model_without_neutral_stands_against_all_others():
     best = found(*[(0.8, 0.2)] * 6, label="bored", labels=("bored", "keen"))
-    assert best.log_odds == pytest.approx(math.log(4))
+    assert best.evidence == pytest.approx(math.log(4))
     neutral = found(*[NEUTRAL] * 6, label="neutral")
-    assert neutral.log_odds == pytest.approx(math.log(9))
+    assert neutral.evidence == pytest.approx(math.log(9))
 
 
 def test_a_stretch_with_little_speech_in_each_segment_ends_somewhere():
@@ -73,7 +73,7 @@ def test_the_evidence_is_the_highest_mean_over_ten_seconds(windows):
             speech_s += 4 if not before else min(4, 2 * i + 4 - (2 * max(before) + 4))
         lacking = max(0.0, STRETCH_S - speech_s)
         means.append((np.mean(taken) * (STRETCH_S - lacking) - 6 * lacking) / STRETCH_S)
-    assert best.log_odds == pytest.approx(max(means))
+    assert best.evidence == pytest.approx(max(means))
 
 
 def composed(n, *, group=0, noise=1.0, seed=0):
@@ -102,7 +102,7 @@ def test_the_curves_give_chances_where_one_channel_in_ten_holds_the_label():
             for i, p in enumerate(call.probabilities[rows]):
                 finder.add(2.5 * i, 2.5 * i + 2.5, 1.0, p)
             assert finder.best is not None
-            found.append((chances["angry"](finder.best), is_held))
+            found.append((chances["angry"](finder.best.evidence), is_held))
     values, holds = np.array([value for value, _ in found]), np.array([is_held for _, is_held in found])
     weights = np.where(holds, PREVALENCE / holds.sum(), (1 - PREVALENCE) / (~holds).sum())
     assert np.average(values, weights=weights) == pytest.approx(PREVALENCE, abs=0.05)
@@ -119,12 +119,9 @@ def test_few_calls_or_evidence_that_points_the_wrong_way_give_no_curve():
     assert "angry" not in fitted_chances(wrong, LABELS)
 
 
-def test_a_chance_weighs_the_log_odds_against_each_rival():
-    best = found(*[MIXED] * 6)
-    assert best.against == pytest.approx({"disgust": 0.0, "happy": math.log(9)})
-    chance = Chance(intercept=-2.0, slope=0.5, against={"happy": 0.25})
-    assert chance(best) == pytest.approx(1 / (1 + math.exp(2 - 0.75 * math.log(9))))
-    assert 0.001 < Chance(intercept=0.0, slope=1.0)(found(*[NEUTRAL] * 6)) < 0.003
+def test_a_chance_is_a_logistic_curve_of_the_evidence():
+    assert Chance(intercept=-2.0, slope=0.5)(4.0) == 0.5
+    assert [round(Chance(intercept=0.0, slope=1.0)(x), 3) for x in (-6, 6)] == [0.002, 0.998]
 
 
 @pytest.mark.parametrize(

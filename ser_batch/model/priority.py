@@ -1,9 +1,9 @@
-"""Priority of a channel: the chance that it holds a stretch of a label, by the stretch that sounds most of it."""
+"""Priority of a channel: the chance that it holds a stretch of a label, by the stretch with the strongest evidence."""
 
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -25,32 +25,28 @@ _MAX_LOG_ODDS = 6.0
 _TINY = 1e-9
 
 
-class Chance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A logistic regression from the log-odds of a stretch to the chance that there is one."""
+class Chance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A logistic curve from the evidence of a stretch to the chance that there is one."""
 
     intercept: float
-    slope: Positive  # weight of the log-odds against neutral speech
-    against: dict[str, float] = {}  # weights of the log-odds against other labels
+    slope: Positive
 
-    def __call__(self, stretch: "Stretch") -> float:
+    def __call__(self, evidence: float) -> float:
         """Return the chance, 0 to 1."""
-        total = self.intercept + self.slope * stretch.log_odds
-        total += sum(self.against.get(label, 0.0) * log_odds for label, log_odds in stretch.against.items())
-        return 1 / (1 + math.exp(-total))
+        return 1 / (1 + math.exp(-(self.intercept + self.slope * evidence)))
 
 
-# of models whose training fitted none: about what heads have that were tried on other corpora
+# of models whose training fitted none: about the curves of heads that were tried on other corpora
 UNFITTED = Chance(intercept=-2.0, slope=0.6)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """Where a channel sounds of a label most, compared with neutral speech."""
+    """Where a channel sounds of a label most."""
 
     start_s: float
     end_s: float
-    log_odds: float  # of the label against neutral speech; mean over `STRETCH_S` of speech
-    against: Mapping[str, float]  # the same against each other label
+    evidence: float  # mean log-odds over `STRETCH_S` of speech
     probability: float  # of the label: mean over the segments that sound so, else of the one that sounds most so
     sounds_so: bool  # whether any segment sounds of the label rather than neutral
 
@@ -62,12 +58,8 @@ class _Segment:
     speech_s: float
     new_speech_s: float  # what no earlier segment holds
     probability: float
-    all_log_odds: Floats  # against neutral speech, then against each other label
+    log_odds: float
     begin_s: float  # where the run of segments that sound so begins
-
-    @property
-    def log_odds(self) -> float:
-        return float(self.all_log_odds[0])
 
     @property
     def sounds_so(self) -> bool:
@@ -75,21 +67,17 @@ class _Segment:
 
 
 class StretchFinder:
-    """Finds the stretch of a channel that sounds most of a label, segment by segment in constant memory.
+    """Finds the stretch of a channel with the strongest evidence of a label, segment by segment in constant memory.
 
-    It is the one with the highest mean log-odds of the label against neutral speech. Against all other labels
-    together, anger that is half taken for disgust would count as none.
+    The evidence of a segment is the logarithm of how much more probable the label is than neutral speech. Compared
+    with all other labels instead, anger that is half taken for disgust would count as none.
     """
 
     def __init__(self, labels: Sequence[str], label: str) -> None:
         self._own = labels.index(label)
         neutral = [number for number, name in enumerate(labels) if name in NEUTRAL]
         others = [number for number in range(len(labels)) if number != self._own]
-        # without another neutral label, all others stand for it
-        first = others if label in NEUTRAL or not neutral else neutral
-        self.rivals = tuple(labels[number] for number in others if number not in first)
-        names = np.array(labels)
-        self._groups = np.array([np.isin(names, names[first]), *(names == name for name in self.rivals)])
+        self._against = np.array(others if label in NEUTRAL or not neutral else neutral)
         self.best: Stretch | None = None
         self.speech_s = 0.0  # of the segments, each second once
         self._recent: collections.deque[_Segment] = collections.deque()
@@ -97,10 +85,9 @@ class StretchFinder:
 
     def add(self, start_s: float, end_s: float, speech_ratio: float, probabilities: Floats) -> None:
         """Take the next segment, with probabilities of shape (labels,); segments come by time, and may overlap."""
-        own = float(probabilities[self._own])
-        all_log_odds = np.log(own + _TINY) - np.log(self._groups @ probabilities + _TINY)
-        all_log_odds = np.clip(all_log_odds, -_MAX_LOG_ODDS, _MAX_LOG_ODDS)
-        sounds_so = bool(all_log_odds[0] > 0)
+        own, against = float(probabilities[self._own]), float(probabilities[self._against].sum())
+        log_odds = math.log((own + _TINY) / (against + _TINY))
+        log_odds = min(max(log_odds, -_MAX_LOG_ODDS), _MAX_LOG_ODDS)
         recent = self._recent
         last_s = recent[-1].end_s if recent else -math.inf
         if start_s - last_s > MAX_PAUSE_S:
@@ -109,37 +96,34 @@ class StretchFinder:
         new_speech_s = max(0.0, end_s - max(start_s, last_s)) * speech_ratio
         self.speech_s += new_speech_s
         # of two windows that overlap, each up to the middle of what they share
-        goes_on = sounds_so and bool(recent) and recent[-1].sounds_so
+        goes_on = log_odds > 0 and bool(recent) and recent[-1].sounds_so
         begin_s = recent[-1].begin_s if goes_on else (start_s + max(start_s, last_s)) / 2
         speech_s = (end_s - start_s) * speech_ratio
-        recent.append(_Segment(start_s, end_s, speech_s, new_speech_s, own, all_log_odds, begin_s))
+        recent.append(_Segment(start_s, end_s, speech_s, new_speech_s, own, log_odds, begin_s))
         while (
             sum(own.new_speech_s for own in recent) - recent[0].new_speech_s >= STRETCH_S
             or start_s - recent[0].start_s > MAX_SPAN_S
         ):
             recent.popleft()
-        found = self._stretch_of(recent)
-        if self.best is None or found.log_odds > self.best.log_odds:
-            self.best, self._is_open = found, sounds_so
-        elif self._is_open and sounds_so:
+        found = _stretch_of(recent)
+        if self.best is None or found.evidence > self.best.evidence:
+            self.best, self._is_open = found, log_odds > 0
+        elif self._is_open and log_odds > 0:
             self.best = dataclasses.replace(self.best, end_s=max(self.best.end_s, end_s))
         else:
             self._is_open = False
 
-    def _stretch_of(self, segments: Sequence[_Segment]) -> Stretch:
-        lacking_s = max(0.0, STRETCH_S - sum(own.new_speech_s for own in segments))
-        weights = np.array([own.speech_s for own in segments])
-        mean = np.full(1 + len(self.rivals), -_MAX_LOG_ODDS)
-        if weights.any():
-            mean = weights @ np.array([own.all_log_odds for own in segments]) / weights.sum()
-        mean = (mean * (STRETCH_S - lacking_s) - _MAX_LOG_ODDS * lacking_s) / STRETCH_S
-        so = [own for own in segments if own.sounds_so]
-        shown = so or [max(segments, key=lambda own: own.log_odds)]
-        return Stretch(
-            start_s=shown[0].begin_s,
-            end_s=shown[-1].end_s,
-            log_odds=float(mean[0]),
-            against=dict(zip(self.rivals, mean[1:].tolist(), strict=True)),
-            probability=sum(own.probability for own in shown) / len(shown),
-            sounds_so=bool(so),
-        )
+
+def _stretch_of(segments: Sequence[_Segment]) -> Stretch:
+    missing_s = max(0.0, STRETCH_S - sum(own.new_speech_s for own in segments))
+    weight = sum(own.speech_s for own in segments)
+    mean = sum(own.speech_s * own.log_odds for own in segments) / weight if weight else -_MAX_LOG_ODDS
+    so = [own for own in segments if own.sounds_so]
+    shown = so or [max(segments, key=lambda own: own.log_odds)]
+    return Stretch(
+        start_s=shown[0].begin_s,
+        end_s=shown[-1].end_s,
+        evidence=(mean * (STRETCH_S - missing_s) - _MAX_LOG_ODDS * missing_s) / STRETCH_S,
+        probability=sum(own.probability for own in shown) / len(shown),
+        sounds_so=bool(so),
+    )

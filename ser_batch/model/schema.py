@@ -196,17 +196,14 @@ class TrainedModel(Identity[Spec_co], Generic[Spec_co], frozen=True, kw_only=Tru
                 are_shares(self.prior, self.labels),
                 "prior: expected shares of labels, each above 0 and below 1, together below 1 (or 1, if all are named)",
             ),
-            (
-                {*self.priority, *(label for own in self.priority.values() for label in own.against)} <= {*self.labels},
-                "priority: expected labels of the model",
-            ),
+            (self.priority.keys() <= {*self.labels}, "priority: expected labels of the model"),
             ((self.init is None) == (self.init_name is None), "init and init_name go together"),
         ):
             if not is_right:
                 raise ValueError(said)
 
     def chances(self, labels: Collection[str]) -> dict[str, Chance]:
-        """Return how the priority is computed for those of the labels that the model has."""
+        """Return the curve of the priority for those of the labels that the model has."""
         return {label: self.priority.get(label, UNFITTED) for label in self.labels if label in labels}
 
 

@@ -216,7 +216,7 @@ class CallSums:
         if speech_s < MIN_SPEECH_S:
             return {"listen_why": f"{int(speech_s)} s of speech"}
         found = [
-            (self._chances[label](finder.best), label, finder.best)
+            (self._chances[label](finder.best.evidence), label, finder.best)
             for label, finder in self._finders.items()
             if finder.best is not None
         ]

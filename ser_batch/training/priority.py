@@ -1,4 +1,4 @@
-"""The regressions behind the priority, fitted on composed calls of held-out speakers."""
+"""The curves of the priority, fitted on the evidence of stretches in composed calls of held-out speakers."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ser_batch.arrays import Flags, Floats
-from ser_batch.model.priority import Chance, Stretch, StretchFinder
+from ser_batch.model.priority import Chance, StretchFinder
 
 # of the emotional stretch of a call; segments are taken again where a speaker has fewer
 STRETCH_OF_CALLS_S = 15.0
 # the share of channels that hold a stretch of a label
 PREVALENCE = 0.1
-# C of scikit-learn: how little the weights are held down
-PENALTY = 0.1
-# with fewer calls that hold one, nothing is fitted
+# with fewer calls that hold one, no curve is fitted
 MIN_CALLS = 8
 
 
@@ -30,37 +28,32 @@ class ComposedCall:
 
 
 def fitted_chances(calls: Sequence[ComposedCall], labels: Sequence[str]) -> dict[str, Chance]:
-    """Return the regression of each label that enough calls hold."""
+    """Return the curve of each label that enough calls hold."""
     from sklearn.linear_model import LogisticRegression
 
     chances = {}
     for number, label in enumerate(labels):
         groups = {call.group for call in calls if call.label == number}
-        known = [call for call in calls if call.group in groups]
-        found = [(call.group, *own) for call in known for own in _stretches(call, labels, number)]
+        found = [
+            (call.group, *own) for call in calls if call.group in groups for own in _evidences(call, labels, number)
+        ]
         if sum(is_held for *_, is_held in found) < MIN_CALLS:
             continue
-        group, holds = (np.array([own[i] for own in found]) for i in (0, 2))
-        log_odds = np.array([[stretch.log_odds, *stretch.against.values()] for _, stretch, _ in found])
-        weight = np.zeros(len(found))
+        group, evidence, holds = map(np.array, zip(*found, strict=True))
+        weight = np.zeros(len(evidence))
         for one in groups:
             for is_held, share in ((True, PREVALENCE), (False, 1 - PREVALENCE)):
                 own = (group == one) & (holds == is_held)
                 weight[own] = share / own.sum()
-        regression = LogisticRegression(C=PENALTY).fit(
-            log_odds, holds, sample_weight=weight * len(weight) / weight.sum()
-        )
-        intercept, (slope, *against) = float(regression.intercept_[0]), np.round(regression.coef_[0], 4).tolist()
+        curve = LogisticRegression().fit(evidence[:, None], holds, sample_weight=weight * len(weight) / weight.sum())
+        intercept, slope = float(curve.intercept_[0]), float(curve.coef_[0, 0])
         if slope > 0:
-            rivals = found[0][1].against
-            chances[label] = Chance(
-                intercept=round(intercept, 4), slope=slope, against=dict(zip(rivals, against, strict=True))
-            )
+            chances[label] = Chance(intercept=round(intercept, 4), slope=round(slope, 4))
     return chances
 
 
-def _stretches(call: ComposedCall, labels: Sequence[str], label: int) -> Iterator[tuple[Stretch, bool]]:
-    """Give the stretch of a label in a call, and in its neutral speech alone, and whether the label is really there."""
+def _evidences(call: ComposedCall, labels: Sequence[str], label: int) -> Iterator[tuple[float, bool]]:
+    """Give the evidence of a label in a call, and in its neutral speech alone, and whether a stretch of it is there."""
     emotional, neutral = np.flatnonzero(call.is_emotional), np.flatnonzero(~call.is_emotional)
     n_taken = int(np.searchsorted(np.cumsum(np.tile(call.speech_s[emotional], 100)), STRETCH_OF_CALLS_S)) + 1
     half = len(neutral) // 2
@@ -71,4 +64,4 @@ def _stretches(call: ComposedCall, labels: Sequence[str], label: int) -> Iterato
             finder.add(at_s, at_s + call.speech_s[i], 1.0, call.probabilities[i])
             at_s += call.speech_s[i]
         assert finder.best is not None
-        yield finder.best, holds
+        yield finder.best.evidence, holds
