@@ -184,8 +184,8 @@ def test_every_path_of_every_command_is_expanded(small_corpus, small_model, home
 
     assert {path.name for path in home.iterdir()} == {
         "audio", "features", "folds.csv", "job.toml", "labels.csv", "model", "more", "network", "parts", "plot.svg",
-        "preds.calls.parquet", "preds.parquet", "preds.parts", "preds.rejects.parquet", "preds.report.html",
-        "preds.report.parquet", "report.html",
+        "preds.calls.parquet", "preds.parquet", "preds.parts", "preds.quarters.parquet", "preds.rejects.parquet",
+        "preds.report.html", "preds.report.parquet", "report.html",
     }  # fmt: skip
 
 
