@@ -103,11 +103,11 @@ def as_other_corpora():
         sentence = {"01": "IEO", "02": "TIE"}[statement]
         speaker, version = ("03", "08", "09", "10")[int(actor) % 4], "ab"[int(intensity) - 1]
         samples, rate = soundfile.read(recording)
-        # with less of the beginning, so that they are no copies
+        # with 0.2 s more or less of the beginning, so that they are no copies
         for name, n in (
-            (f"crema-d/{1000 + int(actor)}_{sentence}_{english}_XX.wav", rate // 10),
-            (f"emodb/{speaker}a{statement}{german}{version}.wav", rate // 5),
-            (f"nemo/{('EB0', 'SM0')[int(actor) % 2]}_{polish}_{statement.lstrip('0')}.wav", rate // 4),
+            (f"crema-d/{1000 + int(actor)}_{sentence}_{english}_XX.wav", rate // 5),
+            (f"emodb/{speaker}a{statement}{german}{version}.wav", rate * 2 // 5),
+            (f"nemo/{('EB0', 'SM0')[int(actor) % 2]}_{polish}_{statement.lstrip('0')}.wav", rate * 3 // 5),
         ):
             Path(name).parent.mkdir(exist_ok=True)
             soundfile.write(name, samples[n:], rate)
