@@ -133,6 +133,7 @@ def test_a_model_json_that_cannot_be_used_is_refused(model, values, message):
         ("scaler.mean", [0.0] * 39),
         ("scaler.scale", [0.0] * 40),
         ("scaler.scale", [-1.0] * 40),
+        ("scaler.scale", [2.2e-308] * 40),  # 0 as float32
         ("scaler.mean", ["0"] * 40),
         ("temperature", 0),
         ("temperature", True),
