@@ -12,11 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 import polars as pl
-import soundfile
 
-from ser_batch.audio.reader import AudioReader
-from ser_batch.audio.recording_file import RecordingFile
-from ser_batch.audio.resampling import Resampler, channel_samples
 from ser_batch.config.option_values import RawFormat, ReaderSettings
 from ser_batch.config.options import Playback
 from ser_batch.errors import RecordingError, printable
@@ -94,9 +90,9 @@ def _nothing_to_play(settings: Mapping[str, Any], page: Path, playback: Playback
 def _existing(root: bytes, path: str) -> bytes:
     r"""Return the file of a name in the tables, which writes bytes that are not UTF-8 as ``\xNN``."""
     file = os.path.join(root, path.encode())  # noqa: PTH118 - pathlib knows no bytes
-    if b"\\x" not in file or os.path.exists(file):  # noqa: PTH110
+    if b"\\x" not in file or os.path.exists(file):  # noqa: PTH110 - as above
         return file
-    return os.path.join(root, _UNDECODABLE.sub(lambda found: bytes.fromhex(found[1].decode()), path.encode()))  # noqa: PTH118
+    return os.path.join(root, _UNDECODABLE.sub(lambda found: bytes.fromhex(found[1].decode()), path.encode()))  # noqa: PTH118 - as above
 
 
 def _excerpts(calls: pl.DataFrame, root: bytes, settings: Mapping[str, Any], page: Path) -> CallAudio:
@@ -134,6 +130,12 @@ def write_clip(
     file: bytes, path: str, channel: int, start_s: float, out: Path, settings: ReaderSettings | None = None
 ) -> None:
     """Write the 20 s of a recording from `start_s` as Ogg Opus: of more than two channels the one of the call."""
+    import soundfile  # a tenth of a second with these, which pages that link to recordings need not wait for
+
+    from ser_batch.audio.reader import AudioReader
+    from ser_batch.audio.recording_file import RecordingFile
+    from ser_batch.audio.resampling import Resampler, channel_samples
+
     pieces = []
     with RecordingFile(file, path) as opened, AudioReader(opened, settings) as reader:
         rate, n_channels = reader.sound.sampling_rate, reader.sound.n_channels
