@@ -33,7 +33,8 @@ class Chance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __call__(self, evidence: float) -> float:
         """Return the chance, 0 to 1."""
-        return 1 / (1 + math.exp(-(self.intercept + self.slope * evidence)))
+        # the logistic curve as a tanh: no exponential that overflows
+        return 0.5 + 0.5 * math.tanh(0.5 * (self.intercept + self.slope * evidence))
 
 
 # of models whose training fitted none: about the curves of heads that were tried on other corpora
