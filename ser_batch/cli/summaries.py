@@ -99,6 +99,8 @@ def print_score(summary: "ScoreSummary", output: Output) -> None:
 
 def print_first_calls(calls: "pl.DataFrame", output: Output) -> None:
     """Print a table of calls to listen to: priority, where and why."""
+    from ser_batch.report.html import clock
+
     rows = [
         [
             row["listen_why"],
@@ -109,19 +111,6 @@ def print_first_calls(calls: "pl.DataFrame", output: Output) -> None:
         for row in calls.iter_rows(named=True)
     ]
     output.table(["why", "recording", "at", "priority"], rows, n_left=2)
-
-
-def clock(seconds: float) -> str:
-    """Return a place in a recording as people write it.
-
-    >>> clock(67.8)
-    '1:07'
-    >>> clock(3661.0)
-    '1:01:01'
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def print_page(summary: "PageSummary", output: Output) -> None:

@@ -63,10 +63,10 @@ def render_page(template: str, charts: Mapping[str, Any], data: Mapping[str, Any
 
 
 def clock(seconds: float | None) -> str:
-    """Return seconds as 0:00 or 0:00:00; nothing where they are not known."""
+    """Return a place in a recording, or a duration, as 0:00 or 0:00:00; nothing where it is not known."""
     if seconds is None:
         return ""
-    minutes, second = divmod(round(seconds), 60)
+    minutes, second = divmod(int(seconds), 60)  # down: a player that starts there misses nothing
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
