@@ -16,6 +16,7 @@ from ser_batch.corpus.manifest import WARNING
 from ser_batch.errors import InputError, UsageError, did_you_mean
 from ser_batch.model.folder import DISTRIBUTIONS, MODEL_FILE, Model, find_model, load_model, unknown_model
 from ser_batch.report.predictions import side_tables
+from ser_batch.runs.store import run_file
 from ser_batch.storage.installed import INSTALLED_MODELS
 from ser_batch.storage.paths import refuse_undecodable
 from ser_batch.summary import Summary
@@ -243,8 +244,7 @@ def _spec(source: Path, kind: str) -> Mapping[str, Any]:
     if kind == "features":
         path = (source if source.is_dir() else source.parent) / "spec.json"
     elif kind == "predictions":
-        folder = source if source.is_dir() else source.with_suffix(".parts")
-        path = folder / "_meta" / "run.json"
+        path = run_file(source if source.is_dir() else source.with_suffix(".parts"))
     else:
         return {}
     try:

@@ -1,6 +1,6 @@
 """preds.report.html: which calls to hear, why, and what was scored."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from ser_batch.report.emotion_colors import emotion_name
 from ser_batch.report.html import CALLS_TEMPLATE, render_page
 from ser_batch.report.metrics import SUMMARY_ROWS
 from ser_batch.report.predictions import known_truth, side_tables
-from ser_batch.report.scored_run import ScoredRun, read_run, read_settings, run_key, store_folder
+from ser_batch.report.scored_run import ScoredRun, read_run, run_key
 from ser_batch.report.timelines import time_lines
 from ser_batch.runs.ledger import shard_number
+from ser_batch.runs.store import read_settings, store_folder
 from ser_batch.tables.parquet import read_frame
 
 CALLS_ON_PAGE = 20_000
@@ -30,7 +31,7 @@ def calls_page(source: Path, page: Path, playback: Playback = "link") -> str:
     side = side_tables(source)
     calls, report = read_frame(side["calls"]), read_frame(side["report"])
     store = store_folder(source)
-    settings, run = read_settings(store), read_run(store)
+    settings, run = read_settings(store) or {}, read_run(store)
     labels = [name.removeprefix("share_") for name in calls.columns if name.startswith("share_")]
     ordered = calls.sort("priority", "path", "channel", descending=[True, False, False], nulls_last=True)
     new = _new_paths(store, run)
@@ -67,7 +68,7 @@ def calls_page(source: Path, page: Path, playback: Playback = "link") -> str:
         n_calls=len(calls),
         n_listed=len(listed),
         n_recordings=calls["path"].n_unique(),
-        n_new=calls.filter(pl.col("path").is_in(new)).height,
+        n_new=sum(path in new for path in calls["path"]),
         audio_s=calls.group_by("path").agg(pl.col("duration_s").max())["duration_s"].sum() or 0.0,
         speech_s=calls["speech_s"].sum() or 0.0,
         n_segments=int(calls["n_segments"].sum()),
@@ -83,30 +84,29 @@ def calls_page(source: Path, page: Path, playback: Playback = "link") -> str:
     )
 
 
-def _new_paths(store: Path, run: ScoredRun | None) -> list[str]:
+def _new_paths(store: Path, run: ScoredRun | None) -> frozenset[str]:
     """Return the recordings that an earlier page did not have; none where there was no earlier page."""
     if run is None or run.first_new_part == 1:
-        return []
+        return frozenset()
     parts = [part for part in store.glob("_meta/calls/part-*.parquet") if shard_number(part.stem) >= run.first_new_part]
-    return sorted({path for part in parts for path in read_frame(part, ["path"])["path"]})
+    return frozenset(path for part in parts for path in read_frame(part, ["path"])["path"])
 
 
 def _columns(
-    calls: pl.DataFrame, paths: Sequence[str], labels: Sequence[str], days: Sequence[str | None], new: Sequence[str]
+    calls: pl.DataFrame, paths: Sequence[str], labels: Sequence[str], days: Sequence[str | None], new: Container[str]
 ) -> dict[str, Any]:
     """Return calls as columns of small JSON; of texts that recur the number in a list."""
     number = dict(zip(paths, range(len(paths)), strict=True))
-    is_new = set(new)
     texts = {name: _coded(calls[name].to_list()) for name in ("role", "status", "listen_why", "predicted")}
     return {
         "path": [number[path] for path in calls["path"]],
         "channel": calls["channel"].to_list(),
         "priority": calls["priority"].round(3).to_list(),
         "listen": calls["listen_at_s"].round(1).to_list(),
-        "talk": calls["speech_s"].round(0).cast(pl.Int64).to_list(),
+        "talk": calls["speech_s"].floor().cast(pl.Int64).to_list(),
         "length": calls["duration_s"].round(1).to_list(),
         "shares": [(100 * calls[f"share_{label}"]).round(0).cast(pl.Int64).to_list() for label in labels],
-        "new": [i for i, path in enumerate(calls["path"]) if path in is_new],
+        "new": [i for i, path in enumerate(calls["path"]) if path in new],
         "day": _coded(days),
         **texts,
     }
@@ -131,7 +131,7 @@ def _audio(calls: pl.DataFrame, sound: CallAudio) -> dict[str, Any]:
     }
 
 
-def _row(call: dict[str, Any], labels: Sequence[str], sound: CallAudio, new: Sequence[str]) -> dict[str, Any]:
+def _row(call: dict[str, Any], labels: Sequence[str], sound: CallAudio, new: Container[str]) -> dict[str, Any]:
     return {
         **call,
         "pieces": stacked(shares_of(call, labels)),

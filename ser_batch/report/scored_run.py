@@ -1,4 +1,4 @@
-"""What a page of calls tells of their run: the model as it was, where the recordings lie, which rows are new."""
+"""The run that a page of calls shows: the model as it was, and which rows are new."""
 
 import hashlib
 import json
@@ -30,11 +30,6 @@ class ScoredRun(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, first_new_part=first)
 
 
-def store_folder(source: Path) -> Path:
-    """Return the folder that remembers what was scored: that of the parts, or the one beside a file."""
-    return source if source.suffix != ".parquet" else source.with_suffix(".parts")
-
-
 def write_run(folder: Path, run: ScoredRun) -> None:
     """Write what the page tells of the run, into its store."""
     write_text(folder / _FILE, msgspec.json.encode(run.after(read_run(folder))).decode())
@@ -44,13 +39,6 @@ def read_run(folder: Path) -> ScoredRun | None:
     """Return what the page tells of the run; None where tables were copied without their store."""
     file = folder / _FILE
     return msgspec.json.decode(file.read_bytes(), type=ScoredRun) if file.is_file() else None
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of a run; nothing where tables were copied without their store."""
-    file = folder / "_meta" / "run.json"
-    settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return settings
 
 
 def run_key(source: Path, settings: dict[str, Any]) -> str:

@@ -32,8 +32,7 @@ def time_lines(source: Path, calls: pl.DataFrame, paths: Sequence[str], labels: 
     found: dict[str, list[dict[str, Any]]] = {path: [] for path in paths}
     for row in shown.iter_rows(named=True):
         found[row["path"]].append(_channel(row, of_channel.get((row["path"], row["channel"])), labels))
-    durations = dict(shown.group_by("path").agg(pl.col("duration_s").max()).iter_rows())
-    return [{"name": path, "duration": durations[path], "channels": found[path]} for path in paths]
+    return [{"channels": found[path]} for path in paths]
 
 
 def _apart(windows: pl.DataFrame) -> pl.DataFrame:
@@ -74,7 +73,6 @@ def _channel(call: dict[str, Any], steps: dict[str, Any] | None, labels: Sequenc
         "name": f"channel {call['channel']}{role}" if call["channel"] >= 0 else "all channels",
         "status": call["status"],
         "predicted": call["predicted"],
-        "priority": None if call["priority"] is None else round(call["priority"], 3),
         "start": steps["start"] if steps else [],
         "end": steps["end"] if steps else [],
         "unsure": [int(value) for value in steps["unsure"]] if steps else [],

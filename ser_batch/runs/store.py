@@ -102,6 +102,23 @@ def _is_same(entry: LedgerEntry, recording: Recording) -> bool:
         return False  # it is worked on again, and rejected there with its reason
 
 
+def store_folder(out: Path) -> Path:
+    """Return the store of an output: beside a .parquet file, else the folder itself."""
+    return out.with_suffix(".parts") if out.suffix == ".parquet" else out
+
+
+def run_file(folder: Path) -> Path:
+    """Return where a store keeps the settings of its run."""
+    return folder / "_meta" / "run.json"
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of a run; None where it has not begun, or tables were copied without their store."""
+    file = run_file(folder)
+    settings: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return settings
+
+
 class Store:
     """The output folder of a stage."""
 
@@ -109,15 +126,15 @@ class Store:
         refuse_foreign(folder)
         self.folder = folder
         self._meta = folder / "_meta"
-        run_file = self._meta / "run.json"
         if overwrite:
             self._clear()
-        if run_file.is_file():
-            refuse_other(folder, json.loads(run_file.read_text(encoding="utf-8")), identity)
+        earlier = read_settings(folder)
+        if earlier is not None:
+            refuse_other(folder, earlier, identity)
         make_folder(self._meta / "ledger")
         remove_temporaries(folder)
-        if not run_file.is_file():
-            write_json(run_file, identity)
+        if earlier is None:
+            write_json(run_file(folder), identity)
         self._ledgers = self._open_ledgers()
 
     @property

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from ser_batch.model.folder import Model
 from ser_batch.network.heads import log_prior_of
 from ser_batch.runs.part_writer import MAIN, Rows
 from ser_batch.runs.run import Runner
-from ser_batch.runs.store import Store
+from ser_batch.runs.store import Store, read_settings
 from ser_batch.runs.worker import Work
 from ser_batch.scoring.reference import (
     MIN_RECORDINGS,
@@ -248,11 +247,7 @@ def chosen_reference(
 
 def run_settings(folder: Path, options: ScoreOptions) -> dict[str, Any] | None:
     """Return the settings of the run that this one goes on with; None where it begins."""
-    run_file = folder / "_meta" / "run.json"
-    if options.overwrite or not run_file.is_file():
-        return None
-    settings: dict[str, Any] = json.loads(run_file.read_text(encoding="utf-8"))
-    return settings
+    return None if options.overwrite else read_settings(folder)
 
 
 def reference_warnings(used: UsedReference | None, n_recordings: int) -> Iterator[str]:

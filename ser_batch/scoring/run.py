@@ -15,7 +15,7 @@ from ser_batch.errors import OutputError
 from ser_batch.model.folder import Model, find_model
 from ser_batch.runs.progress import Progress
 from ser_batch.runs.run import Input, Run, connected
-from ser_batch.runs.store import Store
+from ser_batch.runs.store import Store, store_folder
 from ser_batch.scoring.archive import (
     chosen_prior,
     chosen_reference,
@@ -85,7 +85,7 @@ def score(audio: Path, options: ScoreOptions | None = None, *, progress: Progres
     one_file = options.out.suffix == ".parquet"
     if one_file and options.out.is_dir():
         raise OutputError(f"{options.out}: is a folder; choose another --out, or remove it")
-    folder = options.out.with_suffix(".parts") if one_file else options.out
+    folder = store_folder(options.out)
     with connected(options, progress) as runner, claimed(folder):
         work = ScoreWork(
             folder=folder.absolute(),  # workers have a working directory of their own
