@@ -140,6 +140,7 @@ def test_a_model_json_that_cannot_be_used_is_refused(model, values, message):
         ("temperature", 10**400),
         ("mfcc_domain", {"mean": [0.0] * 80, "scale": [1.0] * 80}),
         ("mfcc_domain", {"mean": [0.0] * 80, "scale": [1.0] * 79, "limit": 1.0}),
+        ("mfcc_domain", {"mean": [0.0] * 80, "scale": [2.2e-308] * 80, "limit": 1.0}),
         ("files", ["network.keras"]),
         ("files", {"network.keras": "../../etc/passwd"}),
         ("normalize", "everything"),

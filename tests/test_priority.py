@@ -122,6 +122,7 @@ def test_few_calls_or_evidence_that_points_the_wrong_way_give_no_curve():
 def test_a_chance_is_a_logistic_curve_of_the_evidence():
     assert Chance(intercept=-2.0, slope=0.5)(4.0) == 0.5
     assert [round(Chance(intercept=0.0, slope=1.0)(x), 3) for x in (-6, 6)] == [0.002, 0.998]
+    assert [Chance(intercept=0.0, slope=1e300)(x) for x in (-6, 6)] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ MAX_JSON_BYTES = 16_000_000
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Finite = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e300)]
+# what arrays are moved and divided by, which may be float32: neither 0 nor beyond it there
+Shift = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+Scale = Annotated[float, msgspec.Meta(ge=1e-30, le=1e30)]
 T = TypeVar("T")
 _FIELDS = "__struct_fields__"
 _NAMES = {

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Self
 
 import msgspec
 import numpy as np
 
 from ser_batch.arrays import Array, Flags, Floats, Numbers
+from ser_batch.config.structs import Scale, Shift
 
 # What was trained on counts as this many frames of any speaker (5 s at a step of 23 ms): of a long call it is next to
 # nothing, of a single short clip it is half.
@@ -76,9 +77,9 @@ class FrameStats:
 class Scaler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Mean and deviation of each coefficient, fitted on the real frames of the training part."""
 
-    # one number per coefficient, within what float32 can divide by
-    mean: tuple[Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)], ...]
-    scale: tuple[Annotated[float, msgspec.Meta(ge=1e-30, le=1e30)], ...]
+    # one number per coefficient
+    mean: tuple[Shift, ...]
+    scale: tuple[Scale, ...]
 
     def transform(self, mfcc: Array, n_frames: Numbers, stats: FrameStats | None = None) -> Array:
         """Return scaled MFCCs, shape (n, frames, coefficients); padding is 0 again.

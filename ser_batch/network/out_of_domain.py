@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from ser_batch.arrays import Array, Floats, Numbers
-from ser_batch.config.structs import Finite, Positive
+from ser_batch.config.structs import Positive, Scale, Shift
 
 # embeddings are some units large, and so is what tells speech from other sounds
 _Weight = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
@@ -36,8 +36,8 @@ class DomainModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     # two numbers a coefficient: of its means, then of its deviations
-    mean: tuple[Finite, ...]
-    scale: tuple[Positive, ...]
+    mean: tuple[Shift, ...]
+    scale: tuple[Scale, ...]
     limit: Positive  # the distance beyond which a segment is like nothing trained on
 
     def distance(self, mfcc: Array, n_frames: Numbers) -> Floats:
