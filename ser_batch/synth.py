@@ -163,7 +163,7 @@ def synth(
     n_recordings = n_samples = 0
     for clip in _clips(actors, repetitions):
         samples = say(clip, sampling_rate, seed)
-        _write(folder / clip.path(), samples, sampling_rate)
+        write_wav(folder / clip.path(), samples, sampling_rate)
         n_recordings += 1
         n_samples += len(samples)
     return SynthSummary(out=folder, n_recordings=n_recordings, audio_s=n_samples / sampling_rate)
@@ -186,10 +186,10 @@ def refuse_files(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _write(path: Path, samples: NDArray[np.int16], sampling_rate: int) -> None:
+def write_wav(path: Path, samples: NDArray[np.int16], sampling_rate: int, subtype: str = "PCM_16") -> None:
     """Write one WAV file, whole or not at all."""
     wav = io.BytesIO()  # not straight to the disk: a full one is then an OSError, not libsndfile's own error
-    soundfile.write(wav, samples, sampling_rate, format="WAV", subtype="PCM_16")
+    soundfile.write(wav, samples, sampling_rate, format="WAV", subtype=subtype)
     make_folder(path.parent)
     with atomic_path(path) as temporary:
         temporary.write_bytes(wav.getvalue())

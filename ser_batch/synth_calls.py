@@ -10,12 +10,11 @@ import io
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from ser_batch.arrays import Array
 from ser_batch.errors import UsageError
-from ser_batch.storage.atomic import atomic_path, make_folder, write_text
-from ser_batch.synth import Clip, SynthSummary, refuse_files, say
+from ser_batch.storage.atomic import write_text
+from ser_batch.synth import Clip, SynthSummary, refuse_files, say, write_wav
 
 LABELS_FILE = "labels.csv"
 RATE = 8000  # Hz
@@ -61,12 +60,7 @@ class _Call:
         """Write both channels as G.711 mu-law, with the faint noise of a line."""
         samples = np.stack([np.concatenate(own) for own in self.channels], axis=1).astype(np.float64)
         samples += LINE_NOISE * self.random.standard_normal(samples.shape)
-        make_folder(path.parent)
-        wav = io.BytesIO()  # not straight to the disk: a full one is then an OSError, not libsndfile's own error
-        whole = np.rint(samples).clip(-32768, 32767).astype(np.int16)
-        soundfile.write(wav, whole, RATE, "ULAW", format="WAV")
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(wav.getvalue())
+        write_wav(path, np.rint(samples).clip(-32768, 32767).astype(np.int16), RATE, "ULAW")
 
 
 def synth_calls(folder: Path, *, calls: int, seed: int = 0, overwrite: bool = False) -> SynthSummary:
@@ -94,9 +88,9 @@ def synth_calls(folder: Path, *, calls: int, seed: int = 0, overwrite: bool = Fa
     OutputError
         The folder holds files and `overwrite` is False, or it cannot be written.
     """
-    for name, value, highest in (("calls", calls, MAX_CALLS), ("seed", seed + 1, 2**32)):
-        if not 1 <= value <= highest:
-            raise UsageError(f"{name} is out of range; expected a whole number up to {highest - (name == 'seed')}")
+    for name, value, lowest, highest in (("calls", calls, 1, MAX_CALLS), ("seed", seed, 0, 2**32 - 1)):
+        if not lowest <= value <= highest:
+            raise UsageError(f"{name} is out of range; expected a whole number up to {highest}")
     refuse_files(folder, overwrite=overwrite)
     rows: list[list[str]] = []
     audio_s = 0.0
