@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from helpers import Log
 from make_docs import SUMMARIES
 
 from ser_batch.cli import app
@@ -294,15 +295,6 @@ def test_a_terminal_that_does_not_tell_has_80_columns(monkeypatch):
 
 
 def test_what_stands_for_stdout_need_not_know_whether_it_is_a_terminal(monkeypatch):
-    class Log:
-        text = ""
-
-        def write(self, text):
-            self.text += text
-
-        def flush(self):
-            pass
-
     log = Log()
     monkeypatch.setattr("sys.stdout", log)
     output = Output()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from counting_work import CountingWork
-from helpers import recordings_of
+from helpers import Log, recordings_of
 
 from ser_batch.config.options import FeaturizeOptions, RunOptions
 from ser_batch.corpus.manifest import Recording
@@ -194,15 +194,6 @@ def test_short_runs_say_nothing_where_stderr_is_no_terminal(tmp_path, capsys):
 
 
 def test_what_stands_for_stderr_need_not_know_whether_it_is_a_terminal(tmp_path, monkeypatch):
-    class Log:
-        text = ""
-
-        def write(self, text):
-            self.text += text
-
-        def flush(self):
-            pass
-
     log = Log()
     monkeypatch.setattr("ser_batch.runs.progress.SECONDS_BETWEEN_LINES", 0)
     monkeypatch.setattr("sys.stderr", log)

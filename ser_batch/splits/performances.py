@@ -1,4 +1,4 @@
-"""Which recordings are of one performance: copies, told by their bytes, the codes in their names, or their sound."""
+"""Copies of one performance, found by their bytes, the codes in their names, or their sound."""
 
 import dataclasses
 import itertools

@@ -18,7 +18,7 @@ def open_missing_streams() -> None:
             os.set_inheritable(opened, True)
             assert opened == number
         if getattr(sys, name) is None:
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
             setattr(sys, name, stream)
 
 
