@@ -97,7 +97,8 @@ class StretchFinder:
         new_speech_s = max(0.0, end_s - max(start_s, last_s)) * speech_ratio
         self.speech_s += new_speech_s
         # of two windows that overlap, each up to the middle of what they share
-        goes_on = log_odds > 0 and bool(recent) and recent[-1].sounds_so
+        sounds_so = log_odds > 0
+        goes_on = sounds_so and bool(recent) and recent[-1].sounds_so
         begin_s = recent[-1].begin_s if goes_on else (start_s + max(start_s, last_s)) / 2
         speech_s = (end_s - start_s) * speech_ratio
         recent.append(_Segment(start_s, end_s, speech_s, new_speech_s, own, log_odds, begin_s))
@@ -108,8 +109,8 @@ class StretchFinder:
             recent.popleft()
         found = _stretch_of(recent)
         if self.best is None or found.evidence > self.best.evidence:
-            self.best, self._is_open = found, log_odds > 0
-        elif self._is_open and log_odds > 0:
+            self.best, self._is_open = found, sounds_so
+        elif self._is_open and sounds_so:
             self.best = dataclasses.replace(self.best, end_s=max(self.best.end_s, end_s))
         else:
             self._is_open = False

@@ -42,7 +42,8 @@ def render_page(template: str, charts: Mapping[str, Any], data: Mapping[str, Any
 
     is_of_calls = template == CALLS_TEMPLATE
     names = ("calls.js",) if is_of_calls else (*(("vega.js",) if charts else ()), "page.js")
-    scripts = list(map(_source, names))
+    *libraries, own = map(_source, names)
+    scripts = [*libraries, _source("print.js") + own]
     style = emotion_styles() + _source("page.css") + (_source("calls.css") if is_of_calls else "")
     # the page may run these scripts and no other, and load nothing but recordings; Vega interprets its expressions, so
     # no eval, and sets styles in place

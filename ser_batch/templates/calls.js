@@ -421,12 +421,6 @@
     event.preventDefault();
     KEYS[event.key]();
   });
-  let opened = []; // paper has everything open
-  window.addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    opened.forEach((details) => { details.open = true; });
-  });
-  window.addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
 
   const choices = byId("choices"), isWide = matchMedia("(min-width: 48.01rem)"); // on a phone the calls come first
   choices.hidden = false;

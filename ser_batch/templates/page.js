@@ -16,12 +16,5 @@
     for (const element of document.querySelectorAll("[data-chart]")) await draw(element, data.charts[element.dataset.chart]);
     document.body.dataset.drawn = "yes";
   };
-  // paper has everything open
-  let opened = [];
-  window.addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    opened.forEach((details) => { details.open = true; });
-  });
-  window.addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
   start();
 })();
